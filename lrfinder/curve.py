@@ -1,0 +1,204 @@
+"""The record of a range test: frozen values that hold facts and no opinion.
+
+Everything that reads a range test (smoothing, edges, advice, plots, the shell) starts from :class:`LossCurve`, and
+nothing in it needs torch. This module also defines, once, which learning rate a loss tells about:
+:meth:`LossCurve.pairs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.errors import ConfigError, FileFormatError
+
+__all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
+
+MODES = ("exp", "linear")
+
+
+class StopReason(enum.Enum):
+    """Why a sweep ended. ``sentence`` says it to people, ``mend`` says what to do where something is to be done."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    NONFINITE = "nonfinite"
+    DATA_EXHAUSTED = "data_exhausted"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def sentence(self) -> str:
+        return _STOPS[self][0]
+
+    @property
+    def mend(self) -> str:
+        """What to do about it; empty where nothing is wrong."""
+        return _STOPS[self][1]
+
+
+_STOPS = {
+    StopReason.COMPLETED: ("the sweep reached its last learning rate", ""),
+    StopReason.DIVERGED: ("the loss rose well above its lowest level, so the sweep stopped early", ""),
+    StopReason.NONFINITE: (
+        "the loss became nan or infinite",
+        "If it happened within the first steps, lower start_lr and look for nan or inf in the inputs; "
+        "under float16 pass a GradScaler or use bfloat16.",
+    ),
+    StopReason.DATA_EXHAUSTED: (
+        "the loader ran out of batches and could not be started again",
+        "Pass a loader that can be iterated more than once (a DataLoader or a list, not an iterator), "
+        "or lower num_iter.",
+    ),
+    StopReason.INTERRUPTED: ("the sweep was interrupted", "Run it again to the end for advice you can rely on."),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Which learning rates a sweep visits.
+
+    Args:
+        start_lr: learning rate of the first iteration; > 0.
+        end_lr: learning rate of the last iteration; > ``start_lr``.
+        num_iter: iterations (one ``optimizer.step()`` each), both ends included; >= 2.
+        mode: ``"exp"`` (equal ratios between neighbours) or ``"linear"`` (equal differences).
+        early_stop: stop when the loss has clearly diverged. A non-finite loss always stops.
+
+    Raises:
+        ConfigError: any value outside its range.
+
+    Example:
+        >>> config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=5)
+        >>> [round(config.lr_at(i), 6) for i in range(5)]
+        [0.0001, 0.001, 0.01, 0.1, 1.0]
+    """
+
+    start_lr: float
+    end_lr: float
+    num_iter: int
+    mode: str = "exp"
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("start_lr", "end_lr"):
+            check_lr(name, getattr(self, name))
+        if self.end_lr <= self.start_lr:
+            raise ConfigError(
+                f"end_lr must be greater than start_lr; got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}. "
+                "Did you swap them?"
+            )
+        check_num_iter(self.num_iter)
+        if self.mode not in MODES:
+            raise ConfigError(f"mode must be 'exp' or 'linear'; got {self.mode!r}.")
+
+    def lr_at(self, iteration: int) -> float:
+        """Learning rate of an iteration, counted from 0; past ``num_iter - 1`` the same ramp goes on."""
+        part = iteration / (self.num_iter - 1)
+        if self.mode == "linear":
+            return self.start_lr + (self.end_lr - self.start_lr) * part
+        return math.exp(math.log(self.start_lr) + (math.log(self.end_lr) - math.log(self.start_lr)) * part)
+
+
+def check_lr(name: str, value: Any) -> None:
+    """Refuse anything but a positive finite number, naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{name} must be a positive finite number; got {value!r}.")
+
+
+def check_num_iter(value: Any) -> None:
+    """Refuse anything but an integer of at least 2 (a sweep has two ends)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+        raise ConfigError(f"num_iter must be an integer of at least 2 (10 or more to get advice); got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossCurve:
+    """What a range test recorded: raw, finite, in order; nothing is smoothed or thrown away.
+
+    Args:
+        lrs: learning rate of the reference parameter group at each iteration, shape (n,).
+        losses: raw loss of each iteration, shape (n,), all finite.
+        stop: why the sweep ended.
+        config: the ramp that was run (with its end as extended, where the finder extended it).
+        measured: ``"before"`` when loss i was taken before the update with LR i (training loss), ``"after"`` when it
+            was taken after it (validation loss).
+        nonfinite_lr: LR of the update that made the loss nan or infinite; None when no loss was, or when
+            the very first one was, before any update.
+        group_scales: LR of each parameter group divided by that of the reference group, shape (groups,).
+        optimizer: class name of the optimizer, as in ``"AdamW"``; empty when unknown.
+        momentum: its momentum (SGD, RMSprop) or beta1 (Adam-like); 0 when it has none.
+        batches: mini-batches drawn from the training loader in all, range search included.
+        skipped: updates that the GradScaler skipped (their learning rates were tried again).
+
+    Raises:
+        ConfigError: lengths differ, or a value is not finite.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    stop: StopReason
+    config: SweepConfig
+    measured: str = "before"
+    nonfinite_lr: float | None = None
+    group_scales: tuple[float, ...] = (1.0,)
+    optimizer: str = ""
+    momentum: float = 0.0
+    batches: int = 0
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.lrs) != len(self.losses):
+            raise ConfigError(f"lrs and losses must have one length; got {len(self.lrs)} and {len(self.losses)}.")
+        if not all(math.isfinite(value) for value in (*self.lrs, *self.losses)):
+            raise ConfigError("lrs and losses must be finite; leave a non-finite loss out and set nonfinite_lr.")
+        if self.measured not in ("before", "after"):
+            raise ConfigError(f"measured must be 'before' or 'after'; got {self.measured!r}.")
+
+    def __len__(self) -> int:
+        return len(self.lrs)
+
+    def pairs(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Each learning rate with the first loss that shows its effect: ``(lrs, losses)``, shape (m,) each.
+
+        A training loss is measured before the update of its iteration, so loss i shows the effect of the
+        learning rates up to i-1 and is paired with LR i-1 (m = n-1). A validation loss is measured after the update
+        (m = n). All reading uses this pairing; the other finders plot the loss one rung late or worse.
+
+        Example:
+            >>> config = SweepConfig(start_lr=0.1, end_lr=0.4, num_iter=3)
+            >>> curve = LossCurve(lrs=(0.1, 0.2, 0.4), losses=(3.0, 2.0, 1.0), stop=StopReason.COMPLETED, config=config)
+            >>> curve.pairs()
+            ((0.1, 0.2), (2.0, 1.0))
+        """
+        if self.measured == "after":
+            return self.lrs, self.losses
+        return self.lrs[:-1], self.losses[1:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal curve back."""
+        return {**dataclasses.asdict(self), "stop": self.stop.value}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> LossCurve:
+        """Curve from :meth:`to_dict`.
+
+        Raises:
+            FileFormatError: a field is missing, unknown or out of range.
+        """
+        try:
+            fields = dict(content)
+            return cls(
+                **{
+                    **fields,
+                    "lrs": tuple(map(float, fields["lrs"])),
+                    "losses": tuple(map(float, fields["losses"])),
+                    "group_scales": tuple(map(float, fields["group_scales"])),
+                    "stop": StopReason(fields["stop"]),
+                    "config": SweepConfig(**fields["config"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"the saved curve is damaged: {error}. Run the range test again.") from error

@@ -1,0 +1,53 @@
+"""What can go wrong because of what the user passed in.
+
+    LRFinderError
+    ├── ConfigError (ValueError)            a number or a name that cannot be used
+    ├── SetupError (ValueError)             model, optimizer, loader or device that do not fit together
+    ├── BatchError (TypeError)              a batch or a loss the training step cannot use
+    ├── FileFormatError (ValueError)        a file that is not ours, or is damaged
+    ├── NoAdviceError (RuntimeError)        a learning rate was asked of a curve that carries none
+    └── MissingDependencyError (ImportError) an optional package is not installed
+
+Each message says what was got, what is allowed and what to do. Each class also derives from the builtin that a
+caller would expect, so ``except ValueError`` works. May import nothing of the package.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchError",
+    "ConfigError",
+    "FileFormatError",
+    "LRFinderError",
+    "MissingDependencyError",
+    "NoAdviceError",
+    "SetupError",
+]
+
+
+class LRFinderError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(LRFinderError, ValueError):
+    """A number or a name that cannot be used."""
+
+
+class SetupError(LRFinderError, ValueError):
+    """Model, optimizer, loader or device do not fit together."""
+
+
+class BatchError(LRFinderError, TypeError):
+    """A batch or a loss the training step cannot use."""
+
+
+class FileFormatError(LRFinderError, ValueError):
+    """A file that is not ours, or is damaged."""
+
+
+class NoAdviceError(LRFinderError, RuntimeError):
+    """A learning rate was asked of a curve that carries none."""
+
+
+class MissingDependencyError(LRFinderError, ImportError):
+    """An optional package is not installed; the message names the install line."""

@@ -1,0 +1,86 @@
+"""Files that are either whole or not there: written to a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lrfinder.errors import ConfigError, FileFormatError
+
+__all__ = ["read_json", "write_atomic", "write_json"]
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+
+    Args:
+        path: target file; its folder must exist and be writable.
+        content: text (written as UTF-8) or bytes.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: the folder is missing or cannot be written.
+    """
+    target = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if target.is_dir():
+        raise ConfigError(f"cannot write {target}: it is a folder. Give a file name inside it.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}. Give a path in a folder that exists and is writable."
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        # mkstemp makes the file private; a plain open() would have given it the user's usual permissions.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}. Give a path in a folder that exists and is writable."
+        ) from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def write_json(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> Path:
+    """Write ``content`` as strict JSON (no NaN), marked with its ``kind`` so that :func:`read_json` knows it again."""
+    document = {"format": f"lrfinder.{kind}", "version": 1, **content}
+    return write_atomic(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read a document that :func:`write_json` wrote as ``kind``.
+
+    Raises:
+        FileFormatError: the file is missing, unreadable, not JSON, of another kind, or of a newer version.
+    """
+    made_by = "result.save(path) or `lrfind run`" if kind == "result" else f"lrfinder, as a {kind}"
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFormatError(f"cannot read {path}: {error.strerror}. Give a file written by {made_by}.") from error
+    except ValueError as error:
+        raise FileFormatError(f"{path} is not valid JSON ({error}). Give a file written by {made_by}.") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != f"lrfinder.{kind}":
+        what = f"marked {found!r}" if found is not None else "JSON of another program"
+        raise FileFormatError(f"{path} is {what}, not an lrfinder {kind}. Give a file written by {made_by}.")
+    if document.get("version") != 1:
+        raise FileFormatError(
+            f"{path} has format version {document.get('version')!r}; this lrfinder reads version 1. "
+            "Upgrade lrfinder to read it."
+        )
+    return {key: value for key, value in document.items() if key not in ("format", "version")}

@@ -1,0 +1,135 @@
+"""The state machine of a range test: the next learning rate, and when to stop.
+
+It knows neither torch nor a clock nor files. Our own loop, a foreign trainer and every rank of a distributed run feed
+the same machine, so the rule for "next" and the rule for "stop" stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from statistics import median
+
+from lrfinder.curve import LossCurve, StopReason, SweepConfig
+
+__all__ = ["Sweep"]
+
+_BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, a sixth of a decade at 25 per decade
+_LEVEL = 5  # iterations whose median is the level the sweep started from
+_NOISE_RISE = 8.0  # a rise must be this many standard deviations of the batch noise: spikes are not divergence
+_TURNED_PART = 0.1  # part of the total drop that must be given back for the curve to count as turned
+
+
+class Sweep:
+    """A range test in progress. Ask ``lr``, train one iteration with it, ``record`` the loss, until ``done``.
+
+    Every decision compares differences of losses with other differences of losses, so adding a constant to the loss
+    or scaling it changes nothing, and negative losses are as good as any.
+
+    Args:
+        config: the learning rates to visit.
+        measured: ``"before"`` or ``"after"`` the update; see :class:`LossCurve`.
+        extend: rungs that may be added past ``config.num_iter``, same spacing, as long as the curve has not turned.
+
+    Example:
+        >>> sweep = Sweep(SweepConfig(start_lr=0.01, end_lr=10.0, num_iter=40))
+        >>> weight = 1.0  # gradient descent on weight**2, stable below lr 1
+        >>> while not sweep.done:
+        ...     sweep.record(weight**2)
+        ...     weight -= sweep.last_lr * 2 * weight
+        >>> sweep.stop.name
+        'DIVERGED'
+    """
+
+    def __init__(self, config: SweepConfig, *, measured: str = "before", extend: int = 0) -> None:
+        self.config = config
+        self.measured = measured
+        self.losses: list[float] = []
+        self.stop: StopReason | None = None
+        self.nonfinite_lr: float | None = None
+        self._end = config.num_iter
+        self._extend = extend
+        self._average = math.nan
+        self._lowest = math.inf
+
+    @property
+    def done(self) -> bool:
+        return self.stop is not None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the iteration whose loss is recorded next."""
+        return self.config.lr_at(len(self.losses))
+
+    @property
+    def last_lr(self) -> float:
+        """Learning rate of the iteration whose loss was recorded last."""
+        return self.config.lr_at(len(self.losses) - 1)
+
+    def record(self, loss: float) -> None:
+        """Take the loss of the iteration run with :attr:`lr`; afterwards :attr:`stop` may be set.
+
+        Args:
+            loss: raw loss; nan and infinity end the sweep, they are not errors.
+        """
+        if self.done:
+            raise RuntimeError("the sweep is over; no more losses can be recorded.")
+        if not math.isfinite(loss):
+            if self.measured == "after":
+                self.nonfinite_lr = self.lr
+            elif self.losses:
+                self.nonfinite_lr = self.last_lr
+            self.stop = StopReason.NONFINITE
+            return
+        self.losses.append(loss)
+        self._smooth()
+        if self.config.early_stop and self._rose(part_of_drop=1.0):
+            self.stop = StopReason.DIVERGED
+        elif len(self.losses) >= self._end:
+            self._finish_or_extend()
+
+    def end(self, reason: StopReason) -> None:
+        """End from outside: the data ran out, or somebody pressed Ctrl-C. A sweep that is over stays as it is."""
+        if not self.done:
+            self.stop = reason
+
+    def curve(self, **facts: object) -> LossCurve:
+        """What was recorded so far, as a value; ``facts`` are the fields of :class:`LossCurve` a sweep cannot know."""
+        config = self.config
+        if self._end != config.num_iter:
+            config = dataclasses.replace(config, end_lr=config.lr_at(self._end - 1), num_iter=self._end)
+        return LossCurve(
+            lrs=tuple(self.config.lr_at(i) for i in range(len(self.losses))),
+            losses=tuple(self.losses),
+            stop=self.stop or StopReason.INTERRUPTED,
+            config=config,
+            measured=self.measured,
+            nonfinite_lr=self.nonfinite_lr,
+            **facts,  # type: ignore[arg-type]
+        )
+
+    def _smooth(self) -> None:
+        # A median of three first, so that one bad batch never looks like a blow-up.
+        value = median(self.losses[-3:])
+        self._average = value if math.isnan(self._average) else _BETA * self._average + (1 - _BETA) * value
+        self._lowest = min(self._lowest, self._average)
+
+    def _rose(self, part_of_drop: float) -> bool:
+        """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
+        rise = self._average - self._lowest
+        if rise <= 0 or len(self.losses) <= _LEVEL:
+            return False
+        level = median(self.losses[:_LEVEL])
+        if rise <= part_of_drop * max(0.0, level - self._lowest):
+            return False
+        # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
+        # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses.
+        steps = [abs(b - a) for a, b in zip(self.losses, self.losses[1:], strict=False)]
+        return rise > _NOISE_RISE * median(steps) / (0.6745 * math.sqrt(2))
+
+    def _finish_or_extend(self) -> None:
+        if self._extend > 0 and not self._rose(part_of_drop=_TURNED_PART):
+            self._extend -= 1
+            self._end += 1
+        else:
+            self.stop = StopReason.COMPLETED
