@@ -1,0 +1,402 @@
+"""One true copy of the training state, put back in place. The only module that copies state.
+
+A range test trains for real, so everything a training step may touch is copied before and put back after:
+parameters, every buffer (also non-persistent ones, which state dicts leave out), plain attributes that a model keeps
+about itself, the optimizer's state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the
+random states of Python, NumPy, torch and each device, and the generators of the loaders.
+
+Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid: DDP's
+buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
+``Optimizer.load_state_dict`` keeps tensors of the same dtype without copying them, so a state loaded twice may have been
+trained on in between. Nothing is gathered over ranks: each restores its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import tempfile
+import threading
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.param_groups import optimizer_parameters
+
+__all__ = ["STORAGES", "Snapshot", "preserved"]
+
+STORAGES = ("auto", "device", "cpu", "disk")
+
+_AMPLE = 0.25  # part of a device's free memory the copy may take under "auto": the activations of a step need the rest
+
+_log = logging.getLogger("lrfinder")
+
+# Puts one captured value back and returns the object that stands for it.
+Restorer = Callable[[], Any]
+
+
+@contextmanager
+def preserved(
+    model: nn.Module,
+    optimizer: Any,
+    *,
+    criterion: object = None,
+    grad_scaler: Any = None,
+    loaders: Iterable[object] = (),
+    storage: str = "auto",
+) -> Iterator[Snapshot]:
+    """Context in which the training state may be changed at will; on the way out it is bit for bit what it was.
+
+    Holds on any exception and on Ctrl-C; a second Ctrl-C waits until the state is whole again.
+
+    Args:
+        model: its parameters, buffers, flags and own attributes are kept.
+        optimizer: anything with ``param_groups``, ``state`` and ``step``.
+        criterion: kept as well when it is a module.
+        grad_scaler: kept as well when given.
+        loaders: their generators and those of their samplers and data sets are kept; iteration inside the context
+            starts fresh and never touches an iterator that is under way.
+        storage: where the copy lives: ``"device"`` (beside the original), ``"cpu"`` (pinned where that helps),
+            ``"disk"`` (memory-mapped temporary files), or ``"auto"``: the device if there is ample room, else the CPU,
+            else disk, said in one log line.
+
+    Raises:
+        ConfigError: unknown ``storage``.
+        SetupError: the model holds parameters that were never initialised.
+    """
+    snapshot = Snapshot(
+        model, optimizer, criterion=criterion, grad_scaler=grad_scaler, loaders=loaders, storage=storage
+    )
+    try:
+        yield snapshot
+    finally:
+        with _interrupts_deferred():
+            snapshot.restore()
+            snapshot.close()
+
+
+class Snapshot:
+    """The copy itself. See :func:`preserved`, which also guarantees that it is put back."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        *,
+        criterion: object = None,
+        grad_scaler: Any = None,
+        loaders: Iterable[object] = (),
+        storage: str = "auto",
+    ) -> None:
+        if storage not in STORAGES:
+            raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
+        roots = [module for module in (model, criterion) if isinstance(module, nn.Module)]
+        modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
+        copies = _Copies()
+        self._copies = copies
+        self._state = [_capture_module(module, copies) for module in modules]
+        # Parameters that only the optimizer knows are reached through its groups.
+        self._state.append(_capture(optimizer, copies))
+        if grad_scaler is not None:
+            self._state.append(_capture(vars(grad_scaler), copies))
+        self._flags = [(module, module.training) for module in modules]
+        parameters = dict.fromkeys(
+            parameter
+            for source in (*(module.parameters() for module in roots), optimizer_parameters(optimizer))
+            for parameter in source
+        )
+        self._grads = [(parameter, _capture(parameter.grad, copies)) for parameter in parameters]
+        self._loaders = [_capture_loader(loader) for loader in loaders]
+        self._random = _capture_random()
+        copies.take(storage)
+
+    def rewind(self) -> None:
+        """Put back what an update changes (weights, buffers, optimizer, scaler, random state), but not the gradients."""
+        with torch.no_grad():
+            self._copies.put_back()
+            for restore in self._state:
+                restore()
+        self.rewind_random()
+
+    def rewind_random(self) -> None:
+        """Put back the random states alone."""
+        self._random()
+
+    def restore(self) -> None:
+        """Put everything back."""
+        self.rewind()
+        for parameter, restore in self._grads:
+            parameter.grad = restore()
+        for module, training in self._flags:
+            module.training = training
+        for restore in self._loaders:
+            restore()
+
+    def close(self) -> None:
+        """Free the copy."""
+        self._copies.close()
+
+
+class _Copies:
+    """The tensors to keep, each once however many names it has, and their copies."""
+
+    def __init__(self) -> None:
+        # Containers already walked: two names of one list are one list, and a cycle ends.
+        self.walked: dict[int, Restorer] = {}
+        self._originals: dict[int, Tensor] = {}
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def keep(self, tensor: Tensor) -> None:
+        if torch.nn.parameter.is_lazy(tensor):
+            raise SetupError(
+                "the model holds a parameter that was never initialised (a lazy module). "
+                "Run one batch through the model, and build the optimizer after that."
+            )
+        self._originals.setdefault(id(tensor), tensor)
+
+    def take(self, storage: str) -> None:
+        originals = [tensor.detach() for tensor in self._originals.values() if _writable(tensor)]
+        if storage == "auto":
+            storage = _roomy_storage(originals)
+        with torch.no_grad():
+            self._pairs = list(zip(originals, self._allocate(originals, storage), strict=True))
+            for tensor, copy in self._pairs:
+                copy.copy_(tensor, non_blocking=True)
+
+    def _allocate(self, originals: list[Tensor], storage: str) -> list[Tensor]:
+        try:
+            return [self._like(tensor, storage) for tensor in originals]
+        except (MemoryError, RuntimeError) as error:
+            if storage == "disk":
+                raise
+            following = {"device": "cpu", "cpu": "disk"}[storage]
+            _log.warning("no room for the snapshot on the %s (%s): trying %s", storage, error, following)
+        return self._allocate(originals, following)
+
+    def put_back(self) -> None:
+        # No synchronisation is needed: both directions are queued on the stream that the training itself uses.
+        for tensor, copy in self._pairs:
+            tensor.copy_(copy, non_blocking=True)
+
+    def close(self) -> None:
+        self._pairs.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _like(self, tensor: Tensor, storage: str) -> Tensor:
+        if storage == "device" or tensor.layout != torch.strided:
+            return torch.empty_like(tensor) if tensor.layout == torch.strided else tensor.clone()
+        if storage == "cpu":
+            return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+        if tensor.numel() == 0:
+            return torch.empty_like(tensor, device="cpu")
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="lrfinder-")
+        handle, path = tempfile.mkstemp(dir=self._folder.name)
+        os.close(handle)
+        mapped = torch.from_file(path, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+        return mapped.view(tensor.shape)
+
+
+def _writable(tensor: Tensor) -> bool:
+    # An expanded tensor holds one value in many places: nobody can write into it, so nobody can change it either.
+    return tensor.layout != torch.strided or not any(
+        stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def _roomy_storage(tensors: list[Tensor]) -> str:
+    on_device: dict[torch.device, int] = {}
+    for tensor in tensors:
+        if tensor.is_cuda:
+            on_device[tensor.device] = on_device.get(tensor.device, 0) + tensor.nbytes
+    for device, needed in on_device.items():
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed > _AMPLE * free:
+            _log.info(
+                "the snapshot (%.0f MB) stays on the CPU: %s has %.0f MB free", needed / 1e6, device, free / 1e6
+            )
+            return "cpu"
+    return "device"
+
+
+def _capture(value: Any, copies: _Copies) -> Restorer:
+    """Copy a value that may hold tensors anywhere; the restorer gives back the same objects with the same contents.
+
+    Containers are walked; tensors are registered with ``copies`` and go back by :meth:`_Copies.put_back`. What is
+    neither (numbers, functions, foreign objects) is kept by reference.
+    """
+    if isinstance(value, Tensor):
+        copies.keep(value)
+        return lambda: value
+    if isinstance(value, np.ndarray):
+        return _capture_array(value)
+    if _is_optimizer_like(value):
+        _capture_container(vars(value), copies)
+        restore_attributes = copies.walked[id(vars(value))]
+
+        def restore_object() -> Any:
+            restore_attributes()
+            return value
+
+        return restore_object
+    return _capture_container(value, copies)
+
+
+def _capture_container(value: Any, copies: _Copies) -> Restorer:
+    # Exact types: a subclass may do anything when it is cleared.
+    kind = type(value)
+    if kind not in (dict, OrderedDict, defaultdict, list, deque, set, tuple):
+        return lambda: value
+    if id(value) not in copies.walked:
+        copies.walked[id(value)] = lambda: value
+        if kind in (dict, OrderedDict, defaultdict):
+            parts = {key: _capture(item, copies) for key, item in value.items()}
+            copies.walked[id(value)] = lambda: _refill(value, {key: part() for key, part in parts.items()})
+        elif kind is set:
+            members = set(value)
+            copies.walked[id(value)] = lambda: _refill(value, members)
+        else:
+            items = [_capture(item, copies) for item in value]
+            copies.walked[id(value)] = lambda: _refill(value, [item() for item in items])
+    return copies.walked[id(value)]
+
+
+def _refill(target: Any, contents: Any) -> Any:
+    """Give a container its contents back; a tuple cannot change, only what it holds."""
+    if isinstance(target, (dict, set)):
+        target.clear()
+        target.update(contents)
+    elif not isinstance(target, tuple):
+        target.clear()
+        target.extend(contents)
+    return target
+
+
+def _capture_array(array: np.ndarray[Any, Any]) -> Restorer:
+    saved = array.copy()
+
+    def restore() -> Any:
+        if array.flags.writeable:
+            np.copyto(array, saved)
+        return array
+
+    return restore
+
+
+def _is_optimizer_like(value: Any) -> bool:
+    return hasattr(value, "param_groups") and hasattr(value, "step") and hasattr(value, "__dict__")
+
+
+def _capture_module(module: nn.Module, copies: _Copies) -> Restorer:
+    """Parameters and buffers of one module (not of its children), and the attributes its author keeps on it."""
+    attributes = vars(module)
+    parts = {name: _capture(attributes[name], copies) for name in ("_parameters", "_buffers")}
+    if type(module).__module__.partition(".")[0] == "torch":
+        # torch's own modules keep nothing else that a step changes, but wrappers (DDP, compiled modules) keep
+        # bookkeeping that has to move on with the objects it describes.
+        def restore_tensors() -> None:
+            for part in parts.values():
+                part()
+
+        return restore_tensors
+    registries = {name for name in vars(nn.Module()) if name not in parts}
+    parts |= {name: _capture(item, copies) for name, item in attributes.items() if name not in registries | set(parts)}
+
+    def restore() -> None:
+        for name in [name for name in attributes if name not in parts and name not in registries]:
+            del attributes[name]
+        attributes.update({name: part() for name, part in parts.items()})
+
+    return restore
+
+
+def _capture_random() -> Restorer:
+    """Random states of Python, NumPy, torch and every device in use."""
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+    return restore
+
+
+def _capture_loader(loader: object) -> Restorer:
+    """Generators that a loader, its samplers and its data set draw from, and a persistent iterator under way."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (
+        loader,
+        getattr(loader, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+        getattr(loader, "dataset", None),
+    )
+    generators = {id(item): item for owner in owners for item in getattr(owner, "__dict__", {}).values()}
+    restorers = [restorer for item in generators.values() if (restorer := _capture_generator(item)) is not None]
+    # With persistent workers the loader hands out one iterator again and again. The sweep must not move it on.
+    persistent = isinstance(loader, torch.utils.data.DataLoader) and loader.persistent_workers
+    under_way = getattr(loader, "_iterator", None) if persistent else None
+    if persistent:
+        loader._iterator = None  # type: ignore[attr-defined]
+
+    def restore() -> None:
+        if persistent:
+            loader._iterator = under_way  # type: ignore[attr-defined]
+        for restorer in restorers:
+            restorer()
+
+    return restore
+
+
+def _capture_generator(item: object) -> Restorer | None:
+    if isinstance(item, torch.Generator):
+        state = item.get_state()
+        return lambda: item.set_state(state)
+    if isinstance(item, np.random.Generator):
+        bits = item.bit_generator
+        bits_state = bits.state
+        return lambda: setattr(bits, "state", bits_state)
+    if isinstance(item, np.random.RandomState):
+        legacy = item.get_state()
+        return lambda: item.set_state(legacy)
+    if isinstance(item, random.Random):
+        python = item.getstate()
+        return lambda: item.setstate(python)
+    return None
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold back Ctrl-C until the block is done, then deliver it."""
+    # Python delivers signals to the main thread only; None is a handler that was not set from Python.
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
+        yield
+        return
+    pending: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if pending and callable(previous):
+            previous(*pending[0])

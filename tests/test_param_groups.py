@@ -1,0 +1,90 @@
+"""Learning rates of parameter groups: one common factor moves, the ratios stay."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+import torch
+
+from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
+
+
+def parameter() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.zeros(2))
+
+
+def sgd(*lrs: float, **options: Any) -> torch.optim.SGD:
+    return torch.optim.SGD([{"params": [parameter()], "lr": lr} for lr in lrs], lr=0.1, **options)
+
+
+def test_parameters_come_in_the_order_of_the_groups() -> None:
+    first, second, third = parameter(), parameter(), parameter()
+    optimizer = torch.optim.SGD([{"params": [second, first]}, {"params": [third]}], lr=0.1)
+    assert [id(p) for p in optimizer_parameters(optimizer)] == [id(second), id(first), id(third)]
+
+
+@pytest.mark.parametrize(
+    ("lrs", "scales"),
+    [
+        ((0.1,), (1.0,)),
+        ((0.1, 0.1), (1.0, 1.0)),
+        ((0.1, 0.01, 1.0), (1.0, 0.1, 10.0)),
+        ((0.0, 0.2, 0.1), (0.0, 1.0, 0.5)),
+        ((0.0, 0.0), (1.0, 1.0)),
+    ],
+)
+def test_scales_are_relative_to_the_first_group_that_learns(lrs: tuple[float, ...], scales: tuple[float, ...]) -> None:
+    assert group_scales(sgd(*lrs)) == pytest.approx(scales)
+
+
+def test_setting_a_learning_rate_keeps_the_ratios() -> None:
+    optimizer = sgd(0.1, 0.01, 0.0)
+    scales = group_scales(optimizer)
+    set_lr(optimizer, 3.0, scales)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3.0, 0.3, 0.0])
+    assert group_scales(optimizer) == pytest.approx(scales)
+
+
+def test_the_learning_rate_of_the_reference_group_is_the_one_that_is_set_exactly() -> None:
+    optimizer = sgd(0.3)
+    set_lr(optimizer, 0.1 + 0.2, group_scales(optimizer))
+    assert optimizer.param_groups[0]["lr"] == 0.1 + 0.2
+
+
+def test_a_learning_rate_in_a_tensor_is_filled_in_place() -> None:
+    lr = torch.tensor(0.1)
+    optimizer = torch.optim.Adam([{"params": [parameter()], "lr": lr}, {"params": [parameter()], "lr": 0.01}])
+    set_lr(optimizer, 0.5, group_scales(optimizer))
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert lr.item() == 0.5
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.05)
+
+
+def test_scales_of_another_number_of_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter|longer"):
+        set_lr(sgd(0.1, 0.2), 1.0, (1.0,))
+    set_lr(sgd(0.1, 0.2), 1.0, (1.0, 2.0))
+
+
+def test_the_name_is_the_class_also_inside_the_wrapper_of_a_trainer() -> None:
+    optimizer = sgd(0.1)
+    assert optimizer_name(optimizer) == "SGD"
+    assert optimizer_name(types.SimpleNamespace(optimizer=optimizer)) == "SGD"
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "options", "expected"),
+    [
+        (torch.optim.SGD, {}, 0.0),
+        (torch.optim.SGD, {"momentum": 0.9}, 0.9),
+        (torch.optim.RMSprop, {"momentum": 0.5}, 0.5),
+        (torch.optim.Adam, {}, 0.9),
+        (torch.optim.AdamW, {"betas": (0.8, 0.99)}, 0.8),
+        (torch.optim.Adagrad, {}, 0.0),
+        (torch.optim.Adam, {"betas": (torch.tensor(0.75), torch.tensor(0.99)), "capturable": True}, 0.75),
+    ],
+)
+def test_momentum_is_momentum_or_beta1_or_none(optimizer_class: Any, options: dict[str, Any], expected: float) -> None:
+    assert momentum(optimizer_class([parameter()], lr=0.1, **options)) == expected

@@ -1,0 +1,229 @@
+"""Small training set-ups, and everything about them that a range test must leave as it found it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+
+@dataclass
+class World:
+    """A model, its optimizer and its loader, with the loop a user would write."""
+
+    model: nn.Module
+    optimizer: Any
+    loader: Any
+    criterion: Callable[[Any, Any], torch.Tensor] = field(default_factory=nn.CrossEntropyLoss)
+    scaler: Any = None
+    device: str = "cpu"
+
+    def train(self, steps: int) -> list[float]:
+        """The bare loop; returns the losses."""
+        losses: list[float] = []
+        iterator = iter(self.loader)
+        for _ in range(steps):
+            try:
+                inputs, target = next(iterator)
+            except StopIteration:
+                iterator = iter(self.loader)
+                inputs, target = next(iterator)
+            inputs, target = inputs.to(self.device), target.to(self.device)
+
+            def closure() -> torch.Tensor:
+                self.optimizer.zero_grad()
+                with torch.autocast(self.device, torch.float16, enabled=self.scaler is not None):
+                    loss = self.criterion(self.model(inputs), target)
+                (self.scaler.scale(loss) if self.scaler is not None else loss).backward()
+                return loss
+
+            if isinstance(self.optimizer, torch.optim.LBFGS):
+                loss = self.optimizer.step(closure)
+            else:
+                loss = closure()
+                if self.scaler is not None:
+                    self.scaler.step(self.optimizer)
+                    self.scaler.update()
+                else:
+                    self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how training goes on, as plain comparable values."""
+        generator = getattr(self.loader, "generator", None)
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return {
+            "parameters": [plain(parameter) for parameter in self.model.parameters()],
+            "identities": [id(parameter) for parameter in self.model.parameters()],
+            "buffers": {name: plain(buffer) for name, buffer in self.model.named_buffers()},
+            "grads": [plain(parameter.grad) for parameter in self.model.parameters()],
+            "training": [module.training for module in self.model.modules()],
+            "attributes": sorted(vars(self.model)),
+            "optimizer": plain(self.optimizer.state_dict()),
+            "optimizer attributes": sorted(vars(self.optimizer)),
+            "group entries": [sorted(group) for group in self.optimizer.param_groups],
+            "scaler": plain(self.scaler.state_dict()) if self.scaler is not None else None,
+            "python": random.getstate(),
+            "numpy": plain(np.random.get_state()),
+            "torch": plain(torch.get_rng_state()),
+            "cuda": [plain(state) for state in cuda],
+            "loader": plain(generator.get_state()) if generator is not None else None,
+        }
+
+
+def plain(value: Any) -> Any:
+    """Tensors and arrays as lists (nan as text, so that nan equals nan), containers walked."""
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), tuple(value.shape), *map(repr, value.detach().cpu().flatten().tolist())]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def points(samples: int = 48, features: int = 6, classes: int = 3) -> TensorDataset:
+    """A learnable classification problem, the same every time."""
+    generator = torch.Generator().manual_seed(7)
+    inputs = torch.randn(samples, features, generator=generator)
+    target = (inputs[:, :classes] * 2 + torch.randn(samples, classes, generator=generator)).argmax(1)
+    return TensorDataset(inputs, target)
+
+
+class Augmented(Dataset[Any]):
+    """Adds noise from Python's and NumPy's global random state, as many data sets do."""
+
+    def __init__(self) -> None:
+        self.base = points()
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, target = self.base[index]
+        return inputs + 0.1 * random.random() + 0.1 * float(np.random.rand()), target
+
+
+def loader(data: Any = None, **options: Any) -> DataLoader[Any]:
+    return DataLoader(points() if data is None else data, batch_size=8, shuffle=True, **options)
+
+
+def mlp(*extra: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 16), *extra, nn.ReLU(), nn.Linear(16, 3))
+
+
+class Counting(nn.Module):
+    """Keeps a non-persistent buffer, a number, a tensor and a list about itself, and changes them all in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.register_buffer("running", torch.zeros(3), persistent=False)
+        self.register_buffer("later", None)
+        self.calls = 0
+        self.hidden = torch.zeros(2)
+        self.history: list[float] = []
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        output = self.body(inputs) + self.running
+        self.running = 0.9 * self.running + 0.01 * output.detach().mean(0)  # another tensor object each time
+        self.later = self.running * 2
+        self.hidden += 1
+        self.calls += 1
+        self.history.append(float(self.hidden[0]))
+        self.cache = inputs  # an attribute that was not there before
+        return output / (1 + 0.01 * self.calls)
+
+
+def sgd(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), **{"lr": 0.05, "momentum": 0.9, **options})
+
+
+def with_sgd(model: nn.Module, **options: Any) -> World:
+    return World(model, sgd(model), loader(), **options)
+
+
+def frozen_batchnorm() -> World:
+    model = mlp(nn.BatchNorm1d(16))
+    model[1].eval()
+    for parameter in model[1].parameters():
+        parameter.requires_grad_(False)
+    return with_sgd(model)
+
+
+def groups() -> World:
+    model = mlp()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": model[0].parameters(), "lr": 1e-4, "name": "body"},
+            {"params": model[-1].parameters(), "lr": 1e-3, "weight_decay": 0.0, "name": "head"},
+        ],
+        lr=1e-3,
+    )
+    return World(model, optimizer, loader())
+
+
+def tensor_lr() -> World:
+    model = mlp()
+    return World(model, torch.optim.Adam(model.parameters(), lr=torch.tensor(1e-3), foreach=False), loader())
+
+
+def attached_scheduler() -> World:
+    world = with_sgd(mlp())
+    world.model.scheduler = torch.optim.lr_scheduler.StepLR(world.optimizer, 2)  # keeps it alive, as a user's variable does
+    return world
+
+
+def compiled() -> World:
+    model = mlp()
+    return World(torch.compile(model, backend="aot_eager"), sgd(model), loader())
+
+
+def adam(kind: type[torch.optim.Optimizer], **options: Any) -> World:
+    model = mlp()
+    return World(model, kind(model.parameters(), lr=1e-3, **options), loader())
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "SGD with momentum": lambda: with_sgd(mlp()),
+    "plain SGD": lambda: World(model := mlp(), sgd(model, momentum=0.0), loader()),
+    "Adam": lambda: adam(torch.optim.Adam),
+    "AMSGrad": lambda: adam(torch.optim.Adam, amsgrad=True),
+    "AdamW, foreach": lambda: adam(torch.optim.AdamW, foreach=True),
+    "AdamW, fused": lambda: adam(torch.optim.AdamW, fused=True),
+    "RMSprop": lambda: adam(torch.optim.RMSprop, centered=True, momentum=0.5),
+    "L-BFGS": lambda: adam(torch.optim.LBFGS, max_iter=3, history_size=2),
+    "dropout": lambda: with_sgd(mlp(nn.Dropout(0.5))),
+    "BatchNorm": lambda: with_sgd(mlp(nn.BatchNorm1d(16))),
+    "frozen BatchNorm": frozen_batchnorm,
+    "own loader generator": lambda: World(
+        model := mlp(), sgd(model), loader(generator=torch.Generator().manual_seed(3))
+    ),
+    "persistent workers": lambda: World(
+        model := mlp(), sgd(model), loader(num_workers=1, persistent_workers=True, multiprocessing_context="fork")
+    ),
+    "non-persistent buffer and own attributes": lambda: with_sgd(Counting()),
+    "numpy and python randomness": lambda: World(model := mlp(), sgd(model), loader(Augmented())),
+    "parameter groups": groups,
+    "LR held in a tensor": tensor_lr,
+    "scheduler attached before": attached_scheduler,
+    "GradScaler": lambda: with_sgd(mlp(), scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)),
+    "model in eval mode": lambda: with_sgd(mlp(nn.BatchNorm1d(16)).eval()),
+    "torch.compile": compiled,
+    "tied weights": lambda: with_sgd(tied()),
+}
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
+    model[2].weight = model[0].weight
+    return model
