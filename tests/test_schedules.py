@@ -1,0 +1,202 @@
+"""Each shape against what the papers and torch's documentation say of it, without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfinder.errors import ConfigError
+from lrfinder.schedules import (
+    KINDS,
+    OPEN_KINDS,
+    STEP_KINDS,
+    WARMUP_KINDS,
+    Constant,
+    Cosine,
+    Cyclic,
+    Exponential,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    Restarts,
+    Sequential,
+    Shape,
+    Step,
+    shape_from_dict,
+)
+
+SHAPES: dict[str, Shape] = {
+    "constant": Constant(),
+    "cosine": Cosine(T_max=20, eta_min=1e-4),
+    "cyclic": Cyclic(step_size_up=5, base_factor=0.2, mode="triangular"),
+    "exponential": Exponential(gamma=0.9),
+    "linear": Linear(start_factor=1.0, end_factor=0.1, total_iters=20),
+    "multistep": MultiStep(milestones=(5, 11), gamma=0.3),
+    "onecycle": OneCycle(total_steps=20),
+    "plateau": Plateau(factor=0.5, patience=3, cooldown=1, min_factor=0.01),
+    "restarts": Restarts(T_0=4, T_mult=2),
+    "step": Step(step_size=7, gamma=0.5),
+    "sequential": Sequential(
+        shapes=(Linear(start_factor=0.1, end_factor=1.0, total_iters=5), Cosine(T_max=15)), milestones=(5,)
+    ),
+}
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def test_the_kinds_with_a_special_rule_are_kinds() -> None:
+    assert len(set(KINDS)) == len(KINDS) == 11
+    assert {*WARMUP_KINDS, *STEP_KINDS, *OPEN_KINDS} < set(KINDS)
+
+
+def test_no_torch_and_no_numpy_is_needed() -> None:
+    code = "import sys, lrfinder.schedules; print({'torch', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@shapes
+def test_the_lr_is_never_above_the_peak_nor_below_zero(shape: Shape) -> None:
+    assert all(0 <= shape.lr_at(t, 0.3) <= 0.3 * (1 + 1e-12) for t in range(21))
+
+
+@shapes
+def test_without_a_common_floor_the_lr_is_in_proportion_to_the_peak(shape: Shape) -> None:
+    if shape.floor == 0:
+        for t in range(21):
+            assert shape.lr_at(t, 0.3) == pytest.approx(3 * shape.lr_at(t, 0.1), rel=1e-12)
+
+
+@shapes
+def test_a_shape_survives_json(shape: Shape) -> None:
+    assert shape_from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
+    assert hash(shape_from_dict(shape.to_dict())) == hash(shape)
+
+
+def test_cosine_is_half_way_down_at_half_time_and_exactly_at_eta_min_at_the_end() -> None:
+    shape = Cosine(T_max=10, eta_min=0.02)
+    assert shape.lr_at(5, 0.1) == pytest.approx(0.06)
+    assert shape.lr_at(10, 0.1) == 0.02
+
+
+def test_onecycle_goes_from_a_25th_to_the_peak_to_nearly_zero_with_the_momentum_against_it() -> None:
+    shape = OneCycle(total_steps=100)
+    peak_at = 29  # torch's turning point is pct_start * total_steps - 1
+    assert shape.lr_at(0, 0.5) == pytest.approx(0.02)
+    assert shape.lr_at(peak_at, 0.5) == pytest.approx(0.5)
+    assert shape.lr_at(99, 0.5) == pytest.approx(0.02 / 1e4)
+    assert [shape.momentum_at(t) for t in (0, peak_at, 99)] == pytest.approx([0.95, 0.85, 0.95])
+
+
+def test_restarts_start_at_the_peak_after_cycles_of_doubling_length() -> None:
+    shape = Restarts(T_0=3, T_mult=2)
+    assert [t for t in range(22) if shape.lr_at(t, 0.1) == 0.1] == [0, 3, 9, 21]
+
+
+def test_triangles_halve_in_height_with_triangular2_only() -> None:
+    tops = {
+        mode: [Cyclic(step_size_up=4, base_factor=0.0, mode=mode).lr_at(t, 1.0) for t in (4, 12, 20)]
+        for mode in ("triangular", "triangular2")
+    }
+    assert tops == {"triangular": [1.0, 1.0, 1.0], "triangular2": [1.0, 0.5, 0.25]}
+
+
+def test_the_momentum_is_left_alone_where_it_is_not_cycled() -> None:
+    assert Cosine(T_max=3).momentum_at(1) is None
+    assert OneCycle(total_steps=20, cycle_momentum=False).momentum_at(1) is None
+    assert Cyclic(step_size_up=20, cycle_momentum=False).momentum_at(1) is None
+    assert OneCycle(total_steps=20).momentum_at(1) == OneCycle(total_steps=20, cycle_momentum=True).momentum_at(1)
+
+
+@shapes
+def test_arguments_per_group_are_lists_in_proportion_to_the_peaks(shape: Shape) -> None:
+    for name, value in shape.arguments((0.1, 0.3, 0.0)).items():
+        if name.endswith("_lr"):
+            assert value == pytest.approx([value[0], 3 * value[0], 0.0])
+        else:
+            assert value == shape.arguments((0.5,))[name]
+
+
+@given(st.integers(4, 500), st.floats(0.3, 0.99))
+def test_onecycle_rises_then_falls_for_every_length(total: int, pct_start: float) -> None:
+    shape = OneCycle(total_steps=total, pct_start=pct_start)
+    lrs = [shape.lr_at(t, 1.0) for t in range(total)]
+    top = lrs.index(max(lrs))
+    assert lrs[: top + 1] == sorted(lrs[: top + 1])
+    assert lrs[top:] == sorted(lrs[top:], reverse=True)
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=4))
+def test_each_shape_of_a_sequence_counts_from_its_own_start(lengths: list[int]) -> None:
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    sequence = Sequential(shapes=tuple(Cosine(T_max=n) for n in lengths), milestones=tuple(starts[1:]))
+    for start in starts:
+        assert sequence.lr_at(start, 0.7) == 0.7
+
+
+BAD: list[tuple[type[Shape], dict[str, Any], dict[str, Any], str]] = [
+    (Linear, {"start_factor": 0.0}, {"start_factor": 0.001}, "start_factor must be"),
+    (Linear, {"start_factor": 1.1}, {"start_factor": 1.0}, "start_factor must be"),
+    (Linear, {"end_factor": -0.1}, {"end_factor": 0.0}, "end_factor must be a number from 0 to 1"),
+    (Linear, {"end_factor": math.nan}, {"end_factor": 1.0}, "end_factor must be"),
+    (Linear, {"total_iters": 0}, {"total_iters": 1}, "total_iters must be a whole number of at least 1"),
+    (Linear, {"total_iters": 2.0}, {"total_iters": 2}, "got 2.0"),
+    (Cosine, {"T_max": 0}, {"T_max": 1}, "T_max must be"),
+    (Cosine, {"eta_min": -1e-9}, {"eta_min": 0}, "eta_min must be a finite number of at least 0"),
+    (Step, {"step_size": 0}, {"step_size": 1}, "step_size must be"),
+    (Step, {"gamma": 1.0}, {"gamma": 0.99}, "gamma must be a number from 0 to 1, both excluded"),
+    (Exponential, {"gamma": 0}, {"gamma": 0.01}, "gamma must be"),
+    (MultiStep, {"milestones": (5, 5)}, {"milestones": (5, 6)}, "that increase"),
+    (MultiStep, {"milestones": (6, 5)}, {"milestones": [5, 6]}, "that increase"),
+    (MultiStep, {"milestones": ()}, {"milestones": (1,)}, "one or more"),
+    (MultiStep, {"milestones": 5}, {"milestones": (5,)}, "milestones must be a list"),
+    (MultiStep, {"milestones": (0, 5)}, {"milestones": (1, 5)}, "each milestone must be"),
+    (Plateau, {"factor": 1.0}, {"factor": 0.9}, "factor must be"),
+    (Plateau, {"patience": -1}, {"patience": 0}, "patience must be a whole number of at least 0"),
+    (Plateau, {"min_factor": 2}, {"min_factor": 1}, "min_factor must be"),
+    (Restarts, {"T_0": True}, {"T_0": 1}, "T_0 must be"),
+    (Restarts, {"T_mult": 0}, {"T_mult": 1}, "T_mult must be"),
+    (OneCycle, {"pct_start": 0.1}, {"pct_start": 0.11}, "Raise total_steps to 11 or more"),
+    (OneCycle, {"pct_start": 1.0}, {"pct_start": 0.9}, "pct_start must be"),
+    (OneCycle, {"div_factor": 0.5}, {"div_factor": 1}, "div_factor must be"),
+    (OneCycle, {"final_div_factor": 0}, {"final_div_factor": 1}, "final_div_factor must be"),
+    (OneCycle, {"max_momentum": 1.0}, {"max_momentum": 0.99}, "max_momentum must be"),
+    (OneCycle, {"base_momentum": 0.96}, {"base_momentum": 0.95}, "Did you swap them"),
+    (OneCycle, {"cycle_momentum": 1}, {"cycle_momentum": True}, "cycle_momentum must be True, False, or None"),
+    (OneCycle, {"cycle_momentum": "auto"}, {"cycle_momentum": None}, "or None to ask the optimizer; got 'auto'"),
+    (Cyclic, {"mode": "exp_range"}, {"mode": "triangular"}, "mode must be"),
+    (Cyclic, {"base_factor": 1}, {"base_factor": 0.99}, "base_factor must be below 1"),
+    (Cyclic, {"step_size_up": 0}, {"step_size_up": 1}, "step_size_up must be"),
+    (Sequential, {"milestones": (5, 6)}, {"milestones": (5,)}, "one shape more than milestones"),
+    *(
+        (Sequential, {"shapes": (Constant(), SHAPES[name])}, {"shapes": (Constant(), SHAPES["cosine"])}, "cannot hold")
+        for name in ("onecycle", "cyclic", "plateau", "sequential")
+    ),
+]
+FULL: dict[type[Shape], dict[str, Any]] = {
+    Linear: {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 10},
+    Cosine: {"T_max": 10},
+    Step: {"step_size": 10, "gamma": 0.1},
+    Exponential: {"gamma": 0.1},
+    MultiStep: {"milestones": (3,), "gamma": 0.1},
+    Plateau: {"factor": 0.1, "patience": 3, "cooldown": 0, "min_factor": 0.0},
+    Restarts: {"T_0": 3, "T_mult": 2},
+    OneCycle: {"total_steps": 10},
+    Cyclic: {"step_size_up": 3},
+    Sequential: {"shapes": (Constant(), Constant()), "milestones": (3,)},
+}
+
+
+@pytest.mark.parametrize(("shape", "bad", "good", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_what_a_scheduler_cannot_use_is_refused_and_its_neighbour_is_not(
+    shape: type[Shape], bad: dict[str, Any], good: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        shape(**{**FULL[shape], **bad})
+    shape(**{**FULL[shape], **good})
