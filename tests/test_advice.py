@@ -1,0 +1,389 @@
+"""The advice: the rule, the schedules, and the words for everything that can be odd about a curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrfinder.advice import GRADES, Advice, advise
+from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.schedules import KINDS
+
+
+def drawn(
+    shape: Callable[[float], float],
+    *,
+    start: float = 1e-6,
+    end: float = 10.0,
+    noise: float = 0.01,
+    seed: int = 0,
+    points: int | None = None,
+    **facts: Any,
+) -> LossCurve:
+    """Curve whose loss is a function of log10(lr), at 25 steps per decade; ``points`` cuts it short."""
+    config = SweepConfig(start_lr=start, end_lr=end, num_iter=round(25 * math.log10(end / start)) + 1)
+    lrs = [config.lr_at(i) for i in range(points or config.num_iter)]
+    rng = np.random.default_rng(seed)
+    losses = [shape(math.log10(lr)) + noise * float(rng.normal()) for lr in lrs]
+    given = {"stop": StopReason.COMPLETED, "measured": "after", "optimizer": "Adam", "momentum": 0.9, **facts}
+    return LossCurve(lrs=tuple(lrs), losses=tuple(losses), config=config, **given)
+
+
+def falls(x: float) -> float:
+    """From 2 to 1, fastest at 10**-4."""
+    return 1.5 - 0.5 * math.tanh(2 * (x + 4))
+
+
+def bowl(x: float) -> float:
+    """Falls, and rises from 0.01 on."""
+    return falls(x) + 3 * max(0.0, x + 2)
+
+
+def shifted(edge: float) -> Callable[[float], float]:
+    """The bowl with its edge at another LR."""
+    return lambda x: bowl(x - 2 - math.log10(edge))
+
+
+def words(advice: Advice) -> str:
+    return " ".join(advice.reasons)
+
+
+def test_a_clean_curve_gets_the_usual_lr_of_its_optimizer_and_the_best_grade() -> None:
+    advice = advise(drawn(bowl))
+    assert advice.base_lr == 0.001
+    assert advice.grade == "high"
+    assert advice.edge_lr == pytest.approx(0.011, rel=0.2)
+    assert "stability edge" in words(advice) and "Adam usually peaks near 0.001" in words(advice)
+
+
+@pytest.mark.parametrize("edge", [1e-4, 1e-3])
+def test_the_advice_never_exceeds_half_of_the_edge(edge: float) -> None:
+    advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100))
+    assert advice.edge_lr is not None and advice.base_lr is not None and advice.max_lr is not None
+    assert advice.base_lr == pytest.approx(advice.edge_lr / 2, rel=0.05)
+    assert "too high here" in words(advice)
+    for kind in KINDS:
+        assert advice.lr_for(kind) <= 1.05 * advice.edge_lr / 2
+
+
+def test_the_advice_never_falls_far_below_the_edge() -> None:
+    advice = advise(drawn(shifted(1.0), start=1e-5, end=100.0))
+    assert advice.edge_lr is not None
+    assert advice.base_lr == pytest.approx(advice.edge_lr / 20, rel=0.05)
+    assert "far below this edge" in words(advice)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "usual"),
+    [
+        ("SGD", 0.0, 0.5),
+        ("SGD", 0.9, 0.1),
+        ("SGD", 0.99, 0.01),
+        ("Adam", 0.9, 1e-3),
+        ("AdamW", 0.9, 1e-3),
+        ("PagedAdamW8bit", 0.9, 1e-3),
+        ("RMSprop", 0.0, 3e-4),
+        ("Adagrad", 0.0, 1e-2),
+        ("Adadelta", 0.0, 1.0),
+        ("Lion", 0.9, 1e-4),
+        ("Adafactor", 0.0, 1e-2),
+        ("Adamax", 0.9, 2e-3),
+    ],
+)
+def test_each_optimizer_has_its_usual_lr(optimizer: str, momentum: float, usual: float) -> None:
+    edge = 5 * usual
+    curve = drawn(shifted(edge), start=edge / 1e5, end=edge * 100, optimizer=optimizer, momentum=momentum)
+    assert advise(curve).base_lr == pytest.approx(usual)
+
+
+@pytest.mark.parametrize("optimizer", ["", "Shiny"])
+def test_an_unknown_optimizer_gets_a_fifth_of_the_edge_and_a_lower_grade(optimizer: str) -> None:
+    advice = advise(drawn(bowl, optimizer=optimizer))
+    assert advice.edge_lr is not None
+    assert advice.base_lr == pytest.approx(advice.edge_lr / 5, rel=0.05)
+    assert advice.grade == "medium"
+    assert "No usual learning rate is known" in words(advice)
+
+
+def test_an_lr_free_optimizer_is_told_to_keep_its_multiplier() -> None:
+    advice = advise(drawn(shifted(5.0), start=1e-4, end=1e3, optimizer="Prodigy"))
+    assert advice.base_lr == 1.0
+    assert advice.grade == "low"
+    assert "multiplier near 1" in words(advice)
+
+
+def test_base_and_max_lr_are_those_of_cosine_and_onecycle() -> None:
+    advice = advise(drawn(bowl))
+    assert advice.lr_for("cosine") == advice.base_lr
+    assert advice.lr_for("onecycle") == advice.max_lr
+
+
+def test_a_schedule_that_stays_high_longer_gets_a_lower_lr() -> None:
+    advice = advise(drawn(bowl))
+    lrs = [advice.lr_for(kind) for kind in ("constant", "wsd", "multistep", "cosine", "exponential")]
+    assert lrs == sorted(lrs) and len(set(lrs)) == 5
+
+
+def test_every_kind_has_an_lr_and_the_length_of_the_training_is_only_checked() -> None:
+    advice = advise(drawn(bowl))
+    for kind in KINDS:
+        assert advice.lr_for(kind) == advice.lr_for(kind, total_steps=1) == advice.lr_for(kind, 10**6)
+
+
+@pytest.mark.parametrize("total_steps", [0, -5, 1.5, True, "9"])
+def test_a_training_of_no_length_is_refused(total_steps: Any) -> None:
+    with pytest.raises(ConfigError, match="total_steps must be a positive integer"):
+        advise(drawn(bowl)).lr_for("cosine", total_steps=total_steps)
+
+
+@pytest.mark.parametrize(("kind", "near"), [("OneCycle", "onecycle"), ("cosin", "cosine"), ("linaer", "linear")])
+def test_an_unknown_kind_lists_the_kinds_and_offers_the_nearest(kind: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"onecycle, cosine, .*constant; got {kind!r}. Did you mean {near!r}"):
+        advise(drawn(bowl)).lr_for(kind)
+    assert advise(drawn(bowl)).lr_for(near) > 0
+
+
+def test_the_learning_rates_have_two_significant_digits() -> None:
+    advice = advise(drawn(lambda x: bowl(x + 0.4321)))
+    lrs = [advice.base_lr, advice.max_lr, advice.min_lr, *(advice.interval or ()), *map(advice.lr_for, KINDS)]
+    for lr in lrs:
+        assert lr is not None and lr == float(f"{lr:.2g}")
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [drawn(bowl), drawn(falls), drawn(lambda x: max(0.0, x + 2)), drawn(bowl, noise=0.3), drawn(bowl, optimizer="")],
+    ids=["clean", "never turned", "only rises", "noisy", "unknown optimizer"],
+)
+def test_the_lrs_are_in_order_and_the_interval_holds_the_base_lr(curve: LossCurve) -> None:
+    advice = advise(curve)
+    assert advice.min_lr is not None and advice.base_lr is not None and advice.interval is not None
+    assert 0 < advice.min_lr <= advice.base_lr
+    assert advice.interval[0] <= advice.base_lr <= advice.interval[1]
+
+
+def test_a_lower_grade_has_a_wider_interval() -> None:
+    widths = []
+    for advice in (advise(drawn(shifted(1e-2))), advise(drawn(falls))):
+        assert advice.interval is not None
+        widths.append(advice.interval[1] / advice.interval[0])
+    assert widths[0] < widths[1]
+
+
+def test_a_curve_still_falling_at_its_end_never_turned() -> None:
+    advice = advise(drawn(falls, end=1e-4))
+    assert advice.grade == "low" and advice.edge_lr is None
+    assert "never turned" in words(advice) and "still falling" in words(advice) and "Raise end_lr" in words(advice)
+    assert advice.base_lr is not None and advice.base_lr <= 1e-4
+
+
+def test_a_curve_level_at_its_end_never_turned() -> None:
+    advice = advise(drawn(falls))
+    assert "never turned" in words(advice) and "no longer falling" in words(advice)
+
+
+def test_a_flat_curve_gets_no_advice() -> None:
+    advice = advise(drawn(lambda x: 2.3, noise=0.1))
+    assert advice.grade == "none"
+    assert "flat everywhere" in words(advice) and "Raise end_lr" in words(advice)
+
+
+def test_a_constant_curve_gets_no_advice() -> None:
+    assert advise(drawn(lambda x: 0.1, noise=0.0)).grade == "none"
+
+
+def test_a_flat_curve_that_moves_by_its_rounding_gets_no_advice() -> None:
+    assert advise(drawn(lambda x: 2.25 if abs(math.sin(40 * x)) < 0.95 else 2.265625, noise=0.0)).grade == "none"
+
+
+def test_a_curve_that_only_rises_is_of_a_trained_model() -> None:
+    advice = advise(drawn(lambda x: 0.05 + max(0.0, x + 2) ** 2))
+    assert advice.grade == "low"
+    assert "already trained" in words(advice) and "warm-up" in words(advice)
+
+
+def test_nan_at_once_gets_no_advice_and_the_mend() -> None:
+    first = advise(drawn(bowl, points=1, measured="before", stop=StopReason.NONFINITE))
+    assert first.grade == "none"
+    assert "nan or infinite at the very first iteration" in words(first) and "lower start_lr" in words(first)
+    later = advise(drawn(bowl, points=6, stop=StopReason.NONFINITE, nonfinite_lr=1.7e-6))
+    assert "nan or infinite at lr=1.7e-06, after 6 readable points" in words(later)
+
+
+def test_nan_after_a_readable_curve_is_told() -> None:
+    curve = drawn(bowl, points=110, stop=StopReason.NONFINITE, nonfinite_lr=0.025)
+    assert "nan or infinite after the update with lr=0.025" in words(advise(curve))
+
+
+@pytest.mark.parametrize("points", [0, 1, 2, 5, 9])
+def test_fewer_than_ten_points_get_no_advice(points: int) -> None:
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=10)
+    lrs = tuple(config.lr_at(i) for i in range(points))
+    losses = tuple(2.0 - i / 10 for i in range(points))
+    advice = advise(
+        LossCurve(lrs=lrs, losses=losses, stop=StopReason.COMPLETED, config=config, measured="after", optimizer="SGD")
+    )
+    assert advice.grade == "none"
+    assert f"Too few points: {points}" in words(advice) and "Raise num_iter" in words(advice)
+
+
+def test_ten_points_get_advice() -> None:
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=10)
+    losses = (2.0, 2.0, 1.9, 1.7, 1.4, 1.1, 1.0, 1.0, 5.0, 20.0)
+    lrs = tuple(config.lr_at(i) for i in range(10))
+    advice = advise(
+        LossCurve(lrs=lrs, losses=losses, stop=StopReason.DIVERGED, config=config, measured="after", optimizer="SGD")
+    )
+    assert advice.grade != "none"
+
+
+def test_a_sweep_that_diverged_before_ten_points_started_too_high() -> None:
+    assert "Lower start_lr" in words(advise(drawn(bowl, points=7, stop=StopReason.DIVERGED)))
+
+
+def test_a_rise_within_the_first_learning_rates_means_that_the_start_was_too_high() -> None:
+    advice = advise(drawn(lambda x: 2.0 + 5 * max(0.0, x + 2) ** 2, start=0.009, end=1.0, stop=StopReason.DIVERGED))
+    assert advice.grade == "low"
+    assert "start_lr=0.009 was too high" in words(advice)
+
+
+def test_an_edge_at_the_end_of_the_sweep_was_not_seen_whole() -> None:
+    advice = advise(drawn(bowl, end=0.014))
+    assert advice.edge_lr is not None
+    assert "at the very end of the sweep" in words(advice) and "Raise end_lr above 0.014" in words(advice)
+
+
+def test_losses_that_repeat_are_told_from_noise() -> None:
+    batches = 0.2 * np.random.default_rng(5).normal(size=20)
+    curve = drawn(bowl)
+    losses = tuple(loss + float(batches[i % 20]) for i, loss in enumerate(curve.losses))
+    repeating = LossCurve.from_dict({**curve.to_dict(), "losses": losses})
+    advice = advise(repeating)
+    assert "repeat every 20 iterations" in words(advice) and "shuffle=True" in words(advice)
+    assert advice.grade in ("medium", "low")
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.2])
+def test_plain_noise_is_not_called_periodic_nor_a_spike(noise: float, seed: int) -> None:
+    said = words(advise(drawn(bowl, noise=noise, seed=seed)))
+    assert "repeat" not in said and "spike" not in said
+
+
+def test_a_noisy_curve_is_told_so() -> None:
+    advice = advise(drawn(bowl, noise=0.3, seed=1))
+    assert advice.grade != "high" and "Very noisy" in words(advice)
+
+
+def test_a_spike_that_recovers_asks_for_warm_up() -> None:
+    advice = advise(drawn(lambda x: bowl(x) + (2.0 if -3.2 < x < -2.8 else 0.0)))
+    assert advice.grade == "medium"
+    assert "recovered" in words(advice) and "warm-up" in words(advice)
+    assert advice.edge_lr == pytest.approx(0.011, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (StopReason.INTERRUPTED, "interrupted. Run it again"),
+        (StopReason.DATA_EXHAUSTED, "ran out of batches .*more than once"),
+    ],
+)
+def test_an_early_end_is_told_with_its_mend(stop: StopReason, expected: str) -> None:
+    cut = advise(drawn(bowl, points=80, stop=stop))
+    assert cut.grade == "low"
+    assert re.search(expected, words(cut))
+
+
+def test_skipped_updates_are_told() -> None:
+    assert "skipped 3 updates" in words(advise(drawn(bowl, skipped=3)))
+    assert advise(drawn(bowl, skipped=3)).grade == "high"
+    assert advise(drawn(bowl, skipped=60)).grade == "medium"
+    assert "GradScaler" not in words(advise(drawn(bowl)))
+
+
+def test_parameter_groups_are_told_their_scales() -> None:
+    assert "0.1, 1 times" in words(advise(drawn(bowl, group_scales=(0.1, 1.0))))
+
+
+@settings(max_examples=25, deadline=None)
+@given(exponent=st.integers(-30, 30), shift=st.integers(-100, 100), seed=st.integers(0, 50))
+def test_scaling_and_shifting_the_loss_changes_no_advice(exponent: int, shift: int, seed: int) -> None:
+    curve = drawn(bowl, noise=0.05, seed=seed)
+    losses = tuple(2.0**exponent * (loss + shift) for loss in curve.losses)
+    moved = advise(LossCurve.from_dict({**curve.to_dict(), "losses": losses})).to_dict()
+    plain = advise(curve).to_dict()
+    assert moved.pop("edge_lr") == pytest.approx(plain.pop("edge_lr"))
+    assert moved == plain
+
+
+def test_advice_survives_json_and_still_answers() -> None:
+    for curve in (drawn(bowl), drawn(lambda x: 1.0)):
+        advice = advise(curve)
+        again = Advice.from_dict(json.loads(json.dumps(advice.to_dict())))
+        assert again == advice
+    loaded = Advice.from_dict(json.loads(json.dumps(advise(drawn(bowl)).to_dict())))
+    assert loaded.lr_for("exponential") == advise(drawn(bowl)).lr_for("exponential")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"grade": "superb"}, {"base_lr": None}, {"base_lr": "much"}, {"interval": [1.0]}, {"more": 1}, {"reasons": None}],
+    ids=str,
+)
+def test_damaged_advice_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FileFormatError, match="damaged.*Run the range test again"):
+        Advice.from_dict({**advise(drawn(bowl)).to_dict(), **change})
+
+
+def test_advice_with_a_missing_field_is_refused() -> None:
+    content = advise(drawn(bowl)).to_dict()
+    del content["edge_lr"]
+    with pytest.raises(FileFormatError, match="edge_lr"):
+        Advice.from_dict(content)
+
+
+@pytest.mark.parametrize("grade", GRADES)
+def test_learning_rates_are_given_exactly_if_the_grade_is_not_none(grade: str) -> None:
+    lrs: dict[str, Any] = {"max_lr": 0.1, "base_lr": 0.1, "min_lr": 0.01, "interval": (0.05, 0.2)}
+    nothing = dict.fromkeys(lrs)
+    good, bad = (nothing, lrs) if grade == "none" else (lrs, nothing)
+    Advice(**good, grade=grade, reasons=())
+    with pytest.raises(ConfigError, match="must be None exactly if the grade is 'none'"):
+        Advice(**bad, grade=grade, reasons=())
+
+
+def test_refused_advice_raises_its_reason_and_mend_for_every_kind() -> None:
+    advice = advise(drawn(lambda x: 2.3, noise=0.1))
+    assert (advice.max_lr, advice.base_lr, advice.min_lr, advice.interval) == (None, None, None, None)
+    for kind in KINDS:
+        with pytest.raises(NoAdviceError, match="flat everywhere.*Raise end_lr"):
+            advice.lr_for(kind)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    losses=st.lists(st.floats(-1e6, 1e6), max_size=60),
+    stop=st.sampled_from(StopReason),
+    optimizer=st.sampled_from(["SGD", "Adam", ""]),
+    measured=st.sampled_from(["before", "after"]),
+)
+def test_any_curve_gets_advice_or_reasons(losses: list[float], stop: StopReason, optimizer: str, measured: str) -> None:
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=60)
+    lrs = tuple(config.lr_at(i) for i in range(len(losses)))
+    curve = LossCurve(lrs=lrs, losses=tuple(losses), stop=stop, config=config, optimizer=optimizer, measured=measured)
+    advice = advise(curve)
+    assert advice.grade in GRADES and advice.reasons and all(advice.reasons)
+    assert advise(curve) == advice
+    if advice.grade != "none":
+        assert advice.min_lr is not None and advice.base_lr is not None
+        assert 0 < advice.min_lr <= advice.base_lr

@@ -1,0 +1,261 @@
+"""What a curve shows: flat, falling, blowing up, and the stability edge against its theory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.edges import read_curve
+from lrfinder.sweep import Sweep
+
+
+def descend(
+    *,
+    dimension: int = 10,
+    spread: bool = False,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    gradient_noise: float = 0.0,
+    loss_noise: float = 0.0,
+    distance: float = 1.0,
+    curvature: float = 1.0,
+    per_decade: int = 25,
+    mode: str = "exp",
+    early_stop: bool = True,
+    seed: int = 0,
+) -> tuple[LossCurve, float]:
+    """Sweep of torch's SGD on a quadratic with a wandering target, and its stability limit."""
+    rng = np.random.default_rng(seed)
+    curvatures = curvature / np.arange(1, dimension + 1) if spread else np.full(dimension, curvature)
+    limit = 2 * (1 + momentum) / ((1 + 2 * momentum) if nesterov else 1) / curvature
+    start, end = (1e-3, 30.0) if mode == "exp" else (0.02, 4.0)
+    num_iter = round(per_decade * math.log10(end / start)) + 1
+    sweep = Sweep(
+        SweepConfig(start_lr=start * limit, end_lr=end * limit, num_iter=num_iter, mode=mode, early_stop=early_stop)
+    )
+    error = rng.normal(size=dimension)
+    error *= distance / math.sqrt(0.5 * float(curvatures @ error**2))
+    velocity = np.zeros(dimension)
+    while not sweep.done:
+        target = gradient_noise * rng.normal(size=dimension) / math.sqrt(dimension * curvature)
+        loss = 0.5 * float(curvatures @ (error - target) ** 2) + loss_noise * rng.normal()
+        sweep.record(loss)
+        gradient = curvatures * (error - target)
+        velocity = momentum * velocity + gradient
+        error = error - sweep.last_lr * (gradient + momentum * velocity if nesterov else velocity)
+    return sweep.curve(optimizer="SGD", momentum=momentum), limit
+
+
+def drawn(shape: Callable[[float], float], *, noise: float = 0.0, seed: int = 0, **facts: object) -> LossCurve:
+    """Curve whose loss is a function of log10(lr), from 1e-6 to 10 at 25 steps per decade."""
+    config = SweepConfig(start_lr=1e-6, end_lr=10.0, num_iter=176)
+    lrs = [config.lr_at(i) for i in range(176)]
+    rng = np.random.default_rng(seed)
+    losses = [shape(math.log10(lr)) + noise * float(rng.normal()) for lr in lrs]
+    given = {"stop": StopReason.COMPLETED, "measured": "after", "optimizer": "Adam", **facts}
+    return LossCurve(lrs=tuple(lrs), losses=tuple(losses), config=config, **given)  # type: ignore[arg-type]
+
+
+def falls(x: float) -> float:
+    """From 2 to 1, fastest at 10**-3."""
+    return 1.5 - 0.5 * math.tanh(2 * (x + 3))
+
+
+def valley(x: float) -> float:
+    """Falls, and rises by a tenth of a drop per tenth of a decade from 0.1 on, as Adam's loss does."""
+    return falls(x) + max(0.0, x + 1)
+
+
+NOISES = {"none": (0.0, 0.0), "loss": (0.0, 0.05), "gradient": (0.05, 0.0), "both": (0.1, 0.01)}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize(("dimension", "spread"), [(1, False), (2, True), (10, False), (100, True)])
+def test_the_edge_of_a_noisy_quadratic_is_its_stability_limit(
+    dimension: int, spread: bool, noise: str, momentum: float
+) -> None:
+    gradient_noise, loss_noise = NOISES[noise]
+    parts = []
+    for seed in range(5):
+        curve, limit = descend(
+            dimension=dimension,
+            spread=spread,
+            momentum=momentum,
+            gradient_noise=gradient_noise,
+            loss_noise=loss_noise,
+            seed=seed,
+        )
+        edge = read_curve(curve).edge_lr
+        assert edge is not None
+        parts.append(edge / limit)
+    assert all(1 / 1.3 < part < 1.3 for part in parts)
+    assert sum(1 / 1.15 < part < 1.15 for part in parts) >= 4
+
+
+@pytest.mark.parametrize("distance", [1e3, 1.0, 0.1])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_edge_does_not_depend_on_how_far_the_optimum_is(distance: float, momentum: float) -> None:
+    curve, limit = descend(distance=distance, momentum=momentum, gradient_noise=0.01, loss_noise=1e-3, seed=1)
+    assert read_curve(curve).edge_lr == pytest.approx(limit, rel=0.15)
+
+
+@pytest.mark.parametrize("per_decade", [12, 18, 25, 35, 50])
+def test_the_edge_does_not_depend_on_the_spacing_of_the_sweep(per_decade: int) -> None:
+    curve, limit = descend(spread=True, loss_noise=0.02, per_decade=per_decade)
+    assert read_curve(curve).edge_lr == pytest.approx(limit, rel=0.15)
+
+
+@pytest.mark.parametrize("curvature", [1e-8, 1e8])
+def test_the_edge_follows_the_curvature(curvature: float) -> None:
+    curve, limit = descend(curvature=curvature, loss_noise=0.02)
+    assert read_curve(curve).edge_lr == pytest.approx(limit, rel=0.15)
+
+
+def test_the_edge_is_found_in_a_linear_sweep() -> None:
+    curve, limit = descend(mode="linear", loss_noise=0.01, per_decade=60)
+    assert read_curve(curve).edge_lr == pytest.approx(limit, rel=0.2)
+
+
+def test_the_edge_is_the_same_when_the_sweep_goes_on_after_the_blow_up() -> None:
+    stopped, limit = descend(loss_noise=0.02)
+    going_on, _ = descend(loss_noise=0.02, early_stop=False)
+    assert len(going_on) > len(stopped)
+    assert read_curve(going_on).edge_lr == pytest.approx(limit, rel=0.3)
+
+
+def test_nesterov_is_read_within_a_factor_of_one_and_a_half() -> None:
+    curve, limit = descend(momentum=0.9, nesterov=True, loss_noise=0.02)
+    edge = read_curve(curve).edge_lr
+    assert edge is not None and 1 / 1.5 < edge / limit < 1.5
+
+
+def test_the_interval_of_the_edge_holds_the_limit_in_most_sweeps() -> None:
+    held = 0
+    for seed in range(20):
+        curve, limit = descend(gradient_noise=0.05, loss_noise=0.01, seed=seed)
+        reading = read_curve(curve)
+        assert reading.edge_interval is not None and reading.edge_lr is not None
+        low, high = reading.edge_interval
+        assert low < reading.edge_lr < high
+        held += low <= limit <= high
+    assert held >= 16
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03, 0.1])
+def test_a_gentle_rise_has_its_edge_where_it_sets_in(noise: float) -> None:
+    edge = read_curve(drawn(valley, noise=noise)).edge_lr
+    assert edge is not None and 0.05 < edge < 0.35
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_the_regimes_of_an_analytic_curve_are_where_they_were_drawn(noise: float) -> None:
+    reading = read_curve(drawn(valley, noise=noise))
+    assert reading.onset_lr is not None and reading.steepest_lr is not None and reading.lowest_lr is not None
+    assert reading.onset_lr == pytest.approx(10**-3.75, rel=0.8)  # 5 % of the fall is gone at 10**-3.74
+    assert reading.steepest_lr == pytest.approx(1e-3, rel=0.8)
+    assert 10**-2.2 < reading.lowest_lr < 10**-0.8
+    assert reading.drop == pytest.approx(1.0, abs=0.15)
+    assert reading.noise == pytest.approx(noise, abs=0.01)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_curve_that_never_turned_has_no_edge(noise: float) -> None:
+    reading = read_curve(drawn(falls, noise=noise))
+    assert reading.edge_lr is None and reading.edge_interval is None
+    assert reading.lowest_lr is not None
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_alone_is_neither_a_fall_nor_a_rise(seed: int) -> None:
+    reading = read_curve(drawn(lambda x: 2.3, noise=0.1, seed=seed))
+    assert (reading.onset_lr, reading.steepest_lr, reading.lowest_lr, reading.edge_lr) == (None,) * 4
+
+
+def test_a_curve_that_only_rises_has_an_edge_and_no_fall() -> None:
+    reading = read_curve(drawn(lambda x: 0.1 + max(0.0, x + 1) ** 2, noise=0.01))
+    assert reading.onset_lr is None and reading.steepest_lr is None
+    assert reading.edge_lr == pytest.approx(0.1, rel=2)
+
+
+def test_a_spike_that_recovers_is_not_the_edge() -> None:
+    def spiked(x: float) -> float:
+        return valley(x) + (3.0 if -2.5 < x < -2.1 else 0.0)
+
+    assert read_curve(drawn(spiked, noise=0.02)).edge_lr == pytest.approx(0.15, rel=0.5)
+    assert read_curve(drawn(lambda x: spiked(x) - valley(x) + falls(x), noise=0.02)).edge_lr is None
+
+
+def test_a_loss_that_became_nan_without_warning_has_its_edge_at_the_last_lr_that_held() -> None:
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=101)
+    sweep = Sweep(config)
+    for i in range(60):
+        sweep.record(2.0 - i / 60)
+    sweep.record(math.nan)
+    reading = read_curve(sweep.curve(optimizer="SGD"))
+    assert reading.edge_lr == config.lr_at(58)
+
+
+def test_a_cliff_onto_a_plateau_has_its_edge_before_the_jump() -> None:
+    edge = read_curve(drawn(lambda x: falls(x) if x < -1 else 1000.0, noise=0.01, optimizer="SGD")).edge_lr
+    assert edge is not None and 0.03 < edge <= 0.11
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    exponent=st.integers(-30, 30),
+    shift=st.integers(-100, 100),
+    lr_exponent=st.integers(-20, 20),
+    seed=st.integers(0, 100),
+    momentum=st.sampled_from([0.0, 0.9]),
+)
+def test_scaling_and_shifting_the_loss_and_scaling_the_lr_change_no_reading(
+    exponent: int, shift: int, lr_exponent: int, seed: int, momentum: float
+) -> None:
+    curve, _ = descend(loss_noise=0.02, gradient_noise=0.02, momentum=momentum, seed=seed)
+    scale, lr_scale = 2.0**exponent, 2.0**lr_exponent
+    moved = LossCurve(
+        lrs=tuple(lr * lr_scale for lr in curve.lrs),
+        losses=tuple(scale * (loss + shift) for loss in curve.losses),
+        stop=curve.stop,
+        config=curve.config,
+        optimizer=curve.optimizer,
+        momentum=curve.momentum,
+    )
+    plain, other = read_curve(curve), read_curve(moved)
+    for name in ("onset_lr", "steepest_lr", "lowest_lr", "edge_lr"):
+        assert getattr(other, name) == pytest.approx(lr_scale * getattr(plain, name), rel=1e-6), name
+    assert other.edge_interval == pytest.approx(tuple(lr_scale * lr for lr in plain.edge_interval or ()), rel=1e-6)
+    assert other.drop == pytest.approx(scale * plain.drop, rel=1e-6)
+
+
+def test_reading_is_deterministic_and_pairs_each_lr_with_its_effect() -> None:
+    curve, _ = descend(loss_noise=0.02)
+    reading = read_curve(curve)
+    assert reading == read_curve(curve)
+    assert (reading.lrs, reading.losses) == curve.pairs()
+    assert len(reading.smooth) == len(reading.lrs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    losses=st.lists(st.floats(-1e30, 1e30), max_size=40),
+    stop=st.sampled_from(StopReason),
+    measured=st.sampled_from(["before", "after"]),
+    mode=st.sampled_from(["exp", "linear"]),
+)
+def test_any_curve_can_be_read(losses: list[float], stop: StopReason, measured: str, mode: str) -> None:
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=40, mode=mode)
+    lrs = tuple(config.lr_at(i) for i in range(len(losses)))
+    reading = read_curve(LossCurve(lrs=lrs, losses=tuple(losses), stop=stop, config=config, measured=measured))
+    for lr in (reading.onset_lr, reading.steepest_lr, reading.lowest_lr):
+        assert lr is None or lr in reading.lrs
+    assert (reading.edge_lr is None) == (reading.edge_interval is None)
+    if reading.edge_lr is not None and reading.edge_interval is not None:
+        assert 0 < reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
