@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,7 @@ class SweepConfig:
 
 def check_lr(name: str, value: Any) -> None:
     """Refuse anything but a positive finite number, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
         raise ConfigError(f"{name} must be a positive finite number; got {value!r}.")
 
 
@@ -156,6 +157,10 @@ class LossCurve:
             raise ConfigError("lrs and losses must be finite; leave a non-finite loss out and set nonfinite_lr.")
         if self.measured not in ("before", "after"):
             raise ConfigError(f"measured must be 'before' or 'after'; got {self.measured!r}.")
+        if self.nonfinite_lr is not None:
+            check_lr("nonfinite_lr", self.nonfinite_lr)
+        if not all(math.isfinite(value) for value in (*self.group_scales, self.momentum)):
+            raise ConfigError(f"group_scales and momentum must be finite; got {self.group_scales} and {self.momentum}.")
 
     def __len__(self) -> int:
         return len(self.lrs)
@@ -198,7 +203,11 @@ class LossCurve:
                     "group_scales": tuple(map(float, fields["group_scales"])),
                     "stop": StopReason(fields["stop"]),
                     "config": SweepConfig(**fields["config"]),
+                    "optimizer": str(fields["optimizer"]),
+                    "momentum": float(fields["momentum"]),
+                    "batches": int(fields["batches"]),
+                    "skipped": int(fields["skipped"]),
                 }
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"the saved curve is damaged: {error}. Run the range test again.") from error

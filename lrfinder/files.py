@@ -69,10 +69,10 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """
     made_by = "result.save(path) or `lrfind run`" if kind == "result" else f"lrfinder, as a {kind}"
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise FileFormatError(f"cannot read {path}: {error.strerror}. Give a file written by {made_by}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not valid JSON ({error}). Give a file written by {made_by}.") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != f"lrfinder.{kind}":
@@ -84,3 +84,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             "Upgrade lrfinder to read it."
         )
     return {key: value for key, value in document.items() if key not in ("format", "version")}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")

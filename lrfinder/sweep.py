@@ -14,9 +14,9 @@ from lrfinder.curve import LossCurve, StopReason, SweepConfig
 
 __all__ = ["Sweep"]
 
-_BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, a sixth of a decade at 25 per decade
+_BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 25 per decade a sixth of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
-_NOISE_RISE = 8.0  # a rise must be this many standard deviations of the batch noise: spikes are not divergence
+_NOISE_RISE = 16.0  # a rise must be this many standard deviations of the batch noise: near the edge SGD shakes, and stays
 _TURNED_PART = 0.1  # part of the total drop that must be given back for the curve to count as turned
 
 
@@ -109,7 +109,10 @@ class Sweep:
         )
 
     def _smooth(self) -> None:
-        # A median of three first, so that one bad batch never looks like a blow-up.
+        # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so that
+        # neither does a bad batch among the first.
+        if len(self.losses) < 3:
+            return
         value = median(self.losses[-3:])
         self._average = value if math.isnan(self._average) else _BETA * self._average + (1 - _BETA) * value
         self._lowest = min(self._lowest, self._average)
@@ -117,15 +120,16 @@ class Sweep:
     def _rose(self, part_of_drop: float) -> bool:
         """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
         rise = self._average - self._lowest
-        if rise <= 0 or len(self.losses) <= _LEVEL:
+        if rise <= 0 or len(self.losses) <= 2 * _LEVEL:
             return False
         level = median(self.losses[:_LEVEL])
         if rise <= part_of_drop * max(0.0, level - self._lowest):
             return False
         # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
-        # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses.
-        steps = [abs(b - a) for a, b in zip(self.losses, self.losses[1:], strict=False)]
-        return rise > _NOISE_RISE * median(steps) / (0.6745 * math.sqrt(2))
+        # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses. Equal neighbours do
+        # not count: where most are equal, the loss moves by its rounding, and that is the noise.
+        steps = [abs(b - a) for a, b in zip(self.losses, self.losses[1:], strict=False) if a != b]
+        return bool(steps) and rise > _NOISE_RISE * median(steps) / (0.6745 * math.sqrt(2))
 
     def _finish_or_extend(self) -> None:
         if self._extend > 0 and not self._rose(part_of_drop=_TURNED_PART):

@@ -1,0 +1,37 @@
+"""What the ranks of a distributed run must agree on. The only module that names ``torch.distributed``.
+
+Every rank feeds the same mean loss to the same state machine, so all of them stop at the same iteration by
+construction; a non-finite loss on one rank makes the mean non-finite on all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["is_main_rank", "mean_over_ranks"]
+
+
+def _world_size() -> int:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1
+    return torch.distributed.get_world_size()
+
+
+def is_main_rank() -> bool:
+    """True on rank 0 and outside a distributed run: the one that talks to people."""
+    return _world_size() == 1 or torch.distributed.get_rank() == 0
+
+
+def mean_over_ranks(loss: Tensor) -> float:
+    """Mean of a scalar over all ranks, the same number on each; just the number outside a distributed run.
+
+    Args:
+        loss: one element, on the device of this rank.
+    """
+    size = _world_size()
+    if size == 1:
+        return loss.item()
+    total = loss.detach().reshape(()).to(torch.float64 if loss.device.type != "mps" else torch.float32, copy=True)
+    torch.distributed.all_reduce(total)
+    return total.item() / size

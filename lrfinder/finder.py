@@ -1,0 +1,343 @@
+"""The range test on a user's own objects: the composition of everything below, and nothing clever."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.advice import advise
+from lrfinder.autorange import choose_range, critical_lr
+from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
+from lrfinder.distributed import is_main_rank, mean_over_ranks
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
+from lrfinder.result import RangeTestResult
+from lrfinder.snapshot import Snapshot, preserved
+from lrfinder.sweep import Sweep
+from lrfinder.train_step import Batches, LossFn, TrainStep, Validation, check_amp, criterion_loss, resolve_device
+
+__all__ = ["LRFinder"]
+
+_SKIPS_IN_A_ROW = 20  # updates a GradScaler may skip at one LR; its scale starts at 2**16 and halves with each
+
+
+class LRFinder:
+    """Learning-rate range test on the model, optimizer and loader you are about to train with.
+
+    Nothing is copied, moved or changed until :meth:`range_test`, and after it training goes on as if it had never run.
+
+    Args:
+        model: the module to train, on its device already.
+        optimizer: an optimizer over its parameters. Parameter groups keep the ratios of their learning rates.
+        criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
+        loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
+        device: where batches go; None takes the device of the model's first parameter.
+        amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
+        grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
+        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0.
+        accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
+
+    Raises:
+        ConfigError: a number out of its range, or both or neither of ``criterion`` and ``loss_fn``.
+        SetupError: model, optimizer and device do not fit together.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> inputs, target = torch.randn(256, 8), torch.randint(0, 3, (256,))
+        >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, target), batch_size=32)
+        >>> model = torch.nn.Linear(8, 3)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> finder = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss())
+        >>> result = finder.range_test(loader, start_lr=1e-3, end_lr=100.0, num_iter=100)
+        >>> result.curve.stop.name
+        'DIVERGED'
+
+    Reference:
+        L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        criterion: Callable[[Any, Any], Tensor] | None = None,
+        *,
+        loss_fn: LossFn | None = None,
+        device: str | torch.device | None = None,
+        amp_dtype: torch.dtype | None = None,
+        grad_scaler: Any = None,
+        clip_grad_norm: float | None = None,
+        accumulation_steps: int = 1,
+    ) -> None:
+        if (criterion is None) == (loss_fn is None):
+            raise ConfigError(
+                f"give either criterion or loss_fn; got {'neither' if criterion is None else 'both'}. "
+                "criterion(model(inputs), target) suits batches of (inputs, target); loss_fn(model, batch) suits any."
+            )
+        check_amp(amp_dtype)
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {clip_grad_norm!r}.")
+        _check_count("accumulation_steps", accumulation_steps)
+        _check_parameters(model, optimizer, criterion)
+        self.model = model
+        self.optimizer = optimizer
+        self.device = _input_device(model, device)
+        self.last_curve: LossCurve | None = None
+        """What the last range test recorded, also when it raised or was interrupted before its end."""
+        self._criterion = criterion
+        self._loss_fn: LossFn = loss_fn or criterion_loss(criterion)  # type: ignore[arg-type]
+        self._amp_dtype = amp_dtype
+        self._scaler = grad_scaler
+        if grad_scaler is None and amp_dtype == torch.float16:
+            self._scaler = torch.amp.GradScaler(self.device.type)
+        self._clip = clip_grad_norm
+        self._accumulation = accumulation_steps
+
+    def range_test(
+        self,
+        train_loader: Iterable[Any],
+        *,
+        val_loader: Iterable[Any] | None = None,
+        val_batches: int | None = None,
+        start_lr: float | None = None,
+        end_lr: float | None = None,
+        num_iter: int | None = None,
+        mode: str = "exp",
+        early_stop: bool = True,
+        progress: bool = True,
+        snapshot: str = "auto",
+    ) -> RangeTestResult:
+        """Train through rising learning rates, put everything back, and read the curve.
+
+        With no range given, the first batch finds the learning rate at which a single update turns harmful; the sweep
+        runs from three decades below it to one above, 25 iterations per decade, and further if the curve has not
+        turned by then. A number that is given is obeyed.
+
+        Args:
+            train_loader: any iterable of batches: finite (started afresh at its end), endless, or shorter than the
+                sweep. A fresh iterator is taken; an iterator passed directly loses the batches drawn from it.
+            val_loader: measure the loss on these batches after each update, in eval mode, instead of the training loss.
+            val_batches: keep this many batches of ``val_loader`` as a fixed probe and use only them; >= 1. None
+                goes through the whole loader after each update.
+            start_lr: first learning rate, > 0, of the reference group (the first whose learning rate is not 0).
+            end_lr: last learning rate, > ``start_lr``.
+            num_iter: iterations, one optimizer step each; >= 2, and 10 or more for advice.
+            mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
+            early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
+            progress: show a progress bar in a terminal or notebook (never in a pipe or file).
+            snapshot: where the copy of the training state lives meanwhile: ``"auto"``, ``"device"``, ``"cpu"`` or
+                ``"disk"``; see :func:`lrfinder.snapshot.preserved`.
+
+        Returns:
+            The curve and the advice. A curve that cannot be read is no error: its advice has the grade "none" and
+            says why.
+
+        Raises:
+            ConfigError: a number out of its range.
+            SetupError: an empty loader, or one that cannot be iterated.
+            BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
+            KeyboardInterrupt: on Ctrl-C, with the state put back; :attr:`last_curve` has what was recorded.
+        """
+        _check_range(start_lr, end_lr, num_iter, mode)
+        if val_batches is not None:
+            _check_count("val_batches", val_batches)
+            if val_loader is None:
+                raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
+        self.last_curve = None
+        loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
+        with preserved(
+            self.model,
+            self.optimizer,
+            criterion=self._criterion,
+            grad_scaler=self._scaler,
+            loaders=loaders,
+            storage=snapshot,
+        ) as state:
+            self._enter_training()
+            validate = self._validation(val_loader, val_batches) if val_loader is not None else None
+            with contextlib.closing(Batches(train_loader, self.device)) as batches:
+                drive = _Drive(self.optimizer, self._train_step(), batches, self._accumulation)
+                searching = start_lr is None or end_lr is None
+                config, extend = choose_range(
+                    drive.critical_lr(state) if searching else None,
+                    start_lr=start_lr,
+                    end_lr=end_lr,
+                    num_iter=num_iter,
+                    mode=mode,
+                    early_stop=early_stop,
+                )
+                sweep = Sweep(config, measured="after" if validate else "before", extend=extend)
+                try:
+                    drive.run(sweep, validate, progress=progress)
+                finally:
+                    sweep.end(StopReason.INTERRUPTED)
+                    self.last_curve = drive.curve(sweep)
+        return RangeTestResult(curve=self.last_curve, advice=advise(self.last_curve))
+
+    def _enter_training(self) -> None:
+        if not self.model.training:
+            # As the training loop will do. A model in train mode keeps its flags: frozen BatchNorm stays in eval.
+            self.model.train()
+        for parameter in (*self.model.parameters(), *optimizer_parameters(self.optimizer)):
+            parameter.grad = None
+
+    def _train_step(self) -> TrainStep:
+        return TrainStep(
+            self.model,
+            self.optimizer,
+            self._loss_fn,
+            device_type=self.device.type,
+            amp_dtype=self._amp_dtype,
+            grad_scaler=self._scaler,
+            clip_grad_norm=self._clip,
+        )
+
+    def _validation(self, loader: Iterable[Any], count: int | None) -> Validation:
+        return Validation(
+            self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype
+        )
+
+
+class _Drive:
+    """Trains through the learning rates a sweep asks for."""
+
+    def __init__(self, optimizer: Any, step: TrainStep, batches: Batches, accumulation_steps: int) -> None:
+        self._optimizer = optimizer
+        self._step = step
+        self._batches = batches
+        self._accumulation = accumulation_steps
+        self._scales = group_scales(optimizer)
+        self._skipped = 0
+
+    def critical_lr(self, state: Snapshot) -> float | None:
+        """See :func:`lrfinder.autorange.critical_lr`. Its batches are not lost: the sweep starts with them."""
+        try:
+            batches = self._batches.peek(self._accumulation)
+        except StopIteration:
+            return None
+        # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
+        state.rewind_random()
+        loss_before = mean_over_ranks(self._step.backward(batches))
+        for _ in range(_SKIPS_IN_A_ROW):
+            if self._step.unscale():
+                break
+            self._step.backward(batches)
+
+        def loss_at(lr: float) -> float:
+            state.rewind()
+            set_lr(self._optimizer, lr, self._scales)
+            self._step.update(batches)
+            state.rewind_random()
+            return mean_over_ranks(self._step.loss(batches))
+
+        critical = critical_lr(loss_at, loss_before)
+        state.rewind()
+        return critical
+
+    def run(self, sweep: Sweep, validate: Validation | None, *, progress: bool) -> None:
+        """Iterate until the sweep is done or the data runs out."""
+        skips = 0
+        with _progress_bar(sweep, shown=progress and is_main_rank()) as bar:
+            while not sweep.done:
+                lr = sweep.lr
+                set_lr(self._optimizer, lr, self._scales)
+                try:
+                    batches = self._batches.draw(self._accumulation)
+                except StopIteration:
+                    sweep.end(StopReason.DATA_EXHAUSTED)
+                    break
+                loss_before, updated = self._step.run(batches)
+                loss = mean_over_ranks(validate.loss() if validate is not None and updated else loss_before)
+                if not updated and math.isfinite(loss):
+                    # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.
+                    self._skipped += 1
+                    skips += 1
+                    if skips < _SKIPS_IN_A_ROW:
+                        continue
+                    loss = math.nan
+                skips = 0
+                sweep.record(loss)
+                if not bar.disable:
+                    bar.set_postfix_str(f"lr {lr:.1e}, loss {loss:.4g}", refresh=False)
+                    bar.update()
+
+    def curve(self, sweep: Sweep) -> LossCurve:
+        return sweep.curve(
+            group_scales=self._scales,
+            optimizer=optimizer_name(self._optimizer),
+            momentum=momentum(self._optimizer),
+            batches=self._batches.drawn,
+            skipped=self._skipped,
+        )
+
+
+def _progress_bar(sweep: Sweep, *, shown: bool) -> Any:
+    from tqdm.auto import tqdm  # late: it looks for a notebook when imported
+
+    # disable=None means: not when stderr is a file or a pipe.
+    return tqdm(total=sweep.config.num_iter, desc="LR range test", leave=False, disable=None if shown else True)
+
+
+def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
+    """Refuse a bad number before anything is touched; :class:`SweepConfig` would see it only after the search."""
+    if start_lr is not None:
+        check_lr("start_lr", start_lr)
+    if end_lr is not None:
+        check_lr("end_lr", end_lr)
+    SweepConfig(
+        start_lr=start_lr if start_lr is not None else (end_lr or 1.0) / 10,
+        end_lr=end_lr if end_lr is not None else (start_lr or 0.1) * 10,
+        num_iter=num_iter if num_iter is not None else 10,
+        mode=mode,
+    )
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be an integer of at least 1; got {value!r}.")
+
+
+def _check_parameters(model: nn.Module, optimizer: Any, criterion: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
+        raise SetupError(
+            f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
+            "Write LRFinder(model, optimizer, criterion), in this order."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SetupError(
+            "the model has no trainable parameter: none at all, or all with requires_grad=False. "
+            "Unfreeze what is to be trained."
+        )
+    modules = [module for module in (model, criterion) if isinstance(module, nn.Module)]
+    known = {id(parameter) for module in modules for parameter in module.parameters()}
+    held = optimizer_parameters(optimizer)
+    if not any(id(parameter) in known for parameter in held):
+        raise SetupError(
+            "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
+            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
+        )
+    if not any(parameter.requires_grad for parameter in held):
+        raise SetupError(
+            "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
+        )
+
+
+def _input_device(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    home = next(model.parameters()).device
+    if device is None:
+        return home
+    wanted = resolve_device(device)
+    if wanted.type != home.type:
+        raise SetupError(
+            f"device is {wanted}, but the model is on {home}. Move it first, and build the optimizer after that: "
+            f"model.to('{wanted}')."
+        )
+    return wanted

@@ -1,0 +1,25 @@
+"""What holds for every test: no display, one thread, fixed examples, and GPU checks only where there is a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The models are tiny: more threads only wait for each other, all the more when tests run side by side.
+torch.set_num_threads(1)
+
+# The same examples in every run (the suite is a gate, not a search), and no time limit per example.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device; run them all with `pytest -m gpu`"))

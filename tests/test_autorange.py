@@ -1,0 +1,171 @@
+"""The range a sweep takes when none is given."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfinder.autorange import choose_range, critical_lr
+
+DECADES = [10.0**k for k in range(-5, 7)]
+
+
+def quadratic(h: float, *, scale: float = 1.0, shift: float = 0.0) -> tuple[Callable[[float], float], float]:
+    """Loss after one step of gradient descent on scale * (h/2 * w**2) + shift from w = 1, and the loss before it."""
+    return (lambda lr: scale * h / 2 * (1 - lr * scale * h) ** 2 + shift), scale * h / 2 + shift
+
+
+@pytest.mark.parametrize("h", [h * part for h, part in itertools.product(DECADES, (1.0, 1.7, 3.0, 5.5))])
+def test_on_a_quadratic_the_critical_lr_is_two_over_the_curvature_to_a_factor_of_two(h: float) -> None:
+    loss_at, before = quadratic(h)
+    critical = critical_lr(loss_at, before)
+    assert critical is not None
+    assert 1 / h < critical < 4 / h
+
+
+def test_a_critical_lr_beyond_a_million_is_not_looked_for_and_one_just_below_is_found() -> None:
+    assert critical_lr(*quadratic(2 / 1.1e6)) is None
+    assert critical_lr(*quadratic(2 / 1e5)) is not None
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("shift", [-100.0, -1.0, 0.0, 1.0, 100.0])
+def test_the_level_of_the_loss_does_not_matter_and_its_scale_counts_as_curvature(scale: float, shift: float) -> None:
+    loss_at, before = quadratic(2.0, scale=scale, shift=shift * scale)
+    critical = critical_lr(loss_at, before)
+    assert critical is not None
+    assert 0.5 / scale < critical < 2 / scale
+
+
+@given(h=st.floats(1e-6, 1e6), scale=st.floats(1e-3, 1e3))
+def test_scaling_the_reported_loss_without_the_step_changes_nothing(h: float, scale: float) -> None:
+    # As with an optimizer that divides by the gradient's size.
+    loss_at, before = quadratic(h)
+    assert critical_lr(lambda lr: scale * loss_at(lr), scale * before) == pytest.approx(critical_lr(loss_at, before))
+
+
+def test_about_a_dozen_forward_passes_are_enough() -> None:
+    loss_at, before = quadratic(3.0)
+    asked: list[float] = []
+
+    def counted(lr: float) -> float:
+        asked.append(lr)
+        return loss_at(lr)
+
+    critical_lr(counted, before)
+    assert len(asked) <= 14
+
+
+@pytest.mark.parametrize("ceiling", [10.0, 100.0])
+def test_a_loss_that_saturates_after_the_rise_still_shows_it(ceiling: float) -> None:
+    loss_at, before = quadratic(2.0)
+    critical = critical_lr(lambda lr: min(loss_at(lr), ceiling), before)
+    assert critical is not None
+    assert 0.5 < critical < 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("from_lr", [3e-6, 0.02, 700.0])
+def test_a_loss_that_turns_nonfinite_counts_as_worse(bad: float, from_lr: float) -> None:
+    critical = critical_lr(lambda lr: bad if lr >= from_lr else 1.0, 1.0)
+    assert critical is not None
+    assert from_lr / 2 < critical < from_lr * 2
+
+
+@pytest.mark.parametrize("loss_before", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_nonfinite_to_begin_with_has_no_critical_lr_and_costs_no_pass(loss_before: float) -> None:
+    def never(lr: float) -> float:
+        raise AssertionError("no forward pass was needed")
+
+    assert critical_lr(never, loss_before) is None
+
+
+@pytest.mark.parametrize(
+    "loss_at",
+    [
+        pytest.param(lambda lr: 1.0, id="flat"),
+        pytest.param(lambda lr: 1.0 + 1e-6 * math.sin(1e3 * lr), id="rounding"),
+        pytest.param(lambda lr: 1.0 / (1.0 + lr), id="only ever better"),
+        pytest.param(lambda lr: -math.log1p(lr), id="better without end"),
+    ],
+)
+def test_a_loss_that_no_update_makes_worse_has_no_critical_lr(loss_at: Callable[[float], float]) -> None:
+    assert critical_lr(loss_at, 1.0) is None
+
+
+# --- the range --------------------------------------------------------------------------------------------------------
+
+lrs = st.none() | st.floats(1e-12, 1e6)
+
+
+@given(
+    critical=lrs,
+    start_lr=lrs,
+    end_lr=lrs,
+    num_iter=st.none() | st.integers(2, 1000),
+    mode=st.sampled_from(["exp", "linear"]),
+    early_stop=st.booleans(),
+)
+def test_whatever_is_given_is_obeyed_and_the_rest_fits_it(
+    critical: float | None,
+    start_lr: float | None,
+    end_lr: float | None,
+    num_iter: int | None,
+    mode: str,
+    early_stop: bool,
+) -> None:
+    if start_lr is not None and end_lr is not None and start_lr >= end_lr:
+        start_lr, end_lr = end_lr / 2, start_lr
+    config, extend = choose_range(
+        critical, start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop
+    )
+    assert 0 < config.start_lr < config.end_lr < math.inf
+    assert start_lr is None or config.start_lr == start_lr
+    assert end_lr is None or config.end_lr == end_lr
+    assert config.num_iter >= 10 if num_iter is None else config.num_iter == num_iter
+    assert (config.mode, config.early_stop) == (mode, early_stop)
+    assert extend >= 0
+    if end_lr is not None or num_iter is not None:
+        assert extend == 0
+
+
+@given(critical=st.floats(1e-9, 1e6))
+def test_with_nothing_given_the_range_is_three_decades_below_the_critical_lr_and_one_above(critical: float) -> None:
+    config, extend = choose_range(critical)
+    assert config.start_lr == pytest.approx(critical * 1e-3)
+    assert config.end_lr == pytest.approx(critical * 10)
+    assert (config.num_iter, extend) == (101, 50)
+
+
+def test_without_a_critical_lr_the_range_is_what_the_other_finders_sweep() -> None:
+    config, _ = choose_range(None)
+    assert (config.start_lr, config.end_lr, config.num_iter) == (1e-7, 10.0, 201)
+
+
+@given(start_lr=st.floats(1e-9, 1.0), decades=st.floats(0.5, 8))
+def test_given_two_ends_there_are_25_iterations_per_decade(start_lr: float, decades: float) -> None:
+    config, _ = choose_range(None, start_lr=start_lr, end_lr=start_lr * 10**decades)
+    assert config.num_iter == pytest.approx(25 * decades + 1, abs=0.51)
+
+
+@pytest.mark.parametrize("critical", [None, 0.1])
+def test_a_linear_sweep_starts_at_its_first_step_and_takes_a_hundred(critical: float | None) -> None:
+    config, extend = choose_range(critical, mode="linear")
+    assert config.num_iter == 100
+    assert config.start_lr == pytest.approx(config.end_lr / 100)
+    assert extend == 100
+
+
+def test_a_start_above_the_critical_range_still_gets_an_end_above_it() -> None:
+    config, _ = choose_range(0.1, start_lr=5.0)
+    assert (config.start_lr, config.end_lr) == (5.0, pytest.approx(5e4))
+
+
+def test_an_end_below_the_critical_range_still_gets_a_start_below_it() -> None:
+    config, _ = choose_range(0.1, end_lr=1e-5)
+    assert (config.start_lr, config.end_lr) == (pytest.approx(1e-9), 1e-5)

@@ -1,0 +1,423 @@
+"""What only a GPU can show: one command runs it all, ``pytest -m gpu``.
+
+The checks that make sense without a GPU run on the CPU as well, by the same code, so that they are known to work
+before a GPU sees them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lrfinder import LRFinder, LossCurve, StopReason
+from worlds import World, loader, mlp, plain, points
+
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+
+SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
+
+Build = Callable[[str], World]
+
+
+@pytest.fixture(autouse=True)
+def the_same_kernels_every_time() -> Iterator[None]:
+    """Bit-identical is a promise about us, not about cuDNN's choice of algorithm."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        yield
+
+
+def world(
+    device: str,
+    *extra: nn.Module,
+    optimizer: Callable[[Any], torch.optim.Optimizer] = lambda parameters: torch.optim.SGD(parameters, 0.05, 0.9),
+    **options: Any,
+) -> World:
+    torch.manual_seed(5)
+    model = mlp(*extra).to(device)
+    return World(model, optimizer(model.parameters()), loader(), device=device, **options)
+
+
+def range_test(world: World, *, amp_dtype: torch.dtype | None = None, **options: Any) -> LossCurve:
+    finder = LRFinder(world.model, world.optimizer, world.criterion, amp_dtype=amp_dtype, grad_scaler=world.scaler)
+    return finder.range_test(world.loader, progress=False, **options).curve
+
+
+def convolutional(device: str) -> World:
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)),
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout2d(0.2),
+        nn.Flatten(),
+        nn.Linear(48, 3),
+    ).to(device)
+    return World(model, torch.optim.SGD(model.parameters(), 0.05, 0.9), loader(), device=device)
+
+
+WORLDS: dict[str, Build] = {
+    "SGD with momentum": lambda device: world(device),
+    "Nesterov": lambda device: world(device, optimizer=lambda p: torch.optim.SGD(p, 0.05, 0.9, nesterov=True)),
+    "AdamW": lambda device: world(device, optimizer=torch.optim.AdamW),
+    "AdamW, fused": lambda device: world(device, optimizer=lambda p: torch.optim.AdamW(p, fused=True)),
+    "AMSGrad": lambda device: world(device, optimizer=lambda p: torch.optim.Adam(p, amsgrad=True)),
+    "BatchNorm": lambda device: world(device, nn.BatchNorm1d(16)),
+    "dropout": lambda device: world(device, nn.Dropout(0.5)),
+    "convolution, BatchNorm and dropout": convolutional,
+    "GradScaler": lambda device: world(device, scaler=torch.amp.GradScaler(device, init_scale=2.0**12)),
+}
+
+builds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
+
+
+# --- no trace ---------------------------------------------------------------------------------------------------------
+
+
+@devices
+@builds
+@pytest.mark.parametrize("warm_up", [0, 3], ids=["fresh", "warm"])
+def test_the_state_on_the_device_is_the_same_before_and_after(build: Build, device: str, warm_up: int) -> None:
+    world = build(device)
+    world.train(warm_up)
+    before = world.state()
+    range_test(world, amp_dtype=torch.float16 if world.scaler else None, **SWEEP)
+    assert world.state() == before
+
+
+@devices
+@builds
+def test_training_on_the_device_goes_on_as_if_nothing_had_been(build: Build, device: str) -> None:
+    runs = []
+    for with_finder in (False, True):
+        world = build(device)
+        losses = world.train(3)
+        if with_finder:
+            range_test(world, amp_dtype=torch.float16 if world.scaler else None, **SWEEP)
+        losses += world.train(8)
+        runs.append((losses, plain(list(world.model.parameters())), plain(world.optimizer.state_dict())))
+    assert runs[0] == runs[1]
+
+
+@devices
+def test_a_range_chosen_by_itself_leaves_no_trace_on_the_device(device: str) -> None:
+    one = world(device, nn.Dropout(0.2))
+    one.train(2)
+    before = one.state()
+    curve = range_test(one)
+    assert one.state() == before
+    assert len(curve) > 30
+
+
+@devices
+def test_the_random_state_of_the_device_comes_back(device: str) -> None:
+    one = world(device, nn.Dropout(0.5))
+    torch.manual_seed(1)
+    torch.rand(3, device=device)
+    expected = torch.rand(64, device=device)
+    torch.manual_seed(1)
+    torch.rand(3, device=device)
+    range_test(one, **SWEEP)
+    assert torch.equal(torch.rand(64, device=device), expected)
+
+
+@devices
+def test_pending_gradients_on_the_device_come_back_as_the_same_tensors(device: str) -> None:
+    one = world(device)
+    one.train(2)
+    gradients = [parameter.grad for parameter in one.model.parameters()]
+    values = plain(gradients)
+    range_test(one, **SWEEP)
+    assert all(p.grad is gradient for p, gradient in zip(one.model.parameters(), gradients, strict=True))
+    assert plain(gradients) == values
+
+
+@devices
+def test_a_nan_on_the_device_stops_the_sweep_and_leaves_no_trace(device: str) -> None:
+    one = world(device)
+    one.train(2)
+    one.criterion = lambda output, target: nn.functional.cross_entropy(output, target) / (output.abs().max() < 20)
+    before = one.state()
+    curve = range_test(one, start_lr=1e-2, end_lr=1e6, num_iter=60, early_stop=False)
+    assert curve.stop is StopReason.NONFINITE
+    assert curve.nonfinite_lr is not None
+    assert one.state() == before
+
+
+# torch warns that capturable is slower where no graph is captured; the setting is what is looked at here.
+@pytest.mark.filterwarnings("ignore:This instance was constructed with capturable=True:UserWarning")
+@devices
+def test_a_learning_rate_in_a_tensor_on_the_device_stays_that_tensor(device: str) -> None:
+    lr = torch.tensor(1e-3, device=device)
+    capturable = device == "cuda"
+    one = world(device, optimizer=lambda p: torch.optim.Adam(p, lr=lr, capturable=capturable, foreach=capturable))
+    one.train(2)
+    before = one.state()
+    curve = range_test(one, **SWEEP)
+    assert one.optimizer.param_groups[0]["lr"] is lr
+    assert lr.item() == pytest.approx(1e-3)
+    assert lr.device.type == device
+    assert one.state() == before
+    assert curve.losses[-1] != curve.losses[0]
+
+
+# --- mixed precision --------------------------------------------------------------------------------------------------
+
+
+@devices
+def test_bfloat16_records_a_curve_close_to_that_of_float32(device: str) -> None:
+    full = range_test(world(device), **SWEEP)
+    mixed = range_test(world(device), amp_dtype=torch.bfloat16, **SWEEP)
+    assert mixed.lrs == full.lrs
+    assert mixed.losses != full.losses
+    assert mixed.losses[:15] == pytest.approx(full.losses[:15], rel=0.05)
+
+
+@devices
+def test_float16_without_a_scaler_gets_one_of_its_own(device: str) -> None:
+    full = range_test(world(device), **SWEEP)
+    mixed = range_test(world(device), amp_dtype=torch.float16, **SWEEP)
+    assert mixed.losses[:15] == pytest.approx(full.losses[:15], rel=0.05)
+
+
+@devices
+def test_updates_that_the_scaler_skips_are_counted_and_their_learning_rates_tried_again(device: str) -> None:
+    one = world(device, scaler=torch.amp.GradScaler(device, init_scale=2.0**30))
+    before = one.state()
+    curve = range_test(one, amp_dtype=torch.float16, **SWEEP)
+    assert curve.skipped > 0
+    assert len(curve) == SWEEP["num_iter"]
+    assert curve.batches == len(curve) + curve.skipped
+    assert one.state() == before
+
+
+@devices
+def test_a_range_is_chosen_under_a_scaler_whose_scale_is_far_too_large(device: str) -> None:
+    one = world(device, scaler=torch.amp.GradScaler(device, init_scale=2.0**30))
+    before = one.state()
+    curve = range_test(one, amp_dtype=torch.float16)
+    assert curve.skipped > 0
+    assert curve.config.start_lr == pytest.approx(range_test(world(device)).config.start_lr, rel=1)
+    assert one.state() == before
+
+
+@devices
+def test_skipped_updates_shift_no_loss_to_another_learning_rate(device: str) -> None:
+    """The weights do not move on a skipped update, so on one batch the curves with and without skips are one."""
+    curves = []
+    for init_scale in (2.0**8, 2.0**30):
+        one = world(device, scaler=torch.amp.GradScaler(device, init_scale=init_scale, growth_interval=10**6))
+        one.loader = [next(iter(loader(points(8))))]
+        curves.append(range_test(one, amp_dtype=torch.float16, **SWEEP))
+    assert [curve.skipped > 0 for curve in curves] == [False, True]
+    assert curves[1].lrs == curves[0].lrs
+    assert curves[1].losses[:15] == pytest.approx(curves[0].losses[:15], rel=0.05)
+
+
+# --- where the snapshot lives -----------------------------------------------------------------------------------------
+
+
+@devices
+@pytest.mark.parametrize("snapshot", ["auto", "device", "cpu", "disk"])
+def test_the_place_of_the_snapshot_changes_nothing(device: str, snapshot: str) -> None:
+    reference = convolutional(device)
+    expected = range_test(reference, **SWEEP), reference.train(5)
+    one = convolutional(device)
+    before = one.state()
+    curve = range_test(one, snapshot=snapshot, **SWEEP)
+    assert one.state() == before
+    assert (curve, one.train(5)) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("snapshot", ["auto", "device", "cpu", "disk"])
+def test_all_memory_on_the_gpu_is_given_back(snapshot: str) -> None:
+    one = world("cuda", optimizer=torch.optim.AdamW)
+    one.train(3)  # cuBLAS takes its workspace, the optimizer its state
+    range_test(one, snapshot=snapshot, **SWEEP)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        range_test(one, snapshot=snapshot, **SWEEP)
+    gc.collect()
+    assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.gpu
+def test_a_snapshot_on_the_cpu_takes_no_room_on_the_gpu() -> None:
+    size = 64 * 2**20
+
+    def peak(snapshot: str) -> int:
+        model = nn.Linear(4096, 4096, bias=False, device="cuda")
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+        finder = LRFinder(model, optimizer, loss_fn=lambda model, batch: model(batch).square().mean())
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        finder.range_test([torch.ones(8, 4096)], start_lr=1e-6, end_lr=1e-4, num_iter=10, snapshot=snapshot)
+        return torch.cuda.max_memory_allocated() - before
+
+    peak("cpu")  # cuBLAS takes its workspace
+    assert peak("device") - peak("cpu") == pytest.approx(size, rel=0.1)
+    assert peak("device") - peak("disk") == pytest.approx(size, rel=0.1)
+
+
+@pytest.mark.gpu
+def test_a_snapshot_on_the_cpu_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    empty_like = torch.empty_like
+
+    def spy(*arguments: Any, **options: Any) -> torch.Tensor:
+        made.append(empty_like(*arguments, **options))
+        return made[-1]
+
+    one = world("cuda")
+    monkeypatch.setattr(torch, "empty_like", spy)
+    range_test(one, snapshot="cpu", **SWEEP)
+    copies = [tensor for tensor in made if tensor.device.type == "cpu"]
+    assert len(copies) >= len(list(one.model.parameters()))
+    assert all(tensor.is_pinned() for tensor in copies)
+
+
+@pytest.mark.gpu
+def test_without_room_on_the_gpu_the_snapshot_goes_to_the_cpu_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = world("cuda")
+    before = one.state()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1000, 10**9))
+    with caplog.at_level(logging.INFO, logger="lrfinder"):
+        range_test(one, **SWEEP)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the snapshot (0 MB) stays on the CPU"
+    ]
+    assert one.state() == before
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A batch that notes how it was moved."""
+
+    moves: list[tuple[str, bool]] = []
+
+    def __init__(self, inputs: torch.Tensor, target: torch.Tensor) -> None:
+        self.inputs, self.target = inputs, target
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Recorder:
+        self.moves.append((device.type, non_blocking))
+        return Recorder(self.inputs.to(device, non_blocking=non_blocking), self.target.to(device))
+
+
+@devices
+def test_batches_go_to_the_device_of_the_model_without_blocking(device: str) -> None:
+    one = world(device)
+    Recorder.moves.clear()
+    finder = LRFinder(
+        one.model, one.optimizer, loss_fn=lambda model, b: nn.functional.cross_entropy(model(b.inputs), b.target)
+    )
+    finder.range_test([Recorder(*batch) for batch in one.loader], progress=False, **SWEEP)
+    assert Recorder.moves == [(device, True)] * SWEEP["num_iter"]
+
+
+@pytest.mark.gpu
+def test_a_pinned_loader_gives_the_curve_of_a_pageable_one() -> None:
+    curves = []
+    for pinned in (False, True):
+        one = world("cuda")
+        one.loader = loader(pin_memory=pinned)
+        curves.append(range_test(one, **SWEEP))
+        assert all(batch[0].is_pinned() == pinned for batch in one.loader)
+    assert curves[0] == curves[1]
+
+
+# --- which device -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_a_model_on_the_cpu_leaves_the_gpu_alone() -> None:
+    code = """
+import torch
+from lrfinder import LRFinder
+model = torch.nn.Linear(4, 3)
+batches = [(torch.randn(8, 4), torch.zeros(8, dtype=torch.long))]
+LRFinder(model, torch.optim.SGD(model.parameters(), 0.1), torch.nn.CrossEntropyLoss()).range_test(batches)
+assert not torch.cuda.is_initialized()
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.gpu
+def test_a_second_gpu_is_not_touched() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    torch.rand(3, device="cuda:1")
+    random_state, memory = torch.cuda.get_rng_state(1), torch.cuda.memory_allocated(1)
+    torch.cuda.reset_peak_memory_stats(1)
+    range_test(world("cuda:0", nn.Dropout(0.5)), **SWEEP)
+    assert torch.equal(torch.cuda.get_rng_state(1), random_state)
+    assert torch.cuda.max_memory_allocated(1) == memory
+
+
+@pytest.mark.gpu
+def test_a_model_on_the_second_gpu_is_trained_there() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    one = world("cuda:1", nn.Dropout(0.5))
+    before = one.state()
+    range_test(one, **SWEEP)
+    assert one.state() == before
+    assert all(parameter.device == torch.device("cuda:1") for parameter in one.model.parameters())
+
+
+@pytest.mark.gpu
+def test_a_device_that_is_not_where_the_model_is_is_refused_with_the_line_to_write() -> None:
+    one = world("cpu")
+    with pytest.raises(ValueError, match=r"the model is on cpu. Move it first, .*model.to\('cuda'\)"):
+        LRFinder(one.model, one.optimizer, one.criterion, device="cuda")
+    one = world("cuda")
+    LRFinder(one.model, one.optimizer, one.criterion, device="cuda")
+
+
+# What the compiler finds to say about the machine is not ours.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.gpu
+def test_a_compiled_model_on_the_gpu_leaves_no_trace() -> None:
+    one = world("cuda", nn.Dropout(0.2))
+    one.model = torch.compile(one.model)
+    one.train(2)
+    before = one.state()
+    range_test(one, **SWEEP)
+    assert one.state() == before
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "amp"),
+    [("cpu", None), *(pytest.param("cuda", amp, marks=pytest.mark.gpu) for amp in (None, "bf16", "fp16"))],
+)
+def test_the_command_runs_on_the_device(device: str, amp: str | None, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from lrfinder.cli import main
+
+    arguments = ["run", "squeezenet1_1", "--device", device, "--image-size", "32", "--batch-size", "16"]
+    arguments += ["--start-lr", "1e-4", "--end-lr", "1", "--num-iter", "12", "--workers", "0", "--json"]
+    arguments += ["--out", str(tmp_path), *(["--amp", amp] if amp else [])]
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code in (0, 1), run.output  # 1: a curve this short may carry no advice
+    assert json.loads(run.stdout)
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".json", ".png"}

@@ -1,0 +1,799 @@
+"""One iteration of training: any batch, any loader, and the same numbers as the loop a user would write."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.train_step import Batches, TrainStep, Validation, check_amp, criterion_loss, move, resolve_device
+
+CPU = torch.device("cpu")
+CLASSES = 3
+
+
+def network(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, CLASSES)).to(dtype)
+
+
+def labelled(seed: int, count: int = 8, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 4, generator=generator, dtype=dtype)
+    return inputs, torch.randint(CLASSES, (count,), generator=generator)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+def train_step(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainStep:
+    return TrainStep(model, optimizer, loss_fn or criterion_loss(nn.CrossEntropyLoss()), device_type="cpu", **options)
+
+
+def one_step(loss_fn: Any, batch: Any, *, model: nn.Module | None = None) -> Tensor:
+    """Loss of one iteration with that loss function and batch."""
+    model = model or network()
+    loss, _ = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_fn).run([batch])
+    return loss
+
+
+# --- any batch --------------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    inputs: Tensor
+    target: Tensor
+
+
+class Encoding(collections.UserDict[str, Any]):
+    """As tokenizers return: a mapping with a plain .to(device)."""
+
+    def to(self, device: torch.device) -> Encoding:
+        return Encoding({key: value.to(device) for key, value in self.items()})
+
+
+class Graph:
+    """As graph libraries return: no container, but it knows how to move itself."""
+
+    def __init__(self, nodes: Tensor) -> None:
+        self.nodes = nodes
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Graph:
+        assert non_blocking
+        return Graph(self.nodes.to(device))
+
+
+@dataclasses.dataclass
+class Record:
+    inputs: Tensor
+
+
+META = torch.device("meta")  # a device on every machine that a tensor can be seen to have moved to
+
+
+def test_a_tensor_moves() -> None:
+    assert move(torch.ones(2), META).device == META
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (torch.ones(2), torch.ones(1)),
+        [torch.ones(2), torch.ones(1)],
+        Pair(torch.ones(2), torch.ones(1)),
+        {"inputs": torch.ones(2), "target": torch.ones(1)},
+        collections.OrderedDict(inputs=torch.ones(2), target=torch.ones(1)),
+        collections.defaultdict(list, inputs=torch.ones(2), target=torch.ones(1)),
+        collections.UserDict(inputs=torch.ones(2), target=torch.ones(1)),
+        types.MappingProxyType({"inputs": torch.ones(2), "target": torch.ones(1)}),
+        (),
+        [],
+        {},
+    ],
+    ids=lambda batch: f"{type(batch).__name__} of {len(batch)}",
+)
+def test_a_container_keeps_its_type_and_all_in_it_moves(batch: Any) -> None:
+    moved = move(batch, META)
+    assert type(moved) is type(batch)
+    assert len(moved) == len(batch)
+    if hasattr(batch, "keys"):
+        assert list(moved.keys()) == list(batch.keys())
+        moved, batch = moved.values(), batch.values()
+    assert all(tensor.device == META for tensor in moved)
+    assert all(tensor.device == CPU for tensor in batch)
+
+
+def test_a_default_dict_keeps_its_default() -> None:
+    moved = move(collections.defaultdict(list, inputs=torch.ones(2)), META)
+    assert moved["new"] == []
+
+
+def test_objects_that_can_move_themselves_do_with_or_without_non_blocking() -> None:
+    graph = move(Graph(torch.ones(2)), META)
+    encoding = move(Encoding(ids=torch.ones(2)), META)
+    assert isinstance(graph, Graph)
+    assert graph.nodes.device == META
+    assert isinstance(encoding, Encoding)
+    assert encoding["ids"].device == META
+
+
+@pytest.mark.parametrize(
+    "other", [None, 3, 2.5, "text", b"bytes", Record(torch.ones(2)), torch.Tensor, range(3)], ids=repr
+)
+def test_what_is_no_batch_container_stays_the_very_object_it_is(other: Any) -> None:
+    assert move(other, META) is other
+    assert move([other], META)[0] is other
+
+
+nested = st.recursive(
+    st.builds(lambda n: torch.zeros(n), st.integers(0, 3)) | st.integers() | st.text(max_size=3) | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.builds(Pair, inner, inner)
+    ),
+    max_leaves=10,
+)
+
+
+def shape_of(batch: Any) -> Any:
+    """Types all the way down, with what is in the leaves."""
+    if isinstance(batch, Tensor):
+        return tuple(batch.shape)
+    if isinstance(batch, dict):
+        return {key: shape_of(value) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch), [shape_of(value) for value in batch]
+    return batch
+
+
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (dict, list, tuple)):
+        for value in batch.values() if isinstance(batch, dict) else batch:
+            yield from tensors_in(value)
+
+
+@given(batch=nested)
+def test_a_nest_of_any_depth_keeps_its_shape_and_every_tensor_in_it_moves(batch: Any) -> None:
+    moved = move(batch, META)
+    assert shape_of(moved) == shape_of(batch)
+    assert all(tensor.device == META for tensor in tensors_in(moved))
+
+
+@pytest.mark.parametrize(
+    ("batch", "loss_fn"),
+    [
+        (torch.ones(2, 4), lambda model, batch: model(batch).square().mean()),
+        ({"x": torch.ones(2, 4)}, lambda model, batch: model(batch["x"]).square().mean()),
+        (Pair(torch.ones(2, 4), torch.ones(2, 3)), lambda model, b: (model(b.inputs) - b.target).abs().mean()),
+        (Record(torch.ones(2, 4)), lambda model, batch: model(batch.inputs).square().mean()),
+        (Encoding(x=torch.ones(2, 4)), lambda model, batch: model(batch["x"]).square().mean()),
+    ],
+    ids=["tensor", "dict", "namedtuple", "dataclass", "encoding"],
+)
+def test_a_loss_function_gets_the_batch_as_the_loader_made_it(batch: Any, loss_fn: Any) -> None:
+    assert one_step(loss_fn, Batches([batch], CPU).draw(1)[0]).item() > 0
+
+
+@pytest.mark.parametrize("kind", [tuple, list, lambda pair: Pair(*pair)], ids=["tuple", "list", "namedtuple"])
+def test_a_criterion_takes_inputs_and_target_in_any_pair(kind: Callable[[Any], Any]) -> None:
+    inputs, target = labelled(0)
+    expected = nn.functional.cross_entropy(network()(inputs), target)
+    assert one_step(None, kind((inputs, target))) == expected
+
+
+# --- any loader -------------------------------------------------------------------------------------------------------
+
+
+class Stream(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.arange(6.0))
+
+
+def draw(batches: Batches, rounds: int, count: int = 1) -> list[float]:
+    return [float(batch) for _ in range(rounds) for batch in batches.draw(count)]
+
+
+def test_a_finite_loader_is_started_afresh_at_its_end() -> None:
+    batches = Batches([torch.tensor(float(i)) for i in range(3)], CPU)
+    assert draw(batches, 7) == [0, 1, 2, 0, 1, 2, 0]
+    assert batches.drawn == 7
+
+
+def test_each_round_takes_a_fresh_iterator_so_a_shuffled_loader_shuffles_again() -> None:
+    loader = DataLoader(
+        TensorDataset(torch.arange(8.0)), batch_size=1, shuffle=True, generator=torch.Generator().manual_seed(0)
+    )
+    values = [float(batch[0]) for batch in Batches(loader, CPU).draw(16)]
+    assert sorted(values[:8]) == sorted(values[8:]) == list(range(8))
+    assert values[:8] != values[8:]
+
+
+def test_an_endless_generator_is_drawn_from_only_as_far_as_needed() -> None:
+    endless = itertools.count()
+    batches = Batches((torch.tensor(float(i)) for i in endless), CPU)
+    assert draw(batches, 5) == [0, 1, 2, 3, 4]
+    assert next(endless) == 5
+
+
+def test_an_iterable_data_set_is_cycled() -> None:
+    assert draw(Batches(DataLoader(Stream(), batch_size=None), CPU), 8) == [0, 1, 2, 3, 4, 5, 0, 1]
+
+
+def test_an_iterator_is_drawn_to_its_end_and_then_there_is_no_more() -> None:
+    batches = Batches(iter([torch.tensor(0.0), torch.tensor(1.0)]), CPU)
+    assert draw(batches, 2) == [0, 1]
+    with pytest.raises(StopIteration):
+        batches.draw(1)
+
+
+def test_batches_that_were_looked_at_are_drawn_first_and_counted_once() -> None:
+    batches = Batches([torch.tensor(float(i)) for i in range(5)], CPU)
+    assert [float(batch) for batch in batches.peek(2)] == [0, 1]
+    assert [float(batch) for batch in batches.peek(2)] == [0, 1]
+    assert draw(batches, 1, count=2) == [0, 1]
+    assert draw(batches, 1, count=2) == [2, 3]
+    assert batches.drawn == 4
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [[], iter(()), DataLoader(TensorDataset(torch.ones(3)), batch_size=4, drop_last=True)],
+    ids=["list", "iterator", "drop_last"],
+)
+def test_a_loader_without_a_batch_is_refused_and_one_with_a_single_batch_accepted(loader: Any) -> None:
+    with pytest.raises(SetupError, match="drop_last=True does not drop the only batch"):
+        Batches(loader, CPU).draw(1)
+    assert len(Batches(DataLoader(TensorDataset(torch.ones(3)), batch_size=3, drop_last=True), CPU).draw(1)) == 1
+
+
+@pytest.mark.parametrize("loader", [None, 3, lambda: iter([1])], ids=["None", "number", "function"])
+def test_what_cannot_be_iterated_is_refused_with_what_can(loader: Any) -> None:
+    with pytest.raises(SetupError, match="must be an iterable of batches, such as a DataLoader or a list; got a"):
+        Batches(loader, CPU)
+
+
+def test_closing_ends_the_iteration_under_way() -> None:
+    ended = []
+
+    def stream() -> Iterator[Tensor]:
+        try:
+            yield from itertools.repeat(torch.ones(1))
+        finally:
+            ended.append(True)
+
+    class Loader:
+        def __iter__(self) -> Iterator[Tensor]:
+            return stream()
+
+    batches = Batches(Loader(), CPU)
+    batches.draw(1)
+    assert not ended
+    batches.close()
+    assert ended
+
+
+# --- the same numbers as the loop a user writes -----------------------------------------------------------------------
+
+
+def test_a_step_is_the_step_of_the_plain_loop() -> None:
+    ours, plain = network(), network()
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.05) for model in (ours, plain)]
+    step = train_step(ours, optimizers[0])
+    for i in range(5):
+        inputs, target = labelled(i)
+        loss, updated = step.run([(inputs, target)])
+        optimizers[1].zero_grad()
+        expected = nn.functional.cross_entropy(plain(inputs), target)
+        expected.backward()
+        optimizers[1].step()
+        assert updated
+        assert torch.equal(loss, expected.detach())
+        assert torch.equal(weights(ours), weights(plain))
+
+
+def test_accumulated_micro_batches_are_one_big_batch() -> None:
+    small, big = network(dtype=torch.float64), network(dtype=torch.float64)
+    steps = [train_step(model, torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)) for model in (small, big)]
+    for i in range(3):
+        inputs, target = labelled(i, 12, dtype=torch.float64)
+        parts = list(zip(inputs.chunk(3), target.chunk(3), strict=True))
+        small_loss, _ = steps[0].run(parts)
+        big_loss, _ = steps[1].run([(inputs, target)])
+        torch.testing.assert_close(small_loss, big_loss)
+        torch.testing.assert_close(weights(small), weights(big))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_clipped_once_per_step_over_all_micro_batches(accumulate: int) -> None:
+    ours, plain = network(), network()
+    optimizers = [torch.optim.SGD(model.parameters(), lr=10.0) for model in (ours, plain)]
+    step = train_step(ours, optimizers[0], clip_grad_norm=0.05)
+    batches = [labelled(i) for i in range(accumulate)]
+    step.run(batches)
+    optimizers[1].zero_grad()
+    for inputs, target in batches:
+        (nn.functional.cross_entropy(plain(inputs), target) / accumulate).backward()
+    assert nn.utils.clip_grad_norm_(plain.parameters(), 0.05) > 0.05
+    optimizers[1].step()
+    assert torch.equal(weights(ours), weights(plain))
+    assert torch.linalg.vector_norm(weights(ours) - weights(network())).item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_gradients_below_the_limit_are_left_alone() -> None:
+    clipped, free = network(), network()
+    for model, limit in ((clipped, 100.0), (free, None)):
+        train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), clip_grad_norm=limit).run([labelled(0)])
+    assert torch.equal(weights(clipped), weights(free))
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_an_optimizer_that_needs_a_closure_gets_one(clip: float | None) -> None:
+    ours, plain = network(), network()
+    optimizers = [torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4) for model in (ours, plain)]
+    step = train_step(ours, optimizers[0], clip_grad_norm=clip)
+    for i in range(3):
+        inputs, target = labelled(i)
+        loss, updated = step.run([(inputs, target)])
+
+        def closure() -> Tensor:
+            optimizers[1].zero_grad()
+            value = nn.functional.cross_entropy(plain(inputs), target)
+            value.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(plain.parameters(), clip)
+            return value
+
+        expected = optimizers[1].step(closure)
+        assert updated
+        assert torch.equal(loss, expected.detach())
+        assert torch.equal(weights(ours), weights(plain))
+
+
+def test_a_scheduler_attached_before_hides_the_closure_from_nobody() -> None:
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    before = weights(model)
+    train_step(model, optimizer).run([labelled(0)])
+    assert not torch.equal(weights(model), before)
+
+
+def test_a_closure_and_a_grad_scaler_are_refused_together_and_accepted_apart() -> None:
+    model = network()
+    scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(SetupError, match="Leave grad_scaler out, or use amp_dtype=torch.bfloat16"):
+        train_step(model, torch.optim.LBFGS(model.parameters()), grad_scaler=scaler)
+    train_step(model, torch.optim.LBFGS(model.parameters()))
+    train_step(model, torch.optim.SGD(model.parameters()), grad_scaler=scaler)
+
+
+def test_the_loss_alone_changes_no_weight_and_is_the_one_a_step_reports() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = train_step(model, optimizer)
+    before, batches = weights(model), [labelled(0), labelled(1)]
+    loss = step.loss(batches)
+    assert not loss.requires_grad
+    assert torch.equal(weights(model), before)
+    torch.testing.assert_close(loss, step.run(batches)[0])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=True),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=False),
+        lambda parameters: torch.optim.Rprop(parameters, lr=0.1),
+        lambda parameters: torch.optim.AdamW(parameters, lr=0.1, foreach=True),
+    ],
+    ids=["SGD nesterov foreach", "SGD nesterov", "Rprop", "AdamW foreach"],
+)
+def test_an_update_leaves_the_gradients_as_they_were_for_the_next_try(make: Callable[[Any], Any]) -> None:
+    # torch's foreach Nesterov SGD, the default on a GPU, adds the momentum into .grad itself.
+    model = network()
+    step = train_step(model, make(model.parameters()))
+    step.backward([labelled(0)])
+    parameters = list(model.parameters())
+    gradients = [parameter.grad for parameter in parameters]
+    values = [gradient.clone() for gradient in gradients]
+    step.update([labelled(0)])
+    assert all(parameter.grad is gradient for parameter, gradient in zip(parameters, gradients, strict=True))
+    assert all(torch.equal(gradient, value) for gradient, value in zip(gradients, values, strict=True))
+
+
+# --- mixed precision --------------------------------------------------------------------------------------------------
+
+
+def test_under_bfloat16_forward_and_loss_run_as_in_a_loop_with_autocast() -> None:
+    ours, plain = network(), network()
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.5) for model in (ours, plain)]
+    seen = []
+    ours.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    step = train_step(ours, optimizers[0], amp_dtype=torch.bfloat16)
+    for i in range(3):
+        inputs, target = labelled(i)
+        loss, _ = step.run([(inputs, target)])
+        optimizers[1].zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = nn.functional.cross_entropy(plain(inputs), target)
+        expected.backward()
+        optimizers[1].step()
+        assert torch.equal(loss, expected.detach())
+        assert torch.equal(weights(ours), weights(plain))
+    assert seen == [torch.bfloat16] * 3
+    assert all(parameter.dtype == torch.float32 for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("init_scale", [2.0**10, 2.0**40], ids=["fits", "overflows at first"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_under_float16_the_scaler_scales_steps_and_skips_as_in_the_usual_loop(
+    init_scale: float, clip: float | None
+) -> None:
+    ours, plain = network(), network()
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9) for model in (ours, plain)]
+    scalers = [torch.amp.GradScaler("cpu", init_scale=init_scale) for _ in range(2)]
+    step = train_step(ours, optimizers[0], amp_dtype=torch.float16, grad_scaler=scalers[0], clip_grad_norm=clip)
+    made = []
+    for i in range(40):
+        inputs, target = labelled(i)
+        before = weights(ours)
+        loss, updated = step.run([(inputs, target)])
+        optimizers[1].zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            expected = nn.functional.cross_entropy(plain(inputs), target)
+        scalers[1].scale(expected).backward()
+        if clip is not None:
+            scalers[1].unscale_(optimizers[1])
+            nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        scalers[1].step(optimizers[1])
+        scalers[1].update()
+        assert torch.equal(loss, expected.detach())
+        assert torch.equal(weights(ours), weights(plain))
+        assert scalers[0].state_dict() == scalers[1].state_dict()
+        assert updated == (not torch.equal(weights(ours), before))
+        made.append(updated)
+    assert made[-1]
+    assert all(made) == (init_scale == 2.0**10)
+
+
+def test_the_reported_loss_is_not_scaled() -> None:
+    model = network()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.0), grad_scaler=scaler)
+    inputs, target = labelled(0)
+    assert torch.equal(step.run([(inputs, target)])[0], nn.functional.cross_entropy(network()(inputs), target).detach())
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> None:
+    scaled, plain = network(), network()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    steps = [
+        train_step(
+            scaled,
+            torch.optim.SGD(scaled.parameters(), lr=1.0),
+            amp_dtype=torch.float16,
+            grad_scaler=scaler,
+            clip_grad_norm=clip,
+        ),
+        train_step(plain, torch.optim.SGD(plain.parameters(), lr=1.0), clip_grad_norm=clip),
+    ]
+    tries = 0
+    while True:
+        steps[0].backward([labelled(0)])
+        tries += 1
+        if steps[0].unscale():
+            break
+    assert 1 < tries < 40
+    steps[1].backward([labelled(0)])
+    assert steps[1].unscale()
+    for ours, other in zip(scaled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, other.grad, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("amp_dtype", [torch.float32, torch.float64, "bfloat16", True])
+def test_a_type_that_autocast_cannot_use_is_refused_with_those_it_can(amp_dtype: Any) -> None:
+    with pytest.raises(ConfigError, match="amp_dtype must be torch.bfloat16, torch.float16 or None; got"):
+        check_amp(amp_dtype)
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16, torch.bfloat16])
+def test_the_two_types_and_none_are_accepted(amp_dtype: Any) -> None:
+    check_amp(amp_dtype)
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def validation(loader: Any, *, model: nn.Module | None = None, loss_fn: Any = None, **options: Any) -> Validation:
+    loss_fn = loss_fn or criterion_loss(nn.CrossEntropyLoss())
+    return Validation(model or network(), loss_fn, loader, **{"count": None, "device": CPU, **options})
+
+
+def test_a_smaller_last_batch_counts_for_less() -> None:
+    inputs, target = labelled(0, 10)
+    loader = DataLoader(TensorDataset(inputs, target), batch_size=4)
+    whole = nn.functional.cross_entropy(network()(inputs), target)
+    torch.testing.assert_close(validation(loader).loss(), whole.detach())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inputs, target: {"x": inputs, "y": target},
+        lambda inputs, target: {"id": ["a"] * len(inputs), "x": inputs, "y": target},
+        lambda inputs, target: {"name": "train", "meta": {}, "nested": (None, [inputs]), "x": inputs, "y": target},
+        lambda inputs, target: {"step": torch.tensor(3), "x": inputs, "y": target},
+    ],
+    ids=["tensors", "strings first", "nested", "number first"],
+)
+def test_the_size_of_a_batch_is_the_length_of_its_first_tensor(wrap: Callable[[Any, Any], Any]) -> None:
+    inputs, target = labelled(0, 10)
+    batches = [wrap(*part) for part in zip(inputs.split(4), target.split(4), strict=True)]
+    measured = validation(batches, loss_fn=lambda model, b: nn.functional.cross_entropy(model(b["x"]), b["y"]))
+    torch.testing.assert_close(measured.loss(), nn.functional.cross_entropy(network()(inputs), target).detach())
+
+
+def test_batches_without_a_tensor_count_alike() -> None:
+    values = validation([Record(torch.tensor(1.0)), Record(torch.tensor(3.0))], loss_fn=lambda model, b: b.inputs)
+    assert values.loss().item() == 2.0
+
+
+def test_a_loss_of_one_element_is_as_good_as_a_scalar() -> None:
+    inputs, target = labelled(0, 1)
+    criterion = nn.CrossEntropyLoss(reduction="none")
+    assert one_step(criterion_loss(criterion), (inputs, target)).numel() == 1
+    assert validation([(inputs, target)], loss_fn=criterion_loss(criterion)).loss().shape == ()
+
+
+def test_the_model_is_in_eval_mode_without_gradients_while_it_is_validated_and_its_flags_come_back() -> None:
+    model = nn.Sequential(nn.Linear(4, CLASSES), nn.Dropout(0.5), nn.BatchNorm1d(CLASSES))
+    model.train()
+    model[2].eval()  # frozen, as for fine-tuning
+    statistics = model[2].running_mean.clone()
+    seen = []
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        seen.append(([module.training for module in model.modules()], torch.is_grad_enabled()))
+        return model(batch[0]).mean()
+
+    validation([labelled(0)], model=model, loss_fn=loss_fn).loss()
+    assert seen == [([False] * 4, False)]
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert torch.equal(model[2].running_mean, statistics)
+    assert torch.is_grad_enabled()
+
+
+def test_the_flags_come_back_also_when_validation_raises() -> None:
+    model = network().train()
+    model[1].eval()
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        validation([labelled(0)], model=model, loss_fn=loss_fn).loss()
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_a_probe_is_drawn_once_and_stays_the_same() -> None:
+    stream = (labelled(i) for i in itertools.count())
+    probe = validation(stream, count=3)
+    expected = torch.stack([nn.functional.cross_entropy(network()(x), y).detach() for x, y in map(labelled, range(3))])
+    torch.testing.assert_close(probe.loss(), expected.mean())
+    assert torch.equal(probe.loss(), probe.loss())
+    assert torch.equal(next(stream)[0], labelled(3)[0])
+
+
+def test_without_a_probe_the_whole_loader_is_gone_through_each_time() -> None:
+    rounds = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[Any]:
+            rounds.append(True)
+            return iter([labelled(0), labelled(1)])
+
+    whole = validation(Loader())
+    whole.loss()
+    whole.loss()
+    assert len(rounds) == 2
+
+
+def test_a_probe_larger_than_the_loader_is_the_loader() -> None:
+    assert torch.equal(validation([labelled(0)], count=100).loss(), validation([labelled(0)]).loss())
+
+
+def test_validation_runs_under_the_autocast_of_training() -> None:
+    types_seen = []
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        output = model(batch[0])
+        types_seen.append(output.dtype)
+        return output.mean()
+
+    loss = validation([labelled(0)], loss_fn=loss_fn, amp_dtype=torch.bfloat16).loss()
+    assert types_seen == [torch.bfloat16]
+    assert loss.dtype == torch.float32
+
+
+def test_an_iterator_for_validation_is_refused_unless_a_probe_is_kept_of_it() -> None:
+    with pytest.raises(SetupError, match="Pass a DataLoader or a list, or set val_batches to keep"):
+        validation(iter([labelled(0)]))
+    assert validation(iter([labelled(0)]), count=1).loss().item() > 0
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_an_empty_validation_loader_is_refused_and_one_batch_accepted(count: int | None) -> None:
+    with pytest.raises(SetupError, match="Check its data set, or leave val_loader out"):
+        validation([], count=count).loss()
+    validation([labelled(0)], count=count).loss()
+
+
+# --- what cannot be trained with --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "what"),
+    [
+        ({"input_ids": torch.ones(2, 4), "labels": torch.ones(2)}, "a dict with keys 'input_ids', 'labels'"),
+        (torch.ones(2, 4), r"a float32 tensor of shape \(2, 4\)"),
+        ((torch.ones(2, 4),), "a tuple of 1: Tensor"),
+        ([torch.ones(2, 4), torch.ones(2), 3], "a list of 3: Tensor, Tensor, int"),
+        (Record(torch.ones(2, 4)), "a Record"),
+    ],
+    ids=["dict", "tensor", "one", "three", "object"],
+)
+def test_a_criterion_refuses_a_batch_that_is_no_pair_and_says_how_to_write_loss_fn(batch: Any, what: str) -> None:
+    with pytest.raises(BatchError, match=rf"needs batches of \(inputs, target\); got {what}. Pass loss_fn instead"):
+        one_step(None, batch)
+    one_step(None, labelled(0))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [(CLASSES, "labels run from 0 to 3, but the model has 3"), (-1, "labels run from -1 to 2, but the model has 3")],
+)
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.NLLLoss()], ids=["cross entropy", "nll"])
+def test_labels_outside_the_models_classes_are_refused_and_the_outermost_inside_accepted(
+    label: int, message: str, criterion: nn.Module
+) -> None:
+    inputs, _ = labelled(0, 3)
+    with pytest.raises(BatchError, match=rf"{message} classes \(labels 0 to 2\). Give the model enough outputs, or"):
+        one_step(criterion_loss(criterion), (inputs, torch.tensor([0, label, 2])))
+    one_step(criterion_loss(criterion), (inputs, torch.tensor([0, 0, CLASSES - 1])))
+
+
+def test_labels_to_be_ignored_may_be_any_number() -> None:
+    inputs, _ = labelled(0, 3)
+    one_step(None, (inputs, torch.tensor([0, -100, 2])))
+    one_step(criterion_loss(nn.CrossEntropyLoss(ignore_index=255)), (inputs, torch.tensor([0, 255, 2])))
+    with pytest.raises(BatchError, match="labels run from 0 to 255"):
+        one_step(None, (inputs, torch.tensor([0, 255, 2])))
+
+
+def test_class_probabilities_and_labels_of_every_pixel_are_targets_too() -> None:
+    inputs, _ = labelled(0, 3)
+    one_step(None, (inputs, torch.full((3, CLASSES), 1 / 3)))
+    images = nn.Conv2d(1, CLASSES, 1)
+    one_step(None, (torch.ones(2, 1, 4, 4), torch.full((2, 4, 4), CLASSES - 1)), model=images)
+    with pytest.raises(BatchError, match="labels run from 3 to 3, but the model has 3 classes"):
+        one_step(None, (torch.ones(2, 1, 4, 4), torch.full((2, 4, 4), CLASSES)), model=nn.Conv2d(1, CLASSES, 1))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "wrong", "right"),
+    [
+        (nn.CrossEntropyLoss(), torch.zeros(8, dtype=torch.int32), torch.zeros(8, dtype=torch.int64)),
+        (nn.CrossEntropyLoss(), torch.zeros(8), torch.zeros(8, dtype=torch.int64)),
+        (nn.CrossEntropyLoss(), torch.zeros(7, dtype=torch.int64), torch.zeros(8, dtype=torch.int64)),
+        (nn.BCEWithLogitsLoss(), torch.zeros(8, CLASSES, dtype=torch.int64), torch.zeros(8, CLASSES)),
+        (nn.MSELoss(), None, torch.zeros(8, CLASSES)),
+        (nn.MSELoss(), {"y": torch.zeros(8, CLASSES)}, torch.zeros(8, CLASSES)),
+    ],
+    ids=["int32", "float labels", "too few", "int probabilities", "none", "dict"],
+)
+def test_a_target_the_criterion_cannot_take_is_described_beside_the_output(
+    criterion: nn.Module, wrong: Any, right: Tensor
+) -> None:
+    inputs, _ = labelled(0)
+    with pytest.raises(BatchError, match=rf"{type(criterion).__name__} cannot take the model's output, a float32 "):
+        one_step(criterion_loss(criterion), (inputs, wrong))
+    with pytest.raises(BatchError, match="Pass loss_fn instead of criterion, for example LRFinder"):
+        one_step(criterion_loss(criterion), (inputs, wrong))
+    one_step(criterion_loss(criterion), (inputs, right))
+
+
+def test_an_output_the_criterion_cannot_take_is_described() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.inner(inputs)}
+
+    with pytest.raises(BatchError, match="output, a dict with keys 'logits', with the target, an int64 tensor"):
+        one_step(None, labelled(0), model=Wrapped())
+    one_step(lambda model, b: nn.functional.cross_entropy(model(b[0])["logits"], b[1]), labelled(0), model=Wrapped())
+
+
+def test_an_error_of_the_model_itself_comes_through_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        one_step(None, (torch.ones(8, 5), torch.zeros(8, dtype=torch.int64)))
+    assert not isinstance(caught.value, BatchError)
+
+
+def test_a_loss_that_is_no_tensor_is_refused_and_the_tensor_itself_accepted() -> None:
+    with pytest.raises(BatchError, match=r"got a float. Return the tensor itself, not loss.item\(\)"):
+        one_step(lambda model, batch: model(batch[0]).mean().item(), labelled(0))
+    with pytest.raises(BatchError, match="got a NoneType"):
+        one_step(lambda model, batch: None, labelled(0))
+    one_step(lambda model, batch: model(batch[0]).mean(), labelled(0))
+
+
+def test_a_loss_of_many_numbers_is_refused_and_their_mean_accepted() -> None:
+    with pytest.raises(BatchError, match=r"got shape \(8, 3\). Average it, e.g. with .mean\(\), before returning"):
+        one_step(lambda model, batch: model(batch[0]), labelled(0))
+    with pytest.raises(BatchError, match=r"got shape \(8,\). .*\(a criterion needs reduction='mean'"):
+        one_step(criterion_loss(nn.CrossEntropyLoss(reduction="none")), labelled(0))
+    one_step(criterion_loss(nn.CrossEntropyLoss(reduction="mean")), labelled(0))
+    one_step(lambda model, batch: model(batch[0]).mean(), labelled(0))
+
+
+def test_a_loss_without_a_gradient_is_refused() -> None:
+    def without_grad(model: nn.Module, batch: Any) -> Tensor:
+        with torch.no_grad():
+            return model(batch[0]).mean()
+
+    for loss_fn in (lambda model, batch: model(batch[0]).mean().detach(), without_grad):
+        with pytest.raises(BatchError, match="the loss needs no gradient, so nothing can be trained with it"):
+            one_step(loss_fn, labelled(0))
+
+
+def test_a_loss_of_another_model_is_refused_and_one_of_both_accepted() -> None:
+    other = network(1)
+    with pytest.raises(BatchError, match=r"compute it from model\(...\) itself"):
+        one_step(lambda model, batch: other(batch[0]).mean(), labelled(0))
+    one_step(lambda model, batch: (model(batch[0]) + other(batch[0])).mean(), labelled(0))
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_cpu_is_there_and_a_device_object_is_as_good_as_a_name() -> None:
+    assert resolve_device("cpu") == resolve_device(CPU) == CPU
+
+
+def test_a_name_that_is_no_device_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SetupError, match="'gpu' is not a device. Use 'cpu', 'cuda', 'cuda:0' or 'mps'"):
+        resolve_device("gpu")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SetupError, match="device cuda is not available here. Use 'cpu', or install a torch build"):
+        resolve_device("cuda")
+
+
+def test_a_device_number_beyond_the_last_is_refused_and_the_last_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SetupError, match=r"device cuda:2 is not there: this machine has 2 CUDA device\(s\)"):
+        resolve_device("cuda:2")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
