@@ -1,0 +1,233 @@
+"""What the result promises: one value with every way on from it, on disk and back unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import subprocess
+import sys
+
+import matplotlib.image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfinder.advice import Advice, advise
+from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.recipes import recipe
+from lrfinder.report import describe
+from lrfinder.result import RangeTestResult
+
+
+def result_of(n=60, **facts):
+    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=max(n, 2))
+    lrs = tuple(config.lr_at(i) for i in range(n))
+    losses = tuple(0.4 + 1.9 / (1 + lr / 0.01) + (lr / 0.5) ** 4 + 0.01 * (-1) ** i for i, lr in enumerate(lrs))
+    facts = {"stop": StopReason.DIVERGED, "batches": n, "optimizer": "SGD", "momentum": 0.9, **facts}
+    curve = LossCurve(lrs=lrs, losses=losses, config=config, **facts)
+    return RangeTestResult(curve=curve, advice=advise(curve))
+
+
+RESULT = result_of()
+NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("The curve is flat.",))
+EMPTY_HANDED = RangeTestResult(curve=RESULT.curve, advice=NO_ADVICE)
+
+
+def optimizer_of(lr=0.5):
+    import torch
+
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=lr, momentum=0.9)
+
+
+def test_the_fixture_has_advice():
+    assert RESULT.advice.grade != "none"
+
+
+def test_a_result_is_a_frozen_value():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RESULT.curve = None
+    assert result_of() == RESULT and hash(result_of()) == hash(RESULT)
+    assert pickle.loads(pickle.dumps(RESULT)) == RESULT
+
+
+@pytest.mark.parametrize(
+    "result",
+    [RESULT, EMPTY_HANDED, result_of(0), result_of(1), result_of(stop=StopReason.NONFINITE, nonfinite_lr=2.0)],
+    ids=["advice", "no advice", "no point", "one point", "nonfinite"],
+)
+def test_saved_and_loaded_is_equal(tmp_path, result):
+    assert result.save(tmp_path / "lr.json") == tmp_path / "lr.json"
+    assert RangeTestResult.load(tmp_path / "lr.json") == result
+
+
+@given(losses=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20))
+def test_every_finite_loss_survives_the_file_bit_by_bit(tmp_path_factory, losses):
+    curve = dataclasses.replace(RESULT.curve, lrs=RESULT.curve.lrs[: len(losses)], losses=tuple(losses))
+    path = tmp_path_factory.mktemp("saved") / "lr.json"
+    saved = RangeTestResult(curve=curve, advice=NO_ADVICE)
+    saved.save(path)
+    assert RangeTestResult.load(path) == saved
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    RESULT.save(str(tmp_path / "lr.json"))
+    assert RangeTestResult.load(str(tmp_path / "lr.json")) == RESULT
+
+
+def test_saving_into_a_missing_folder_is_refused_and_into_an_existing_one_works(tmp_path):
+    with pytest.raises(ConfigError, match="folder that exists"):
+        RESULT.save(tmp_path / "missing" / "lr.json")
+    (tmp_path / "missing").mkdir()
+    assert RESULT.save(tmp_path / "missing" / "lr.json").exists()
+
+
+def damaged(change):
+    document = {"format": "lrfinder.result", "version": 1}
+    document |= json.loads(json.dumps({"curve": RESULT.curve.to_dict(), "advice": RESULT.advice.to_dict()}))
+    change(document)
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        "[]",
+        "null",
+        '{"losses": [1, 2]}',
+        damaged(lambda document: document.update(format="lrfinder.recipe")),
+        damaged(lambda document: document.update(version=2)),
+        damaged(lambda document: document.pop("curve")),
+        damaged(lambda document: document.pop("advice")),
+        damaged(lambda document: document.update(more=1)),
+        damaged(lambda document: document.update(curve=None)),
+        damaged(lambda document: document.update(curve=[])),
+        damaged(lambda document: document.update(advice=None)),
+        damaged(lambda document: document.update(advice="high")),
+        damaged(lambda document: document["curve"].pop("stop")),
+        damaged(lambda document: document["curve"].update(stop="bored")),
+        damaged(lambda document: document["curve"].update(lrs=[0.1])),
+        damaged(lambda document: document["curve"].update(losses="abc")),
+        damaged(lambda document: document["curve"].update(config=None)),
+        damaged(lambda document: document["curve"]["config"].update(mode="spiral")),
+        damaged(lambda document: document["advice"].pop("grade")),
+        damaged(lambda document: document["advice"].update(grade="splendid")),
+        damaged(lambda document: document["advice"].update(interval=[0.1])),
+        damaged(lambda document: document["advice"].update(unknown=1)),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_refused_and_the_whole_one_accepted(tmp_path, text):
+    path = tmp_path / "lr.json"
+    path.write_text(text)
+    with pytest.raises(FileFormatError):
+        RangeTestResult.load(path)
+    path.write_text(damaged(lambda document: None))
+    assert RangeTestResult.load(path) == RESULT
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileFormatError, match="No such file"):
+        RangeTestResult.load(tmp_path / "nowhere.json")
+
+
+def test_the_learning_rates_are_those_of_the_advice():
+    assert RESULT.lr_for("cosine") == RESULT.advice.lr_for("cosine")
+    assert RESULT.lr_for("onecycle", total_steps=9000) == RESULT.advice.lr_for("onecycle", 9000)
+
+
+def test_a_recipe_has_the_advised_peak_for_its_kind_and_horizon():
+    peak = RESULT.lr_for("cosine", 3000)
+    by_steps = RESULT.recipe("cosine", total_steps=3000, warmup_steps=100)
+    assert by_steps == recipe("cosine", peak_lr=peak, total_steps=3000, warmup_steps=100)
+
+
+def test_epochs_times_steps_per_epoch_is_the_horizon_the_advice_is_asked_for(monkeypatch):
+    asked = []
+
+    def lr_for(self, kind, total_steps=None):
+        asked.append((kind, total_steps))
+        return 0.1
+
+    monkeypatch.setattr(Advice, "lr_for", lr_for)
+    made = RESULT.recipe("onecycle", epochs=30, steps_per_epoch=100)
+    assert asked == [("onecycle", 3000)]
+    assert made == recipe("onecycle", peak_lr=0.1, epochs=30, steps_per_epoch=100, cycle_momentum=True)
+
+
+def test_the_printed_lines_know_the_optimizer_the_curve_is_of():
+    result = result_of(group_scales=(1.0, 0.1), momentum=0.0)
+    made = result.recipe("onecycle", peak_lr=0.1, total_steps=100)
+    assert made.group_scales == (1.0, 0.1)
+    assert "max_lr=[0.1, 0.01]" in made.code() and "cycle_momentum=False" in made.code()
+    chosen = result.recipe("onecycle", peak_lr=0.1, total_steps=100, cycle_momentum=True)
+    assert "cycle_momentum=True" in chosen.code()
+
+
+def test_a_given_peak_wins_over_the_advice_and_works_without_any():
+    assert RESULT.recipe("linear", peak_lr=0.02, total_steps=500).peak_lr == 0.02
+    assert EMPTY_HANDED.recipe("linear", peak_lr=0.02, total_steps=500).peak_lr == 0.02
+    with pytest.raises(NoAdviceError, match="The curve is flat"):
+        EMPTY_HANDED.recipe("linear", total_steps=500)
+
+
+@pytest.mark.parametrize("epochs", [0, -3, 2.5, "ten"])
+def test_an_impossible_length_is_refused_and_a_possible_one_accepted(epochs):
+    with pytest.raises(ConfigError, match="epochs"):
+        RESULT.recipe("cosine", epochs=epochs, steps_per_epoch=10)
+    assert RESULT.recipe("cosine", epochs=5, steps_per_epoch=10)
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest_one():
+    with pytest.raises(ConfigError, match="cosine"):
+        RESULT.recipe("cosin", total_steps=100)
+
+
+def test_the_scheduler_is_the_one_the_recipe_builds():
+    optimizer, twin = optimizer_of(), optimizer_of()
+    made = RESULT.scheduler("onecycle", optimizer, total_steps=200)
+    expected = RESULT.recipe("onecycle", total_steps=200).build(twin)
+    assert type(made) is type(expected)
+    for _ in range(150):
+        assert made.get_last_lr() == expected.get_last_lr()
+        for stepped, scheduler in ((optimizer, made), (twin, expected)):
+            stepped.step()
+            scheduler.step()
+
+
+def test_printed_it_is_the_report():
+    assert str(RESULT) == describe(RESULT.curve, RESULT.advice)
+
+
+def test_plot_draws_curve_and_advice_on_the_axes_given():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    assert RESULT.plot(ax) is ax
+    assert any(str(line.get_label()).startswith("base_lr") for line in ax.get_lines())
+
+
+@pytest.mark.parametrize("result", [RESULT, EMPTY_HANDED, result_of(0)], ids=["advice", "no advice", "no point"])
+def test_a_notebook_gets_a_picture_and_a_page_and_no_open_figure(result):
+    from matplotlib import pyplot
+
+    image = matplotlib.image.imread(io.BytesIO(result._repr_png_()), format="png")
+    assert image.shape[0] > 300 and image.shape[1] > 600
+    page = result._repr_html_()
+    assert page.count("data:image/png;base64,") == 2 and result.advice.grade in page
+    assert pyplot.get_fignums() == []
+
+
+def test_opening_and_reading_a_result_loads_neither_torch_nor_matplotlib(tmp_path):
+    RESULT.save(tmp_path / "lr.json")
+    program = (
+        "import sys; from lrfinder import RangeTestResult; result = RangeTestResult.load(sys.argv[1]); str(result); "
+        "result.recipe('cosine', total_steps=100); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "lr.json")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
