@@ -1,0 +1,45 @@
+"""``lrfind completion``: the lines that teach a shell to complete commands, model names and schedule kinds."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+__all__ = ["complete_model", "completion", "registered_models"]
+
+_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+def registered_models() -> list[str]:
+    """Names of torchvision's classification models, read from its source: importing it takes too long for a Tab."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return []
+    sources = (Path(spec.origin).parent / "models").glob("*.py")
+    return sorted(name for source in sources for name in _REGISTERED.findall(source.read_text(encoding="utf-8")))
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The model names that begin with what was typed."""
+    return [CompletionItem(name) for name in registered_models() if name.startswith(incomplete.lower())]
+
+
+@click.command(
+    short_help="Print the lines that switch on completion.",
+    epilog="""\b
+Examples:
+  bash:  echo 'eval "$(lrfind completion bash)"' >> ~/.bashrc
+  zsh:   echo 'eval "$(lrfind completion zsh)"' >> ~/.zshrc
+  fish:  lrfind completion fish > ~/.config/fish/completions/lrfind.fish""",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the lines that make SHELL complete commands, options, model names and schedule kinds."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(ctx.find_root().command, {}, "lrfind", "_LRFIND_COMPLETE").source())

@@ -1,0 +1,190 @@
+"""``lrfind run``: a range test on a torchvision model, from options to advice, plot and files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrfinder.cli.completion import complete_model
+from lrfinder.curve import MODES
+from lrfinder.errors import ConfigError
+from lrfinder.schedules import KINDS
+
+if TYPE_CHECKING:
+    from lrfinder.recipes import Recipe
+    from lrfinder.result import RangeTestResult
+
+__all__ = ["run"]
+
+_from = click.IntRange  # _from(1): 1, 2, 3, ...
+
+
+@click.command(
+    short_help="Run a range test on a model.",
+    epilog="""\b
+Examples:
+  lrfind run resnet18
+  lrfind run mobilenet_v3_small --data photos --weights DEFAULT
+  lrfind run resnet50 --dataset CIFAR10 --download --amp bf16
+  lrfind run swin_t --optimizer AdamW --opt weight_decay=0.05
+  lrfind run resnet18 --json | jq .advice.max_lr
+
+PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg.""",
+)
+@click.argument("model", shell_complete=complete_model)
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|fake|PATH",
+    help="Images: the shipped ones, noise, or a folder.",
+)
+@click.option("--dataset", metavar="NAME", help="One of torchvision's data sets instead, such as CIFAR10.")
+@click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is.")
+@click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there.")
+@click.option("--weights", metavar="FILE|NAME", help="Start from a file of weights, or torchvision's, such as DEFAULT.")
+@click.option("--num-classes", type=_from(2), metavar="N", help="Outputs of the model.  [default: as the data has]")
+@click.option(
+    "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
+)
+@click.option("--optimizer", default="SGD", show_default=True, metavar="NAME", help="Any of torch.optim.")
+@click.option(
+    "--opt",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the optimizer; may be repeated.  [default: momentum=0.9 for SGD]",
+)
+@click.option("--batch-size", type=_from(1), default=64, show_default=True, metavar="N", help="Images in a batch.")
+@click.option("--accumulation", type=_from(1), default=1, show_default=True, metavar="N", help="Batches per update.")
+@click.option("--clip-grad-norm", type=float, metavar="NORM", help="Clip the gradient norm, as your training does.")
+@click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1, mps, or the best there is."
+)
+@click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision.")
+@click.option(
+    "--workers", type=_from(0), metavar="N", help="Processes that load images.  [default: 0 on the CPU, else up to 8]"
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(KINDS),
+    default="onecycle",
+    show_default=True,
+    metavar="KIND",
+    help=f"Schedule to write: {', '.join(KINDS)}.",
+)
+@click.option(
+    "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Length of the training it is for."
+)
+@click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: found by itself]")
+@click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: found by itself]")
+@click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 25 per decade]")
+@click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates.")
+@click.option("--val", is_flag=True, help="Measure the loss on validation images (slower).")
+@click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them.")
+@click.option("--seed", type=_from(0), default=0, show_default=True, metavar="N", help="Fixes weights and batches.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("lrfind-out"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the files.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+@click.pass_context
+def run(ctx: click.Context, /, schedule: str, epochs: int, out: Path, as_json: bool, **settings: Any) -> None:
+    """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your images.
+
+    Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
+    """
+    with _output_folder(out):
+        from lrfinder.cli.experiment import Settings, prepare
+        from lrfinder.recipes import recipe
+
+        experiment = prepare(Settings(**settings))
+        length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
+        recipe(schedule, peak_lr=1.0, **length)  # what cannot be scheduled is refused before the sweep
+        click.echo(_headline(experiment.facts, experiment.classifier.notes), err=True)
+        result = experiment.range_test()
+        plan = result.recipe(schedule, **length) if result.advice.grade != "none" else None
+        files = _write_files(out, experiment.facts["model"], result, plan)
+    render = _as_json if as_json else _as_text
+    click.echo(render(experiment.facts, result, plan, files))
+    ctx.exit(0 if plan is not None else 1)
+
+
+@contextmanager
+def _output_folder(folder: Path) -> Iterator[None]:
+    """The folder, there and writable; taken away again if it was made here and nothing was written."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _remove_empty(made)
+        raise ConfigError(
+            f"cannot write to --out {folder}: {error.strerror}. Give a folder that you may write to."
+        ) from error
+    try:
+        yield
+    except BaseException:
+        _remove_empty(made)
+        raise
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _headline(facts: dict[str, Any], notes: tuple[str, ...]) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in facts["optimizer_options"].items())
+    setup = (
+        f"{facts['model']} on {facts['data']}: {facts['train_images']:,} images, {facts['num_classes']} classes",
+        f"{facts['optimizer']}({options}), batch {facts['batch_size']}, {facts['device']}",
+    )
+    return "\n".join((*setup, *notes))
+
+
+def _write_files(out: Path, name: str, result: RangeTestResult, plan: Recipe | None) -> dict[str, str]:
+    """Plot, result and recipe, made before the first of them is written."""
+    from lrfinder.files import write_atomic
+    from lrfinder.plotting import figure_png
+
+    plot = figure_png(result.plot)
+    code = plan.code() if plan is not None else ""
+    files = {"plot": out / f"{name}.png", "result": out / f"{name}.json"}
+    write_atomic(files["plot"], plot)
+    result.save(files["result"])
+    if plan is not None:
+        files["recipe"] = out / f"{name}-{plan.kind}.json"
+        files["code"] = out / f"{name}-{plan.kind}.py"
+        plan.save(files["recipe"])
+        write_atomic(files["code"], code)
+    return {key: str(path) for key, path in files.items()}
+
+
+def _as_text(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+    written = "\n".join(f"  {key:<8}{path}" for key, path in files.items())
+    lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
+    return f"\n{result}\n{lines}\nFiles\n{written}"
+
+
+def _as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+    content = {
+        "setup": facts,
+        "stop": result.curve.stop.value,
+        "advice": result.advice.to_dict(),
+        "recipe": plan.to_dict() if plan is not None else None,
+        "code": plan.code() if plan is not None else None,
+        "files": files,
+    }
+    return json.dumps(content, indent=1)

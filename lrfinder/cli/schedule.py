@@ -1,0 +1,58 @@
+"""``lrfind schedule``: the scheduler lines, plot and JSON from a saved result, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lrfinder.cli.arguments import parse_pairs
+from lrfinder.cli.plot import write_plot
+from lrfinder.schedules import KINDS
+
+__all__ = ["schedule"]
+
+_from = click.IntRange  # _from(1): 1, 2, 3, ...
+
+
+@click.command(
+    short_help="Turn a saved result into a scheduler.",
+    epilog="""\b
+Examples:
+  lrfind schedule lr.json --epochs 30 --steps-per-epoch 300 --plot lr.png
+  lrfind schedule lr.json --kind cosine --total-steps 9000 --warmup-steps 500
+  lrfind schedule lr.json --kind step --epochs 90 --option gamma=0.2""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="onecycle",
+    show_default=True,
+    metavar="KIND",
+    help=f"Which schedule: {', '.join(KINDS)}.",
+)
+@click.option("--epochs", type=_from(1), metavar="N", help="Length of training in epochs.")
+@click.option("--steps-per-epoch", type=_from(1), metavar="N", help="Optimizer steps in one epoch.")
+@click.option("--total-steps", type=_from(1), metavar="N", help="Length of training in optimizer steps, instead.")
+@click.option("--warmup-steps", type=_from(0), metavar="N", help="Rise to the peak over this many steps first.")
+@click.option("--peak-lr", type=float, metavar="LR", help="Peak learning rate, instead of the advised one.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="Another setting of the schedule; may be repeated."
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the schedule to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the recipe as JSON.")
+def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None, as_json: bool, **given: Any) -> None:
+    """Print the scheduler lines to paste, from the result in FILE."""
+    from lrfinder.result import RangeTestResult
+
+    settings = {key: value for key, value in given.items() if value is not None}
+    settings |= parse_pairs("--option", options)
+    recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
+    if plot is not None:
+        from lrfinder.plotting import plot_recipe
+
+        write_plot(plot, lambda ax: plot_recipe(recipe, ax=ax))
+    click.echo(json.dumps(recipe.to_dict(), indent=1) if as_json else recipe.code().rstrip())

@@ -1,0 +1,36 @@
+"""``lrfind show``: a saved result again, without torch and without the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lrfinder.cli.plot import write_plot
+
+__all__ = ["show"]
+
+
+@click.command(
+    short_help="Print a saved result again.",
+    epilog="""\b
+Examples:
+  lrfind show lrfind-out/resnet18.json
+  lrfind show lrfind-out/resnet18.json --plot curve.png
+  lrfind show lrfind-out/resnet18.json --json""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curve to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the curve and the advice as JSON.")
+def show(file: Path, plot: Path | None, as_json: bool) -> None:
+    """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
+    from lrfinder.result import RangeTestResult
+
+    result = RangeTestResult.load(file)
+    if plot is not None:
+        write_plot(plot, result.plot)
+    if as_json:
+        click.echo(json.dumps({"advice": result.advice.to_dict(), "curve": result.curve.to_dict()}, indent=1))
+    else:
+        click.echo(str(result))

@@ -1,0 +1,476 @@
+"""The shell: what each command prints and writes, and that a user's fault is one sentence and an exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+from PIL import Image
+from torchvision import models
+
+from lrfinder import LRFinder, RangeTestResult, Recipe, __version__, recipe
+from lrfinder.cli import experiment, main
+from lrfinder.cli.completion import registered_models
+from lrfinder.cli.datasets import Digits
+from lrfinder.cli.optimizers import build_optimizer, chosen_options, optimizer_names
+from lrfinder.errors import ConfigError
+from lrfinder.schedules import KINDS
+
+COMMANDS = sorted(main.commands)
+# Few iterations of a small model: enough to see that all parts are joined.
+TINY = ("run", "squeezenet1_1", "--num-iter", "4", "--batch-size", "8", "--start-lr", "1e-4", "--end-lr", "1e-2")
+# The same with a curve that can be read.
+READABLE = (
+    *("run", "shufflenet_v2_x0_5", "--batch-size", "16", "--num-iter", "60", "--start-lr", "1e-3", "--end-lr", "100"),
+    *("--epochs", "2"),
+)
+
+
+def lrfind(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments], prog_name="lrfind", catch_exceptions=False)
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a command says when it exits with status 2 and nothing on stdout."""
+    result = lrfind(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    *_, line = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+
+
+def loaded_modules(*arguments: object) -> set[str]:
+    """Top-level modules that are loaded after the command, run in an interpreter of its own."""
+    call = f"main({[str(each) for each in arguments]!r}, standalone_mode=False)"
+    done = run_python(f"from lrfinder.cli import main\n{call}\nimport sys\nprint('\\nLOADED', *sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """A whole run, and the folder it wrote to."""
+    out = tmp_path_factory.mktemp("run") / "deep" / "out"
+    return lrfind(*READABLE, "--out", out), out
+
+
+@pytest.fixture
+def saved(done: tuple[Result, Path]) -> Path:
+    return done[1] / "shufflenet_v2_x0_5.json"
+
+
+@pytest.fixture
+def without_advice(tmp_path: Path) -> Path:
+    lrfind(*TINY, "--out", tmp_path)
+    return tmp_path / "squeezenet1_1.json"
+
+
+# --- run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_advice_in_words_and_the_lines_to_paste(done: tuple[Result, Path]) -> None:
+    result, out = done
+    loaded = RangeTestResult.load(out / "shufflenet_v2_x0_5.json")
+    plan = loaded.recipe("onecycle", epochs=2, steps_per_epoch=1797 // 16)
+    assert result.exit_code == 0
+    assert str(loaded) in result.stdout
+    assert plan.code() in result.stdout
+    assert max(map(len, str(loaded).splitlines())) <= 80
+
+
+def test_a_run_writes_plot_result_and_recipe_and_names_them(done: tuple[Result, Path]) -> None:
+    result, out = done
+    names = ["shufflenet_v2_x0_5.json", "shufflenet_v2_x0_5.png"]
+    names += ["shufflenet_v2_x0_5-onecycle.json", "shufflenet_v2_x0_5-onecycle.py"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert all(str(out / name) in result.stdout for name in names)
+    with Image.open(out / "shufflenet_v2_x0_5.png") as picture:
+        assert min(picture.size) > 400
+    plan = Recipe.load(out / "shufflenet_v2_x0_5-onecycle.json")
+    assert (out / "shufflenet_v2_x0_5-onecycle.py").read_text() == plan.code()
+
+
+def test_what_was_set_up_is_said_on_stderr(done: tuple[Result, Path]) -> None:
+    assert done[0].stderr.splitlines()[:3] == [
+        "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",
+        f"SGD(momentum=0.9), batch 16, {experiment._pick_device('auto')}",
+        "Images at 32x32 pixels (in the data about 8, the model's own size is 224).",
+    ]
+
+
+def test_json_is_all_there_is_on_stdout_and_agrees_with_the_files(tmp_path: Path) -> None:
+    result = lrfind(*READABLE, "--json", "--schedule", "cosine", "--out", tmp_path)
+    content = json.loads(result.stdout)
+    loaded = RangeTestResult.load(content["files"]["result"])
+    assert content["advice"] == json.loads(json.dumps(loaded.advice.to_dict()))
+    assert content["recipe"]["peak_lr"] == loaded.lr_for("cosine", 2 * 112)
+    assert content["code"] == Path(content["files"]["code"]).read_text()
+    assert content["setup"]["optimizer_options"] == {"momentum": 0.9}
+    assert content["setup"]["image_size"] == 32
+
+
+def test_the_seed_fixes_the_whole_curve(tmp_path: Path) -> None:
+    losses = []
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        lrfind(*TINY, "--seed", seed, "--out", tmp_path / folder)
+        losses.append(RangeTestResult.load(tmp_path / folder / "squeezenet1_1.json").curve.losses)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_sweep_without_advice_exits_with_1_and_still_writes_what_it_saw(tmp_path: Path) -> None:
+    result = lrfind(*TINY, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "grade  none" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["squeezenet1_1.json", "squeezenet1_1.png"]
+    content = json.loads(lrfind(*TINY, "--out", tmp_path, "--json").stdout)
+    assert (content["recipe"], content["code"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "options, fact",
+    [
+        (("--optimizer", "adamw", "--opt", "betas=(0.8, 0.9)", "--opt", "weight_decay=0.1"), ("momentum", 0.8)),
+        (("--mode", "linear"), ("lrs", (1e-4, 0.0034, 0.0067, 0.01))),
+        (("--accumulation", "3"), ("batches", 12)),
+        (("--clip-grad-norm", "0.5"), ("batches", 4)),
+        (("--amp", "bf16"), ("batches", 4)),
+        (("--val", "--val-batches", "1"), ("measured", "after")),
+        (("--data", "fake", "--num-classes", "3"), ("batches", 4)),
+        (("--workers", "1", "--image-size", "40"), ("batches", 4)),
+    ],
+)
+def test_each_option_reaches_the_sweep(tmp_path: Path, options: tuple[str, ...], fact: tuple[str, Any]) -> None:
+    result = lrfind(*TINY, "--device", "cpu", "--out", tmp_path, *options)
+    curve = RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve
+    assert result.exit_code == 1
+    assert getattr(curve, fact[0]) == pytest.approx(fact[1]) if fact[0] != "measured" else curve.measured == fact[1]
+
+
+def test_models_with_auxiliary_outputs_run_with_their_loss(tmp_path: Path) -> None:
+    sizes = ("--num-iter", "2", "--batch-size", "2", "--start-lr", "1e-4", "--end-lr", "1e-3")
+    lrfind("run", "googlenet", *sizes, "--out", tmp_path)
+    curve = RangeTestResult.load(tmp_path / "googlenet.json").curve
+    assert curve.losses[0] > 1.3 * 2.302  # ln 10, and three tenths of it twice more
+
+
+def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("L", (20 + i, 30)).save(tmp_path / "pets" / name / f"{i}.png")
+    torch.save(models.get_model("squeezenet1_1").state_dict(), tmp_path / "w.pth")
+    options = ("--data", tmp_path / "pets", "--weights", tmp_path / "w.pth", "--image-size", "32")
+    result = lrfind(*TINY, *options, "--out", tmp_path / "out")
+    assert "squeezenet1_1 on pets: 16 images, 2 classes" in result.stderr
+    assert "w.pth has 1000 classes, not 2." in result.stderr
+    assert (tmp_path / "out" / "squeezenet1_1.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("resnet19",), "no classification model 'resnet19'. Did you mean resnet18"),
+        (("resnet18", "--data", "nowhere"), "must be digits, fake or a folder of images; 'nowhere' does not exist"),
+        (("resnet18", "--dataset", "CIFAR10", "--root", "nowhere"), "CIFAR10 is not in nowhere"),
+        (("resnet18", "--optimizer", "Adan"), "unknown optimizer 'Adan'; choose one of ASGD"),
+        (("resnet18", "--opt", "speed=1"), "SGD has no option 'speed'; it takes momentum, dampening"),
+        (("resnet18", "--opt", "momentum"), "--opt takes KEY=VALUE"),
+        (("resnet18", "--opt", "lr=0.1"), "lr is what the sweep looks for"),
+        (("resnet18", "--opt", "momentum=-1"), "SGD refuses momentum=-1: Invalid momentum value"),
+        (("resnet18", "--optimizer", "Muon"), "Muon refuses its defaults: "),
+        (("resnet18", "--device", "warp"), "'warp' is not a device"),
+        (("resnet18", "--device", "meta"), "device meta computes nothing"),
+        (("resnet18", "--device", "cuda:99"), "device cuda:99 is not"),
+        (("resnet18", "--weights", "nope.pth"), "must be a file or one of IMAGENET1K_V1"),
+        (("resnet18", "--num-classes", "9"), "digits has 10 classes, labelled 0 to 9"),
+        (("resnet18", "--batch-size", "1"), "--batch-size 2 or more"),
+        (("resnet18", "--batch-size", "1798"), "only 1797 training images, less than a batch of 1798"),
+        (("alexnet", "--image-size", "31"), "alexnet cannot be trained on images of 31x31 pixels"),
+        (("resnet18", "--start-lr", "1", "--end-lr", "0.1"), "end_lr must be greater than start_lr"),
+        (("resnet18", "--start-lr", "-1"), "start_lr must be a positive finite number; got -1.0"),
+        (("resnet18", "--num-iter", "1"), "num_iter must be an integer of at least 2"),
+        (("resnet18", "--clip-grad-norm", "0"), "clip_grad_norm must be positive"),
+        (("resnet18", "--schedule", "cosin"), "'cosin' is not one of"),
+        (("resnet18", "--epochs", "0"), "0 is not in the range x>=1"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused("run", *arguments, "--out", tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "prepare", None)  # calling it would be a TypeError
+    (tmp_path / "file").write_text("")
+    assert "cannot write to --out" in refused(*TINY, "--out", tmp_path / "file")
+    assert "cannot write to --out" in refused(*TINY, "--out", tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named_and_nothing_is_written(tmp_path: Path, workers: int) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(60):
+            (tmp_path / "pets" / name / f"{i}.png").write_bytes(b"not an image")
+        # The first of every few, which are looked at for their size, are whole.
+        for i in range(0, 60, 3):
+            Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name / f"{i}.png")
+    out = tmp_path / "out"
+    line = refused(*TINY, "--data", tmp_path / "pets", "--workers", workers, "--out", out)
+    assert line.startswith(f"Error: cannot read the image {tmp_path / 'pets'}")
+    assert line.endswith("not an image Pillow knows. Mend it or take it out of the folder.")
+    assert not out.exists()
+
+
+def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Digits.__getitem__
+    drawn = []
+
+    def interrupt(self: Digits, index: int) -> Any:
+        drawn.append(index)
+        if len(drawn) == 50:  # past the images that are looked at for their size, inside the sweep
+            raise KeyboardInterrupt
+        return whole(self, index)
+
+    monkeypatch.setattr(Digits, "__getitem__", interrupt)
+    result = lrfind(*TINY, "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "Interrupted; nothing was written."
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_is_too_small_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflow(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LRFinder, "range_test", overflow)
+    assert "is too small for this. Lower --batch-size" in refused(*TINY, "--out", tmp_path)
+
+
+def test_a_bug_of_ours_is_not_dressed_up_as_a_fault_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "build_classifier", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lrfind(*TINY, "--out", tmp_path)
+
+
+# --- optimizers ----------------------------------------------------------------------------------------------------
+
+
+def test_all_of_torchs_optimizers_that_take_dense_gradients_are_there() -> None:
+    assert {"SGD", "Adam", "AdamW", "Adafactor", "LBFGS", "NAdam", "RAdam", "RMSprop"} <= set(optimizer_names())
+    assert not {"Optimizer", "SparseAdam"} & set(optimizer_names())
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_every_optimizer_is_built_from_its_name_in_any_case(name: str) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(3, 2))]
+    assert type(build_optimizer(name.lower(), [], weights)).__name__ == name
+
+
+def test_options_are_python_literals_or_bare_words() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(3))]
+    optimizer = build_optimizer("SGD", ["momentum=0", "weight_decay=1e-4"], weights)
+    assert chosen_options(optimizer) == {"weight_decay": 1e-4}
+    optimizer = build_optimizer("LBFGS", ["line_search_fn=strong_wolfe"], weights)
+    assert optimizer.defaults["line_search_fn"] == "strong_wolfe"
+
+
+def test_a_misspelled_optimizer_offers_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean RMSprop?"):
+        build_optimizer("RMSprp", [], [])
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_every_classification_model_and_builds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "get_model", None)
+    assert lrfind("models").stdout.splitlines() == sorted(models.list_models(module=models))
+
+
+@pytest.mark.parametrize(
+    "pattern, names",
+    [
+        ("vgg1", ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]),
+        ("vit_*_16", ["vit_b_16", "vit_l_16"]),
+        ("ALEX", ["alexnet"]),
+    ],
+)
+def test_models_takes_a_part_of_a_name_or_a_pattern(pattern: str, names: list[str]) -> None:
+    assert lrfind("models", pattern).stdout.splitlines() == names
+    assert json.loads(lrfind("models", pattern, "--json").stdout) == names
+
+
+def test_models_that_match_nothing_are_said_to() -> None:
+    assert "no model matches 'zzz'" in refused("models", "zzz")
+
+
+# --- show ----------------------------------------------------------------------------------------------------------
+
+
+def test_show_prints_what_run_printed(saved: Path, done: tuple[Result, Path]) -> None:
+    result = lrfind("show", saved)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(RangeTestResult.load(saved)).strip()
+    assert result.stdout.strip() in done[0].stdout
+
+
+def test_show_gives_json_and_a_plot(saved: Path, tmp_path: Path) -> None:
+    result = lrfind("show", saved, "--json", "--plot", tmp_path / "curve.png")
+    in_file = json.loads(saved.read_text())
+    assert json.loads(result.stdout) == {key: in_file[key] for key in ("advice", "curve")}
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_without_advice_is_shown_like_any_other(without_advice: Path) -> None:
+    result = lrfind("show", without_advice)
+    assert result.exit_code == 0
+    assert "grade  none" in result.stdout
+
+
+@pytest.mark.parametrize("content, reason", [("{", "is not valid JSON"), ("[]", "another"), ("{}", "another program")])
+def test_a_foreign_file_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    for command in ("show", "schedule"):
+        assert reason in refused(command, tmp_path / "x.json")
+
+
+def test_a_missing_file_is_refused_and_so_is_a_plot_that_cannot_be_written(saved: Path, tmp_path: Path) -> None:
+    assert "cannot read" in refused("show", tmp_path / "x.json")
+    assert "cannot write" in refused("show", saved, "--plot", tmp_path / "missing" / "x.png")
+
+
+# --- schedule ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schedule_prints_the_lines_of_each_kind(saved: Path, kind: str) -> None:
+    result = lrfind("schedule", saved, "--kind", kind, "--epochs", 30, "--steps-per-epoch", 10)
+    expected = RangeTestResult.load(saved).recipe(kind, epochs=30, steps_per_epoch=10)
+    assert (result.exit_code, result.stdout) == (0, expected.code())
+
+
+def test_schedule_takes_warm_up_and_any_option_of_the_kind(saved: Path, tmp_path: Path) -> None:
+    options = ("--kind", "step", "--total-steps", 900, "--warmup-steps", 50, "--option", "gamma=0.3", "--peak-lr", 0.2)
+    result = lrfind("schedule", saved, *options, "--json", "--plot", tmp_path / "lr.png")
+    expected = recipe("step", peak_lr=0.2, total_steps=900, warmup_steps=50, gamma=0.3)
+    assert Recipe.from_dict(json.loads(result.stdout)) == expected
+    assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ((), "onecycle needs the length of the training"),
+        (("--kind", "cosin"), "'cosin' is not one of"),
+        (("--total-steps", "0"), "0 is not in the range x>=1"),
+        (("--total-steps", "9", "--epochs", "3"), "give total_steps, or epochs with steps_per_epoch, not both"),
+        (("--total-steps", "9", "--option", "speed=1"), "speed"),
+        (("--total-steps", "9", "--option", "speed"), "--option takes KEY=VALUE"),
+        (("--total-steps", "9", "--option", "kind=cosin"), "Did you mean 'cosine'?"),
+        (("--total-steps", "9", "--option", "pct_start=high"), "pct_start must be"),
+        (("--total-steps", "9", "--peak-lr", "-1"), "peak_lr must be a positive finite number"),
+    ],
+)
+def test_a_schedule_that_cannot_be_made_is_one_sentence(saved: Path, options: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refused("schedule", saved, *options)
+
+
+def test_a_schedule_from_a_curve_without_advice_exits_with_1_unless_the_peak_is_given(without_advice: Path) -> None:
+    result = lrfind("schedule", without_advice, "--total-steps", 100)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ") and len(result.stderr.splitlines()) == 1
+    assert lrfind("schedule", without_advice, "--total-steps", 100, "--peak-lr", 0.1).exit_code == 0
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples_that_fits_the_terminal(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert "Examples:" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_first_help_names_every_command_and_the_exit_statuses() -> None:
+    text = lrfind("--help").stdout
+    assert all(f"  {command} " in text for command in COMMANDS)
+    assert "Exit status:" in text
+    assert COMMANDS == ["completion", "models", "run", "schedule", "show"]
+
+
+def test_the_version_is_the_packages() -> None:
+    assert lrfind("--version").stdout == f"lrfind, version {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("completion", "zsh")])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert not {"torch", "torchvision", "matplotlib", "scipy", "numpy", "PIL"} & loaded_modules(*arguments)
+
+
+def test_saved_results_are_read_without_torch(saved: Path, tmp_path: Path) -> None:
+    plotted = loaded_modules("show", saved, "--plot", tmp_path / "x.png")
+    assert "matplotlib" in plotted
+    assert not {"torch", "torchvision"} & plotted
+    schedule = loaded_modules("schedule", saved, "--total-steps", 100)
+    assert not {"torch", "torchvision", "matplotlib"} & schedule
+
+
+def test_a_fault_leaves_the_process_with_2_and_no_traceback() -> None:
+    done = run_python("from lrfinder.cli import main; main(['show', 'nowhere.json'], prog_name='lrfind')")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: cannot read nowhere.json") and len(done.stderr.splitlines()) == 1
+
+
+def test_completion_knows_torchvisions_models_without_importing_it() -> None:
+    assert registered_models() == sorted(models.list_models(module=models))
+
+
+@pytest.mark.parametrize(
+    "typed, incomplete, offered",
+    [
+        ([], "sch", ["schedule"]),
+        (["run"], "resnet1", ["resnet101", "resnet152", "resnet18"]),
+        (["run", "resnet18", "--schedule"], "co", ["cosine", "constant"]),
+        (["schedule", "x.json", "--kind"], "w", ["wsd"]),
+    ],
+)
+def test_completion_offers_commands_models_and_kinds(typed: list[str], incomplete: str, offered: list[str]) -> None:
+    items = ShellComplete(main, {}, "lrfind", "_LRFIND_COMPLETE").get_completions(typed, incomplete)
+    assert [item.value for item in items] == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_prints_the_shells_own_lines(shell: str) -> None:
+    assert f"_LRFIND_COMPLETE={shell}_complete" in lrfind("completion", shell).stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", [(), ("--amp", "bf16"), ("--amp", "fp16")])
+def test_a_run_on_cuda_gives_advice(tmp_path: Path, amp: tuple[str, ...]) -> None:
+    result = lrfind(*READABLE, "--device", "cuda", "--workers", "2", *amp, "--out", tmp_path, "--json")
+    content = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert content["setup"]["device"].startswith("cuda")
+    assert content["advice"]["grade"] != "none"

@@ -1,0 +1,209 @@
+"""Images for the command line: digits, folders, torchvision's data sets, noise; and what is wrong with them."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms.functional import to_tensor
+
+from lrfinder.cli.datasets import TORCHVISION, ImageData, Transformed, build_loader, open_data, open_torchvision
+from lrfinder.errors import ConfigError, SetupError
+
+
+def save_images(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), count: int = 6, size: int = 40) -> Path:
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (size, size), (12 * i, 0, 200 * label)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def load(source: Any, **options: Any) -> Any:
+    settings = {"num_classes": 10, "batch_size": 4, "workers": 0, "seed": 0, "train": True, **options}
+    return build_loader(source, to_tensor, **settings)
+
+
+def write_mnist(root: Path, labels: list[int]) -> None:
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        images = struct.pack(">4i", 0x803, len(labels), 28, 28) + bytes(28 * 28 * len(labels))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, len(labels)) + bytes(labels))
+
+
+def test_the_digits_are_the_1797_of_the_uci() -> None:
+    data = open_data("digits")
+    labels = Counter(data.train[i][1] for i in range(len(data.train)))
+    assert [labels[i] for i in range(10)] == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert (data.num_classes, data.image_size, data.val) == (10, 8, None)
+
+
+def test_the_first_digit_is_a_zero_in_full_range() -> None:
+    image, label = open_data("digits").train[0]
+    pixels = np.asarray(image)
+    assert (image.mode, image.size, label) == ("L", (8, 8), 0)
+    assert pixels[0].tolist() == [0, 0, 79, 207, 143, 15, 0, 0]  # ink 0 0 5 13 9 1 0 0, of 16
+
+
+def test_fake_data_is_noise_with_as_many_classes_as_wanted_and_the_same_each_time() -> None:
+    first, second = open_data("fake", num_classes=3), open_data("fake", num_classes=3)
+    assert first.num_classes == 3
+    assert open_data("fake").num_classes == 10
+    assert {first.train[i][1] for i in range(50)} == {0, 1, 2}
+    assert first.train[7][0].tobytes() == second.train[7][0].tobytes()
+
+
+def test_a_folder_of_class_folders_is_training_data_without_a_validation_part(tmp_path: Path) -> None:
+    data = open_data(str(save_images(tmp_path / "pets")), val=True)
+    assert (data.name, len(data.train), data.val, data.num_classes, data.image_size) == ("pets", 12, None, 2, 40)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_train_and_val_folders_are_both_found(tmp_path: Path, name: str) -> None:
+    save_images(tmp_path / "train")
+    save_images(tmp_path / name, count=2)
+    data = open_data(str(tmp_path), val=True)
+    assert (len(data.train), len(data.val)) == (12, 4)
+    assert open_data(str(tmp_path)).val is None
+
+
+def test_a_train_folder_alone_is_enough(tmp_path: Path) -> None:
+    save_images(tmp_path / "train")
+    assert open_data(str(tmp_path), val=True).val is None
+
+
+def test_the_image_size_is_the_median_of_the_shorter_sides(tmp_path: Path) -> None:
+    save_images(tmp_path, size=100)
+    Image.new("RGB", (9, 5000)).save(tmp_path / "cat" / "odd.png")
+    assert open_data(str(tmp_path)).image_size == 100
+
+
+def test_paths_that_are_no_folder_of_images_are_refused_with_the_layout(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bare" / "cat").mkdir(parents=True)
+    for name, reason in [
+        ("nowhere", "does not exist"),
+        ("file.txt", "is a file"),
+        ("empty", "Couldn't find any class folder"),
+        ("bare", "no valid file for the classes cat"),
+    ]:
+        with pytest.raises(SetupError, match=rf"{reason}.*Expected PATH/<class>/\*.jpg"):
+            open_data(str(tmp_path / name))
+
+
+def test_one_class_is_refused_and_two_are_enough(tmp_path: Path) -> None:
+    save_images(tmp_path, classes=("cat",))
+    with pytest.raises(SetupError, match="only the class cat"):
+        open_data(str(tmp_path))
+    save_images(tmp_path, classes=("dog",))
+    assert open_data(str(tmp_path)).num_classes == 2
+
+
+def test_train_and_val_with_other_classes_are_refused_naming_the_odd_ones(tmp_path: Path) -> None:
+    save_images(tmp_path / "train")
+    save_images(tmp_path / "val", classes=("cat", "cow"))
+    with pytest.raises(SetupError, match="only one of them has cow, dog"):
+        open_data(str(tmp_path), val=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n half"])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
+    save_images(tmp_path)
+    bad = tmp_path / "dog" / "broken.png"
+    bad.write_bytes(content)
+    data = open_data(str(tmp_path))
+    with pytest.raises(SetupError, match=f"cannot read the image {bad}: "):
+        for _ in load(data.train, num_classes=2):
+            pass
+
+
+def test_grey_images_become_colour_images() -> None:
+    images, labels = next(iter(load(open_data("digits").train)))
+    assert images.shape == (4, 3, 8, 8)
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert labels.dtype == torch.int64
+
+
+def test_labels_outside_the_models_classes_are_refused_and_the_last_one_inside_is_not() -> None:
+    source = [(Image.new("RGB", (4, 4)), 4)]
+    assert Transformed(source, to_tensor, num_classes=5)[0][1] == 4
+    with pytest.raises(SetupError, match="label 4, but the model's 4 classes are 0 to 3. Give --num-classes 5"):
+        Transformed(source, to_tensor, num_classes=4)[0]
+
+
+def test_training_batches_are_all_full_and_a_data_set_below_one_batch_is_refused() -> None:
+    source = [(Image.new("RGB", (4, 4)), 0)] * 10
+    assert [len(labels) for _, labels in load(source)] == [4, 4]
+    assert len(list(load(source[:4]))) == 1
+    with pytest.raises(SetupError, match="only 3 training images, less than a batch of 4"):
+        load(source[:3])
+
+
+def test_the_seed_fixes_the_order_of_training() -> None:
+    source = open_data("digits").train
+    first, again, other = (next(iter(load(source, seed=seed)))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_validation_mixes_the_classes_and_keeps_its_order(tmp_path: Path) -> None:
+    source = open_data(str(save_images(tmp_path, count=20))).train
+    loader = load(source, train=False, batch_size=16)
+    rounds = [torch.cat([labels for _, labels in loader]) for _ in range(2)]
+    assert torch.equal(*rounds)
+    assert len(rounds[0]) == 40
+    assert set(rounds[0][:16].tolist()) == {0, 1}
+
+
+def test_held_out_images_are_a_fifth_and_none_of_them_is_trained_on() -> None:
+    source = [(Image.new("RGB", (4, 4)), i) for i in range(50)]
+    data = ImageData(name="n", train=source, val=None, num_classes=50).held_out(seed=0)
+    train, val = ({label for _, label in part} for part in (data.train, data.val))
+    assert (len(train), len(val), train & val) == (40, 10, set())
+
+
+def test_every_listed_data_set_is_torchvisions() -> None:
+    assert all(hasattr(datasets, name) for name in TORCHVISION)
+
+
+def test_a_torchvision_data_set_is_opened_from_its_folder(tmp_path: Path) -> None:
+    write_mnist(tmp_path, labels=[3, 1, 9, 9])
+    data = open_torchvision("mnist", str(tmp_path), val=True)
+    assert (data.name, len(data.train), len(data.val), data.num_classes, data.image_size) == ("MNIST", 4, 4, 10, 28)
+    assert next(iter(load(data.train)))[0].shape == (4, 3, 28, 28)
+
+
+def test_a_missing_torchvision_data_set_is_not_downloaded_but_says_how(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=rf"CIFAR10 is not in {tmp_path} .*Add --download"):
+        open_torchvision("CIFAR10", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_that_nobody_may_download_says_where_it_is_described(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="get its archives as torchvision.datasets.ImageNet describes"):
+        open_torchvision("ImageNet", str(tmp_path), download=True)
+
+
+def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(root: str, train: bool, download: bool) -> Any:
+        assert download
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets, "CIFAR10", refuse)
+    with pytest.raises(SetupError, match="cannot download CIFAR10 to .*: no network."):
+        open_torchvision("CIFAR10", str(tmp_path), download=True)
+
+
+def test_an_unknown_data_set_offers_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean CIFAR10"):
+        open_torchvision("cifar", str(tmp_path))
