@@ -123,6 +123,7 @@ class LRFinder:
             train_loader: any iterable of batches: finite (started afresh at its end), endless, or shorter than the
                 sweep. A fresh iterator is taken; an iterator passed directly loses the batches drawn from it.
             val_loader: measure the loss on these batches after each update, in eval mode, instead of the training loss.
+                BatchNorm then uses its running statistics, which trail behind while a fresh model learns fast.
             val_batches: keep this many batches of ``val_loader`` as a fixed probe and use only them; >= 1. None
                 goes through the whole loader after each update.
             start_lr: first learning rate, > 0, of the reference group (the first whose learning rate is not 0).
@@ -335,7 +336,9 @@ def _input_device(model: nn.Module, device: str | torch.device | None) -> torch.
     if device is None:
         return home
     wanted = resolve_device(device)
-    if wanted.type != home.type:
+    if wanted.index is None:
+        wanted = torch.device(wanted.type, home.index) if wanted.type == home.type else wanted
+    if wanted != home:
         raise SetupError(
             f"device is {wanted}, but the model is on {home}. Move it first, and build the optimizer after that: "
             f"model.to('{wanted}')."

@@ -145,6 +145,21 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
 
     Raises:
         ConfigError: no curve was given.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from lrfinder.curve import StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=60)
+        >>> lrs = tuple(config.lr_at(i) for i in range(60))
+        >>> curves = {
+        ...     name: LossCurve(
+        ...         lrs=lrs, losses=tuple(1 / (1 + lr / best) for lr in lrs), stop=StopReason.COMPLETED, config=config
+        ...     )
+        ...     for name, best in {"SGD": 0.1, "AdamW": 0.001}.items()
+        ... }
+        >>> ax = plot_curves(curves, ax=Figure().add_subplot())
+        >>> [line.get_label().split(":")[0] for line in ax.get_lines()]
+        ['SGD', 'AdamW']
     """
     if not curves:
         raise ConfigError("plot_curves needs at least one curve; got none. Pass a dictionary like {'SGD': curve}.")

@@ -92,6 +92,16 @@ def valley(curve: LossCurve) -> Suggestion:
     Raises:
         NoAdviceError: the curve is too short, or never falls.
 
+    Example:
+        >>> import math
+        >>> from lrfinder.curve import StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-5, end_lr=1.0, num_iter=126)
+        >>> lrs = tuple(config.lr_at(i) for i in range(126))
+        >>> losses = tuple(2.0 - math.tanh(2 * (math.log10(lr) + 2.5)) + (lr / 0.3) ** 2 for lr in lrs)
+        >>> curve = LossCurve(lrs=lrs, losses=losses, stop=StopReason.COMPLETED, config=config, measured="after")
+        >>> round(valley(curve).lr, 4)  # between 6e-4, where it starts to fall, and 0.04
+        0.0048
+
     Reference:
         fastai, ``valley``.
     """
@@ -113,6 +123,16 @@ def minimum(curve: LossCurve) -> Suggestion:
 
     Raises:
         NoAdviceError: the curve is too short, or never falls.
+
+    Example:
+        >>> import math
+        >>> from lrfinder.curve import StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-5, end_lr=1.0, num_iter=126)
+        >>> lrs = tuple(config.lr_at(i) for i in range(126))
+        >>> losses = tuple(2.0 - math.tanh(2 * (math.log10(lr) + 2.5)) + (lr / 0.3) ** 2 for lr in lrs)
+        >>> curve = LossCurve(lrs=lrs, losses=losses, stop=StopReason.COMPLETED, config=config, measured="after")
+        >>> round(minimum(curve).lr, 4)  # lowest at 0.04
+        0.004
 
     Reference:
         fastai, ``minimum``.
@@ -136,6 +156,16 @@ def slide(curve: LossCurve) -> Suggestion:
 
     Raises:
         NoAdviceError: the curve is too short or too narrow, or never falls.
+
+    Example:
+        >>> import math
+        >>> from lrfinder.curve import StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-5, end_lr=1.0, num_iter=126)
+        >>> lrs = tuple(config.lr_at(i) for i in range(126))
+        >>> losses = tuple(2.0 - math.tanh(2 * (math.log10(lr) + 2.5)) + (lr / 0.3) ** 2 for lr in lrs)
+        >>> curve = LossCurve(lrs=lrs, losses=losses, stop=StopReason.COMPLETED, config=config, measured="after")
+        >>> round(slide(curve).lr, 4)  # flat at both ends of the interval that ends there
+        0.0008
 
     Reference:
         fastai, ``slide``.

@@ -5,10 +5,10 @@ parameters, every buffer (also non-persistent ones, which state dicts leave out)
 about itself, the optimizer's state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the
 random states of Python, NumPy, torch and each device, and the generators of the loaders.
 
-Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid: DDP's
-buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
-``Optimizer.load_state_dict`` keeps tensors of the same dtype without copying them, so a state loaded twice may have been
-trained on in between. Nothing is gathered over ranks: each restores its own.
+Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
+DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
+``Optimizer.load_state_dict`` keeps tensors of the same dtype without copying them, so a state loaded twice may have
+been trained on in between. Nothing is gathered over ranks: each restores its own.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Snapshot:
         copies.take(storage)
 
     def rewind(self) -> None:
-        """Put back what an update changes (weights, buffers, optimizer, scaler, random state), but not the gradients."""
+        """Put back what an update changes (weights, buffers, optimizer, scaler, random state), not the gradients."""
         with torch.no_grad():
             self._copies.put_back()
             for restore in self._state:
@@ -325,7 +325,9 @@ def _capture_module(module: nn.Module, copies: _Copies) -> Restorer:
 def _capture_random() -> Restorer:
     """Random states of Python, NumPy, torch and every device in use."""
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    cuda = None
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        cuda = torch.cuda.get_rng_state_all()
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def restore() -> None:

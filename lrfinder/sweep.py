@@ -16,7 +16,7 @@ __all__ = ["Sweep"]
 
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 25 per decade a sixth of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
-_NOISE_RISE = 16.0  # a rise must be this many standard deviations of the batch noise: near the edge SGD shakes, and stays
+_NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
 _TURNED_PART = 0.1  # part of the total drop that must be given back for the curve to count as turned
 
 

@@ -77,6 +77,13 @@ def test_a_loss_that_turns_nonfinite_counts_as_worse(bad: float, from_lr: float)
     assert from_lr / 2 < critical < from_lr * 2
 
 
+def test_a_rise_no_larger_than_what_smaller_learning_rates_did_is_noise() -> None:
+    changes = {-4: -0.01, -3: 0.02, -2: -0.03, -1: 0.05, 0: 5.0}  # by decade; below that nothing, above it ever worse
+    critical = critical_lr(lambda lr: 1 + changes.get(min(math.floor(math.log10(lr * 1.001)), 0), 0.0), 1.0)
+    assert critical is not None
+    assert 0.1 < critical < 1
+
+
 @pytest.mark.parametrize("loss_before", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_nonfinite_to_begin_with_has_no_critical_lr_and_costs_no_pass(loss_before: float) -> None:
     def never(lr: float) -> float:

@@ -179,7 +179,7 @@ def tensor_lr() -> World:
 
 def attached_scheduler() -> World:
     world = with_sgd(mlp())
-    world.model.scheduler = torch.optim.lr_scheduler.StepLR(world.optimizer, 2)  # keeps it alive, as a user's variable does
+    world.model.scheduler = torch.optim.lr_scheduler.StepLR(world.optimizer, 2)  # kept alive, as by a user's variable
     return world
 
 
