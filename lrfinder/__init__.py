@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrfinder.advice import Advice, advise
     from lrfinder.curve import LossCurve, StopReason, SweepConfig
-    from lrfinder.errors import LRFinderError
+    from lrfinder.errors import LRFinderError, NoAdviceError
     from lrfinder.finder import LRFinder
     from lrfinder.plotting import plot_curve, plot_curves, plot_recipe
     from lrfinder.recipes import Recipe, recipe
@@ -26,6 +26,7 @@ _HOMES = {
     "LRFinder": "finder",
     "LRFinderError": "errors",
     "LossCurve": "curve",
+    "NoAdviceError": "errors",
     "RangeTestResult": "result",
     "Recipe": "recipes",
     "StopReason": "curve",
@@ -46,6 +47,7 @@ __all__ = [
     "LRFinder",
     "LRFinderError",
     "LossCurve",
+    "NoAdviceError",
     "RangeTestResult",
     "Recipe",
     "StopReason",

@@ -239,7 +239,7 @@ def _refusal(curve: LossCurve, reading: Reading) -> str:
         return f"Too few points: {points} can be read ({curve.stop.sentence}), and {_POINTS} are needed. {mend}"
     if reading.edge_lr is None and reading.onset_lr is None:
         mend = curve.stop.mend or (
-            f"Raise end_lr above {_say(reading.lrs[-1])}; if it stays flat, look for frozen parameters, a detached "
+            f"Raise end_lr above {_say(curve.config.end_lr)}; if it stays flat, look for frozen parameters, a detached "
             "loss, or an optimizer that holds other parameters."
         )
         return (

@@ -115,7 +115,7 @@ def check_num_iter(value: Any) -> None:
         raise ConfigError(f"num_iter must be an integer of at least 2 (10 or more to get advice); got {value!r}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LossCurve:
     """What a range test recorded: raw, finite, in order; nothing is smoothed or thrown away.
 
@@ -164,6 +164,12 @@ class LossCurve:
 
     def __len__(self) -> int:
         return len(self.lrs)
+
+    def __repr__(self) -> str:
+        # The numbers themselves would fill a screen.
+        ends = f", lr {self.lrs[0]:.2g} to {self.lrs[-1]:.2g}" if self.lrs else ""
+        lowest = f", lowest loss {min(self.losses):.4g}" if self.losses else ""
+        return f"<LossCurve: {len(self)} iterations{ends}{lowest}, {self.stop.value}>"
 
     def pairs(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Each learning rate with the first loss that shows its effect: ``(lrs, losses)``, shape (m,) each.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -279,7 +280,10 @@ class _Drive:
 
 
 def _progress_bar(sweep: Sweep, *, shown: bool) -> Any:
-    from tqdm.auto import tqdm  # late: it looks for a notebook when imported
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets it warns in red, and then does without a bar; no bar is all there is to say.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm  # late: it looks for a notebook when imported
 
     # disable=None means: not when stderr is a file or a pipe.
     return tqdm(total=sweep.config.num_iter, desc="LR range test", leave=False, disable=None if shown else True)

@@ -22,6 +22,7 @@ from matplotlib import colors, font_manager, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve, StopReason
@@ -40,6 +41,7 @@ _OFF_SCALE = 2.0  # a loss range this many times the readable one is cut off, or
 _LETTER = 0.6  # width of a letter, in font sizes: a little more than it is, to be safe
 _ABOVE = 8  # curves whose legend, with their levels, still has room above the axes; for more it stands at the side
 _SAMPLES = 5000  # points that a schedule is drawn with: more than a screen is wide
+_COLOURS = 128  # lines and letters need no more, and a notebook full of pictures is a quarter of the size
 _STRIP = 0.06  # height of the strip that names the regimes, as a part of the axes
 
 # Softer than pure black, near the page colour of the usual dark themes.
@@ -247,10 +249,12 @@ def figure_png(
     """
     with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         draw(figure.subplots())
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi)
+        canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(_COLOURS).save(buffer, format="png", optimize=True, dpi=(dpi, dpi))
     return buffer.getvalue()
 
 

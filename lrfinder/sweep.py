@@ -17,7 +17,8 @@ __all__ = ["Sweep"]
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 25 per decade a sixth of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
 _NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
-_TURNED_PART = 0.1  # part of the total drop that must be given back for the curve to count as turned
+_DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start
+_TURNED_PART = 0.1  # part of the drop that must be given back for the curve to count as turned
 
 
 class Sweep:
@@ -83,7 +84,7 @@ class Sweep:
             return
         self.losses.append(loss)
         self._smooth()
-        if self.config.early_stop and self._rose(part_of_drop=1.0):
+        if self.config.early_stop and self._rose(part_of_drop=_DIVERGED_PART):
             self.stop = StopReason.DIVERGED
         elif len(self.losses) >= self._end:
             self._finish_or_extend()

@@ -256,3 +256,10 @@ def test_a_saved_curve_with_anything_in_a_field_is_read_or_refused_by_name(field
         assert isinstance(error, FileFormatError)
     else:
         json.dumps(read.to_dict(), allow_nan=False)
+
+
+def test_the_repr_of_a_curve_fits_a_line_and_says_how_it_ended() -> None:
+    config = SweepConfig(start_lr=1e-3, end_lr=1.0, num_iter=200)
+    lrs = tuple(config.lr_at(i) for i in range(200))
+    curve = LossCurve(lrs=lrs, losses=(1.0,) * 200, stop=StopReason.COMPLETED, config=config)
+    assert repr(curve) == "<LossCurve: 200 iterations, lr 0.001 to 1, lowest loss 1, completed>"

@@ -20,6 +20,7 @@ NAMES = [
     "LRFinder",
     "LRFinderError",
     "LossCurve",
+    "NoAdviceError",
     "RangeTestResult",
     "Recipe",
     "StopReason",

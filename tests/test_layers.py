@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "train_step": (2, {"torch"}),
     "distributed": (2, {"torch"}),
     "schedulers": (2, {"torch"}),
-    "plotting": (2, {"numpy", "matplotlib"}),
+    "plotting": (2, {"PIL", "numpy", "matplotlib"}),
     "report": (2, set()),
     "result": (3, set()),
     "finder": (3, {"torch", "tqdm"}),

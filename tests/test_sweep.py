@@ -308,3 +308,13 @@ def test_any_losses_give_a_curve_and_a_named_reason(losses: list[float], extend:
     assert all(map(math.isfinite, curve.losses))
     assert len(curve) <= 20 + extend
     assert curve.stop is (sweep.stop or StopReason.INTERRUPTED)
+
+
+def test_a_network_that_dies_and_stays_at_the_level_of_its_start_has_diverged() -> None:
+    config = SweepConfig(start_lr=1e-3, end_lr=10.0, num_iter=101)
+    sweep = Sweep(config)
+    while not sweep.done:
+        alive = sweep.lr < 0.5
+        sweep.record(2.3 / (1 + sweep.lr / 0.05) if alive else 2.2)
+    assert sweep.stop is StopReason.DIVERGED
+    assert sweep.last_lr < 1.5
