@@ -7,6 +7,7 @@ has to follow stands here: any batch, autocast, GradScaler, clipping, optimizers
 from __future__ import annotations
 
 import copy
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -90,19 +91,20 @@ def criterion_loss(criterion: Callable[[Any, Any], Tensor]) -> LossFn:
             )
         inputs, target = batch
         output = model(inputs)
-        _check_labels(output, target)
         try:
             return criterion(output, target)
         except torch.OutOfMemoryError:
             raise
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            # Looked at only now: in every iteration it would cost a tenth of a small model's step.
+            _check_labels(output, target)
             raise BatchError(
                 f"criterion {type(criterion).__name__} cannot take the model's output, {describe_batch(output)}, with "
                 f"the target, {describe_batch(target)}: {error} {_HOW_TO_LOSS_FN}"
             ) from error
 
     def _check_labels(output: Any, target: Any) -> None:
-        # On the CPU only: on a GPU looking at the labels would make the host wait in every iteration.
+        # On the CPU only: a GPU has stopped answering when a label was out of range.
         if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
             return
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2:
@@ -209,7 +211,7 @@ class TrainStep:
         self._model = model
         self._optimizer = optimizer
         self._loss_fn = loss_fn
-        self._autocast = torch.autocast(device_type, dtype=amp_dtype, enabled=amp_dtype is not None)
+        self._autocast = autocast(device_type, amp_dtype)
         self._scaler = grad_scaler
         self._clip = clip_grad_norm
         self._closure = needs_closure(optimizer)
@@ -350,7 +352,7 @@ class Validation:
     ) -> None:
         self._model = model
         self._loss_fn = loss_fn
-        self._autocast = torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None)
+        self._autocast = autocast(device.type, amp_dtype)
         self._device = device
         self._loader = loader
         if count is not None:
@@ -386,6 +388,11 @@ def needs_closure(optimizer: Any) -> bool:
     # The class, not the instance: a torch scheduler attached before wraps the instance's step and hides its signature.
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def autocast(device_type: str, amp_dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to the type. With None nothing at all: a disabled autocast costs time, and would end the caller's own."""
+    return contextlib.nullcontext() if amp_dtype is None else torch.autocast(device_type, dtype=amp_dtype)
 
 
 def check_amp(amp_dtype: Any) -> None:
