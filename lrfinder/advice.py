@@ -399,7 +399,8 @@ def _period(reading: Reading) -> int:
     if power == 0:
         return 0
     lags = range(2, end // 2)
-    match = {lag: float(np.mean(steps[lag:] * steps[:-lag])) / power for lag in lags}
+    sums = np.correlate(steps, steps, "full")[len(steps) - 1 :]  # sums[lag] = sum(steps[lag:] * steps[:-lag])
+    match = {lag: float(sums[lag]) / (len(steps) - lag) / power for lag in lags}
     for lag in lags:
         # Steps of a smooth curve match at every lag; a period stands out from the lags beside it.
         beside = max(match.get(lag - 1, -1.0), match.get(lag + 1, -1.0))

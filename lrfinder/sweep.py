@@ -114,7 +114,7 @@ class Sweep:
         # neither does a bad batch among the first.
         if len(self.losses) < 3:
             return
-        value = median(self.losses[-3:])
+        value = sorted(self.losses[-3:])[1]
         self._average = value if math.isnan(self._average) else _BETA * self._average + (1 - _BETA) * value
         self._lowest = min(self._lowest, self._average)
 

@@ -50,6 +50,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def move(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor in it on the device; containers keep their type, other objects stay as they are."""
+    if isinstance(batch, Tensor):
+        return batch if batch.device == device else batch.to(device, non_blocking=True)
     if hasattr(batch, "to") and not isinstance(batch, type):
         try:
             return batch.to(device, non_blocking=True)
@@ -391,7 +393,7 @@ def needs_closure(optimizer: Any) -> bool:
 
 
 def autocast(device_type: str, amp_dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to the type. With None nothing at all: a disabled autocast costs time, and would end the caller's own."""
+    """Autocast to the type; with None nothing at all: a disabled autocast costs time, and would end the caller's own."""
     return contextlib.nullcontext() if amp_dtype is None else torch.autocast(device_type, dtype=amp_dtype)
 
 
