@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lrfinder.curve import LossCurve, StopReason
-from lrfinder.edges import Reading, read_curve
+from lrfinder.edges import BLURRED, Reading, read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.schedules import KINDS
 
@@ -308,6 +308,11 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
         )
     elif curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         yield "medium", f"The edge is at the very end of the sweep. Raise end_lr above {_say(lrs[-1])} to see it whole."
+    if reading.edge_interval is not None and reading.edge_interval[1] > BLURRED * reading.edge_interval[0]:
+        yield "medium", (
+            "The edge is blurred: the loss rises in more than one part, and the edge is taken from their middle. Run "
+            "the test with another seed, or with a larger batch, if half a decade matters."
+        )
     if edge is not None and reading.onset_lr is None:
         yield "low", (
             "The loss only rises: the model is already trained, or nothing can be learnt this fast. Only the edge and "

@@ -47,6 +47,7 @@ _TALL_DROPS, _TALL_NOISES = 3.0, 30.0  # rates are read up to the third loss ...
 _TALL_POINTS = 3  # ... that is so far above the lowest level: a sweep stops not much later
 _GENTLE, _EXPLOSIVE = 2.5, 4.0  # growth as a power of the LR: below, no instability; above, nothing but one
 _PROPORTIONAL = ("sgd", "unknown")  # optimizers (parts of their class names) whose step grows with the gradient
+BLURRED = 3.0  # readings this factor apart: a rise in two parts, of which noise would pick one; their middle is taken
 _ENSEMBLE = tuple((steps, visible) for steps in (2, 4, 6, 8) for visible in (5.0, 10.0, 20.0))
 
 Floats = NDArray[np.float64]
@@ -161,8 +162,9 @@ def _edge(
         # A thousandth of the drop keeps rounding out of the growth rates of a curve without noise.
         above = max(visible * sigma, 0.5 * moved, 1e-3 * drop)
         edges.append(_growth_edge(lrs[:stop], losses[:stop] - floor, last, steps, above, curve.momentum, left))
-    edge = edges[0]
-    return edge, (min(edges) / rung, max(edges) * rung)
+    low, high = min(edges), max(edges)
+    edge = edges[0] if high < BLURRED * low else math.sqrt(low * high)
+    return edge, (low / rung, high * rung)
 
 
 def _growth_edge(

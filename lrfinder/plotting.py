@@ -249,13 +249,13 @@ def figure_png(
     """
     with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
+        FigureCanvasAgg(figure)
         draw(figure.subplots())
-        canvas.draw()
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    buffer = io.BytesIO()
-    picture.quantize(_COLOURS).save(buffer, format="png", optimize=True, dpi=(dpi, dpi))
-    return buffer.getvalue()
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png", dpi=dpi)
+    small = io.BytesIO()
+    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
+    return small.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)

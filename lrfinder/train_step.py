@@ -393,7 +393,7 @@ def needs_closure(optimizer: Any) -> bool:
 
 
 def autocast(device_type: str, amp_dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to the type; with None nothing at all: a disabled autocast costs time, and would end the caller's own."""
+    """Autocast to the type; with None nothing at all: a disabled autocast costs time and ends the caller's own."""
     return contextlib.nullcontext() if amp_dtype is None else torch.autocast(device_type, dtype=amp_dtype)
 
 

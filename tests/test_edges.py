@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrfinder.advice import advise
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.edges import read_curve
 from lrfinder.sweep import Sweep
@@ -259,3 +260,28 @@ def test_any_curve_can_be_read(losses: list[float], stop: StopReason, measured: 
     assert (reading.edge_lr is None) == (reading.edge_interval is None)
     if reading.edge_lr is not None and reading.edge_interval is not None:
         assert 0 < reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
+
+
+# ResNet-18 on 8x8 digits, SGD with momentum 0.9: the loss climbs onto a plateau at 0.03 and explodes at 0.15.
+TWO_PARTS = (
+    2.56, 2.57, 2.69, 2.49, 2.28, 2.45, 2.34, 2.18, 2.13, 2.09, 2.14, 1.93, 2.02, 1.88, 1.82, 1.73, 1.57, 1.54,
+    1.42, 1.38, 1.27, 1.2, 1.07, 1.18, 0.816, 0.767, 0.75, 0.491, 0.507, 0.505, 0.444, 0.372, 0.32, 0.265,
+    0.252, 0.228, 0.107, 0.158, 0.171, 0.163, 0.219, 0.158, 0.205, 0.162, 0.214, 0.18, 0.108, 0.296, 0.281,
+    0.115, 0.211, 0.287, 0.142, 0.144, 0.494, 0.189, 0.438, 0.413, 0.201, 0.176, 0.183, 0.6, 0.916, 0.583, 1.17,
+    0.539, 1.22, 0.522, 0.781, 1.14, 1.22, 0.377, 1.49, 0.914, 0.599, 1.56, 1.91, 0.183, 3.33, 3.29, 6.36, 4.81,
+)
+
+
+def test_a_rise_in_two_parts_has_a_blurred_edge_between_them() -> None:
+    config = SweepConfig(start_lr=0.0001333521432163324, end_lr=1.333521432163324, num_iter=101)
+    lrs = tuple(config.lr_at(i) for i in range(len(TWO_PARTS)))
+    curve = LossCurve(
+        lrs=lrs, losses=TWO_PARTS, stop=StopReason.DIVERGED, config=config, optimizer="SGD", momentum=0.9
+    )
+    reading = read_curve(curve)
+    assert reading.edge_lr is not None and reading.edge_interval is not None
+    assert 0.04 < reading.edge_lr < 0.15
+    assert reading.edge_interval[0] < 0.04 and reading.edge_interval[1] > 0.15
+    advice = advise(curve)
+    assert advice.grade == "medium"
+    assert any("blurred" in reason and "another seed" in reason for reason in advice.reasons)
