@@ -16,7 +16,6 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.edges import BLURRED, Reading, read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
-from lrfinder.schedules import KINDS
+from lrfinder.schedules import check_count, check_kind
 
 __all__ = ["GRADES", "Advice", "advise"]
 
@@ -142,14 +141,9 @@ class Advice:
             >>> advice.lr_for("cosine"), advice.lr_for("constant"), advice.lr_for("exponential")
             (0.1, 0.035, 0.12)
         """
-        if kind not in _FACTORS:
-            near = get_close_matches(str(kind).lower(), KINDS, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.{hint}")
-        if total_steps is not None and (isinstance(total_steps, bool) or not isinstance(total_steps, int)):
-            raise ConfigError(f"total_steps must be a positive integer; got {total_steps!r}.")
-        if total_steps is not None and total_steps < 1:
-            raise ConfigError(f"total_steps must be a positive integer; got {total_steps!r}.")
+        check_kind(kind)
+        if total_steps is not None:
+            check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
         if kind == "onecycle" and self.max_lr is not None:

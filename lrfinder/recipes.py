@@ -21,7 +21,6 @@ from lrfinder.curve import check_lr
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.files import read_json, write_json
 from lrfinder.schedules import (
-    KINDS,
     OPEN_KINDS,
     STEP_KINDS,
     WARMUP_KINDS,
@@ -38,6 +37,7 @@ from lrfinder.schedules import (
     Shape,
     Step,
     check_count,
+    check_kind,
     check_number,
     shape_from_dict,
 )
@@ -92,7 +92,7 @@ class Recipe:
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_kind(self.kind)
+        check_kind(self.kind)
         check_lr("peak_lr", self.peak_lr)
         if self.interval not in _INTERVALS:
             raise ConfigError(f"interval must be 'step' or 'epoch'; got {self.interval!r}.")
@@ -295,7 +295,7 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).shape
         Step(step_size=30, gamma=0.1)
     """
-    _check_kind(kind)
+    check_kind(kind)
     check_lr("peak_lr", peak_lr)
     length, interval = _length(kind, total_steps, epochs, steps_per_epoch)
     plan = _Plan(kind, length, interval, options)
@@ -313,13 +313,6 @@ def recipe(
         group_scales=_check_scales(group_scales),
         notes=tuple(plan.notes),
     )
-
-
-def _check_kind(kind: Any) -> None:
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind).lower(), KINDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.{hint}")
 
 
 def _check_scales(scales: Any) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ that users name are put together from shapes in ``lrfinder.recipes``. Standard l
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from abc import ABC, abstractmethod
@@ -37,6 +38,7 @@ __all__ = [
     "Shape",
     "Step",
     "check_count",
+    "check_kind",
     "check_number",
     "shape_from_dict",
 ]
@@ -70,6 +72,14 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf, *, o
             allowed = f"a number from {low:g} to {high:g}{', both excluded' if open_ends else ''}"
         raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
     return float(value)
+
+
+def check_kind(kind: Any) -> None:
+    """Refuse a kind of schedule that there is not, with the list and the nearest name."""
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind).lower(), KINDS, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.{hint}")
 
 
 def check_count(name: str, value: Any, low: int = 1) -> int:

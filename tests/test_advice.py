@@ -141,7 +141,7 @@ def test_every_kind_has_an_lr_and_the_length_of_the_training_is_only_checked() -
 
 @pytest.mark.parametrize("total_steps", [0, -5, 1.5, True, "9"])
 def test_a_training_of_no_length_is_refused(total_steps: Any) -> None:
-    with pytest.raises(ConfigError, match="total_steps must be a positive integer"):
+    with pytest.raises(ConfigError, match="total_steps must be a whole number of at least 1"):
         advise(drawn(bowl)).lr_for("cosine", total_steps=total_steps)
 
 
