@@ -100,7 +100,7 @@ class SweepConfig:
         part = iteration / (self.num_iter - 1)
         if self.mode == "linear":
             return self.start_lr + (self.end_lr - self.start_lr) * part
-        return math.exp(math.log(self.start_lr) + (math.log(self.end_lr) - math.log(self.start_lr)) * part)
+        return float(self.start_lr ** (1 - part) * self.end_lr**part)  # exact at both ends, and no ratio to overflow
 
 
 def check_lr(name: str, value: Any) -> None:

@@ -24,7 +24,7 @@ __all__ = ["describe", "format_lr", "html", "recipe_html"]
 
 _COLUMNS = 80
 _GRADES = {
-    "high": "trust it",
+    "high": "a clear curve",
     "medium": "a good start; read the reasons",
     "low": "a hint only; read the reasons before a long run",
     "none": "no learning rate can be read from this curve; see why",
