@@ -57,11 +57,11 @@ def steepest(curve: LossCurve) -> Suggestion:
         >>> from lrfinder.curve import StopReason, SweepConfig
         >>> config = SweepConfig(start_lr=1e-5, end_lr=1.0, num_iter=126)
         >>> lrs = [config.lr_at(i) for i in range(126)]
-        >>> losses = [2.0 - math.tanh(2 * (math.log10(lr) + 2.5)) for lr in lrs]  # falls fastest at 10**-2.5
+        >>> losses = [2.0 - math.tanh(2 * (math.log10(lr) + 2.6)) for lr in lrs]  # falls fastest at 10**-2.6
         >>> curve = LossCurve(lrs=tuple(lrs), losses=tuple(losses), stop=StopReason.COMPLETED, config=config,
         ...     measured="after")
         >>> round(steepest(curve).lr, 4)
-        0.0033
+        0.0025
 
     Reference:
         Range test: Smith, arXiv:1506.01186. Steepest slope: fastai, ``steep``; torch-lr-finder, ``plot``.
