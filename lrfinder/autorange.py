@@ -9,7 +9,7 @@ from lrfinder.curve import SweepConfig
 
 __all__ = ["choose_range", "critical_lr"]
 
-PER_DECADE = 25  # fast ramps overshoot the edge before the loss reacts, slow ones train the model while they measure
+_PER_DECADE = 25  # fast ramps overshoot the edge before the loss reacts, slow ones train the model while they measure
 _BELOW, _ABOVE = 1e-3, 10.0  # the range around the critical LR: three decades below it, one above
 _EXTENSION = 2  # decades by which a range of our own choosing may grow while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size moves the loss: what the other finders sweep
@@ -96,9 +96,9 @@ def choose_range(
     start = start_lr if start_lr is not None else (low if low < end else end / span)
     if mode == "linear" and start_lr is None:
         start = end / _LINEAR_ITER
-    whole = _LINEAR_ITER if mode == "linear" else round(PER_DECADE * math.log10(end / start)) + 1
+    whole = _LINEAR_ITER if mode == "linear" else round(_PER_DECADE * math.log10(end / start)) + 1
     chosen = end_lr is None and num_iter is None
-    extend = (whole if mode == "linear" else _EXTENSION * PER_DECADE) if chosen else 0
+    extend = (whole if mode == "linear" else _EXTENSION * _PER_DECADE) if chosen else 0
     config = SweepConfig(
         start_lr=start,
         end_lr=end,
