@@ -9,9 +9,12 @@ from lrfinder.curve import SweepConfig
 
 __all__ = ["choose_range", "critical_lr"]
 
-_PER_DECADE = 25  # fast ramps overshoot the edge before the loss reacts, slow ones train the model while they measure
-_BELOW, _ABOVE = 1e-3, 10.0  # the range around the critical LR: three decades below it, one above
-_EXTENSION = 2  # decades by which a range of our own choosing may grow while the curve has not turned
+_PER_DECADE = 20  # fast ramps overshoot the edge before the loss reacts, slow ones train the model while they measure
+_AROUND = {  # the range around the critical LR of the first batch, by how the optimizer makes its steps
+    "proportional": (10**-3.5, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
+    "adaptive": (1e-3, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
+}
+_MOST_ITER = 100  # of a range of our own choosing, which grows up to that while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size moves the loss: what the other finders sweep
 _LINEAR_ITER = 100
 
@@ -74,6 +77,7 @@ def choose_range(
     num_iter: int | None = None,
     mode: str = "exp",
     early_stop: bool = True,
+    kind: str = "adaptive",
 ) -> tuple[SweepConfig, int]:
     """The sweep to run, and the rungs it may be extended by. Whatever the user gave stays as it is.
 
@@ -81,16 +85,18 @@ def choose_range(
         critical: from :func:`critical_lr`; None when it was not found or not looked for.
         start_lr: first LR, or None to choose it.
         end_lr: last LR, or None to choose it.
-        num_iter: iterations, or None for 25 per decade (100 in linear mode).
+        num_iter: iterations, or None for 20 per decade (100 in linear mode).
         mode: ``"exp"`` or ``"linear"``.
         early_stop: handed on.
+        kind: how the optimizer makes its steps, ``"proportional"`` or ``"adaptive"``; see :func:`edges.step_kind`.
 
     Example:
         >>> config, extend = choose_range(0.1)
         >>> config.start_lr, config.end_lr, config.num_iter, extend
-        (0.0001, 1.0, 101, 50)
+        (0.0001, 1.0, 81, 19)
     """
-    low, high = (critical * _BELOW, critical * _ABOVE) if critical is not None else _WIDEST
+    below, above = _AROUND[kind]
+    low, high = (critical * below, critical * above) if critical is not None else _WIDEST
     span = high / low
     end = end_lr if end_lr is not None else (high if start_lr is None or start_lr < high else start_lr * span)
     start = start_lr if start_lr is not None else (low if low < end else end / span)
@@ -98,7 +104,8 @@ def choose_range(
         start = end / _LINEAR_ITER
     whole = _LINEAR_ITER if mode == "linear" else round(_PER_DECADE * math.log10(end / start)) + 1
     chosen = end_lr is None and num_iter is None
-    extend = (whole if mode == "linear" else _EXTENSION * _PER_DECADE) if chosen else 0
+    whole = min(whole, _MOST_ITER) if chosen else whole
+    extend = _MOST_ITER - whole if chosen else 0
     config = SweepConfig(
         start_lr=start,
         end_lr=end,
