@@ -32,12 +32,15 @@ from scipy.ndimage import uniform_filter1d
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.smoothing import noise, smooth, window
 
-__all__ = ["Reading", "read_curve"]
+__all__ = ["Reading", "read_curve", "step_kind"]
 
 _LEVEL = 5  # losses whose median is a level, at both ends of the curve
 _DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
 _RISE_NOISES = 4.0  # the same for the rise that ends the curve: the lowest level is the luckiest of many
+_STEEP_RISE_NOISES = 16.0  # for the last two alone, of a curve cut off as it takes off
+_LONG_RISE_NOISES = 3.0  # and for a long end, whose median is better known
 _RISE_PART = 0.1  # part of the drop that must be given back, as in the sweep's own rule
+_FLOOR_PART = 0.2  # of the drop: the floor's middle moves a third less between seeds than the lowest point
 _ONSET_PART = 0.05  # the flat regime ends when this part of the drop is gone ...
 _LEAVE_PART = 0.15  # ... and the lowest level when this part of it has come back; see above
 _LEAVE_NOISES = 1.5  # both at least this many noises, about three standard errors of the smoothed curve
@@ -66,6 +69,7 @@ class Reading:
         onset_lr: where the loss starts to fall (end of the flat regime); None when it does not fall.
         steepest_lr: where it falls fastest per decade of LR; None when it does not fall.
         lowest_lr: where the smoothed loss is lowest; None when it does not fall.
+        floor: (low, high) of the stretch around it where the smoothed loss is within a fifth of the drop of its lowest.
         edge_lr: stability edge, where the rise that ends the curve sets in; None when the curve never turned.
         edge_interval: (low, high) around the edge: how far it moves with the stretch of the rise it is read from.
     """
@@ -78,6 +82,7 @@ class Reading:
     onset_lr: float | None
     steepest_lr: float | None
     lowest_lr: float | None
+    floor: tuple[float, float] | None
     edge_lr: float | None
     edge_interval: tuple[float, float] | None
 
@@ -100,9 +105,10 @@ def read_curve(curve: LossCurve) -> Reading:
     smoothed = smooth(losses, window(curve.pairs()[0])) if len(losses) else losses
     sigma = noise(losses)
     drop = max(float(np.median(losses[:_LEVEL]) - smoothed.min()), 0.0) if len(losses) else 0.0
-    onset = steepest = lowest = None
+    onset = steepest = lowest = floor = None
     if len(losses) >= _LEVEL and drop > _DROP_NOISES * sigma:
         onset, steepest, lowest = _fall(lrs, smoothed, float(np.median(losses[:_LEVEL])), drop, sigma)
+        floor = _floor(lrs, smoothed, smoothed.min() + _FLOOR_PART * drop)
     edge, interval = _edge(curve, lrs, losses, smoothed, drop, sigma)
     return Reading(
         lrs=tuple(lrs.tolist()),
@@ -113,9 +119,16 @@ def read_curve(curve: LossCurve) -> Reading:
         onset_lr=onset,
         steepest_lr=steepest,
         lowest_lr=lowest,
+        floor=floor,
         edge_lr=edge,
         edge_interval=interval,
     )
+
+
+def step_kind(optimizer: str) -> str:
+    """``"proportional"`` where the step grows with the gradient (SGD, and what is not known), else ``"adaptive"``."""
+    known = any(name in (optimizer or "unknown").lower() for name in _PROPORTIONAL)
+    return "proportional" if known else "adaptive"
 
 
 def _fall(lrs: Floats, smoothed: Floats, start: float, drop: float, sigma: float) -> tuple[float, float, float]:
@@ -132,6 +145,15 @@ def _fall(lrs: Floats, smoothed: Floats, start: float, drop: float, sigma: float
     return float(lrs[onset]), float(lrs[steepest]), float(lrs[low])
 
 
+def _floor(lrs: Floats, smoothed: Floats, level: float) -> tuple[float, float]:
+    """Ends of the stretch around the lowest point that stays below the level."""
+    low = int(smoothed.argmin())
+    above = np.flatnonzero(smoothed > level)
+    first = int(above[above < low].max(initial=-1)) + 1
+    last = int(above[above > low].min(initial=len(lrs))) - 1
+    return float(lrs[first]), float(lrs[last])
+
+
 def _edge(
     curve: LossCurve, lrs: Floats, losses: Floats, smoothed: Floats, drop: float, sigma: float
 ) -> tuple[float | None, tuple[float, float] | None]:
@@ -139,9 +161,14 @@ def _edge(
     if len(losses) < _LEVEL:
         return None, None
     ended = curve.stop in (StopReason.DIVERGED, StopReason.NONFINITE)
-    # Against the points before them: where the loss still falls steeply, the last five are above the very last.
-    rise = float(np.median(losses[-_LEVEL:]) - smoothed[: max(len(smoothed) - _LEVEL, 1)].min())
-    if not ended and rise <= max(_RISE_NOISES * sigma, _RISE_PART * drop):
+    # Against the points before them: where the loss still falls steeply, the last five are above the very last. A loss
+    # that saturates is noisy up there, and a longer end shows better that it stays.
+    ends = ((2, _STEEP_RISE_NOISES), (_LEVEL, _RISE_NOISES), (2 * window(curve.pairs()[0]), _LONG_RISE_NOISES))
+    rose = any(
+        np.median(losses[-n:]) - smoothed[: max(len(smoothed) - n, 1)].min() > max(noises * sigma, _RISE_PART * drop)
+        for n, noises in ends
+    )
+    if not ended and not rose:
         return None, None
     lowest = np.minimum.accumulate(smoothed)
     # The last point near the lowest level so far: whatever rose before it and came back was a spike.
@@ -155,7 +182,7 @@ def _edge(
     moved = abs(float(smoothed[max(last - _STEPS, 0)] - smoothed[last]))
     left = float(lrs[last])
     rung = float(lrs[-1] / lrs[-2])
-    if not any(name in (curve.optimizer or "unknown").lower() for name in _PROPORTIONAL):
+    if step_kind(curve.optimizer) == "adaptive":
         return left, (left / rung, left * rung)
     edges = []
     for steps, visible in ((_STEPS, _VISIBLE), *_ENSEMBLE):

@@ -283,5 +283,5 @@ def test_a_rise_in_two_parts_has_a_blurred_edge_between_them() -> None:
     assert 0.04 < reading.edge_lr < 0.15
     assert reading.edge_interval[0] < 0.04 and reading.edge_interval[1] > 0.15
     advice = advise(curve)
-    assert advice.grade == "medium"
+    assert advice.grade in ("medium", "low")
     assert any("blurred" in reason and "another seed" in reason for reason in advice.reasons)
