@@ -131,6 +131,11 @@ class Snapshot:
         """Put back the random states alone."""
         self._random()
 
+    def rewind_loaders(self) -> None:
+        """Put back the generators of the loaders: a fresh iterator gives the same batches again."""
+        for rewind, _ in self._loaders:
+            rewind()
+
     def restore(self) -> None:
         """Put everything back."""
         self.rewind()
@@ -138,8 +143,9 @@ class Snapshot:
             parameter.grad = restore()
         for module, training in self._flags:
             module.training = training
-        for restore in self._loaders:
-            restore()
+        for rewind, resume in self._loaders:
+            rewind()
+            resume()
 
     def close(self) -> None:
         """Free the copy."""
@@ -342,8 +348,11 @@ def _capture_random() -> Restorer:
     return restore
 
 
-def _capture_loader(loader: object) -> Restorer:
-    """Generators that a loader, its samplers and its data set draw from, and a persistent iterator under way."""
+def _capture_loader(loader: object) -> tuple[Restorer, Restorer]:
+    """Generators that a loader, its samplers and its data set draw from, and a persistent iterator under way.
+
+    The first restorer starts the loader afresh, the second takes up what was under way.
+    """
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = (
         loader,
@@ -357,16 +366,19 @@ def _capture_loader(loader: object) -> Restorer:
     # With persistent workers the loader hands out one iterator again and again. The sweep must not move it on.
     persistent = isinstance(loader, torch.utils.data.DataLoader) and loader.persistent_workers
     under_way = getattr(loader, "_iterator", None) if persistent else None
-    if persistent:
-        loader._iterator = None  # type: ignore[attr-defined]
 
-    def restore() -> None:
+    def set_iterator(iterator: object) -> None:
         if persistent:
-            loader._iterator = under_way  # type: ignore[attr-defined]
+            loader._iterator = iterator  # type: ignore[attr-defined]
+
+    def rewind() -> None:
+        # Fresh workers too: those that ran on would draw other random numbers.
+        set_iterator(None)
         for restorer in restorers:
             restorer()
 
-    return restore
+    set_iterator(None)
+    return rewind, lambda: set_iterator(under_way)
 
 
 def _capture_generator(item: object) -> Restorer | None:
