@@ -4,10 +4,12 @@
 usual learning rate of each optimizer, how schedules compare, and every oddity a curve can have together with its mend.
 No torch.
 
-The rule. No point of a curve is a constant factor away from the best LR: the best one depends on the schedule and the
-length of the training, and the curve contains neither. What a sweep measures well is where training breaks. So the
-usual LR of the optimizer is taken and held inside the window that the sweep leaves: below half of the stability edge,
-and not far below that.
+The rule. Two things are known: the usual LR of the optimizer, and where the smoothed loss of this sweep is lowest, of
+which full trainings like a certain part. Neither is enough. The usual LR knows nothing of this model, and no point
+of a curve is a constant factor away from the best LR, which depends on the schedule and the length of the training. The
+advice is their weighted mean on a logarithmic scale, held below the stability edge and multiplied by the factor of
+the schedule. Weight, part, factors, usual LRs and widths of the intervals are fitted to real trainings, and stand in
+:mod:`lrfinder.calibration`.
 """
 
 from __future__ import annotations
@@ -20,59 +22,21 @@ from typing import Any
 
 import numpy as np
 
+from lrfinder.calibration import calibration, constant
 from lrfinder.curve import LossCurve, StopReason
-from lrfinder.edges import BLURRED, Reading, read_curve
+from lrfinder.edges import BLURRED, Reading, read_curve, step_kind
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.race import RaceRecord
 from lrfinder.schedules import check_count, check_kind
 
-__all__ = ["GRADES", "Advice", "advise"]
+__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "raced", "unraced", "usual_lr", "visible_fall"]
 
 GRADES = ("high", "medium", "low", "none")
 
-# The calibration: every number that is an opinion, each with its reason. All of it is a first guess from theory,
-# common practice and a few digit classifiers.
-_EDGE_PART = 0.5  # highest advised part of the edge: the edge itself is known to a factor of about 1.3, and it sinks
-#                   in training as the curvature rises; Smith (arXiv:1506.01186) puts the best LR within 2 of it
-_EDGE_FLOOR = 0.05  # lowest advised part: best LRs lay at 0.1 to 0.5 of the edge, rarely below 0.05
-_UNKNOWN_PART = 0.2  # of the edge, for an optimizer whose usual LR is not known: the middle of that range
-_ONSET_PART = 0.01  # of the edge: min_lr where the curve shows no onset of its own
-_SPREAD = {"high": 4.0, "medium": 5.0, "low": 10.0}  # the best LR is expected within this factor, and below the edge
-_USUAL = {  # usual peak LR from scratch, small and medium nets, cosine
-    "sgd": 0.5,  # plain; with momentum mu no more than 1 - mu, as the steps add up to 1 / (1 - mu): 0.1 at 0.9
-    "asgd": 0.5,  # averaged plain SGD
-    "adam": 1e-3,
-    "adamw": 1e-3,  # large transformers 3e-4, fine-tuning 1e-4 and less
-    "nadam": 1e-3,
-    "radam": 1e-3,
-    "adamax": 2e-3,  # its infinity norm makes smaller steps; torch's default
-    "sparseadam": 1e-3,
-    "rmsprop": 3e-4,  # no bias correction: its first steps are larger than Adam's
-    "adagrad": 1e-2,  # its steps shrink as squared gradients add up
-    "adadelta": 1.0,  # a multiplier of steps that have their own unit
-    "adafactor": 1e-2,  # relative to the size of the weights
-    "lion": 1e-4,  # sign steps: a third to a tenth of AdamW's
-    "muon": 0.02,  # orthogonalised steps, unscaled
-    "lamb": 5e-3,  # relative to the size of the weights
-    "lars": 0.3,  # relative to the size of the weights
-    "lbfgs": 1.0,  # a quasi-Newton step
-    "rprop": 1e-2,  # only the first step has this size
-}
 _NO_LR = ("prodigy", "dadapt", "dog", "ldog", "mechanize")  # find their step themselves; lr is a multiplier near 1
-_FACTORS = {  # best peak relative to cosine, from the convex last-iterate bound (arXiv:2501.18965, arXiv:2310.07831)
-    "onecycle": 1.3,  # the bound says 0.93, but gives no credit for the warm-up: 0.6 to 2.8 on digit classifiers
-    "cosine": 1.0,
-    "step": 1.0,  # drops at one and two thirds
-    "multistep": 0.8,  # drops at a half and three quarters: longer at the peak
-    "exponential": 1.5,  # the bound says 2.1, but that close to the edge its start is a risk
-    "linear": 1.0,
-    "plateau": 0.8,  # as multistep, which it imitates
-    "cyclic": 0.8,  # comes back to the peak, with less and less height
-    "restarts": 0.9,  # ends as cosine does, after shorter cycles
-    "wsd": 0.5,  # long at the peak, short decay
-    "constant": 0.35,  # never decays, so the noise of its steps stays
-}
 
 # What makes a curve readable, and odd.
+_LEVEL = 5  # losses whose median is the level at the start
 _POINTS = 10  # readable points below which nothing is advised: the smoothing window alone covers them
 _NOISY = 5.0  # a drop of fewer noises is advised from with care
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
@@ -95,7 +59,8 @@ class Advice:
         interval: (low, high), where the best ``base_lr`` is expected.
         grade: ``"high"``, ``"medium"``, ``"low"`` or ``"none"``.
         reasons: sentences: how the numbers came about, then what is odd about the curve and what to do about it.
-        edge_lr: stability edge, which every advised LR is held below; None when the sweep found none.
+        edge_lr: stability edge; None when the sweep found none.
+        ceiling: highest LR that any schedule gets; None for no limit but the interval's.
 
     Raises:
         ConfigError: an unknown grade, or LRs that do not fit it.
@@ -108,6 +73,7 @@ class Advice:
     grade: str
     reasons: tuple[str, ...]
     edge_lr: float | None = None
+    ceiling: float | None = None
 
     def __post_init__(self) -> None:
         if self.grade not in GRADES:
@@ -122,8 +88,8 @@ class Advice:
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Peak LR to put into the scheduler of that kind, to two significant digits.
 
-        It is ``base_lr`` times a factor of the schedule, held below half of the stability edge: a constant LR has to
-        be lower than the peak of one that decays.
+        It is ``base_lr`` times the factor of the schedule, held below ``ceiling``: a constant LR has to be lower than
+        the peak of one that decays.
 
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
@@ -137,9 +103,9 @@ class Advice:
 
         Example:
             >>> advice = Advice(max_lr=0.12, base_lr=0.1, min_lr=0.001, interval=(0.03, 0.12), grade="high",
-            ...     reasons=(), edge_lr=0.24)
-            >>> advice.lr_for("cosine"), advice.lr_for("constant"), advice.lr_for("exponential")
-            (0.1, 0.035, 0.12)
+            ...     reasons=(), ceiling=0.12)
+            >>> advice.lr_for("cosine"), advice.lr_for("constant") < 0.1, advice.lr_for("exponential")
+            (0.1, True, 0.12)
         """
         check_kind(kind)
         if total_steps is not None:
@@ -148,8 +114,8 @@ class Advice:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
         if kind == "onecycle" and self.max_lr is not None:
             return self.max_lr
-        ceiling = self.interval[1] if self.edge_lr is None else _EDGE_PART * self.edge_lr
-        return _rounded(min(self.base_lr * _FACTORS[kind], max(ceiling, self.base_lr)))
+        ceiling = self.interval[1] if self.ceiling is None else self.ceiling
+        return _rounded(min(self.base_lr * _factor(kind), max(ceiling, self.base_lr)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""
@@ -164,7 +130,7 @@ class Advice:
         """
         try:
             fields = dict(content)
-            for name in ("max_lr", "base_lr", "min_lr", "edge_lr"):
+            for name in ("max_lr", "base_lr", "min_lr", "edge_lr", "ceiling"):
                 fields[name] = None if fields[name] is None else float(fields[name])
             if fields["interval"] is not None:
                 low, high = fields["interval"]
@@ -177,8 +143,7 @@ class Advice:
 def advise(curve: LossCurve) -> Advice:
     """Learning rates for this curve, or the reasons why there are none.
 
-    The usual LR of the optimizer, held between a twentieth and half of the stability edge; for an optimizer without a
-    usual LR a fifth of the edge. Any curve is accepted; one that carries no information gets grade "none" and the mend.
+    Any curve is accepted; one that carries no information gets grade "none" and the mend.
 
     Example:
         >>> from lrfinder.curve import SweepConfig
@@ -189,32 +154,119 @@ def advise(curve: LossCurve) -> Advice:
         ...     sweep.record(weight**2)
         ...     weight -= sweep.last_lr * 2 * weight
         >>> advice = advise(sweep.curve(optimizer="SGD"))
-        >>> advice.base_lr, advice.grade
-        (0.5, 'high')
+        >>> advice.base_lr < advice.edge_lr, advice.grade
+        (True, 'high')
     """
     reading = read_curve(curve)
     refused = _refusal(curve, reading)
     if refused:
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=(refused,))
-    base, reasons, grade = _base(curve, reading)
+    base, ceiling, reasons, grade = _base(curve, reading)
     for cap, sentence in _oddities(curve, reading):
         reasons.append(sentence)
         grade = max(grade, cap, key=GRADES.index)
-    edge = reading.edge_lr
-    top = reading.lrs[-1] if edge is None else edge
+    top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
+    onset = constant("onset_part") * top if reading.onset_lr is None else reading.onset_lr
+    return _advice(
+        base, ceiling, constant(f"spread.{grade}"), min_lr=onset, grade=grade, reasons=reasons, edge_lr=reading.edge_lr
+    )
+
+
+def raced(advice: Advice, record: RaceRecord) -> Advice:
+    """The advice after a race around it: the winner is the LR of its schedule, and the others follow by their factors.
+
+    Args:
+        advice: of the range test.
+        record: what the race measured.
+    """
+    cost = (
+        f"{record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the {record.total_steps} of "
+        f"the {record.schedule} training{', until it was interrupted' if record.interrupted else ''}"
+    )
+    winner = record.winner
+    if winner is None or advice.min_lr is None:
+        reason = (
+            f"Race: {cost}. No heat came below the {record.measured} loss it started from, so the race says nothing and "
+            "the sweep alone speaks."
+        )
+        return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
+    reasons = [
+        f"Race: {cost}; by their {record.measured} losses lr={_say(winner)} is the best for {record.schedule}. The sweep "
+        f"had advised {_say(record.centre)}."
+    ]
+    for name in ("qualifying", "final"):
+        if heats := record.in_stage(name):
+            told = ", ".join(
+                f"{_say(heat.lr)} {'blew up' if heat.loss is None else f'at {heat.loss:.4g}'}" for heat in heats
+            )
+            reasons.append(f"The {name} heats of {max(heat.steps for heat in heats)} steps ended with lr {told}.")
+    heats = record.in_stage("qualifying")
+    inside = heats[0].lr < winner < heats[-1].lr
+    if not inside:
+        reasons.append("The winner is at the border of what was tried, and the best may lie beyond it.")
+    if not record.learning:
+        reasons.append(
+            "No heat fell visibly, as if the weights were trained already: a short training cannot show what a long one "
+            "gains with a high learning rate, so none below the sweep's was tried."
+        )
+    grade = "high" if inside and record.learning else "medium"
+    base = winner / _factor(record.schedule)
+    ceiling = None if advice.ceiling is None else max(advice.ceiling, winner)
+    spread = constant("race.spread") if grade == "high" else constant("spread.medium")
+    return _advice(
+        base, ceiling, spread, min_lr=advice.min_lr, grade=grade, reasons=reasons, edge_lr=advice.edge_lr
+    )
+
+
+def unraced(advice: Advice, schedule: str, budget_steps: int) -> Advice:
+    """The advice where the budget has no room for a race."""
+    reason = (
+        f"No race for {schedule}: {budget_steps} steps are too few for three heats of ten. Give a larger budget, or "
+        "train with the sweep's advice."
+    )
+    return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
+
+
+def visible_fall(curve: LossCurve) -> float:
+    """Fall of the loss that shows learning in a race: any, if the sweep showed learning, else some batch noises."""
+    reading = read_curve(curve)
+    return 0.0 if reading.onset_lr is not None else constant("race.visible_noises") * reading.noise
+
+
+def blow_up_level(curve: LossCurve) -> float:
+    """Training loss that no useful training goes above: the level at the start, plus the drop and ten noises."""
+    reading = read_curve(curve)
+    return float(np.median(reading.losses[:_LEVEL])) + reading.drop + 10 * reading.noise
+
+
+def _advice(
+    base: float,
+    ceiling: float | None,
+    spread: float,
+    *,
+    min_lr: float,
+    grade: str,
+    reasons: list[str],
+    edge_lr: float | None,
+) -> Advice:
     base = _rounded(base)
-    max_lr = _rounded(min(_FACTORS["onecycle"] * base, max(_EDGE_PART * top, base)))
-    onset = _ONSET_PART * top if reading.onset_lr is None else reading.onset_lr
-    spread = _SPREAD[grade]
+    max_lr = _rounded(min(_factor("onecycle") * base, max(base, ceiling if ceiling is not None else math.inf)))
+    high = base * spread if ceiling is None else min(base * spread, max(ceiling, base))
     return Advice(
         max_lr=max_lr,
         base_lr=base,
-        min_lr=_rounded(min(onset, base, max_lr)),
-        interval=(_rounded(base / spread), max(_rounded(min(base * spread, top)), base)),
+        min_lr=_rounded(min(min_lr, base, max_lr)),
+        interval=(_rounded(base / spread), max(_rounded(high), base)),
         grade=grade,
         reasons=tuple(reasons),
-        edge_lr=edge,
+        edge_lr=edge_lr,
+        ceiling=ceiling,
     )
+
+
+def _factor(kind: str) -> float:
+    """Best peak of this schedule relative to cosine."""
+    return constant(f"schedule.{kind}")
 
 
 def _refusal(curve: LossCurve, reading: Reading) -> str:
@@ -227,7 +279,7 @@ def _refusal(curve: LossCurve, reading: Reading) -> str:
             f"{curve.stop.mend}"
         )
     if points < _POINTS:
-        mend = curve.stop.mend or "Raise num_iter; about 25 iterations per decade read well."
+        mend = curve.stop.mend or "Raise num_iter; about 20 iterations per decade read well."
         if curve.stop is StopReason.DIVERGED:
             mend = "Lower start_lr by a factor 1000."
         return f"Too few points: {points} can be read ({curve.stop.sentence}), and {_POINTS} are needed. {mend}"
@@ -243,11 +295,11 @@ def _refusal(curve: LossCurve, reading: Reading) -> str:
     return ""
 
 
-def _base(curve: LossCurve, reading: Reading) -> tuple[float, list[str], str]:
-    """``base_lr``, how it came about, and the best grade it can have."""
+def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], str]:
+    """``base_lr``, the ceiling for every schedule, how they came about, and the best grade the advice can have."""
     edge = reading.edge_lr
     name = curve.optimizer or "the optimizer"
-    usual = _usual(curve.optimizer, curve.momentum)
+    usual = usual_lr(curve.optimizer, curve.momentum)
     reasons, grade = [], "high"
     if edge is not None and reading.edge_interval is not None:
         low, high = reading.edge_interval
@@ -255,33 +307,45 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, list[str], str]:
             f"The stability edge is at lr={_say(edge)} (between {_say(low)} and {_say(high)}): above it the loss "
             "rises and does not come back."
         )
-    if usual is None:
-        if edge is None:
-            reasons.append(
-                f"No usual learning rate is known for {name}, and the sweep found no edge: a fifth of the highest "
-                "learning rate tried is advised."
-            )
-            return _UNKNOWN_PART * reading.lrs[-1], reasons, "low"
-        reasons.append(f"No usual learning rate is known for {name}: a fifth of the edge is advised.")
-        return _UNKNOWN_PART * edge, reasons, "medium"
-    if edge is None:
-        base = min(usual, reading.lrs[-1])
-        held = "" if base == usual else f", held at the highest that was tried, {_say(base)}"
-        reasons.append(f"{name} usually peaks near {_say(usual)}; that is advised{held}.")
-        return base, reasons, "low"
-    low, high = _EDGE_FLOOR * edge, _EDGE_PART * edge
-    if usual > high:
-        reasons.append(f"{name} usually peaks near {_say(usual)}, which is too high here: half of the edge is advised.")
-        return high, reasons, "medium" if usual > 10 * high else grade
-    if usual < low:
+    floor = None if reading.floor is None else math.sqrt(reading.floor[0] * reading.floor[1])
+    seen = None if floor is None else floor * constant(f"floor_part.{step_kind(curve.optimizer)}")
+    if floor is not None and seen is not None and reading.floor is not None:
         reasons.append(
-            f"{name} usually peaks near {_say(usual)}, far below this edge: a twentieth of the edge is advised."
+            f"The loss is low between lr={_say(reading.floor[0])} and {_say(reading.floor[1])}; full trainings with such "
+            f"an optimizer like about {seen / floor:.0%} of the middle of that, {_say(seen)}."
         )
-        return low, reasons, "medium" if usual < low / 10 else grade
-    reasons.append(
-        f"{name} usually peaks near {_say(usual)}; that lies between a twentieth and half of the edge and is advised."
-    )
-    return usual, reasons, grade
+    if usual is None and seen is None:
+        base = constant("unknown_part") * (reading.lrs[-1] if edge is None else edge)
+        reasons.append(f"No usual learning rate is known for {name}, and the loss only rises: a fifth of the edge.")
+        grade = "low"
+    elif usual is None:
+        assert seen is not None
+        base = seen
+        reasons.append(f"No usual learning rate is known for {name}, so the sweep alone speaks.")
+        grade = "medium"
+    elif seen is None:
+        base = usual * constant("trained_part")
+        reasons.append(f"{name} usually peaks near {_say(usual)}, and this sweep shows nothing that speaks against it.")
+        grade = "low"
+    else:
+        weight = 0.0 if _has_no_lr(curve.optimizer) else constant(f"sweep_weight.{'up' if seen > usual else 'down'}")
+        base = usual ** (1 - weight) * seen**weight
+        apart = max(usual, seen) / min(usual, seen)
+        reasons.append(
+            f"{name} usually peaks near {_say(usual)}; between the two, with a weight of {weight:.0%} on the sweep, "
+            f"lies {_say(base)}."
+        )
+        if apart > constant("agreement.medium"):
+            grade = "low"
+        elif apart > constant("agreement.high"):
+            grade = "medium"
+    # Where nothing was learnt in the sweep, only the edge holds the usual LR; it sinks as training goes on.
+    part = constant(f"edge_part.{step_kind(curve.optimizer)}{'' if seen is not None else '_alone'}")
+    ceiling, what = (part * edge, f"{part:.0%} of the edge") if edge is not None else (reading.lrs[-1], "the highest tried")
+    if base > ceiling:
+        reasons.append(f"That is {'too close to the edge' if edge is not None else 'above the sweep'}: {what} is advised.")
+        base = ceiling
+    return base, ceiling, reasons, grade
 
 
 def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
@@ -348,17 +412,19 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
         )
 
 
-def _usual(optimizer: str, momentum: float) -> float | None:
+def usual_lr(optimizer: str, momentum: float) -> float | None:
     """Usual peak LR by class name: its own, or that of the longest known name within it (as in ``AdamW8bit``)."""
     if _has_no_lr(optimizer):
         return 1.0
     name = optimizer.lower()
-    known = max((key for key in _USUAL if key in name), key=len, default=None)
+    usual = calibration()["constants"]["usual"]
+    known = max((key for key in usual if key in name), key=len, default=None)
     if known is None:
         return None
     if known in ("sgd", "asgd"):
-        return min(_USUAL[known], 1.0 - min(momentum, 0.999))
-    return _USUAL[known]
+        # Steps add up to 1 / (1 - momentum), and part of that is taken back.
+        return float(usual[known]) * (1.0 - min(momentum, 0.999)) ** constant("momentum_power")
+    return float(usual[known])
 
 
 def _has_no_lr(optimizer: str) -> bool:

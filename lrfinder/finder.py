@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice import advise
+from lrfinder.advice import advise, blow_up_level, raced, unraced, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
 from lrfinder.distributed import is_main_rank, mean_over_ranks
+from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
+from lrfinder.race import Race, RaceRecord, heat_recipe, plan_race
+from lrfinder.recipes import recipe
+from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
+from lrfinder.schedules import check_count, check_kind, check_number
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
 from lrfinder.train_step import Batches, LossFn, TrainStep, Validation, check_amp, criterion_loss, resolve_device
@@ -117,8 +122,8 @@ class LRFinder:
         """Train through rising learning rates, put everything back, and read the curve.
 
         With no range given, the first batch finds the learning rate at which a single update turns harmful; the sweep
-        runs from three decades below it to one above, 25 iterations per decade, and further if the curve has not
-        turned by then. A number that is given is obeyed.
+        runs over four decades around it, 20 iterations per decade, and further if the curve has not turned by then, up
+        to 100 iterations. A number that is given is obeyed.
 
         Args:
             train_loader: any iterable of batches: finite (started afresh at its end), endless, or shorter than the
@@ -173,6 +178,7 @@ class LRFinder:
                     num_iter=num_iter,
                     mode=mode,
                     early_stop=early_stop,
+                    kind=step_kind(optimizer_name(self.optimizer)),
                 )
                 sweep = Sweep(config, measured="after" if validate else "before", extend=extend)
                 try:
@@ -181,6 +187,125 @@ class LRFinder:
                     sweep.end(StopReason.INTERRUPTED)
                     self.last_curve = drive.curve(sweep)
         return RangeTestResult(curve=self.last_curve, advice=advise(self.last_curve))
+
+    def refine(
+        self,
+        result: RangeTestResult,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None = None,
+        *,
+        schedule: str,
+        total_steps: int,
+        budget: float = 0.25,
+        val_batches: int | None = None,
+        progress: bool = True,
+        snapshot: str = "auto",
+        **options: Any,
+    ) -> RangeTestResult:
+        """Race a few learning rates around the advice, each in a miniature of the schedule you will train with.
+
+        Every heat starts from the same state and sees the same batches; the loss at its end decides. Nothing is left
+        behind, as after :meth:`range_test`. It pays where the length of the training and its schedule are known and a
+        part of its cost can be spent: a range test cannot see either.
+
+        Args:
+            result: of :meth:`range_test` on the same objects.
+            train_loader: batches to train the heats on; anything that can be iterated again and again.
+            val_loader: batches whose loss decides. Without it the first batches of ``train_loader`` are held out of
+                the heats' first pass, a fifth of it or 16 at the most.
+            schedule: kind of schedule that will be trained with, one of ``lrfinder.schedules.KINDS``.
+            total_steps: its length in optimizer steps; >= 1.
+            budget: optimizer steps of all heats together, as a part of ``total_steps``; > 0, never exceeded. Passes
+                over validation batches come on top: one before the race and one after each heat.
+            val_batches: keep this many batches of ``val_loader`` and use only them; >= 1. None takes all.
+            progress: show a progress bar in a terminal or notebook (never in a pipe or file).
+            snapshot: as in :meth:`range_test`.
+            **options: of the schedule, as in :func:`lrfinder.recipe`, counted in steps of the whole training.
+
+        Returns:
+            The result with the advice refined and ``race`` filled. Where the budget is too small for a race (three
+            heats of 10 steps), or no heat learnt anything, the advice is the old one and says so. Ctrl-C ends the race
+            and returns what it has so far.
+
+        Raises:
+            ConfigError: a number out of its range, or an option the schedule does not have.
+            NoAdviceError: the curve of ``result`` carries no advice to race around.
+            SetupError: a loader that cannot be iterated twice.
+            BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
+
+        Example:
+            >>> import torch
+            >>> _ = torch.manual_seed(0)
+            >>> inputs, target = torch.randn(256, 8), torch.randint(0, 3, (256,))
+            >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, target), batch_size=32)
+            >>> model = torch.nn.Linear(8, 3)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            >>> finder = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss())
+            >>> result = finder.range_test(loader)
+            >>> better = finder.refine(result, loader, schedule="cosine", total_steps=200, budget=0.25)
+            >>> better.race.spent <= 50
+            True
+
+        Reference:
+            Short runs from one snapshot: Jin et al., AutoLRS, arXiv:2105.10762.
+        """
+        check_kind(schedule)
+        check_count("total_steps", total_steps)
+        check_number("budget", budget, 0.0, 100.0, open_ends=True)
+        if val_batches is not None:
+            _check_count("val_batches", val_batches)
+        centre = result.lr_for(schedule, total_steps)
+        _check_repeatable(train_loader)
+        recipe(schedule, peak_lr=centre, **({"total_steps": total_steps} if schedule != "plateau" else {}), **options)
+        budget_steps = int(budget * total_steps)
+        if not plan_race(budget_steps, total_steps):
+            return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
+        loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
+        with preserved(
+            self.model,
+            self.optimizer,
+            criterion=self._criterion,
+            grad_scaler=self._scaler,
+            loaders=loaders,
+            storage=snapshot,
+        ) as state:
+            held_out = hold_out(train_loader) if val_loader is None else []
+            probe = self._validation(val_loader, val_batches) if val_loader is not None else None
+            rehearsal = Rehearsal(
+                self.optimizer,
+                self._train_step(),
+                state,
+                train_loader,
+                skip=len(held_out),
+                validation=probe or self._validation(held_out, len(held_out)),
+                enter_training=self._enter_training,
+                device=self.device,
+                accumulation_steps=self._accumulation,
+                limit=blow_up_level(result.curve),
+            )
+            self._enter_training()
+            fall = visible_fall(result.curve)
+            record = RaceRecord(
+                schedule=schedule,
+                total_steps=total_steps,
+                budget_steps=budget_steps,
+                centre=centre,
+                start_loss=rehearsal.loss(),
+                visible=fall,
+                measured="validation" if val_loader is not None else "held-out",
+            )
+            race = Race(record, ceiling=result.advice.edge_lr if fall == 0 else None)
+            with (
+                contextlib.suppress(KeyboardInterrupt),
+                _progress_bar(budget_steps, "LR race", shown=progress and is_main_rank()) as bar,
+            ):
+                while not race.done:
+                    bar.set_postfix_str(f"{race.stage} lr {race.lr:.1e}", refresh=False)
+                    plan = heat_recipe(race.stage, schedule, race.lr, race.steps, total_steps, options)
+                    race.add(rehearsal.run(plan, race.stage, tick=bar.update))
+            if not race.done:
+                race.interrupt()
+        return RangeTestResult(curve=result.curve, advice=raced(result.advice, race.record), race=race.record)
 
     def _enter_training(self) -> None:
         if not self.model.training:
@@ -245,7 +370,8 @@ class _Drive:
     def run(self, sweep: Sweep, validate: Validation | None, *, progress: bool) -> None:
         """Iterate until the sweep is done or the data runs out."""
         skips = 0
-        with _progress_bar(sweep, shown=progress and is_main_rank()) as bar:
+        steps = sweep.config.num_iter
+        with _progress_bar(steps, "LR range test", shown=progress and is_main_rank()) as bar:
             while not sweep.done:
                 lr = sweep.lr
                 set_lr(self._optimizer, lr, self._scales)
@@ -279,14 +405,14 @@ class _Drive:
         )
 
 
-def _progress_bar(sweep: Sweep, *, shown: bool) -> Any:
+def _progress_bar(steps: int, what: str, *, shown: bool) -> Any:
     with warnings.catch_warnings():
         # In a notebook without ipywidgets it warns in red, and then does without a bar; no bar is all there is to say.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm  # late: it looks for a notebook when imported
 
     # disable=None means: not when stderr is a file or a pipe.
-    return tqdm(total=sweep.config.num_iter, desc="LR range test", leave=False, disable=None if shown else True)
+    return tqdm(total=steps, desc=what, leave=False, disable=None if shown else True)
 
 
 def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
@@ -301,6 +427,14 @@ def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | N
         num_iter=num_iter if num_iter is not None else 10,
         mode=mode,
     )
+
+
+def _check_repeatable(loader: object) -> None:
+    if isinstance(loader, Iterator):
+        raise SetupError(
+            "train_loader is an iterator, which can be gone through only once, and every heat of the race needs the "
+            "same batches. Pass a DataLoader or a list."
+        )
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve
+from lrfinder.race import RaceRecord
 from lrfinder.schedules import KINDS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def format_lr(lr: float) -> str:
     return f"{float(f'{lr:.2g}'):g}"
 
 
-def describe(curve: LossCurve, advice: Advice) -> str:
+def describe(curve: LossCurve, advice: Advice, race: RaceRecord | None = None) -> str:
     """The advice in words, for a terminal of 80 columns.
 
     Args:
@@ -69,7 +70,7 @@ def describe(curve: LossCurve, advice: Advice) -> str:
     )
 
 
-def html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) -> str:
+def html(curve: LossCurve, advice: Advice, race: RaceRecord | None = None, *, light: bytes, dark: bytes) -> str:
     """The advice as a self-contained piece of HTML: plot, table, reasons, and how the sweep went.
 
     Args:

@@ -14,6 +14,7 @@ from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve
 from lrfinder.errors import FileFormatError
 from lrfinder.files import read_json, write_json
+from lrfinder.race import RaceRecord
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.report import describe, html
 from lrfinder.schedules import MOMENTUM_KINDS, check_count
@@ -35,6 +36,7 @@ class RangeTestResult:
     Args:
         curve: what the sweep recorded.
         advice: what was read from it.
+        race: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
 
     Example:
         >>> from lrfinder import StopReason, SweepConfig
@@ -49,6 +51,7 @@ class RangeTestResult:
 
     curve: LossCurve
     advice: Advice
+    race: RaceRecord | None = None
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""
@@ -117,7 +120,10 @@ class RangeTestResult:
         Raises:
             ConfigError: the folder is missing or cannot be written.
         """
-        return write_json(path, "result", {"curve": self.curve.to_dict(), "advice": self.advice.to_dict()})
+        content = {"curve": self.curve.to_dict(), "advice": self.advice.to_dict()}
+        if self.race is not None:
+            content["race"] = self.race.to_dict()
+        return write_json(path, "result", content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RangeTestResult:
@@ -127,15 +133,19 @@ class RangeTestResult:
             FileFormatError: the file is missing, damaged, or not a saved result.
         """
         content = read_json(path, "result")
-        if set(content) != {"curve", "advice"}:
+        if set(content) - {"race"} != {"curve", "advice"}:
             raise FileFormatError(
-                f"{path} has the parts {sorted(content)}; a saved result has 'advice' and 'curve'. "
+                f"{path} has the parts {sorted(content)}; a saved result has 'advice', 'curve' and perhaps 'race'. "
                 "Run the range test again."
             )
-        return cls(curve=LossCurve.from_dict(content["curve"]), advice=Advice.from_dict(content["advice"]))
+        return cls(
+            curve=LossCurve.from_dict(content["curve"]),
+            advice=Advice.from_dict(content["advice"]),
+            race=RaceRecord.from_dict(content["race"]) if "race" in content else None,
+        )
 
     def __str__(self) -> str:
-        return describe(self.curve, self.advice)
+        return describe(self.curve, self.advice, self.race)
 
     def _repr_png_(self) -> bytes:
         from lrfinder.plotting import figure_png
@@ -145,4 +155,4 @@ class RangeTestResult:
     def _repr_html_(self) -> str:
         from lrfinder.plotting import figure_png
 
-        return html(self.curve, self.advice, light=figure_png(self.plot), dark=figure_png(self.plot, dark=True))
+        return html(self.curve, self.advice, self.race, light=figure_png(self.plot), dark=figure_png(self.plot, dark=True))

@@ -19,6 +19,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "files": (0, set()),
     "curve": (0, set()),
     "schedules": (0, set()),
+    "calibration": (1, set()),
     "sweep": (1, set()),
     "autorange": (1, set()),
     "param_groups": (1, set()),
@@ -27,6 +28,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "rules": (1, {"numpy", "scipy"}),
     "advice": (1, {"numpy", "scipy"}),
     "recipes": (1, {"numpy", "scipy"}),
+    "race": (1, {"numpy"}),
     "snapshot": (2, {"numpy", "torch"}),
     "train_step": (2, {"torch"}),
     "distributed": (2, {"torch"}),
@@ -34,6 +36,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "plotting": (2, {"PIL", "numpy", "matplotlib"}),
     "report": (2, set()),
     "result": (3, set()),
+    "rehearsal": (3, {"torch"}),
     "finder": (3, {"torch", "tqdm"}),
 }
 CLI = {"click", "numpy", "torch", "torchvision", "PIL"}

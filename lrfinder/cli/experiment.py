@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,18 +107,37 @@ class Experiment:
             LRFinderError: the data or the settings turn out to be unusable, or the device's memory is too small.
         """
         chosen = self.settings
-        try:
+        with _memory_errors_told(self.finder.device):
             return self.finder.range_test(
                 self.loader,
                 val_loader=self.val_loader,
-                val_batches=chosen.val_batches if chosen.val else None,
+                val_batches=self._val_batches,
                 start_lr=chosen.start_lr,
                 end_lr=chosen.end_lr,
                 num_iter=chosen.num_iter,
                 mode=chosen.mode,
             )
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(self.finder.device) from error
+
+    def refine(self, result: RangeTestResult, schedule: str, epochs: int, budget: float) -> RangeTestResult:
+        """Race around its advice, for a training of so many epochs.
+
+        Raises:
+            LRFinderError: as :meth:`range_test`.
+        """
+        with _memory_errors_told(self.finder.device):
+            return self.finder.refine(
+                result,
+                self.loader,
+                self.val_loader,
+                schedule=schedule,
+                total_steps=epochs * self.steps_per_epoch,
+                budget=budget,
+                val_batches=self._val_batches,
+            )
+
+    @property
+    def _val_batches(self) -> int | None:
+        return self.settings.val_batches if self.settings.val else None
 
 
 def prepare(settings: Settings) -> Experiment:
@@ -201,9 +222,8 @@ def _pick_device(name: str) -> torch.device:
 
 def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
     try:
-        return model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory(device) from error
+        with _memory_errors_told(device):
+            return model.to(device)
     except (AssertionError, RuntimeError) as error:  # a device this torch was not built for
         raise SetupError(f"cannot use --device {device}: {str(error).splitlines()[0]}") from error
 
@@ -215,5 +235,11 @@ def _workers(wanted: int | None, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
 
 
-def _out_of_memory(device: torch.device) -> SetupError:
-    return SetupError(f"the memory of {device} is too small for this. Lower --batch-size (and raise --accumulation).")
+@contextmanager
+def _memory_errors_told(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SetupError(
+            f"the memory of {device} is too small for this. Lower --batch-size (and raise --accumulation)."
+        ) from error

@@ -33,6 +33,7 @@ Examples:
   lrfind run mobilenet_v3_small --data photos --weights DEFAULT
   lrfind run resnet50 --dataset CIFAR10 --download --amp bf16
   lrfind run swin_t --optimizer AdamW --opt weight_decay=0.05
+  lrfind run resnet18 --schedule cosine --epochs 10 --refine 0.25
   lrfind run resnet18 --json | jq .advice.max_lr
 
 PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg.""",
@@ -81,9 +82,16 @@ PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val
 @click.option(
     "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Length of the training it is for."
 )
+@click.option(
+    "--refine",
+    "budget",
+    type=click.FloatRange(min=0, min_open=True, max=100),
+    metavar="PART",
+    help="Race learning rates around the advice with that part of the training's steps, such as 0.25.",
+)
 @click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: found by itself]")
 @click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: found by itself]")
-@click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 25 per decade]")
+@click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 20 per decade]")
 @click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates.")
 @click.option("--val", is_flag=True, help="Measure the loss on validation images (slower).")
 @click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them.")
@@ -98,7 +106,16 @@ PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 @click.pass_context
-def run(ctx: click.Context, /, schedule: str, epochs: int, out: Path, as_json: bool, **settings: Any) -> None:
+def run(
+    ctx: click.Context,
+    /,
+    schedule: str,
+    epochs: int,
+    budget: float | None,
+    out: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your images.
 
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
@@ -112,6 +129,8 @@ def run(ctx: click.Context, /, schedule: str, epochs: int, out: Path, as_json: b
         recipe(schedule, peak_lr=1.0, **length)  # what cannot be scheduled is refused before the sweep
         click.echo(_headline(experiment.facts, experiment.classifier.notes), err=True)
         result = experiment.range_test()
+        if budget is not None and result.advice.grade != "none":
+            result = experiment.refine(result, schedule, epochs, budget)
         plan = result.recipe(schedule, **length) if result.advice.grade != "none" else None
         files = _write_files(out, experiment.facts["model"], result, plan)
     render = _as_json if as_json else _as_text
@@ -183,6 +202,7 @@ def _as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None
         "setup": facts,
         "stop": result.curve.stop.value,
         "advice": result.advice.to_dict(),
+        "race": result.race.to_dict() if result.race is not None else None,
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         "files": files,

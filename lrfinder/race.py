@@ -1,0 +1,355 @@
+"""A race of learning rates: which to try next, for how long, and which has won. A state machine and a record.
+
+Like :mod:`lrfinder.sweep` it knows neither torch nor a clock, so the finder's short trainings, a foreign trainer and a
+benchmark's tables feed the same rule. Every decision compares differences of losses with other differences of
+losses. What the winner means for the advice is said in :mod:`lrfinder.advice`.
+
+The rule, in two stages. *Qualifying*: four heats of a sixteenth of the training each, all at a constant LR with a short
+cooldown: such heats like the LR that the whole training likes, where miniatures of a decaying schedule like one that is
+too high. They start at the advised LR and at four times more and less, and close in on the best. *Final*, where the
+budget allows: two long miniatures of the schedule itself, one at the LR that qualified and one at twice that (or at half,
+if the first went wrong). Near ties go to the LR one came from, the more so the shorter the heats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrfinder.calibration import constant
+from lrfinder.curve import check_lr
+from lrfinder.errors import ConfigError, FileFormatError
+from lrfinder.recipes import Recipe, recipe
+from lrfinder.schedules import check_count, check_kind
+
+__all__ = ["Heat", "Race", "RaceRecord", "heat_recipe", "plan_race"]
+
+_STAGES = ("qualifying", "final")
+_STRIDES = {"qualifying": 4.0, "final": 2.0}  # between neighbours at the start of a stage
+_CLOSE = 2.0  # neighbours this near show the winner well enough: losses are flat around the best
+_FEWEST, _SHORTEST = 3, 10  # heats that make a race, and optimizer steps below which a heat says nothing
+_FINALISTS = 2
+_COOLDOWN = 0.2  # part of a qualifying heat
+_COUNTS = ("warmup_steps", "cooldown_steps", "step_size", "step_size_up", "milestones", "T_0")  # options in steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """One short training.
+
+    Args:
+        lr: peak learning rate of the reference parameter group; > 0.
+        steps: optimizer steps it made.
+        loss: validation loss at its end; None where it blew up or was given up.
+        stage: ``"qualifying"`` or ``"final"``.
+    """
+
+    lr: float
+    steps: int
+    loss: float | None
+    stage: str = "qualifying"
+
+    def __post_init__(self) -> None:
+        check_lr("lr", self.lr)
+        check_count("steps", self.steps)
+        if self.loss is not None and not math.isfinite(self.loss):
+            raise ConfigError(f"the loss of a heat must be finite, or None where it blew up; got {self.loss!r}.")
+        if self.stage not in _STAGES:
+            raise ConfigError(f"stage must be 'qualifying' or 'final'; got {self.stage!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaceRecord:
+    """What a race measured: facts and no opinion, but for the LR that won.
+
+    Args:
+        schedule: kind of schedule raced for.
+        total_steps: optimizer steps of the training it is for.
+        budget_steps: optimizer steps the race was allowed; never exceeded.
+        centre: advised LR that it started from; > 0.
+        start_loss: validation loss before any training.
+        visible: fall of the loss below ``start_loss`` that shows learning; >= 0. From trained weights a short training
+            prefers an LR that is too low, so nothing below the centre is tried before a heat has shown it.
+        measured: ``"validation"`` or, without a validation loader, ``"held-out"`` training batches.
+        heats: in the order in which they were run.
+        interrupted: whether Ctrl-C ended it.
+
+    Raises:
+        ConfigError: more steps were made than the budget has, or a number is out of its range.
+
+    Example:
+        >>> heats = tuple(Heat(lr=lr, steps=60, loss=loss) for lr, loss in ((0.1, 1.5), (0.4, 1.0), (0.025, 1.9)))
+        >>> record = RaceRecord(
+        ...     schedule="cosine", total_steps=1000, budget_steps=200, centre=0.1, start_loss=2.0, heats=heats
+        ... )
+        >>> round(record.winner, 2), record.spent
+        (0.16, 180)
+    """
+
+    schedule: str
+    total_steps: int
+    budget_steps: int
+    centre: float
+    start_loss: float
+    visible: float = 0.0
+    measured: str = "validation"
+    heats: tuple[Heat, ...] = ()
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        check_kind(self.schedule)
+        check_count("total_steps", self.total_steps)
+        check_lr("centre", self.centre)
+        if self.measured not in ("validation", "held-out"):
+            raise ConfigError(f"measured must be 'validation' or 'held-out'; got {self.measured!r}.")
+        if not math.isfinite(self.start_loss):
+            raise ConfigError(f"start_loss must be finite; got {self.start_loss!r}.")
+        if self.spent > self.budget_steps:
+            raise ConfigError(f"a race of {self.budget_steps} steps cannot have spent {self.spent}.")
+
+    @property
+    def spent(self) -> int:
+        """Optimizer steps made in all heats."""
+        return sum(heat.steps for heat in self.heats)
+
+    @property
+    def learning(self) -> bool:
+        """Whether a heat fell visibly below the loss it started from."""
+        best = _best(self.heats)
+        return best is not None and _loss(best) < self.start_loss - self.visible
+
+    def in_stage(self, name: str) -> tuple[Heat, ...]:
+        """Heats of that stage, by rising LR."""
+        return tuple(sorted((heat for heat in self.heats if heat.stage == name), key=lambda heat: heat.lr))
+
+    @property
+    def qualified(self) -> float | None:
+        """LR at which the qualifying heats went best; None where none came below the loss it started from."""
+        return self._winner("qualifying", self.centre)
+
+    @property
+    def winner(self) -> float | None:
+        """LR at which the race went best, between its heats; None where it says nothing."""
+        qualified = self.qualified
+        if qualified is None or not self.in_stage("final"):
+            return qualified
+        won = self._winner("final", qualified)
+        # A final that went wrong at the LR that qualified shows that it is too high, and no more.
+        return min(qualified, self.in_stage("final")[0].lr) / constant("race.margin") if won is None else won
+
+    def _winner(self, name: str, centre: float) -> float | None:
+        """The losses, as parts of the fall from ``start_loss`` to the best, are joined over log LR: by a parabola
+        through the best heat and its neighbours, elsewhere by straight lines. The lowest point of that plus the pull of
+        the centre wins."""
+        heats = self.in_stage(name)
+        best = _best(heats)
+        if best is None or _loss(best) >= self.start_loss:
+            return None
+        places = np.log2([heat.lr / centre for heat in heats])
+        fall = self.start_loss - _loss(best)
+        worst = constant("race.worst_part")
+        parts = [min((_loss(heat) - _loss(best)) / fall, worst) for heat in heats]
+        grid = np.arange(places[0], places[-1] + 1e-9, 1 / 16) if len(places) > 1 else places
+        joined = np.interp(grid, places, parts)
+        at = heats.index(best)
+        if 0 < at < len(heats) - 1 and max(parts[at - 1], parts[at + 1]) < worst:
+            around = slice(at - 1, at + 2)
+            bend = np.polynomial.Polynomial.fit(places[around], parts[around], 2)
+            inside = (grid >= places[at - 1]) & (grid <= places[at + 1])
+            joined[inside] = bend(grid[inside])
+        pull = constant("race.pull") * self.total_steps / max(heat.steps for heat in heats)
+        winner = float(centre * 2.0 ** grid[int((joined + pull * grid**2).argmin())])
+        # A short training has less time to blow up than a long one. From trained weights, all high ones begin with a loss.
+        bad = [heat.lr for heat in heats if self.learning and heat.lr > best.lr and _loss(heat) >= self.start_loss]
+        return min([winner, *(lr / constant("race.margin") for lr in bad[:1])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal record back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> RaceRecord:
+        """Record from :meth:`to_dict`.
+
+        Raises:
+            FileFormatError: a field is missing, unknown or out of range.
+        """
+        try:
+            return cls(**{**content, "heats": tuple(Heat(**heat) for heat in content["heats"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"the saved race is damaged: {error}. Run refine again.") from error
+
+
+def plan_race(budget_steps: int, total_steps: int) -> dict[str, tuple[int, int]]:
+    """Number and length of the heats of each stage that a budget has room for; empty where it has room for no race.
+
+    Args:
+        budget_steps: optimizer steps in all.
+        total_steps: optimizer steps of the training.
+
+    Example:
+        >>> plan_race(250, 1000)
+        {'qualifying': (4, 62)}
+        >>> plan_race(1000, 1000)
+        {'qualifying': (4, 62), 'final': (2, 376)}
+        >>> plan_race(29, 1000)
+        {}
+    """
+    longest = max(1, int(constant("race.qualifying_part") * total_steps))
+    for count in range(int(constant("race.heats")), _FEWEST - 1, -1):
+        steps = min(budget_steps // count, longest)
+        if steps >= _SHORTEST:
+            break
+    else:
+        return {}
+    plan = {"qualifying": (count, steps)}
+    left = min((budget_steps - count * steps) // _FINALISTS, total_steps)
+    if left >= max(_SHORTEST, constant("race.final_part") * total_steps):
+        plan["final"] = (_FINALISTS, left)
+    return plan
+
+
+def heat_recipe(
+    stage: str, kind: str, peak_lr: float, steps: int, total_steps: int, options: dict[str, Any]
+) -> Recipe:
+    """Schedule of one heat.
+
+    In the final it is the schedule itself, with every option that counts steps shrunk alike; ``plateau``, which waits
+    for epochs, is rehearsed as ``multistep``, which it imitates. Qualifying heats are ``wsd``: constant with a cooldown.
+
+    Args:
+        stage: ``"qualifying"`` or ``"final"``.
+        kind: one of ``lrfinder.schedules.KINDS``.
+        peak_lr: peak learning rate; > 0.
+        steps: length of the heat; >= 1.
+        total_steps: length of the training.
+        options: of the schedule of that length, as in :func:`lrfinder.recipe`.
+
+    Raises:
+        ConfigError: an option that the schedule does not have, or out of its range.
+
+    Example:
+        >>> heat_recipe("final", "cosine", 0.1, 50, 1000, {"warmup_steps": 100}).warmup_steps
+        5
+    """
+    part = steps / total_steps
+    shrunk = {
+        name: value if name not in _COUNTS or value is None else _shrunk(value, part) for name, value in options.items()
+    }
+    if stage == "qualifying":
+        warmup = {name: shrunk[name] for name in ("warmup_steps", "warmup_factor") if name in shrunk}
+        return recipe("wsd", peak_lr=peak_lr, total_steps=steps, cooldown_steps=max(1, round(_COOLDOWN * steps)), **warmup)
+    if kind == "plateau":
+        kind, shrunk = "multistep", {}
+    if kind == "exponential" and shrunk.get("gamma") is not None:
+        shrunk["gamma"] = shrunk["gamma"] ** (1 / part)
+    return recipe(kind, peak_lr=peak_lr, total_steps=steps, **shrunk)
+
+
+def _shrunk(value: Any, part: float) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_shrunk(each, part) for each in value]
+    return 0 if value == 0 else max(1, round(value * part))
+
+
+class Race:
+    """A race in progress. Run a heat of ``steps`` in ``stage`` with ``lr``, ``add`` it, until ``done``.
+
+    Args:
+        record: the empty record to fill.
+        ceiling: LR that no heat may exceed; None for none.
+
+    Example:
+        >>> record = RaceRecord(schedule="cosine", total_steps=400, budget_steps=400, centre=0.1, start_loss=1.0)
+        >>> race = Race(record)
+        >>> while not race.done:
+        ...     race.add(Heat(lr=race.lr, steps=race.steps, loss=(race.lr - 0.2) ** 2, stage=race.stage))
+        >>> [f"{heat.lr:.2g}" for heat in race.record.in_stage("qualifying")], race.record.spent
+        (['0.025', '0.05', '0.1', '0.4'], 400)
+    """
+
+    def __init__(self, record: RaceRecord, *, ceiling: float | None = None) -> None:
+        self.record = record
+        self._plan = plan_race(record.budget_steps, record.total_steps)
+        self._ceiling = math.inf if ceiling is None else max(ceiling, record.centre)
+        self.stage = "qualifying"
+        self._next: float | None = record.centre if self._plan else None
+
+    @property
+    def done(self) -> bool:
+        return self._next is None or self.record.interrupted
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next heat."""
+        if self._next is None:
+            raise RuntimeError("the race is over; no more heats are run.")
+        return self._next
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the next heat."""
+        return self._plan[self.stage][1]
+
+    def add(self, heat: Heat) -> None:
+        """Take a heat that was run; the next follows from all of them."""
+        self.record = dataclasses.replace(self.record, heats=(*self.record.heats, heat))
+        self._next = self._qualifying() if self.stage == "qualifying" else self._final()
+        if self._next is None and self.stage == "qualifying" and "final" in self._plan:
+            self.stage = "final"
+            self._next = self.record.qualified or self.record.centre
+
+    def interrupt(self) -> None:
+        """End from outside: somebody pressed Ctrl-C."""
+        self.record = dataclasses.replace(self.record, interrupted=True)
+
+    def _qualifying(self) -> float | None:
+        heats = self.record.in_stage("qualifying")
+        # Heats that were given up early leave steps for others.
+        final, length = self._plan.get("final", (0, 0))
+        if self.record.budget_steps - self.record.spent - final * length < self.steps:
+            return None
+        centre, stride = self.record.centre, _STRIDES["qualifying"]
+        if heats[-1].lr <= centre and (new := self._new(centre * stride, heats)) is not None:
+            return new
+        if heats[0].lr >= centre and (new := self._new(centre / stride, heats)) is not None:
+            return new
+        best = _best(heats)
+        if best is None:
+            return heats[0].lr / stride
+        at = heats.index(best)
+        if at == len(heats) - 1 and (new := self._new(best.lr * stride, heats)) is not None:
+            return new
+        if at == 0 and (new := self._new(best.lr / stride, heats)) is not None:
+            return new
+        for other in sorted((heats[i] for i in (at - 1, at + 1) if 0 <= i < len(heats)), key=_loss):
+            if max(other.lr, best.lr) / min(other.lr, best.lr) > _CLOSE * 1.01:
+                return math.sqrt(other.lr * best.lr)
+        return None
+
+    def _final(self) -> float | None:
+        heats = self.record.in_stage("final")
+        if len(heats) == self._plan["final"][0]:
+            return None
+        fine = heats[0].loss is not None and heats[0].loss < self.record.start_loss
+        stride = _STRIDES["final"]
+        return self._new(heats[0].lr * stride, heats) if fine else heats[0].lr / stride
+
+    def _new(self, lr: float, heats: Sequence[Heat]) -> float | None:
+        """The LR, or None where it may not be tried or was tried already."""
+        floor = 0.0 if self.record.learning or self.record.visible == 0 else self.record.centre
+        lr = min(max(lr, floor), self._ceiling)
+        return None if any(math.isclose(heat.lr, lr) for heat in heats) else lr
+
+
+def _best(heats: Sequence[Heat]) -> Heat | None:
+    return min((heat for heat in heats if heat.loss is not None), key=_loss, default=None)
+
+
+def _loss(heat: Heat) -> float:
+    return math.inf if heat.loss is None else heat.loss
