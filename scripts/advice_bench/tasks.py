@@ -1,0 +1,662 @@
+"""The tasks: data sets, models, and the cells (task, optimizer, schedule, length) that the benchmark trains.
+
+Cells are split by family (a data set with an architecture) into calibration, validation and held-out. The split stands
+here and was fixed before any constant was fitted. Methods are made on calibration cells and chosen between with the
+validation cells beside them; the constants are then fitted to both. Held-out cells have no part in either and are looked at
+once for each released calibration.
+
+The data come from scikit-learn (digits, breast cancer, diabetes, wine, two photographs) and from Python's standard
+library (its sources and its help texts). With ``--data`` also: ``adult.csv`` (UCI census) and ``cifar10-small`` (an image
+folder), of which vehicles are calibration and animals held-out: other pictures, other classes, other models.
+"""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+__all__ = ["CELLS", "Cell", "Task", "build", "use_data"]
+
+_FOLDER: list[Path] = []  # what --data names
+
+
+def use_data(folder: Path | None) -> None:
+    """Where ``adult.csv`` and ``cifar10-small`` lie; cells that need them are left out without it."""
+    _FOLDER[:] = [folder] if folder is not None else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    train: tuple[Tensor, ...]
+    val: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training whose best learning rate is looked for.
+
+    Args:
+        name: unique; family, optimizer, schedule and what is special.
+        family: data set and architecture.
+        split: ``"calibration"``, ``"validation"`` or ``"held-out"``.
+        data: makes the data set.
+        model: makes the model, at random.
+        loss: ``loss(output, target) -> scalar``.
+        optimizer: class in ``torch.optim``, with ``options``.
+        schedule: onecycle, cosine, step, or constant, as in :mod:`lrfinder.schedules`.
+        steps: optimizer steps of the whole training.
+        batch: batch size.
+        start: ``"scratch"``, or how the weights came about: ``"continue"`` (trained on the same data before),
+            ``"fine-tune"`` (trained on other classes, new last layer), ``"frozen"`` (the same, only the last layer learns).
+        before: data set of that first training; None for the same.
+    """
+
+    name: str
+    family: str
+    split: str
+    data: Callable[[], Data]
+    model: Callable[[], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: str
+    schedule: str
+    steps: int
+    batch: int
+    options: tuple[tuple[str, float], ...] = ()
+    start: str = "scratch"
+    before: Callable[[], Data] | None = None
+    before_steps: int = 300
+    needs: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a user has before training."""
+
+    cell: Cell
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: DataLoader[Any]
+    val: tuple[Tensor, ...]
+
+    def val_loss(self) -> float:
+        """Loss on the whole validation set, in eval mode."""
+        training = self.model.training
+        self.model.eval()
+        inputs, target = self.val
+        with torch.no_grad():
+            losses = [
+                float(self.cell.loss(self.model(inputs[i : i + 512]), target[i : i + 512])) * len(inputs[i : i + 512])
+                for i in range(0, len(inputs), 512)
+            ]
+        self.model.train(training)
+        return sum(losses) / len(inputs)
+
+    def val_loader(self) -> list[tuple[Tensor, Tensor]]:
+        inputs, target = self.val
+        return [(inputs[i : i + 512], target[i : i + 512]) for i in range(0, len(inputs), 512)]
+
+
+def build(cell: Cell, seed: int, *, lr: float = 1e-3, cache: Path | None = None) -> Task:
+    """The cell's model, optimizer and loader; the seed decides the weights (from scratch) and the order of the data."""
+    torch.manual_seed(1000 + seed)
+    data = cell.data()
+    model = cell.model()
+    if cell.start != "scratch":
+        model.load_state_dict(_trained(cell, cache))
+        if cell.start in ("fine-tune", "frozen"):
+            list(model.modules())[-1].reset_parameters()  # type: ignore[operator]
+        if cell.start == "frozen":
+            for parameter in model.parameters():
+                parameter.requires_grad_(False)
+            for parameter in list(model.modules())[-1].parameters():
+                parameter.requires_grad_(True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = getattr(torch.optim, cell.optimizer)(parameters, lr=lr, **dict(cell.options))
+    return Task(cell=cell, model=model, optimizer=optimizer, loader=_loader(data, cell.batch, seed), val=data.val)
+
+
+def _loader(data: Data, batch: int, seed: int) -> DataLoader[Any]:
+    dataset = TensorDataset(*data.train)
+    order = RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
+    # Whole batches by index: collating single samples would take longer than training on them.
+    return DataLoader(dataset, sampler=BatchSampler(order, batch, drop_last=True), batch_size=None)
+
+
+def batches(loader: DataLoader[Any], count: int) -> Iterator[Any]:
+    done = 0
+    while True:
+        for batch in loader:
+            if done == count:
+                return
+            done += 1
+            yield batch
+
+
+def _trained(cell: Cell, cache: Path | None) -> dict[str, Tensor]:
+    """Weights after a first training with Adam and cosine; a plain 3e-3, which trains all of these."""
+    path = cache / f"{cell.family}-{cell.start}.pt" if cache is not None else None
+    if path is not None and path.exists():
+        return dict(torch.load(path))
+    state = torch.get_rng_state()
+    torch.manual_seed(7)
+    model = cell.model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.before_steps)
+    data = (cell.before or cell.data)()
+    for inputs, target in batches(_loader(data, 32, 7), cell.before_steps):
+        optimizer.zero_grad()
+        cell.loss(model(inputs), target).backward()
+        optimizer.step()
+        scheduler.step()
+    torch.set_rng_state(state)
+    if path is not None:
+        partial = path.with_suffix(f".{id(model)}.part")
+        torch.save(model.state_dict(), partial)
+        partial.replace(path)
+    return model.state_dict()
+
+
+# Data. Each is made once a process and split at random, but always alike.
+
+
+def _split(inputs: Any, target: Any, val: float = 0.2) -> Data:
+    inputs, target = torch.as_tensor(inputs), torch.as_tensor(target)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(1))
+    held = round(val * len(inputs))
+    first, rest = order[:held], order[held:]
+    return Data(train=(inputs[rest], target[rest]), val=(inputs[first], target[first]))
+
+
+def _standard(data: Data) -> Data:
+    mean, deviation = data.train[0].mean(0), data.train[0].std(0) + 1e-6
+    return Data(
+        train=((data.train[0] - mean) / deviation, data.train[1]), val=((data.val[0] - mean) / deviation, data.val[1])
+    )
+
+
+def _digits_of(classes: tuple[int, ...], flat: bool) -> Data:
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    keep = np.isin(raw.target, classes)
+    inputs = torch.tensor(raw.data[keep], dtype=torch.float32) / 16 - 0.3
+    target = torch.tensor(raw.target[keep]) - min(classes)
+    return _split(inputs if flat else inputs.view(-1, 1, 8, 8), target)
+
+
+@functools.cache
+def digits() -> Data:
+    return _digits_of(tuple(range(10)), flat=True)
+
+
+@functools.cache
+def raw_digits() -> Data:
+    """Grey levels from 0 to 16, as the file has them: inputs that nobody scaled."""
+    data = digits()
+    return Data(train=((data.train[0] + 0.3) * 16, data.train[1]), val=((data.val[0] + 0.3) * 16, data.val[1]))
+
+
+@functools.cache
+def digit_images() -> Data:
+    return _digits_of(tuple(range(10)), flat=False)
+
+
+@functools.cache
+def low_digits() -> Data:
+    return _digits_of(tuple(range(5)), flat=False)
+
+
+@functools.cache
+def high_digits() -> Data:
+    return _digits_of(tuple(range(5, 10)), flat=False)
+
+
+@functools.cache
+def adult() -> Data:
+    table = np.loadtxt(_FOLDER[0] / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    table[:, 3:5] = np.log1p(table[:, 3:5])  # capital gain and loss
+    return _standard(_split(table[:, :-1], table[:, -1].astype(np.int64), val=0.1))
+
+
+@functools.cache
+def diabetes() -> Data:
+    from sklearn.datasets import load_diabetes
+
+    inputs, target = load_diabetes(return_X_y=True)
+    scaled = (target - target.mean()) / target.std()
+    return _standard(_split(inputs.astype(np.float32), scaled.astype(np.float32)[:, None]))
+
+
+@functools.cache
+def raw_diabetes() -> Data:
+    """The target as the file has it, 25 to 346: a squared error in the ten thousands."""
+    from sklearn.datasets import load_diabetes
+
+    inputs, target = load_diabetes(return_X_y=True)
+    return _standard(_split(inputs.astype(np.float32), target.astype(np.float32)[:, None]))
+
+
+@functools.cache
+def breast_cancer() -> Data:
+    from sklearn.datasets import load_breast_cancer
+
+    inputs, target = load_breast_cancer(return_X_y=True)
+    return _standard(_split(inputs.astype(np.float32), target))
+
+
+@functools.cache
+def wine() -> Data:
+    from sklearn.datasets import load_wine
+
+    inputs, target = load_wine(return_X_y=True)
+    return _standard(_split(inputs.astype(np.float32), target, val=0.3))
+
+
+@functools.cache
+def raw_wine() -> Data:
+    """Features in their own units, from tenths to a thousand."""
+    from sklearn.datasets import load_wine
+
+    inputs, target = load_wine(return_X_y=True)
+    return _split(inputs.astype(np.float32), target, val=0.3)
+
+
+@functools.cache
+def large_teacher() -> Data:
+    """:func:`teacher` in units twenty times smaller: all gradients are larger, and nothing else has changed."""
+    data = teacher()
+    return Data(train=(data.train[0], 20 * data.train[1]), val=(data.val[0], 20 * data.val[1]))
+
+
+@functools.cache
+def teacher() -> Data:
+    """A random two-layer net with strong noise on its output: a task whose best loss is far from zero."""
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(4000, 20, generator=generator)
+    hidden = torch.relu(inputs @ torch.randn(20, 30, generator=generator) / 20**0.5)
+    clean = hidden @ torch.randn(30, 1, generator=generator) / 30**0.5
+    return _split(inputs, clean + 0.5 * torch.randn(4000, 1, generator=generator))
+
+
+@functools.cache
+def patches() -> Data:
+    """8x8 patches of scikit-learn's two photographs, in grey, to be reproduced."""
+    grey = _photographs()
+    windows = torch.cat([image.unfold(0, 8, 8).unfold(1, 8, 8).reshape(-1, 64) for image in grey])
+    windows = windows - windows.mean()
+    return _split(windows / windows.std(), windows / windows.std())
+
+
+@functools.cache
+def raw_patches() -> Data:
+    """Grey levels from 0 to 255."""
+    windows = torch.cat([image.unfold(0, 8, 8).unfold(1, 8, 8).reshape(-1, 64) for image in _photographs()])
+    return _split(255 * windows, 255 * windows)
+
+
+@functools.cache
+def noisy_patches() -> Data:
+    """16x16 patches of them with noise, to be cleaned."""
+    grey = _photographs()
+    windows = torch.cat([image.unfold(0, 16, 16).unfold(1, 16, 16).reshape(-1, 1, 16, 16) for image in grey])
+    windows = (windows - windows.mean()) / windows.std()
+    noise = 0.5 * torch.randn(windows.shape, generator=torch.Generator().manual_seed(5))
+    return _split(windows + noise, windows)
+
+
+def _photographs() -> list[Tensor]:
+    from sklearn.datasets import load_sample_images
+
+    return [torch.tensor(image, dtype=torch.float32).mean(2) / 255 for image in load_sample_images().images]
+
+
+def _windows(text: str, length: int, count: int) -> Data:
+    letters = sorted(set(text))
+    table = {letter: i for i, letter in enumerate(letters)}
+    codes = torch.tensor([table[letter] for letter in text])
+    starts = torch.linspace(0, len(codes) - length - 2, count).long()
+    rows = torch.stack([codes[start : start + length + 1] for start in starts.tolist()])
+    return _split(rows[:, :-1], rows[:, 1:], val=0.1)
+
+
+def _ascii(text: str) -> str:
+    return "".join(letter if letter == "\n" or " " <= letter <= "~" else "?" for letter in text)
+
+
+@functools.cache
+def source_code() -> Data:
+    """Characters of some modules of the standard library."""
+    library = Path(sysconfig.get_path("stdlib"))
+    names = ("argparse", "datetime", "decimal", "doctest", "inspect", "pickle", "tarfile", "typing")
+    paths = [library / f"{name}.py" for name in names] + [library / "_pydecimal.py"]
+    text = "".join(_ascii(path.read_text(encoding="utf-8")) for path in paths if path.exists())
+    return _windows(text[:400_000], 24, 6000)
+
+
+@functools.cache
+def help_text() -> Data:
+    """Characters of Python's own help: English prose."""
+    topics = _topics()
+    return _windows(_ascii("".join(topics[key] for key in sorted(topics)))[:500_000], 24, 6000)
+
+
+def _topics() -> dict[str, str]:
+    spec = pkgutil.resolve_name("pydoc_data.topics:topics")
+    return dict(spec)
+
+
+@functools.cache
+def help_topics() -> Data:
+    """Lines of the eight longest help topics as bags of hashed words; the topic is to be guessed."""
+    import zlib
+
+    topics = _topics()
+    longest = sorted(topics, key=lambda key: -len(topics[key]))[:8]
+    rows, labels = [], []
+    for label, key in enumerate(longest):
+        for line in topics[key].splitlines():
+            words = line.split()
+            if len(words) >= 4:
+                hashed = [1 + zlib.crc32(word.lower().encode()) % 1999 for word in words[:16]]
+                rows.append(hashed + [0] * (16 - len(hashed)))
+                labels.append(label)
+    return _split(np.array(rows), np.array(labels))
+
+
+def _pictures(classes: tuple[str, ...]) -> Data:
+    from PIL import Image
+
+    def part(name: str) -> tuple[Tensor, Tensor]:
+        inputs, target = [], []
+        for label, kind in enumerate(classes):
+            for path in sorted((_FOLDER[0] / "cifar10-small" / name / kind).glob("*.jpg")):
+                inputs.append(torch.tensor(np.asarray(Image.open(path).convert("RGB"))))
+                target.append(label)
+        return (torch.stack(inputs).permute(0, 3, 1, 2).float() / 255 - 0.47) / 0.25, torch.tensor(target)
+
+    return Data(train=part("train"), val=part("val"))
+
+
+@functools.cache
+def vehicles() -> Data:
+    return _pictures(("airplane", "automobile", "ship", "truck"))
+
+
+@functools.cache
+def animals() -> Data:
+    return _pictures(("bird", "cat", "deer", "dog", "frog", "horse"))
+
+
+# Models.
+
+
+def mlp(inputs: int, hidden: int, outputs: int, *, norm: bool = False, depth: int = 1) -> nn.Module:
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Linear(inputs if i == 0 else hidden, hidden)]
+        layers += [nn.BatchNorm1d(hidden)] if norm else []
+        layers += [nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, outputs))
+
+
+def small_cnn(outputs: int = 10, *, norm: bool = True) -> nn.Module:
+    def block(ins: int, outs: int, stride: int) -> list[nn.Module]:
+        conv = nn.Conv2d(ins, outs, 3, stride, 1, bias=not norm)
+        return [conv, *([nn.BatchNorm2d(outs)] if norm else []), nn.ReLU()]
+
+    return nn.Sequential(*block(1, 16, 1), *block(16, 32, 2), nn.Flatten(), nn.Linear(512, outputs))
+
+
+def photo_cnn(outputs: int) -> nn.Module:
+    def block(ins: int, outs: int) -> list[nn.Module]:
+        return [nn.Conv2d(ins, outs, 3, 2, 1, bias=False), nn.BatchNorm2d(outs), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(3, 16), *block(16, 32), *block(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, outputs)
+    )
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.body(x))
+
+
+def resnet(outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Residual(16),
+        nn.Conv2d(16, 32, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        Residual(32),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, outputs),
+    )
+
+
+class CharGRU(nn.Module):
+    def __init__(self, letters: int = 97, width: int = 48) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(letters, 32)
+        self.gru = nn.GRU(32, width, batch_first=True)
+        self.head = nn.Linear(width, letters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(self.embed(x))[0])  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        n, length, width = x.shape
+        q, k, v = (
+            part.view(n, length, self.heads, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, dim=2)
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        x = x + self.out(mixed.transpose(1, 2).reshape(n, length, width))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class CharTransformer(nn.Module):
+    def __init__(self, letters: int = 97, length: int = 24, width: int = 48, depth: int = 2) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(letters, width), nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, letters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.embed(x) + self.place
+        for block in self.blocks:
+            hidden = block(hidden, causal=True)
+        return self.head(self.norm(hidden))  # type: ignore[no-any-return]
+
+
+class PatchTransformer(nn.Module):
+    """A small vision transformer on 32x32 pictures: 16 patches of 8x8, mean pooling."""
+
+    def __init__(self, outputs: int, width: int = 48, depth: int = 2) -> None:
+        super().__init__()
+        self.cut, self.place = nn.Conv2d(3, width, 8, 8), nn.Parameter(0.02 * torch.randn(16, width))
+        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.cut(x).flatten(2).transpose(1, 2) + self.place
+        for block in self.blocks:
+            hidden = block(hidden, causal=False)
+        return self.head(self.norm(hidden).mean(1))  # type: ignore[no-any-return]
+
+
+class WordBag(nn.Module):
+    def __init__(self, words: int = 2000, width: int = 32, outputs: int = 8) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(words, width, mode="mean", padding_idx=0)
+        self.body = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.embed(x))  # type: ignore[no-any-return]
+
+
+def autoencoder() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(64, 48), nn.Tanh(), nn.Linear(48, 12), nn.Linear(12, 48), nn.Tanh(), nn.Linear(48, 64)
+    )
+
+
+def denoiser() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 1, 3, 1, 1)
+    )
+
+
+def _next_letter(output: Tensor, target: Tensor) -> Tensor:
+    return functional.cross_entropy(output.flatten(0, 1), target.flatten())
+
+
+_CE, _MSE = functional.cross_entropy, functional.mse_loss
+_M = (("momentum", 0.9),)
+_NESTEROV = (("momentum", 0.9), ("nesterov", True), ("weight_decay", 5e-4))
+
+_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits-mlp": ("calibration", {"data": digits, "model": lambda: mlp(64, 64, 10), "loss": _CE}),
+    "digits-cnn-bn": ("calibration", {"data": digit_images, "model": small_cnn, "loss": _CE}),
+    "digits-cnn": ("calibration", {"data": digit_images, "model": lambda: small_cnn(norm=False), "loss": _CE}),
+    "high-digits-cnn": (
+        "calibration",
+        {"data": high_digits, "before": low_digits, "model": lambda: small_cnn(5), "loss": _CE},
+    ),
+    "adult-mlp": ("calibration", {"data": adult, "model": lambda: mlp(6, 64, 2, depth=2), "loss": _CE, "needs": "data"}),
+    "code-gru": ("calibration", {"data": source_code, "model": CharGRU, "loss": _next_letter}),
+    "vehicles-cnn-bn": ("calibration", {"data": vehicles, "model": lambda: photo_cnn(4), "loss": _CE, "needs": "data"}),
+    "teacher-mlp": ("calibration", {"data": teacher, "model": lambda: mlp(20, 64, 1, depth=2), "loss": _MSE}),
+    "raw-digits-mlp": ("calibration", {"data": raw_digits, "model": lambda: mlp(64, 48, 10, depth=3), "loss": _CE}),
+    "large-teacher-mlp": ("calibration", {"data": large_teacher, "model": lambda: mlp(20, 64, 1), "loss": _MSE}),
+    "raw-diabetes-mlp": ("validation", {"data": raw_diabetes, "model": lambda: mlp(10, 32, 1), "loss": _MSE}),
+    "diabetes-mlp": ("validation", {"data": diabetes, "model": lambda: mlp(10, 32, 1), "loss": _MSE}),
+    "cancer-mlp-bn": ("validation", {"data": breast_cancer, "model": lambda: mlp(30, 32, 2, norm=True), "loss": _CE}),
+    "topics-bag": ("validation", {"data": help_topics, "model": WordBag, "loss": _CE}),
+    "patches-autoencoder": ("held-out", {"data": patches, "model": autoencoder, "loss": _MSE}),
+    "patches-denoiser": ("held-out", {"data": noisy_patches, "model": denoiser, "loss": _MSE}),
+    "animals-resnet": ("held-out", {"data": animals, "model": lambda: resnet(6), "loss": _CE, "needs": "data"}),
+    "animals-vit": ("held-out", {"data": animals, "model": lambda: PatchTransformer(6), "loss": _CE, "needs": "data"}),
+    "help-transformer": ("held-out", {"data": help_text, "model": CharTransformer, "loss": _next_letter}),
+    "raw-patches-autoencoder": ("held-out", {"data": raw_patches, "model": autoencoder, "loss": _MSE}),
+    "raw-wine-mlp": ("held-out", {"data": raw_wine, "model": lambda: mlp(13, 24, 3, norm=True), "loss": _CE}),
+    "wine-mlp": ("held-out", {"data": wine, "model": lambda: mlp(13, 32, 3, depth=3), "loss": _CE}),
+}
+
+
+def _cell(family: str, optimizer: str, schedule: str, steps: int, batch: int, options: Any = (), **more: Any) -> Cell:
+    split, parts = _FAMILIES[family]
+    start = more.get("start", "scratch")
+    plain = optimizer if optimizer != "SGD" or options else "plain SGD"
+    words = [family, plain, schedule, *([start] if start != "scratch" else [])]
+    return Cell(
+        name=" ".join(words),
+        family=family,
+        split=split,
+        optimizer=optimizer,
+        schedule=schedule,
+        steps=steps,
+        batch=batch,
+        options=options,
+        **{**parts, **more},
+    )
+
+
+_DECAY = (("weight_decay", 0.05),)
+CELLS: tuple[Cell, ...] = (
+    _cell("digits-mlp", "SGD", "onecycle", 400, 32, _M),
+    _cell("digits-mlp", "SGD", "step", 600, 16),
+    _cell("digits-mlp", "Adam", "constant", 300, 64),
+    _cell("digits-mlp", "Adagrad", "cosine", 400, 32),
+    _cell("digits-cnn-bn", "SGD", "cosine", 250, 32, _NESTEROV),
+    _cell("digits-cnn-bn", "AdamW", "onecycle", 200, 64, _DECAY),
+    _cell("digits-cnn-bn", "RMSprop", "step", 300, 32),
+    _cell("digits-cnn", "Adam", "cosine", 400, 32, start="continue", before_steps=150),
+    _cell("digits-cnn", "SGD", "onecycle", 400, 32, _M, start="continue", before_steps=150),
+    _cell("high-digits-cnn", "AdamW", "cosine", 150, 32, start="fine-tune"),
+    _cell("high-digits-cnn", "SGD", "constant", 150, 32, _M, start="fine-tune"),
+    _cell("high-digits-cnn", "Adam", "onecycle", 150, 32, start="frozen"),
+    _cell("adult-mlp", "Adam", "onecycle", 1000, 128),
+    _cell("adult-mlp", "SGD", "cosine", 2000, 64, _M),
+    _cell("adult-mlp", "AdamW", "cosine", 1000, 128, start="continue", before_steps=500),
+    _cell("code-gru", "Adam", "cosine", 400, 16),
+    _cell("code-gru", "RMSprop", "constant", 300, 16),
+    _cell("code-gru", "SGD", "step", 400, 16, _M),
+    _cell("vehicles-cnn-bn", "SGD", "onecycle", 300, 32, _M),
+    _cell("vehicles-cnn-bn", "AdamW", "step", 300, 32, _DECAY),
+    _cell("vehicles-cnn-bn", "Adam", "onecycle", 300, 32, start="continue", before_steps=150),
+    _cell("vehicles-cnn-bn", "SGD", "constant", 250, 64),
+    _cell("teacher-mlp", "SGD", "cosine", 600, 32, _M),
+    _cell("teacher-mlp", "Adagrad", "constant", 600, 32),
+    _cell("raw-digits-mlp", "SGD", "cosine", 500, 32, _M),
+    _cell("raw-digits-mlp", "Adam", "step", 400, 32),
+    _cell("raw-digits-mlp", "RMSprop", "onecycle", 400, 32),
+    _cell("large-teacher-mlp", "SGD", "onecycle", 600, 32, _M),
+    _cell("large-teacher-mlp", "SGD", "constant", 600, 16),
+    _cell("large-teacher-mlp", "AdamW", "constant", 600, 32),
+    _cell("large-teacher-mlp", "Adagrad", "step", 600, 32),
+    _cell("raw-diabetes-mlp", "SGD", "cosine", 300, 32, _M),
+    _cell("raw-diabetes-mlp", "Adam", "onecycle", 300, 32),
+    _cell("diabetes-mlp", "Adam", "step", 300, 32),
+    _cell("diabetes-mlp", "SGD", "onecycle", 300, 32, _M),
+    _cell("cancer-mlp-bn", "RMSprop", "onecycle", 300, 32),
+    _cell("cancer-mlp-bn", "SGD", "constant", 200, 32),
+    _cell("topics-bag", "AdamW", "cosine", 500, 32),
+    _cell("topics-bag", "Adagrad", "onecycle", 500, 32),
+    _cell("topics-bag", "Adam", "cosine", 400, 32, start="continue", before_steps=200),
+    _cell("patches-autoencoder", "Adam", "cosine", 600, 64),
+    _cell("patches-autoencoder", "SGD", "onecycle", 600, 64, _M),
+    _cell("patches-autoencoder", "RMSprop", "constant", 500, 64),
+    _cell("patches-denoiser", "AdamW", "step", 250, 32),
+    _cell("patches-denoiser", "Adagrad", "cosine", 250, 32),
+    _cell("animals-resnet", "SGD", "cosine", 300, 16, _NESTEROV),
+    _cell("animals-resnet", "Adam", "onecycle", 300, 16),
+    _cell("animals-resnet", "SGD", "step", 200, 16, _M, start="fine-tune", before=vehicles),
+    _cell("animals-resnet", "SGD", "cosine", 200, 16, _M, start="frozen", before=vehicles),
+    _cell("animals-resnet", "AdamW", "cosine", 300, 16, start="continue", before_steps=150),
+    _cell("animals-vit", "AdamW", "onecycle", 300, 32, _DECAY),
+    _cell("animals-vit", "SGD", "cosine", 300, 32, _M),
+    _cell("help-transformer", "AdamW", "cosine", 300, 16),
+    _cell("help-transformer", "Adam", "constant", 300, 16),
+    _cell("help-transformer", "SGD", "onecycle", 300, 16, _M),
+    _cell("raw-patches-autoencoder", "SGD", "step", 500, 64, _M),
+    _cell("raw-patches-autoencoder", "AdamW", "onecycle", 500, 64),
+    _cell("raw-wine-mlp", "SGD", "cosine", 200, 16, _M),
+    _cell("raw-wine-mlp", "RMSprop", "onecycle", 200, 16),
+    _cell("wine-mlp", "Adam", "step", 200, 16),
+    _cell("wine-mlp", "SGD", "cosine", 200, 16, _M),
+)

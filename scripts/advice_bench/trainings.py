@@ -1,0 +1,151 @@
+"""Real trainings: the ground truth over a grid of learning rates, and short ones that a race would see.
+
+The grid has the powers of 2, so two cells can be compared. It starts around the usual learning rate of the optimizer
+and grows until the best of it has two worse neighbours on each side.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, LambdaLR, OneCycleLR, StepLR
+
+from advice_bench.tasks import Cell, batches, build
+
+__all__ = ["FRACTIONS", "SEEDS", "SHAPES", "bare_scheduler", "grid_of", "train"]
+
+SEEDS = (0, 1, 2)
+FRACTIONS = (0.03, 0.06, 0.125, 0.2, 0.4)
+"""Lengths of the short trainings, as parts of the whole."""
+SHAPES = ("miniature", "constant", "decay")
+"""Short trainings: the whole schedule compressed; constant LR; constant with a linear decay over the last fifth."""
+
+_CENTRE = {"SGD": -3, "Adam": -10, "AdamW": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the usual LR
+_BELOW, _ABOVE, _MOST = 5, 4, 26
+_POINTS = 20  # of the kept training curve
+
+
+def bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler | None:
+    """The stock torch scheduler with torch's own defaults, as a user would write it."""
+    if kind == "onecycle":
+        momentum = "momentum" in optimizer.defaults and optimizer.defaults["momentum"] > 0
+        return OneCycleLR(
+            optimizer, max_lr=lr, total_steps=steps, cycle_momentum=momentum or "betas" in optimizer.defaults
+        )
+    if kind == "cosine":
+        return CosineAnnealingLR(optimizer, steps)
+    if kind == "step":
+        return StepLR(optimizer, max(1, steps // 3))
+    if kind == "decay":
+        flat = round(0.8 * steps)
+        return LambdaLR(optimizer, lambda t: 1.0 if t < flat else (steps - t) / (steps - flat))
+    return None
+
+
+def train(
+    cell: Cell,
+    lr: float,
+    seed: int,
+    *,
+    steps: int | None = None,
+    kind: str | None = None,
+    scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Train for real.
+
+    Returns:
+        ``val``: final validation loss, None when it is not finite; ``start``: the one before training; ``curve``:
+        training loss in up to 20 pieces.
+    """
+    task = build(cell, seed, lr=lr, cache=cache)
+    length = steps or cell.steps
+    made = scheduler(task.optimizer) if scheduler else bare_scheduler(kind or cell.schedule, task.optimizer, lr, length)
+    start = task.val_loss()
+    losses: list[float] = []
+    task.model.train()
+    for inputs, target in batches(task.loader, length):
+        task.optimizer.zero_grad()
+        loss = cell.loss(task.model(inputs), target)
+        loss.backward()
+        task.optimizer.step()
+        if made is not None:
+            made.step()
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            return {"val": None, "start": _short(start), "curve": _pieces(losses[:-1])}
+    val = task.val_loss()
+    return {"val": _short(val) if math.isfinite(val) else None, "start": _short(start), "curve": _pieces(losses)}
+
+
+def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
+    """Everything the benchmark trains for one cell, as JSON-ready values.
+
+    Returns:
+        ``start``: mean validation loss before training; ``truth``: by log2 of the LR, final validation losses of the
+        seeds (None where one blew up); ``curves``: their training losses; ``short``: by shape, by part of the length and
+        by log2 of the LR, the same for short trainings; ``seconds``: what all of it took.
+    """
+    begin = time.perf_counter()
+    truth: dict[int, list[dict[str, Any]]] = {}
+
+    def at(power: int) -> float:
+        if power not in truth:
+            truth[power] = [train(cell, 2.0**power, seed, cache=cache) for seed in SEEDS]
+        return mean_loss(truth[power])
+
+    centre = _CENTRE[cell.optimizer] + (2 if cell.optimizer == "SGD" and not cell.options else 0)
+    low, high = centre - _BELOW, centre + _ABOVE
+    for power in range(low, high + 1):
+        at(power)
+    while len(truth) < _MOST:
+        best = min(truth, key=at)
+        if best - min(truth) < 2:
+            at(min(truth) - 1)
+        elif max(truth) - best < 2:
+            at(max(truth) + 1)
+        else:
+            break
+    short: dict[str, dict[str, dict[int, list[float | None]]]] = {}
+    for shape in SHAPES if cell.split != "held-out" else SHAPES[:1]:
+        kind = cell.schedule if shape == "miniature" else shape
+        if shape == "constant" and cell.schedule == "constant":
+            continue
+        for fraction in FRACTIONS:
+            if shape != "miniature" and fraction not in (0.06, 0.2):
+                continue
+            seeds = SEEDS[:1] if fraction == 0.4 else SEEDS[:2]
+            steps = max(2, round(fraction * cell.steps))
+            short.setdefault(shape, {})[str(fraction)] = {
+                power: [train(cell, 2.0**power, seed, steps=steps, kind=kind, cache=cache)["val"] for seed in seeds]
+                for power in sorted(truth)
+            }
+    seconds = time.perf_counter() - begin
+    best = min(truth, key=at)
+    return {
+        "name": cell.name,
+        "start": sum(run["start"] for run in truth[best]) / len(SEEDS),
+        "truth": {str(power): [run["val"] for run in truth[power]] for power in sorted(truth)},
+        "curves": {str(power): [run["curve"] for run in truth[power]] for power in sorted(truth)},
+        "short": short,
+        "seconds": round(seconds, 1),
+    }
+
+
+def mean_loss(runs: list[dict[str, Any]]) -> float:
+    """Mean final loss; a run that blew up counts as one that learnt nothing."""
+    return sum(min(run["val"], run["start"]) if run["val"] is not None else run["start"] for run in runs) / len(runs)
+
+
+def _pieces(losses: list[float]) -> list[float]:
+    size = max(1, math.ceil(len(losses) / _POINTS))
+    return [_short(sum(losses[i : i + size]) / len(losses[i : i + size])) for i in range(0, len(losses), size)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
