@@ -29,7 +29,7 @@ from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.race import RaceRecord
 from lrfinder.schedules import check_count, check_kind
 
-__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "raced", "unraced", "usual_lr", "visible_fall"]
+__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "interrupted", "raced", "unraced", "usual_lr", "visible_fall"]
 
 GRADES = ("high", "medium", "low", "none")
 
@@ -60,7 +60,8 @@ class Advice:
         grade: ``"high"``, ``"medium"``, ``"low"`` or ``"none"``.
         reasons: sentences: how the numbers came about, then what is odd about the curve and what to do about it.
         edge_lr: stability edge; None when the sweep found none.
-        ceiling: highest LR that any schedule gets; None for no limit but the interval's.
+        ceiling: highest LR that any schedule gets by its factor; None for no limit but the interval's.
+        peaks: (kind, LR) of the schedules that were raced for themselves; no factor is needed for them.
 
     Raises:
         ConfigError: an unknown grade, or LRs that do not fit it.
@@ -74,6 +75,7 @@ class Advice:
     reasons: tuple[str, ...]
     edge_lr: float | None = None
     ceiling: float | None = None
+    peaks: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.grade not in GRADES:
@@ -112,6 +114,8 @@ class Advice:
             check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
+        if kind in dict(self.peaks):
+            return dict(self.peaks)[kind]
         if kind == "onecycle" and self.max_lr is not None:
             return self.max_lr
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
@@ -135,7 +139,8 @@ class Advice:
             if fields["interval"] is not None:
                 low, high = fields["interval"]
                 fields["interval"] = (float(low), float(high))
-            return cls(**{**fields, "reasons": tuple(map(str, fields["reasons"]))})
+            peaks = tuple((str(kind), float(lr)) for kind, lr in fields["peaks"])
+            return cls(**{**fields, "reasons": tuple(map(str, fields["reasons"])), "peaks": peaks})
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"the saved advice is damaged: {error}. Run the range test again.") from error
 
@@ -180,19 +185,19 @@ def raced(advice: Advice, record: RaceRecord) -> Advice:
         record: what the race measured.
     """
     cost = (
-        f"{record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the {record.total_steps} of "
-        f"the {record.schedule} training{', until it was interrupted' if record.interrupted else ''}"
+        f"{record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the {record.total_steps} "
+        f"of the {record.schedule} training{', until it was interrupted' if record.interrupted else ''}"
     )
     winner = record.winner
     if winner is None or advice.min_lr is None:
         reason = (
-            f"Race: {cost}. No heat came below the {record.measured} loss it started from, so the race says nothing and "
-            "the sweep alone speaks."
+            f"Race: {cost}. No heat came below the {record.measured} loss it started from, so the race says nothing, "
+            "and the sweep alone speaks."
         )
         return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
     reasons = [
-        f"Race: {cost}; by their {record.measured} losses lr={_say(winner)} is the best for {record.schedule}. The sweep "
-        f"had advised {_say(record.centre)}."
+        f"Race: {cost}; by their {record.measured} losses lr={_say(winner)} is the best for {record.schedule}. "
+        f"The sweep had advised {_say(record.centre)}."
     ]
     for name in ("qualifying", "final"):
         if heats := record.in_stage(name):
@@ -206,16 +211,34 @@ def raced(advice: Advice, record: RaceRecord) -> Advice:
         reasons.append("The winner is at the border of what was tried, and the best may lie beyond it.")
     if not record.learning:
         reasons.append(
-            "No heat fell visibly, as if the weights were trained already: a short training cannot show what a long one "
-            "gains with a high learning rate, so none below the sweep's was tried."
+            "No heat fell visibly, as if the weights were trained already: a short training cannot show what a long "
+            "one gains with a high learning rate, so none below the sweep's was tried."
         )
     grade = "high" if inside and record.learning else "medium"
     base = winner / _factor(record.schedule)
-    ceiling = None if advice.ceiling is None else max(advice.ceiling, winner)
     spread = constant("race.spread") if grade == "high" else constant("spread.medium")
-    return _advice(
-        base, ceiling, spread, min_lr=advice.min_lr, grade=grade, reasons=reasons, edge_lr=advice.edge_lr
+    refined = _advice(
+        base if advice.ceiling is None else min(base, max(advice.ceiling, winner)),
+        None if advice.ceiling is None else max(advice.ceiling, winner),
+        spread,
+        min_lr=advice.min_lr,
+        grade=grade,
+        reasons=reasons,
+        edge_lr=advice.edge_lr,
     )
+    # The schedule that was raced for gets the winner itself, and what is named after it is the same number.
+    peak = _rounded(winner)
+    return dataclasses.replace(
+        refined,
+        peaks=((record.schedule, peak),),
+        max_lr=peak if record.schedule == "onecycle" else refined.max_lr,
+        base_lr=peak if record.schedule == "cosine" else refined.base_lr,
+    )
+
+
+def interrupted(advice: Advice) -> Advice:
+    """The advice where Ctrl-C came before the first heat."""
+    return dataclasses.replace(advice, reasons=("The race was interrupted before its first heat.", *advice.reasons))
 
 
 def unraced(advice: Advice, schedule: str, budget_steps: int) -> Advice:
@@ -251,7 +274,7 @@ def _advice(
 ) -> Advice:
     base = _rounded(base)
     max_lr = _rounded(min(_factor("onecycle") * base, max(base, ceiling if ceiling is not None else math.inf)))
-    high = base * spread if ceiling is None else min(base * spread, max(ceiling, base))
+    high = base * spread if edge_lr is None else min(base * spread, max(edge_lr, base))
     return Advice(
         max_lr=max_lr,
         base_lr=base,
@@ -311,8 +334,8 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
     seen = None if floor is None else floor * constant(f"floor_part.{step_kind(curve.optimizer)}")
     if floor is not None and seen is not None and reading.floor is not None:
         reasons.append(
-            f"The loss is low between lr={_say(reading.floor[0])} and {_say(reading.floor[1])}; full trainings with such "
-            f"an optimizer like about {seen / floor:.0%} of the middle of that, {_say(seen)}."
+            f"The loss is low between lr={_say(reading.floor[0])} and {_say(reading.floor[1])}; full trainings with "
+            f"such an optimizer like about {seen / floor:.0%} of the middle of that, {_say(seen)}."
         )
     if usual is None and seen is None:
         base = constant("unknown_part") * (reading.lrs[-1] if edge is None else edge)
@@ -324,8 +347,11 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
         reasons.append(f"No usual learning rate is known for {name}, so the sweep alone speaks.")
         grade = "medium"
     elif seen is None:
-        base = usual * constant("trained_part")
-        reasons.append(f"{name} usually peaks near {_say(usual)}, and this sweep shows nothing that speaks against it.")
+        base = usual * constant(f"trained_part.{step_kind(curve.optimizer)}")
+        reasons.append(
+            f"{name} usually peaks near {_say(usual)}. Nothing was learnt visibly in this sweep; trainings that begin "
+            f"so like about {base / usual:.0%} of that, {_say(base)}."
+        )
         grade = "low"
     else:
         weight = 0.0 if _has_no_lr(curve.optimizer) else constant(f"sweep_weight.{'up' if seen > usual else 'down'}")
@@ -341,9 +367,13 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
             grade = "medium"
     # Where nothing was learnt in the sweep, only the edge holds the usual LR; it sinks as training goes on.
     part = constant(f"edge_part.{step_kind(curve.optimizer)}{'' if seen is not None else '_alone'}")
-    ceiling, what = (part * edge, f"{part:.0%} of the edge") if edge is not None else (reading.lrs[-1], "the highest tried")
+    ceiling, what = (
+        (part * edge, f"{part:.0%} of the edge") if edge is not None else (reading.lrs[-1], "the highest tried")
+    )
     if base > ceiling:
-        reasons.append(f"That is {'too close to the edge' if edge is not None else 'above the sweep'}: {what} is advised.")
+        reasons.append(
+            f"That is {'too close to the edge' if edge is not None else 'above the sweep'}: {what} is advised."
+        )
         base = ceiling
     return base, ceiling, reasons, grade
 
@@ -417,14 +447,15 @@ def usual_lr(optimizer: str, momentum: float) -> float | None:
     if _has_no_lr(optimizer):
         return 1.0
     name = optimizer.lower()
-    usual = calibration()["constants"]["usual"]
+    usual: dict[str, float] = calibration()["constants"]["usual"]
     known = max((key for key in usual if key in name), key=len, default=None)
     if known is None:
         return None
     if known in ("sgd", "asgd"):
         # Steps add up to 1 / (1 - momentum), and part of that is taken back.
-        return float(usual[known]) * (1.0 - min(momentum, 0.999)) ** constant("momentum_power")
-    return float(usual[known])
+        taken_back: float = (1.0 - min(momentum, 0.999)) ** constant("momentum_power")
+        return usual[known] * taken_back
+    return usual[known]
 
 
 def _has_no_lr(optimizer: str) -> bool:

@@ -29,5 +29,9 @@ def constant(name: str) -> float:
     """
     value: Any = calibration()["constants"]
     for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(name)
         value = value[part]
+    if isinstance(value, dict):
+        raise KeyError(name)
     return float(value)

@@ -36,6 +36,7 @@ __all__ = ["Reading", "read_curve", "step_kind"]
 
 _LEVEL = 5  # losses whose median is a level, at both ends of the curve
 _DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
+_FAINT_NOISES = 1.2  # and of means over a decade so many
 _RISE_NOISES = 4.0  # the same for the rise that ends the curve: the lowest level is the luckiest of many
 _STEEP_RISE_NOISES = 16.0  # for the last two alone, of a curve cut off as it takes off
 _LONG_RISE_NOISES = 3.0  # and for a long end, whose median is better known
@@ -107,8 +108,11 @@ def read_curve(curve: LossCurve) -> Reading:
     drop = max(float(np.median(losses[:_LEVEL]) - smoothed.min()), 0.0) if len(losses) else 0.0
     onset = steepest = lowest = floor = None
     if len(losses) >= _LEVEL and drop > _DROP_NOISES * sigma:
-        onset, steepest, lowest = _fall(lrs, smoothed, float(np.median(losses[:_LEVEL])), drop, sigma)
-        floor = _floor(lrs, smoothed, smoothed.min() + _FLOOR_PART * drop)
+        level = float(np.median(losses[:_LEVEL]))
+        onset, steepest, lowest = _fall(lrs, smoothed, level, drop, sigma)
+        floor = _floor(lrs, smoothed, float(smoothed.min()) + _FLOOR_PART * drop)
+    else:
+        onset, steepest, lowest, floor = _faint_fall(lrs, losses, 2 * window(curve.pairs()[0]), sigma)
     edge, interval = _edge(curve, lrs, losses, smoothed, drop, sigma)
     return Reading(
         lrs=tuple(lrs.tolist()),
@@ -143,6 +147,28 @@ def _fall(lrs: Floats, smoothed: Floats, start: float, drop: float, sigma: float
     slopes = uniform_filter1d(slopes, window(lrs.tolist()), mode="nearest")  # differences bring noise back
     steepest = onset + int(slopes[onset:].argmin())
     return float(lrs[onset]), float(lrs[steepest]), float(lrs[low])
+
+
+def _faint_fall(
+    lrs: Floats, losses: Floats, width: int, sigma: float
+) -> tuple[float | None, float | None, float | None, tuple[float, float] | None]:
+    """The same of a fall that only means over a whole decade show: the noise hides it from the narrow smoother."""
+    if len(losses) < 2 * width:
+        return None, None, None, None
+    means = np.convolve(losses, np.full(width, 1 / width), "valid")
+    centres = lrs[width // 2 : width // 2 + len(means)]
+    drop = float(means[0] - means.min())
+    if drop <= _FAINT_NOISES * sigma:
+        return None, None, None, None
+    low = int(means.argmin())
+    onset = int(np.flatnonzero(means[: low + 1] > means[0] - 0.5 * drop)[-1])
+    place = float(centres[low])
+    return (
+        float(centres[onset]),
+        float(centres[onset]),
+        place,
+        _floor(centres, means, float(means.min()) + _FLOOR_PART * drop),
+    )
 
 
 def _floor(lrs: Floats, smoothed: Floats, level: float) -> tuple[float, float]:

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice import advise, blow_up_level, raced, unraced, visible_fall
+from lrfinder.advice import advise, blow_up_level, interrupted, raced, unraced, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
 from lrfinder.distributed import is_main_rank, mean_over_ranks
 from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
-from lrfinder.race import Race, RaceRecord, heat_recipe, plan_race
-from lrfinder.recipes import recipe
+from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import check_count, check_kind, check_number
@@ -152,10 +151,7 @@ class LRFinder:
             KeyboardInterrupt: on Ctrl-C, with the state put back; :attr:`last_curve` has what was recorded.
         """
         _check_range(start_lr, end_lr, num_iter, mode)
-        if val_batches is not None:
-            _check_count("val_batches", val_batches)
-            if val_loader is None:
-                raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
+        _check_val_batches(val_batches, val_loader)
         self.last_curve = None
         loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
         with preserved(
@@ -230,7 +226,7 @@ class LRFinder:
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
             NoAdviceError: the curve of ``result`` carries no advice to race around.
-            SetupError: a loader that cannot be iterated twice.
+            SetupError: a loader that cannot be iterated twice, or a validation loss that is not finite.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
         Example:
@@ -252,14 +248,14 @@ class LRFinder:
         check_kind(schedule)
         check_count("total_steps", total_steps)
         check_number("budget", budget, 0.0, 100.0, open_ends=True)
-        if val_batches is not None:
-            _check_count("val_batches", val_batches)
-        centre = result.lr_for(schedule, total_steps)
+        _check_val_batches(val_batches, val_loader)
         _check_repeatable(train_loader)
-        recipe(schedule, peak_lr=centre, **({"total_steps": total_steps} if schedule != "plateau" else {}), **options)
+        centre = result.lr_for(schedule, total_steps)
+        whole = whole_schedule(schedule, centre, total_steps, options)
         budget_steps = int(budget * total_steps)
         if not plan_race(budget_steps, total_steps):
             return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
+        race = None
         loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
         with preserved(
             self.model,
@@ -269,42 +265,31 @@ class LRFinder:
             loaders=loaders,
             storage=snapshot,
         ) as state:
-            held_out = hold_out(train_loader) if val_loader is None else []
-            probe = self._validation(val_loader, val_batches) if val_loader is not None else None
-            rehearsal = Rehearsal(
-                self.optimizer,
-                self._train_step(),
-                state,
-                train_loader,
-                skip=len(held_out),
-                validation=probe or self._validation(held_out, len(held_out)),
-                enter_training=self._enter_training,
-                device=self.device,
-                accumulation_steps=self._accumulation,
-                limit=blow_up_level(result.curve),
-            )
-            self._enter_training()
-            fall = visible_fall(result.curve)
-            record = RaceRecord(
-                schedule=schedule,
-                total_steps=total_steps,
-                budget_steps=budget_steps,
-                centre=centre,
-                start_loss=rehearsal.loss(),
-                visible=fall,
-                measured="validation" if val_loader is not None else "held-out",
-            )
-            race = Race(record, ceiling=result.advice.edge_lr if fall == 0 else None)
-            with (
-                contextlib.suppress(KeyboardInterrupt),
-                _progress_bar(budget_steps, "LR race", shown=progress and is_main_rank()) as bar,
-            ):
-                while not race.done:
-                    bar.set_postfix_str(f"{race.stage} lr {race.lr:.1e}", refresh=False)
-                    plan = heat_recipe(race.stage, schedule, race.lr, race.steps, total_steps, options)
-                    race.add(rehearsal.run(plan, race.stage, tick=bar.update))
-            if not race.done:
-                race.interrupt()
+            try:
+                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
+                self._enter_training()
+                fall = visible_fall(result.curve)
+                record = RaceRecord(
+                    schedule=schedule,
+                    total_steps=total_steps,
+                    budget_steps=budget_steps,
+                    centre=centre,
+                    start_loss=_check_start(rehearsal.loss()),
+                    visible=fall,
+                    measured="validation" if val_loader is not None else "held-out",
+                )
+                # From trained weights the edge is read too low to hold anything.
+                race = Race(record, ceiling=result.advice.ceiling if fall == 0 else None)
+                with _progress_bar(budget_steps, "LR race", shown=progress and is_main_rank()) as bar:
+                    while not race.done:
+                        bar.set_postfix_str(f"{race.stage} lr {race.lr:.1e}", refresh=False)
+                        plan = HeatPlan(stage=race.stage, lr=race.lr, steps=race.steps, schedule=whole)
+                        race.add(rehearsal.run(plan, tick=bar.update))
+            except KeyboardInterrupt:
+                if race is not None:
+                    race.interrupt()
+        if race is None:
+            return RangeTestResult(curve=result.curve, advice=interrupted(result.advice))
         return RangeTestResult(curve=result.curve, advice=raced(result.advice, race.record), race=race.record)
 
     def _enter_training(self) -> None:
@@ -313,6 +298,32 @@ class LRFinder:
             self.model.train()
         for parameter in (*self.model.parameters(), *optimizer_parameters(self.optimizer)):
             parameter.grad = None
+
+    def _rehearsal(
+        self,
+        state: Snapshot,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None,
+        val_batches: int | None,
+        limit: float,
+    ) -> Rehearsal:
+        if val_loader is None:
+            held_out = hold_out(train_loader)
+            validation = self._validation(held_out, len(held_out))
+        else:
+            held_out, validation = [], self._validation(val_loader, val_batches)
+        return Rehearsal(
+            self.optimizer,
+            self._train_step(),
+            state,
+            train_loader,
+            skip=len(held_out),
+            validation=validation,
+            enter_training=self._enter_training,
+            device=self.device,
+            accumulation_steps=self._accumulation,
+            limit=limit,
+        )
 
     def _train_step(self) -> TrainStep:
         return TrainStep(
@@ -326,9 +337,7 @@ class LRFinder:
         )
 
     def _validation(self, loader: Iterable[Any], count: int | None) -> Validation:
-        return Validation(
-            self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype
-        )
+        return Validation(self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype)
 
 
 class _Drive:
@@ -427,6 +436,22 @@ def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | N
         num_iter=num_iter if num_iter is not None else 10,
         mode=mode,
     )
+
+
+def _check_val_batches(val_batches: Any, val_loader: object) -> None:
+    if val_batches is not None:
+        _check_count("val_batches", val_batches)
+        if val_loader is None:
+            raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
+
+
+def _check_start(loss: float) -> float:
+    if not math.isfinite(loss):
+        raise SetupError(
+            f"the validation loss is {loss} before any training, so no learning rate can be told from another. Look "
+            "for nan or inf in the weights and the validation batches."
+        )
+    return loss
 
 
 def _check_repeatable(loader: object) -> None:

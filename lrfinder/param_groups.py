@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["group_scales", "momentum", "optimizer_name", "optimizer_parameters", "set_lr"]
+__all__ = ["group_scales", "momentum", "optimizer_name", "optimizer_parameters", "set_lr", "set_momentum"]
 
 
 def optimizer_parameters(optimizer: Any) -> list[Any]:
@@ -46,3 +46,18 @@ def momentum(optimizer: Any) -> float:
     return min(
         float(group.get("momentum") or (group.get("betas") or (0.0,))[0] or 0.0) for group in optimizer.param_groups
     )
+
+
+def set_momentum(optimizer: Any, value: float) -> None:
+    """Give each group this momentum (beta1 of Adam-like ones), where every group has one above 0.
+
+    Cycling a momentum of 0 would switch it on, so such an optimizer is left alone, as
+    :func:`lrfinder.schedulers.build_scheduler` leaves it.
+    """
+    if momentum(optimizer) == 0:
+        return
+    for group in optimizer.param_groups:
+        if "betas" in group:
+            group["betas"] = (value, *group["betas"][1:])
+        else:
+            group["momentum"] = value

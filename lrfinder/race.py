@@ -7,8 +7,8 @@ losses. What the winner means for the advice is said in :mod:`lrfinder.advice`.
 The rule, in two stages. *Qualifying*: four heats of a sixteenth of the training each, all at a constant LR with a short
 cooldown: such heats like the LR that the whole training likes, where miniatures of a decaying schedule like one that is
 too high. They start at the advised LR and at four times more and less, and close in on the best. *Final*, where the
-budget allows: two long miniatures of the schedule itself, one at the LR that qualified and one at twice that (or at half,
-if the first went wrong). Near ties go to the LR one came from, the more so the shorter the heats.
+budget allows: two long miniatures of the schedule itself, one at the LR that qualified and one at twice that (or at
+half, if the first went wrong). Near ties go to the LR one came from, the more so the shorter the heats.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from lrfinder.calibration import constant
 from lrfinder.curve import check_lr
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedules import check_count, check_kind
+from lrfinder.schedules import check_count, check_kind, check_number
 
-__all__ = ["Heat", "Race", "RaceRecord", "heat_recipe", "plan_race"]
+__all__ = ["Heat", "HeatPlan", "Race", "RaceRecord", "plan_race", "whole_schedule"]
 
 _STAGES = ("qualifying", "final")
 _STRIDES = {"qualifying": 4.0, "final": 2.0}  # between neighbours at the start of a stage
@@ -35,7 +35,6 @@ _CLOSE = 2.0  # neighbours this near show the winner well enough: losses are fla
 _FEWEST, _SHORTEST = 3, 10  # heats that make a race, and optimizer steps below which a heat says nothing
 _FINALISTS = 2
 _COOLDOWN = 0.2  # part of a qualifying heat
-_COUNTS = ("warmup_steps", "cooldown_steps", "step_size", "step_size_up", "milestones", "T_0")  # options in steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ class RaceRecord:
         ...     schedule="cosine", total_steps=1000, budget_steps=200, centre=0.1, start_loss=2.0, heats=heats
         ... )
         >>> round(record.winner, 2), record.spent
-        (0.16, 180)
+        (0.19, 180)
     """
 
     schedule: str
@@ -109,6 +108,8 @@ class RaceRecord:
             raise ConfigError(f"measured must be 'validation' or 'held-out'; got {self.measured!r}.")
         if not math.isfinite(self.start_loss):
             raise ConfigError(f"start_loss must be finite; got {self.start_loss!r}.")
+        check_number("visible", self.visible, 0.0)
+        check_count("budget_steps", self.budget_steps)
         if self.spent > self.budget_steps:
             raise ConfigError(f"a race of {self.budget_steps} steps cannot have spent {self.spent}.")
 
@@ -135,12 +136,14 @@ class RaceRecord:
     @property
     def winner(self) -> float | None:
         """LR at which the race went best, between its heats; None where it says nothing."""
-        qualified = self.qualified
-        if qualified is None or not self.in_stage("final"):
+        qualified, finalists = self.qualified, self.in_stage("final")
+        if not finalists:
             return qualified
-        won = self._winner("final", qualified)
-        # A final that went wrong at the LR that qualified shows that it is too high, and no more.
-        return min(qualified, self.in_stage("final")[0].lr) / constant("race.margin") if won is None else won
+        won = self._winner("final", qualified or self.centre)
+        if won is None and qualified is not None:
+            # A final that went wrong at the LR that qualified shows that it is too high, and no more.
+            return min(qualified, finalists[0].lr) / constant("race.margin")
+        return won
 
     def _winner(self, name: str, centre: float) -> float | None:
         """The losses, as parts of the fall from ``start_loss`` to the best, are joined over log LR: by a parabola
@@ -164,7 +167,7 @@ class RaceRecord:
             joined[inside] = bend(grid[inside])
         pull = constant("race.pull") * self.total_steps / max(heat.steps for heat in heats)
         winner = float(centre * 2.0 ** grid[int((joined + pull * grid**2).argmin())])
-        # A short training has less time to blow up than a long one. From trained weights, all high ones begin with a loss.
+        # A short training has less time to blow up than a long one. (From trained weights all high ones begin badly.)
         bad = [heat.lr for heat in heats if self.learning and heat.lr > best.lr and _loss(heat) >= self.start_loss]
         return min([winner, *(lr / constant("race.margin") for lr in bad[:1])])
 
@@ -181,7 +184,7 @@ class RaceRecord:
         """
         try:
             return cls(**{**content, "heats": tuple(Heat(**heat) for heat in content["heats"])})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"the saved race is damaged: {error}. Run refine again.") from error
 
 
@@ -200,7 +203,7 @@ def plan_race(budget_steps: int, total_steps: int) -> dict[str, tuple[int, int]]
         >>> plan_race(29, 1000)
         {}
     """
-    longest = max(1, int(constant("race.qualifying_part") * total_steps))
+    longest = max(_SHORTEST, int(constant("race.qualifying_part") * total_steps))
     for count in range(int(constant("race.heats")), _FEWEST - 1, -1):
         steps = min(budget_steps // count, longest)
         if steps >= _SHORTEST:
@@ -214,47 +217,64 @@ def plan_race(budget_steps: int, total_steps: int) -> dict[str, tuple[int, int]]
     return plan
 
 
-def heat_recipe(
-    stage: str, kind: str, peak_lr: float, steps: int, total_steps: int, options: dict[str, Any]
-) -> Recipe:
-    """Schedule of one heat.
+@dataclass(frozen=True, kw_only=True)
+class HeatPlan:
+    """What a heat trains with: learning rates and momentum of every step.
 
-    In the final it is the schedule itself, with every option that counts steps shrunk alike; ``plateau``, which waits
-    for epochs, is rehearsed as ``multistep``, which it imitates. Qualifying heats are ``wsd``: constant with a cooldown.
+    In the final it is the whole schedule played faster: step t of the heat has what the training has at the same part
+    of its length. Qualifying heats are constant with a cooldown over the last fifth, after the schedule's own warm-up.
 
     Args:
         stage: ``"qualifying"`` or ``"final"``.
-        kind: one of ``lrfinder.schedules.KINDS``.
-        peak_lr: peak learning rate; > 0.
+        lr: peak learning rate; > 0.
         steps: length of the heat; >= 1.
-        total_steps: length of the training.
-        options: of the schedule of that length, as in :func:`lrfinder.recipe`.
+        schedule: of the training that is raced for, with any peak.
+
+    Example:
+        >>> plan = HeatPlan(stage="final", lr=0.2, steps=50, schedule=recipe("linear", peak_lr=1.0, total_steps=1000))
+        >>> round(plan.lr_at(25), 3), round(plan.lr_at(49), 4)
+        (0.105, 0.0042)
+    """
+
+    stage: str
+    lr: float
+    steps: int
+    schedule: Recipe
+
+    def lr_at(self, t: int) -> float:
+        """Learning rate of step ``t``, from 0 to ``steps - 1``."""
+        whole = self.schedule
+        assert whole.total_steps is not None
+        warmup = min(whole.warmup_steps * self.steps // whole.total_steps, self.steps // 2)
+        if self.stage == "final":
+            part = whole.lr_at(self._played(t)) / whole.peak_lr
+        elif t < warmup:
+            part = whole.lr_at(t * whole.warmup_steps // warmup) / whole.peak_lr
+        else:
+            part = min(1.0, (self.steps - t) / (_COOLDOWN * self.steps))
+        return self.lr * part
+
+    def momentum_at(self, t: int) -> float | None:
+        """Momentum of step ``t``, where the schedule cycles it."""
+        return self.schedule.momentum_at(self._played(t)) if self.stage == "final" else None
+
+    def _played(self, t: int) -> int:
+        assert self.schedule.total_steps is not None
+        return t * self.schedule.total_steps // self.steps
+
+
+def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Recipe:
+    """The schedule that is raced for, as it would be trained with at that peak.
+
+    ``plateau`` waits for epochs and is rehearsed as ``multistep``, which it imitates.
 
     Raises:
         ConfigError: an option that the schedule does not have, or out of its range.
-
-    Example:
-        >>> heat_recipe("final", "cosine", 0.1, 50, 1000, {"warmup_steps": 100}).warmup_steps
-        5
     """
-    part = steps / total_steps
-    shrunk = {
-        name: value if name not in _COUNTS or value is None else _shrunk(value, part) for name, value in options.items()
-    }
-    if stage == "qualifying":
-        warmup = {name: shrunk[name] for name in ("warmup_steps", "warmup_factor") if name in shrunk}
-        return recipe("wsd", peak_lr=peak_lr, total_steps=steps, cooldown_steps=max(1, round(_COOLDOWN * steps)), **warmup)
     if kind == "plateau":
-        kind, shrunk = "multistep", {}
-    if kind == "exponential" and shrunk.get("gamma") is not None:
-        shrunk["gamma"] = shrunk["gamma"] ** (1 / part)
-    return recipe(kind, peak_lr=peak_lr, total_steps=steps, **shrunk)
-
-
-def _shrunk(value: Any, part: float) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_shrunk(each, part) for each in value]
-    return 0 if value == 0 else max(1, round(value * part))
+        recipe(kind, peak_lr=peak_lr, **options)
+        return recipe("multistep", peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
+    return recipe(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
 
 
 class Race:
@@ -320,8 +340,8 @@ class Race:
         if heats[0].lr >= centre and (new := self._new(centre / stride, heats)) is not None:
             return new
         best = _best(heats)
-        if best is None:
-            return heats[0].lr / stride
+        if best is None:  # far too high, or there is no loss at any
+            return heats[0].lr / stride if len(heats) < 2 * self._plan["qualifying"][0] else None
         at = heats.index(best)
         if at == len(heats) - 1 and (new := self._new(best.lr * stride, heats)) is not None:
             return new

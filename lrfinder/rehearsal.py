@@ -1,8 +1,7 @@
 """Short trainings from one snapshot, on the same batches: what a race of learning rates is run with.
 
 Every heat starts from the same weights, optimizer state and random states and sees the same batches in the same order,
-so heats of one stage differ by their learning rate alone. Their schedules are stock torch schedulers, as in training.
-Which heats are run is decided in :mod:`lrfinder.race`.
+so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.race`.
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from lrfinder.distributed import mean_over_ranks
 from lrfinder.errors import SetupError
-from lrfinder.race import Heat
-from lrfinder.recipes import Recipe
-from lrfinder.schedulers import build_scheduler
+from lrfinder.param_groups import group_scales, set_lr, set_momentum
+from lrfinder.race import Heat, HeatPlan
 from lrfinder.snapshot import Snapshot
 from lrfinder.train_step import Batches, TrainStep, Validation
 
@@ -36,9 +34,15 @@ def hold_out(loader: Iterable[Any]) -> list[Any]:
     Raises:
         SetupError: the loader holds fewer than two batches.
     """
-    length = len(loader) if isinstance(loader, Sized) else _HELD_OUT_PART * _HELD_OUT_MOST
-    batches = list(itertools.islice(loader, max(1, min(length // _HELD_OUT_PART, _HELD_OUT_MOST))))
-    if not batches or length < 2:
+    most = _HELD_OUT_PART * _HELD_OUT_MOST
+    try:
+        length = min(len(loader), most)  # type: ignore[arg-type]
+        batches = list(itertools.islice(loader, max(1, length // _HELD_OUT_PART)))
+    except TypeError:  # no length: some are looked at to see how many there are
+        batches = list(itertools.islice(loader, 2 * _HELD_OUT_MOST))
+        length = len(batches)
+        batches = batches[: max(1, length // _HELD_OUT_PART)]
+    if length < 2:
         raise SetupError(
             "the training loader has too few batches to keep one back for measuring. Pass val_loader, or a smaller "
             "batch size."
@@ -50,7 +54,7 @@ class Rehearsal:
     """Runs heats.
 
     Args:
-        optimizer: as in training; its schedule is set by the stock torch scheduler of each recipe.
+        optimizer: as in training; its learning rates are written step by step.
         step: one iteration of training.
         state: snapshot that every heat starts from.
         loader: training batches; a fresh iterator is taken for each heat.
@@ -77,6 +81,7 @@ class Rehearsal:
         limit: float,
     ) -> None:
         self._optimizer = optimizer
+        self._scales = group_scales(optimizer)
         self._step = step
         self._state = state
         self._loader = loader
@@ -91,30 +96,29 @@ class Rehearsal:
         """Validation loss of the model as it stands."""
         return mean_over_ranks(self._validation.loss())
 
-    def run(self, plan: Recipe, stage: str, *, tick: Callable[[], None]) -> Heat:
+    def run(self, plan: HeatPlan, *, tick: Callable[[], None]) -> Heat:
         """Train through the plan from the snapshot, and measure.
 
         Args:
-            plan: schedule of the heat; its ``total_steps`` are run.
-            stage: what the heat is recorded as.
+            plan: learning rates of the heat.
             tick: called after each optimizer step.
 
         Returns:
             The heat; its loss is None where it blew up or was given up.
         """
-        assert plan.total_steps is not None
         self._state.rewind()
         self._state.rewind_loaders()
         self._enter_training()
-        scheduler = build_scheduler(plan, self._optimizer)
-        pace = max(1, plan.total_steps // _CHECKS)
+        pace = max(1, plan.steps // _CHECKS)
         bad, recent = 0, []
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
             batches.draw(self._skip)
-            for done in range(1, plan.total_steps + 1):
-                loss, updated = self._step.run(batches.draw(self._accumulation))
-                if updated:
-                    scheduler.step()
+            for done in range(1, plan.steps + 1):
+                set_lr(self._optimizer, plan.lr_at(done - 1), self._scales)
+                cycled = plan.momentum_at(done - 1)
+                if cycled is not None:
+                    set_momentum(self._optimizer, cycled)
+                loss, _ = self._step.run(batches.draw(self._accumulation))
                 recent.append(loss)
                 tick()
                 if done % pace == 0:
@@ -123,8 +127,11 @@ class Rehearsal:
                     # Written so that nan counts as above.
                     bad = 0 if mean <= self._limit else bad + 1
                     if not math.isfinite(mean) or bad >= _BAD_CHECKS:
-                        return Heat(lr=plan.peak_lr, steps=done, loss=None, stage=stage)
-        after = self.loss()
+                        return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
+        loss_after = self.loss()
         return Heat(
-            lr=plan.peak_lr, steps=plan.total_steps, loss=after if math.isfinite(after) else None, stage=stage
+            lr=plan.lr,
+            steps=plan.steps,
+            loss=loss_after if math.isfinite(loss_after) else None,
+            stage=plan.stage,
         )

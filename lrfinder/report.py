@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve
-from lrfinder.race import RaceRecord
 from lrfinder.schedules import KINDS
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def format_lr(lr: float) -> str:
     return f"{float(f'{lr:.2g}'):g}"
 
 
-def describe(curve: LossCurve, advice: Advice, race: RaceRecord | None = None) -> str:
+def describe(curve: LossCurve, advice: Advice) -> str:
     """The advice in words, for a terminal of 80 columns.
 
     Args:
@@ -70,7 +69,7 @@ def describe(curve: LossCurve, advice: Advice, race: RaceRecord | None = None) -
     )
 
 
-def html(curve: LossCurve, advice: Advice, race: RaceRecord | None = None, *, light: bytes, dark: bytes) -> str:
+def html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) -> str:
     """The advice as a self-contained piece of HTML: plot, table, reasons, and how the sweep went.
 
     Args:

@@ -145,7 +145,7 @@ class RangeTestResult:
         )
 
     def __str__(self) -> str:
-        return describe(self.curve, self.advice, self.race)
+        return describe(self.curve, self.advice)
 
     def _repr_png_(self) -> bytes:
         from lrfinder.plotting import figure_png
@@ -155,4 +155,4 @@ class RangeTestResult:
     def _repr_html_(self) -> str:
         from lrfinder.plotting import figure_png
 
-        return html(self.curve, self.advice, self.race, light=figure_png(self.plot), dark=figure_png(self.plot, dark=True))
+        return html(self.curve, self.advice, light=figure_png(self.plot), dark=figure_png(self.plot, dark=True))

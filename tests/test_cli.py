@@ -101,6 +101,22 @@ def test_a_run_writes_plot_result_and_recipe_and_names_them(done: tuple[Result, 
     assert (out / "shufflenet_v2_x0_5-onecycle.py").read_text() == plan.code()
 
 
+def test_refine_races_for_the_schedule_and_the_recipe_has_the_winner(tmp_path: Path) -> None:
+    result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.15", "--json", "--out", tmp_path)
+    loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")
+    assert result.exit_code == 0
+    assert loaded.race is not None and loaded.race.schedule == "cosine"
+    assert 0 < loaded.race.spent <= 0.15 * loaded.race.total_steps
+    assert loaded.race.total_steps == 2 * (1797 // 16)
+    content = json.loads(result.stdout)
+    assert content["race"]["heats"] and content["recipe"]["peak_lr"] == loaded.lr_for("cosine")
+
+
+@pytest.mark.parametrize("part", ["0", "-1", "much"])
+def test_a_part_to_refine_with_that_is_none_is_refused(part: str, tmp_path: Path) -> None:
+    assert "--refine" in refused(*TINY, "--refine", part, "--out", tmp_path)
+
+
 def test_what_was_set_up_is_said_on_stderr(done: tuple[Result, Path]) -> None:
     assert done[0].stderr.splitlines()[:3] == [
         "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",

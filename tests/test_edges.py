@@ -285,3 +285,50 @@ def test_a_rise_in_two_parts_has_a_blurred_edge_between_them() -> None:
     advice = advise(curve)
     assert advice.grade in ("medium", "low")
     assert any("blurred" in reason and "another seed" in reason for reason in advice.reasons)
+
+
+# The floor: where the loss is low.
+
+
+def test_the_floor_lies_around_the_lowest_point_and_ends_where_a_fifth_of_the_drop_has_come_back() -> None:
+    reading = read_curve(drawn(valley))
+    assert reading.floor is not None and reading.lowest_lr is not None
+    low, high = reading.floor
+    assert low <= reading.lowest_lr <= high
+    lowest = min(reading.smooth)
+    inside = [loss for lr, loss in zip(reading.lrs, reading.smooth, strict=True) if low <= lr <= high]
+    assert max(inside) <= lowest + 0.2 * reading.drop
+    assert reading.smooth[reading.lrs.index(low) - 1] > lowest + 0.2 * reading.drop
+    assert reading.smooth[reading.lrs.index(high) + 1] > lowest + 0.2 * reading.drop
+
+
+def test_the_middle_of_the_floor_moves_less_between_seeds_than_the_lowest_point() -> None:
+    readings = [read_curve(drawn(valley, noise=0.05, seed=seed)) for seed in range(20)]
+    middles = [math.log10(r.floor[0] * r.floor[1]) / 2 for r in readings if r.floor is not None]
+    lowest = [math.log10(r.lowest_lr) for r in readings if r.lowest_lr is not None]
+    assert len(middles) == len(lowest) == 20
+    assert np.std(middles) < np.std(lowest)
+
+
+def test_a_fall_that_only_a_decade_of_losses_shows_is_seen() -> None:
+    readings = [read_curve(drawn(valley, noise=0.65, seed=seed)) for seed in range(20)]
+    hidden = [reading for reading in readings if reading.drop < 2.5 * reading.noise]  # too little for the smoothed curve
+    assert len(hidden) >= 5
+    assert sum(reading.floor is not None for reading in hidden) >= 0.8 * len(hidden)
+    for reading in readings:
+        assert (reading.floor is None) == (reading.onset_lr is None) == (reading.lowest_lr is None)
+        assert reading.floor is None or reading.floor[0] <= reading.floor[1]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_noise_alone_shows_neither_a_fall_nor_an_edge_but_for_a_few_in_a_hundred(optimizer: str) -> None:
+    readings = [read_curve(drawn(lambda x: 2.0, noise=0.1, seed=seed, optimizer=optimizer)) for seed in range(100)]
+    assert sum(reading.floor is not None for reading in readings) <= 5
+    assert sum(reading.edge_lr is not None for reading in readings) <= 2
+
+
+def test_a_loss_that_saturates_in_noise_has_an_edge() -> None:
+    # As of a trained model under Adam: the loss climbs to that of a constant answer, and single batches go back.
+    curves = [drawn(lambda x: 0.4 + 0.3 * (x > -0.7), noise=0.07, seed=seed) for seed in range(20)]
+    edges = [read_curve(curve).edge_lr for curve in curves]
+    assert all(edge is not None and 0.1 < edge < 1.0 for edge in edges)

@@ -45,9 +45,7 @@ def bowl_test(
     model = Bowl(h / torch.arange(1, size + 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, **options)
     batches = [noise * h * torch.randn(size) for _ in range(300)]
-    return LRFinder(
-        model, optimizer, loss_fn=lambda model, batch: scale * model(batch) + shift
-    ).range_test(batches)
+    return LRFinder(model, optimizer, loss_fn=lambda model, batch: scale * model(batch) + shift).range_test(batches)
 
 
 @pytest.mark.parametrize("seed", range(3))

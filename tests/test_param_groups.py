@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
+from lrfinder.param_groups import (
+    group_scales,
+    momentum,
+    optimizer_name,
+    optimizer_parameters,
+    set_lr,
+    set_momentum,
+)
 
 
 def parameter() -> torch.nn.Parameter:
@@ -88,3 +95,18 @@ def test_the_name_is_the_class_also_inside_the_wrapper_of_a_trainer() -> None:
 )
 def test_momentum_is_momentum_or_beta1_or_none(optimizer_class: Any, options: dict[str, Any], expected: float) -> None:
     assert momentum(optimizer_class([parameter()], lr=0.1, **options)) == expected
+
+
+def test_momentum_is_set_where_there_is_one_and_the_other_beta_stays() -> None:
+    plain, adam = sgd(0.1, 0.2, momentum=0.9), torch.optim.Adam([parameter()], betas=(0.9, 0.95))
+    set_momentum(plain, 0.7)
+    set_momentum(adam, 0.7)
+    assert [group["momentum"] for group in plain.param_groups] == [0.7, 0.7]
+    assert adam.param_groups[0]["betas"] == (0.7, 0.95)
+
+
+@pytest.mark.parametrize("optimizer", [sgd(0.1), torch.optim.Adagrad([parameter()], lr=0.1)])
+def test_a_momentum_that_is_off_stays_off(optimizer: Any) -> None:
+    before = [dict(group) for group in optimizer.param_groups]
+    set_momentum(optimizer, 0.7)
+    assert [dict(group) for group in optimizer.param_groups] == before

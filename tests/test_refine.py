@@ -1,0 +1,838 @@
+"""What ``LRFinder.refine`` promises on a user's own objects: no trace, its budget, the same batches, better advice."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import random
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader, IterableDataset
+
+from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
+from lrfinder.calibration import constant
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.race import plan_race
+from lrfinder.schedules import KINDS
+from worlds import WORLDS, Augmented, World, loader, mlp, points, sgd, with_sgd
+
+SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
+
+
+def training(shortest: int, finalist: int) -> dict[str, Any]:
+    """A training and a budget for four qualifying heats of so many steps, and two of so many or more in the final."""
+    total_steps = math.ceil((shortest + 0.01) / constant("race.qualifying_part"))
+    final = max(finalist, math.ceil(constant("race.final_part") * total_steps)) if finalist else 0
+    heats = max(4, constant("race.heats")) if finalist else 4
+    budget_steps = heats * shortest + 2 * final
+    return {"schedule": "cosine", "total_steps": total_steps, "budget": (budget_steps + 0.5) / total_steps}
+
+
+SHORT = training(10, 0)  # about 160 steps, of which 40 are raced
+LONG = training(12, 26)  # about 200, of which 100 are
+
+worlds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
+lengths = pytest.mark.parametrize("length", [SHORT, LONG], ids=["qualifying", "with final"])
+
+
+def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    world = build()
+    world.train(warm_up)
+    return world
+
+
+def finder(world: World, **options: Any) -> LRFinder:
+    if world.scaler is not None:
+        options |= {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
+    return LRFinder(world.model, world.optimizer, world.criterion, **options)
+
+
+def advice(base_lr: float, **fields: Any) -> Advice:
+    """Advice by hand: the same for cosine and every other schedule up to its factor."""
+    given = {
+        "max_lr": constant("schedule.onecycle") * base_lr,
+        "base_lr": base_lr,
+        "min_lr": base_lr / 100,
+        "interval": (base_lr / 3, base_lr * 3),
+        "grade": "low",
+        "reasons": ("By hand.",),
+    }
+    return Advice(**{**given, **fields})
+
+
+NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("Nothing to see.",))
+
+
+def swept(world: World, base_lr: float | None = None) -> RangeTestResult:
+    """Result of a short range test; with the advice made by hand where the curve carries none, or an LR is given."""
+    result = finder(world).range_test(world.loader, **SWEEP)
+    if base_lr is not None or result.advice.grade == "none":
+        return dataclasses.replace(result, advice=advice(base_lr or 0.01))
+    return result
+
+
+class Cut:
+    """Hands on a loader, and when the batch of that number is asked for raises, or presses Ctrl-C."""
+
+    def __init__(self, batches: Iterable[Any], number: int, how: str) -> None:
+        self.batches, self.number, self.how = batches, number, how
+        self.asked = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            self.asked += 1
+            if self.asked == self.number:
+                if self.how == "exception":
+                    raise OSError("the disk is gone")
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+@contextmanager
+def counted_steps() -> Iterator[list[int]]:
+    """A list that grows by one entry for every optimizer step that is really made."""
+    made: list[int] = []
+    handle = register_optimizer_step_post_hook(lambda optimizer, arguments, options: made.append(1))
+    try:
+        yield made
+    finally:
+        handle.remove()
+
+
+def same(world: World, before: dict[str, Any]) -> bool:
+    """The state is the one before, but for the generator of a loader that was hidden behind :class:`Cut`."""
+    after = world.state()
+    return {**after, "loader": None} == {**before, "loader": None}
+
+
+# --- no trace ---------------------------------------------------------------------------------------------------------
+
+
+@worlds
+@pytest.mark.parametrize("warm_up", [0, 4], ids=["fresh", "warm"])
+def test_the_state_is_the_same_before_and_after(build: Callable[[], World], warm_up: int) -> None:
+    world = seeded(build, warm_up)
+    result = swept(world)
+    before = world.state()
+    refined = finder(world).refine(result, world.loader, **LONG)
+    assert world.state() == before
+    assert refined.race is not None
+    assert {heat.stage for heat in refined.race.heats} == {"qualifying", "final"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SGD with momentum",
+        "AdamW, fused",
+        "L-BFGS",
+        "dropout",
+        "BatchNorm",
+        "own loader generator",
+        "persistent workers",
+        "non-persistent buffer and own attributes",
+        "numpy and python randomness",
+        "scheduler attached before",
+        "GradScaler",
+        "model in eval mode",
+    ],
+)
+def test_training_goes_on_as_if_nothing_had_been(name: str) -> None:
+    without = seeded(WORLDS[name], 4)
+    expected = without.train(8)
+    world = seeded(WORLDS[name], 4)
+    finder(world).refine(swept(world), world.loader, **LONG)
+    assert world.train(8) == expected
+    after, wanted = world.state(), without.state()
+    after.pop("identities"), wanted.pop("identities")
+    assert after == wanted
+
+
+@pytest.mark.parametrize("schedule", KINDS)
+@pytest.mark.parametrize("name", ["SGD with momentum", "parameter groups", "LR held in a tensor"])
+def test_a_race_for_every_schedule_leaves_no_trace(schedule: str, name: str) -> None:
+    # onecycle and cyclic move the momentum as well, and every scheduler writes entries into the groups.
+    world = seeded(WORLDS[name], 2)
+    result = swept(world)
+    before = world.state()
+    refined = finder(world).refine(result, world.loader, **{**LONG, "schedule": schedule})
+    assert world.state() == before
+    assert "step" not in vars(world.optimizer)
+    assert refined.race is not None and refined.race.schedule == schedule
+    assert len(refined.race.in_stage("final")) == 2
+
+
+@worlds
+def test_an_exception_in_the_loader_leaves_no_trace(build: Callable[[], World]) -> None:
+    world = seeded(build, 2)
+    result = swept(world)
+    before = world.state()
+    with pytest.raises(OSError, match="the disk is gone"):
+        finder(world).refine(result, Cut(world.loader, 20, "exception"), **SHORT)
+    assert same(world, before)
+
+
+@worlds
+def test_ctrl_c_gives_back_what_was_raced_and_leaves_no_trace(build: Callable[[], World]) -> None:
+    world = seeded(build, 2)
+    result = swept(world, 0.001)
+    before = world.state()
+    # Five or six batches a pass: the second or third heat is under way.
+    refined = finder(world).refine(result, Cut(world.loader, 30, "interrupt"), **SHORT)
+    assert same(world, before)
+    race = refined.race
+    assert race is not None and race.interrupted
+    assert 1 <= len(race.heats) <= 3 and race.heats[0].lr == race.centre == 0.001
+    assert "interrupted" in refined.advice.reasons[0]
+
+
+def test_ctrl_c_in_the_first_heat_leaves_the_old_advice_and_a_reason() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    before = world.state()
+    refined = finder(world).refine(result, Cut(world.loader, 5, "interrupt"), **SHORT)
+    assert same(world, before)
+    assert refined.race is not None and refined.race.interrupted and refined.race.heats == ()
+    assert dataclasses.replace(refined.advice, reasons=()) == dataclasses.replace(result.advice, reasons=())
+    assert refined.advice.reasons[1:] == result.advice.reasons
+    assert "interrupted" in refined.advice.reasons[0]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["held out", "first", "second"])
+def test_ctrl_c_is_never_raised_by_a_race_wherever_it_comes(number: int) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    before = world.state()
+    try:
+        refined = finder(world).refine(result, Cut(world.loader, number, "interrupt"), **SHORT)
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C came through")
+    finally:
+        assert same(world, before)
+    assert refined.race is None or refined.race.interrupted
+
+
+def test_an_exception_inside_the_step_leaves_no_trace() -> None:
+    world = seeded(WORLDS["GradScaler"], 2)
+    result = swept(world)
+    before = world.state()
+    calls = itertools.count(1)
+
+    def breaking(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 17:
+            raise KeyError("in the middle of a heat")
+        return nn.functional.cross_entropy(output, target)
+
+    broken = LRFinder(world.model, world.optimizer, breaking, grad_scaler=world.scaler, amp_dtype=torch.float16)
+    with pytest.raises(KeyError):
+        broken.refine(result, world.loader, **SHORT)
+    assert world.state() == before
+
+
+def test_heats_that_blow_up_leave_no_trace() -> None:
+    world = seeded(WORLDS["BatchNorm"], 2)
+    result = swept(world, 1e30)
+    before = world.state()
+    refined = finder(world).refine(result, world.loader, **SHORT)
+    assert world.state() == before
+    assert refined.race is not None and any(heat.loss is None for heat in refined.race.heats)
+
+
+@pytest.mark.parametrize("val_batches", [None, 2])
+def test_validation_leaves_no_trace(val_batches: int | None) -> None:
+    world = seeded(WORLDS["BatchNorm"], 2)
+    validation = loader(generator=torch.Generator().manual_seed(5))
+    drawn_from = validation.generator.get_state()
+    result = swept(world)
+    before = world.state()
+    finder(world).refine(result, world.loader, validation, val_batches=val_batches, **LONG)
+    assert world.state() == before
+    assert torch.equal(validation.generator.get_state(), drawn_from)
+
+
+def test_accumulation_and_clipping_leave_no_trace() -> None:
+    world = seeded(WORLDS["Adam"], 2)
+    result = swept(world)
+    before = world.state()
+    finder(world, accumulation_steps=3, clip_grad_norm=0.1).refine(result, world.loader, **LONG)
+    assert world.state() == before
+
+
+@pytest.mark.parametrize("storage", ["auto", "device", "cpu", "disk"])
+def test_every_place_for_the_snapshot_restores_alike(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    world = seeded(WORLDS["AMSGrad"], 3)
+    result = swept(world)
+    before = world.state()
+    finder(world).refine(result, world.loader, **SHORT, snapshot=storage)
+    assert world.state() == before
+    assert not list(tmp_path.iterdir()), "a file was left behind"
+
+
+def test_pending_gradients_come_back_as_the_same_tensors() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    inputs, target = next(iter(world.loader))
+    world.criterion(world.model(inputs), target).backward()
+    pending = [parameter.grad for parameter in world.model.parameters()]
+    before = world.state()
+    finder(world).refine(result, world.loader, **SHORT)
+    assert world.state() == before
+    assert all(parameter.grad is grad for parameter, grad in zip(world.model.parameters(), pending, strict=True))
+
+
+def test_a_persistent_iterator_under_way_goes_on_where_it_was() -> None:
+    def remaining(race: bool) -> list[Any]:
+        world = seeded(WORLDS["persistent workers"])
+        result = swept(world)
+        iterator = iter(world.loader)
+        next(iterator)
+        if race:
+            finder(world).refine(result, world.loader, **SHORT)
+        return [target.tolist() for _, target in iterator]
+
+    assert remaining(race=True) == remaining(race=False)
+
+
+@worlds
+def test_two_races_in_a_row_are_the_same(build: Callable[[], World]) -> None:
+    world = seeded(build, 2)
+    result = swept(world)
+    first, second = (finder(world).refine(result, world.loader, **SHORT) for _ in range(2))
+    assert first == second
+
+
+# --- the budget -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("total_steps", [300, 417])
+@pytest.mark.parametrize("budget", [0.1, 0.25, 0.5, 1.0, 2.0])
+def test_no_more_steps_are_made_than_the_budget_has_and_all_of_them_are_counted(
+    total_steps: int, budget: float
+) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world, 0.05)
+    with counted_steps() as made:
+        refined = finder(world).refine(
+            result, world.loader, schedule="onecycle", total_steps=total_steps, budget=budget
+        )
+    race = refined.race
+    assert race is not None
+    assert len(made) == race.spent <= race.budget_steps <= budget * total_steps
+    assert (race.schedule, race.total_steps, race.centre) == ("onecycle", total_steps, result.lr_for("onecycle"))
+    assert bool(race.in_stage("final")) == ("final" in plan_race(race.budget_steps, total_steps))
+
+
+def test_steps_of_heats_that_blew_up_are_counted_too() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world, 1e4)
+    with counted_steps() as made:
+        refined = finder(world).refine(result, world.loader, schedule="cosine", total_steps=800, budget=0.5)
+    assert refined.race is not None
+    assert any(heat.loss is None for heat in refined.race.heats)
+    assert len(made) == refined.race.spent <= 400
+
+
+def test_accumulated_batches_count_as_one_step() -> None:
+    world = seeded(WORLDS["Adam"])
+    result = swept(world)
+    recorded = Recorded(world, accumulation_steps=3)
+    with counted_steps() as made:
+        refined = recorded.finder.refine(result, world.loader, **SHORT)
+    assert refined.race is not None
+    assert len(made) == refined.race.spent <= 40
+    assert len(recorded.trained) == 3 * refined.race.spent
+
+
+@pytest.mark.parametrize("budget", [1e-9, 0.01, 0.18])
+def test_a_budget_too_small_for_a_race_runs_nothing_and_says_so(budget: float) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    before = world.state()
+    drawn: list[int] = []
+
+    class Watched:
+        def __iter__(self) -> Iterator[Any]:
+            drawn.append(1)
+            return iter(world.loader)
+
+    with counted_steps() as made:
+        refined = finder(world).refine(result, Watched(), schedule="linear", total_steps=160, budget=budget)
+    assert refined.race is None and not made and not drawn
+    assert world.state() == before
+    assert [refined.lr_for(kind) for kind in KINDS] == [result.lr_for(kind) for kind in KINDS]
+    assert refined.advice.reasons[1:] == result.advice.reasons
+    assert "No race for linear" in refined.advice.reasons[0] and "larger budget" in refined.advice.reasons[0]
+    assert refined.curve == result.curve
+
+
+def test_the_smallest_budget_with_a_race_has_three_heats_of_ten_steps() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    refined = finder(world).refine(swept(world), world.loader, schedule="linear", total_steps=1000, budget=0.03)
+    assert refined.race is not None
+    assert [heat.steps for heat in refined.race.heats] == [10, 10, 10]
+
+
+def test_a_training_too_short_for_a_race_is_not_told_to_raise_its_budget() -> None:
+    # A sixteenth of it is below ten steps, whatever the budget.
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    refined = finder(world).refine(result, world.loader, schedule="cosine", total_steps=100, budget=3.0)
+    if refined.race is None:
+        assert "too few for three heats of ten" not in refined.advice.reasons[0]
+        assert "larger budget" not in refined.advice.reasons[0]
+
+
+# --- the same batches -------------------------------------------------------------------------------------------------
+
+
+class Recorded:
+    """A finder that writes down which samples each batch holds that was trained or measured on."""
+
+    def __init__(self, world: World, **options: Any) -> None:
+        self.trained: list[tuple[float, ...]] = []
+        self.measured: list[tuple[float, ...]] = []
+
+        def loss_fn(model: nn.Module, batch: Any) -> torch.Tensor:
+            inputs, target = batch
+            (self.trained if model.training else self.measured).append(tuple(inputs[:, 0].tolist()))
+            loss: torch.Tensor = world.criterion(model(inputs), target)
+            return loss
+
+        self.finder = LRFinder(world.model, world.optimizer, loss_fn=loss_fn, **options)
+
+    def heats(self, result: RangeTestResult, per_step: int = 1) -> list[list[tuple[float, ...]]]:
+        """Batches trained on in each heat."""
+        assert result.race is not None
+        following = iter(self.trained)
+        parts = [list(itertools.islice(following, per_step * heat.steps)) for heat in result.race.heats]
+        assert not list(following)
+        return parts
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "a list": lambda: list(DataLoader(points(), batch_size=8)),
+    "in order": lambda: DataLoader(points(), batch_size=8),
+    "shuffled from the global state": loader,
+    "shuffled from its own generator": lambda: loader(generator=torch.Generator().manual_seed(3)),
+    "workers": lambda: loader(num_workers=1, multiprocessing_context="fork"),
+    "persistent workers": lambda: loader(num_workers=1, persistent_workers=True, multiprocessing_context="fork"),
+    "augmented from the global states": lambda: loader(Augmented()),
+}
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+@pytest.mark.parametrize("model", [mlp, lambda: mlp(nn.Dropout(0.5))], ids=["plain", "dropout"])
+def test_every_heat_sees_the_same_batches_in_the_same_order(
+    make: Callable[[], Any], model: Callable[[], nn.Module]
+) -> None:
+    world = seeded(lambda: World(built := model(), sgd(built), make()))
+    result = swept(world, 0.02)
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(result, world.loader, **LONG)
+    heats = recorded.heats(refined)
+    assert len(heats) >= 5
+    longest = max(heats, key=len)
+    assert len(longest) > 2 * 6, "more than two passes"
+    assert all(heat == longest[: len(heat)] for heat in heats)
+
+
+def test_a_shuffled_loader_is_shuffled_anew_in_the_second_pass() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(swept(world, 0.02), world.loader, loader(), **LONG)
+    longest = max(recorded.heats(refined), key=len)
+    assert longest[:6] != longest[6:12]
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_without_validation_the_batches_held_out_are_not_trained_on_in_the_first_pass(make: Callable[[], Any]) -> None:
+    world = seeded(lambda: World(built := mlp(), sgd(built), make()))
+    result = swept(world, 0.02)
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(result, world.loader, **SHORT)
+    assert refined.race is not None and refined.race.measured == "held-out"
+    held_out = set(recorded.measured)
+    assert len(held_out) == 1, "a fifth of six batches"
+    samples = {sample for batch in held_out for sample in batch}
+    for heat in recorded.heats(refined):
+        first_pass = {sample for batch in heat[:5] for sample in batch}
+        assert len(first_pass) == 40
+        assert not samples & first_pass
+
+
+@pytest.mark.parametrize(("count", "kept"), [(2, 1), (5, 1), (10, 2), (79, 15), (80, 16), (200, 16)])
+def test_a_fifth_of_the_loader_is_held_out_and_sixteen_batches_at_the_most(count: int, kept: int) -> None:
+    world = seeded(lambda: World(built := mlp(), sgd(built), DataLoader(points(4 * count), batch_size=4)))
+    result = swept(world, 0.02)
+    recorded = Recorded(world)
+    recorded.finder.refine(result, world.loader, **SHORT)
+    assert len(set(recorded.measured)) == kept
+
+
+class Stream(IterableDataset[Any]):
+    """Samples without a known number."""
+
+    def __init__(self, samples: int = 48) -> None:
+        self.points = points(samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.points[i] for i in range(len(self.points)))
+
+
+class Unsized:
+    """An iterable of batches that does not know how many."""
+
+    def __init__(self, count: int = 6) -> None:
+        self.batches = list(DataLoader(points(8 * count), batch_size=8))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize("make", [lambda: DataLoader(Stream(), batch_size=8), Unsized], ids=["stream", "unsized"])
+@pytest.mark.parametrize("validated", [False, True], ids=["held-out", "validation"])
+def test_a_loader_of_unknown_length_can_be_raced_on(make: Callable[[], Any], validated: bool) -> None:
+    world = seeded(lambda: World(built := mlp(), sgd(built), make()))
+    result = swept(world, 0.02)
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(result, world.loader, make() if validated else None, **SHORT)
+    assert refined.race is not None and len(refined.race.heats) >= 3
+    if not validated:
+        assert not set(recorded.measured) & {batch for heat in recorded.heats(refined) for batch in heat[:3]}
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_batches_of_unknown_number_are_never_all_held_out(count: int) -> None:
+    world = seeded(lambda: World(built := mlp(), sgd(built), Unsized(count)))
+    result = swept(world, 0.02)
+    recorded = Recorded(world)
+    try:
+        recorded.finder.refine(result, world.loader, **SHORT)
+    except SetupError as error:
+        assert count == 1 and "val_loader" in str(error)
+    else:
+        assert count > 1 and len(set(recorded.measured)) < count
+
+
+def test_with_a_validation_loader_its_batches_decide_and_nothing_is_held_out() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world, 0.02)
+    validation = DataLoader(points(20), batch_size=10)
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(result, world.loader, validation, **SHORT)
+    assert refined.race is not None and refined.race.measured == "validation"
+    assert set(recorded.measured) == {tuple(inputs[:, 0].tolist()) for inputs, _ in validation}
+    # Before the race and after each heat.
+    assert len(recorded.measured) == 2 * (1 + len(refined.race.heats))
+    assert all(len({sample for batch in heat[:6] for sample in batch}) == 48 for heat in recorded.heats(refined))
+
+
+@pytest.mark.parametrize("val_batches", [1, 3])
+def test_val_batches_keeps_the_first_ones_as_a_fixed_probe(val_batches: int) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    recorded = Recorded(world)
+    refined = recorded.finder.refine(swept(world, 0.02), world.loader, loader(), val_batches=val_batches, **SHORT)
+    assert refined.race is not None
+    assert len(set(recorded.measured)) == val_batches
+    assert len(recorded.measured) == val_batches * (1 + len(refined.race.heats))
+
+
+# --- known truth ------------------------------------------------------------------------------------------------------
+
+
+class Bowl(nn.Module):
+    """The quadratic sum(h_i w_i**2) / 2; gradient descent on it is stable below 2 / max(h)."""
+
+    def __init__(self, h: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(20))
+        self.register_buffer("curvatures", h / torch.arange(1, 21))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return (self.curvatures * self.weight**2).sum() / 2
+
+
+def bowl_race(h: float, centre: float, **options: Any) -> tuple[RangeTestResult, RangeTestResult]:
+    """Race for a constant LR from a centre given by hand: the result before and after."""
+    torch.manual_seed(0)
+    model = Bowl(h)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    batches = [torch.zeros(1)] * 20
+    lr_finder = LRFinder(model, optimizer, loss_fn=lambda model, batch: model(batch))
+    result = lr_finder.range_test(batches)
+    result = dataclasses.replace(result, advice=advice(centre / constant("schedule.constant"), ceiling=None))
+    given = {"schedule": "constant", "total_steps": 400, "budget": 0.25, "warmup_steps": 0, **options}
+    return result, lr_finder.refine(result, batches, **given)
+
+
+@pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("budget", [0.25, 1.0])
+@pytest.mark.parametrize("too_low", [8.0, 20.0])
+def test_from_far_too_low_the_advice_moves_up_and_stays_below_the_stability_limit(
+    h: float, budget: float, too_low: float
+) -> None:
+    limit = 2 / h
+    result, refined = bowl_race(h, limit / too_low, budget=budget)
+    assert refined.race is not None
+    assert result.lr_for("constant") < refined.lr_for("constant") < limit
+    assert max(heat.lr for heat in refined.race.heats if heat.loss is not None) < limit
+
+
+@pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("budget", [0.25, 1.0])
+def test_from_far_too_high_the_advice_moves_below_the_stability_limit(h: float, budget: float) -> None:
+    limit = 2 / h
+    result, refined = bowl_race(h, 6 * limit, budget=budget)
+    assert refined.lr_for("constant") < limit < result.lr_for("constant")
+
+
+@pytest.mark.parametrize("steps", [800, 1600])
+def test_a_heat_that_blows_up_is_given_up_early_and_does_not_decide(steps: int) -> None:
+    limit = 2.0
+    _, refined = bowl_race(1.0, limit / 2.5, total_steps=steps)
+    assert refined.race is not None
+    planned = max(heat.steps for heat in refined.race.heats)
+    high = [heat for heat in refined.race.heats if heat.lr > 1.5 * limit]
+    low = [heat for heat in refined.race.heats if heat.lr < 0.75 * limit]
+    assert high and low
+    assert all(heat.loss is None and heat.steps < planned for heat in high)
+    assert all(heat.loss is not None and math.isfinite(heat.loss) and heat.steps == planned for heat in low)
+    assert refined.race.winner is not None and refined.race.winner < limit
+
+
+def test_no_heat_exceeds_the_ceiling_where_the_sweep_saw_learning() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = finder(world).range_test(world.loader)
+    result = dataclasses.replace(result, advice=advice(0.02, ceiling=0.03, edge_lr=0.06))
+    refined = finder(world).refine(result, world.loader, **LONG)
+    assert refined.race is not None
+    assert refined.race.visible == 0, "the sweep saw learning, or its edge would be no limit"
+    assert max(heat.lr for heat in refined.race.heats) <= 0.03 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("schedule", KINDS)
+def test_no_schedule_is_advised_more_than_the_ceiling_or_what_won_the_race(schedule: str) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world)
+    result = dataclasses.replace(result, advice=advice(0.2, ceiling=0.25, edge_lr=0.5))
+    refined = finder(world).refine(result, world.loader, **{**SHORT, "schedule": schedule})
+    assert refined.race is not None and refined.race.winner is not None
+    highest = max(refined.lr_for(kind) for kind in KINDS)
+    assert highest <= 1.05 * max(0.25, refined.race.winner)
+
+
+# --- the refined advice -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", KINDS)
+@lengths
+def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, length: dict[str, Any]) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world, 0.02)
+    refined = finder(world).refine(result, world.loader, **{**length, "schedule": schedule})
+    race = refined.race
+    assert race is not None and race.winner is not None
+    assert refined.lr_for(schedule) == pytest.approx(race.winner, rel=0.1)
+    assert refined.lr_for(schedule) == float(f"{refined.lr_for(schedule):.2g}")
+    low, high = refined.advice.interval or (math.inf, 0.0)
+    assert low * 0.95 <= race.winner / constant(f"schedule.{schedule}") <= high * 1.05
+    assert refined.advice.grade in ("high", "medium")
+    assert refined.curve == result.curve
+
+
+@lengths
+def test_the_reasons_tell_of_the_race_its_cost_and_every_heat(length: dict[str, Any]) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    refined = finder(world).refine(swept(world, 0.02), world.loader, **length)
+    race = refined.race
+    assert race is not None
+    told = " ".join(refined.advice.reasons)
+    assert refined.advice.reasons[0].startswith("Race: ")
+    assert f"{race.spent} optimizer steps" in told and "cosine" in told and "held-out" in told
+    assert "interrupted" not in told
+    assert all(f"{float(f'{heat.lr:.2g}'):g}" in told for heat in race.heats)
+    assert ("final" in told) == bool(race.in_stage("final"))
+
+
+@lengths
+def test_a_refined_result_comes_back_equal_from_its_file_and_is_printed(length: dict[str, Any], tmp_path: Path) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    refined = finder(world).refine(swept(world, 0.3), world.loader, **length)
+    back = RangeTestResult.load(refined.save(tmp_path / "lr.json"))
+    assert back == refined
+    assert back.race == refined.race is not None
+    assert str(back) == str(refined)
+    assert str(refined).startswith("Learning-rate range test with SGD")
+    assert "Race:" in str(refined)
+    assert all(len(line) <= 80 for line in str(refined).splitlines())
+
+
+def test_a_refined_result_can_be_refined_again() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    once = finder(world).refine(swept(world, 0.02), world.loader, **SHORT)
+    twice = finder(world).refine(once, world.loader, **SHORT)
+    assert once.race is not None and twice.race is not None
+    assert twice.race.centre == once.lr_for("cosine")
+
+
+def test_a_race_in_which_nothing_is_learnt_leaves_the_old_advice_and_says_so() -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    result = swept(world, 1e30)
+    refined = finder(world).refine(result, world.loader, **SHORT)
+    assert refined.race is not None and refined.race.winner is None
+    assert [refined.lr_for(kind) for kind in KINDS] == [result.lr_for(kind) for kind in KINDS]
+    assert "says nothing" in refined.advice.reasons[0]
+    assert refined.advice.reasons[1:] == result.advice.reasons
+
+
+def test_the_options_of_the_schedule_reach_the_heats() -> None:
+    def started_at(warmup_factor: float) -> float:
+        world = seeded(WORLDS["plain SGD"])
+        lrs: list[float] = []
+        handle = world.optimizer.register_step_pre_hook(
+            lambda optimizer, arguments, options: lrs.append(float(optimizer.param_groups[0]["lr"]))
+        )
+        result = swept(world, 0.02)
+        lrs.clear()
+        finder(world).refine(
+            result, world.loader, warmup_steps=100, warmup_factor=warmup_factor, **{**LONG, "total_steps": 400}
+        )
+        handle.remove()
+        return lrs[0]
+
+    assert started_at(0.5) == pytest.approx(0.01)
+    assert started_at(0.1) == pytest.approx(0.002)
+
+
+# --- what is refused, each beside the nearest that is accepted --------------------------------------------------------
+
+
+def refine(result: RangeTestResult | None = None, train: Any = None, validation: Any = None, **options: Any) -> Any:
+    """A race on a small world in which everything can be replaced."""
+    world = with_sgd(mlp())
+    result = result or swept(world, 0.02)
+    return finder(world).refine(result, world.loader if train is None else train, validation, **{**SHORT, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "nearest", "words"),
+    [
+        ("budget", 0, 1e-12, "budget must be"),
+        ("budget", -1, 1, "budget must be"),
+        ("budget", math.nan, 0.3, "budget must be"),
+        ("budget", math.inf, 2.0, "budget must be"),
+        ("budget", True, 1, "budget must be"),
+        ("budget", "0.25", 0.25, "budget must be"),
+        ("total_steps", 0, 1, "total_steps must be a whole number of at least 1"),
+        ("total_steps", 160.5, 160, "total_steps must be a whole number"),
+        ("total_steps", True, 1, "total_steps must be a whole number"),
+        ("schedule", "Cosine", "cosine", "Did you mean 'cosine'"),
+        ("schedule", "", "linear", "kind must be one of"),
+        ("val_batches", 0, 1, "val_batches must be an integer of at least 1"),
+        ("val_batches", 1.5, 2, "val_batches must be an integer"),
+        ("snapshot", "memory", "cpu", "snapshot must be one of"),
+        ("warmup_steps", -1, 0, "warmup_steps must be a whole number of at least 0"),
+        ("warmup_steps", SHORT["total_steps"], 16, "warmup_steps must be less than the"),
+    ],
+)
+def test_a_bad_value_is_refused_before_anything_runs_and_the_nearest_accepted(
+    name: str, bad: Any, nearest: Any, words: str
+) -> None:
+    validation = loader() if name == "val_batches" else None
+    with counted_steps() as made, pytest.raises(ConfigError, match=words):
+        world = with_sgd(mlp())
+        result = swept(world, 0.02)
+        made.clear()
+        finder(world).refine(result, world.loader, validation, **{**SHORT, name: bad})
+    assert not made
+    assert isinstance(refine(validation=validation, **{name: nearest}), RangeTestResult)
+
+
+def test_an_option_that_the_schedule_does_not_have_is_refused_with_its_own() -> None:
+    with pytest.raises(ConfigError, match="cosine has no option 'eta'.*Did you mean 'eta_min'"):
+        refine(eta=1e-5)
+    assert refine(eta_min=1e-5).race is not None
+
+
+@pytest.mark.parametrize("make", [iter, lambda batches: (batch for batch in batches)], ids=["iterator", "generator"])
+def test_a_train_loader_that_can_be_gone_through_only_once_is_refused_and_a_list_accepted(
+    make: Callable[[Any], Any]
+) -> None:
+    batches = list(loader())
+    with pytest.raises(SetupError, match="train_loader is an iterator.*Pass a DataLoader or a list"):
+        refine(train=make(batches))
+    assert refine(train=batches).race is not None
+
+
+def test_a_val_loader_that_can_be_gone_through_only_once_is_refused_unless_a_probe_of_it_is_kept() -> None:
+    with pytest.raises(SetupError, match="val_loader is an iterator"):
+        refine(validation=iter(list(loader())))
+    assert refine(validation=iter(list(loader())), val_batches=2).race is not None
+
+
+def test_a_curve_without_advice_has_nothing_to_race_around() -> None:
+    world = with_sgd(mlp())
+    result = swept(world, 0.02)
+    with pytest.raises(NoAdviceError, match="Nothing to see"):
+        refine(dataclasses.replace(result, advice=NO_ADVICE))
+    assert refine(result).race is not None
+
+
+def test_a_single_batch_cannot_be_held_out_but_can_be_raced_with_a_val_loader() -> None:
+    single = list(loader())[:1]
+    with pytest.raises(SetupError, match="too few batches.*Pass val_loader"):
+        refine(train=single)
+    assert refine(train=single, validation=list(loader())).race is not None
+    assert refine(train=list(loader())[:2]).race is not None
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_an_empty_train_loader_is_refused(validated: bool) -> None:
+    with pytest.raises(SetupError):
+        refine(train=[], validation=list(loader()) if validated else None)
+
+
+def test_an_empty_val_loader_is_refused() -> None:
+    with pytest.raises(SetupError, match="val_loader gave no batch at all"):
+        refine(validation=[])
+
+
+@pytest.mark.parametrize("bad", [{"total_steps": 0}, {"schedule": "cosin"}, {"budget": 0}, {"eta": 1.0}], ids=str)
+def test_what_is_refused_leaves_no_trace(bad: dict[str, Any]) -> None:
+    world = seeded(WORLDS["Adam"], 2)
+    result = swept(world)
+    before = world.state()
+    with pytest.raises(ConfigError):
+        finder(world).refine(result, world.loader, **{**SHORT, **bad})
+    assert world.state() == before
+
+
+def test_options_that_the_whole_training_takes_never_end_a_race_half_way() -> None:
+    # Valid for 1000 steps; rounded to the length of a heat, the last drop and the end of the warm-up fall on its end.
+    assert refine(schedule="multistep", total_steps=1000, budget=0.6, milestones=[500, 999]).race is not None
+    assert refine(schedule="cosine", total_steps=1000, budget=0.6, warmup_steps=999).race is not None
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_nothing_is_printed_into_a_pipe(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    refine(progress=progress)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
