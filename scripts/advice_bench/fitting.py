@@ -45,7 +45,7 @@ __all__ = [
     "using",
 ]
 
-FITTED_SPLITS = ("calibration", "validation")
+FITTED_SPLITS = ("calibration", "validation", "first held-out")
 COVERAGE = 0.8  # of the best learning rates, that an interval is to hold
 
 # Constant, whether it is moved on a logarithmic scale, and the width of the pull towards its prior.
@@ -63,7 +63,8 @@ FREE: tuple[tuple[str, bool, float], ...] = (
     ("edge_part.adaptive", True, 0.5),
     ("edge_part.proportional_alone", True, 0.5),
     ("edge_part.adaptive_alone", True, 0.5),
-    ("trained_part", True, 0.7),
+    ("trained_part.proportional", True, 0.7),
+    ("trained_part.adaptive", True, 0.7),
     ("schedule.onecycle", True, 0.4),
     ("schedule.step", True, 0.4),
     ("schedule.constant", True, 0.5),
@@ -103,7 +104,9 @@ def using(constants: dict[str, Any]) -> Iterator[None]:
         calibration()["constants"] = own
 
 
-def load(out: Path, splits: tuple[str, ...]) -> tuple[list[Truth], dict[str, list[LossCurve]], dict[str, tuple[str, int]]]:
+def load(
+    out: Path, splits: tuple[str, ...]
+) -> tuple[list[Truth], dict[str, list[LossCurve]], dict[str, tuple[str, int]]]:
     """Truths, sweeps by cell, and schedule and length by cell, of the cells that have results."""
     grids, sweeps = store.load(out, "train"), store.load(out, "sweep")
     truths, curves, jobs = [], {}, {}

@@ -66,7 +66,7 @@ def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: flo
 
 
 def grid_race(cell: Cell, seed: int, cache: Path, default: float, budget: float) -> dict[str, Any]:
-    """What the same steps buy without a sweep: eight miniatures of the schedule around a fixed default, best one wins."""
+    """What the same steps buy without a sweep: eight miniatures of the schedule around a default; the best wins."""
     steps = max(2, int(budget * cell.steps) // _RACERS)
     lrs = [default * 2.0 ** (i - _RACERS // 2) for i in range(_RACERS)]
     runs = [train(cell, lr, seed, steps=steps, cache=cache) for lr in lrs]

@@ -24,5 +24,7 @@ def load(folder: Path, kind: str) -> dict[str, Any]:
 
 def save(folder: Path, kind: str, results: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(f"{json.dumps(name)}:{json.dumps(results[name], separators=(',', ':'))}" for name in sorted(results))
+    lines = ",\n".join(
+        f"{json.dumps(name)}:{json.dumps(results[name], separators=(',', ':'))}" for name in sorted(results)
+    )
     write_atomic(folder / f"{kind}.json", "{\n" + lines + "\n}\n")

@@ -93,8 +93,7 @@ def bootstrap(
         clusters.setdefault(families[name], []).extend(numbers)
     groups = [np.asarray(numbers) for numbers in clusters.values()]
     draws = [
-        statistic(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]))
-        for _ in range(rounds)
+        statistic(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])) for _ in range(rounds)
     ]
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)

@@ -1,13 +1,18 @@
 """The tasks: data sets, models, and the cells (task, optimizer, schedule, length) that the benchmark trains.
 
-Cells are split by family (a data set with an architecture) into calibration, validation and held-out. The split stands
-here and was fixed before any constant was fitted. Methods are made on calibration cells and chosen between with the
-validation cells beside them; the constants are then fitted to both. Held-out cells have no part in either and are looked at
-once for each released calibration.
+Cells are split by family (a data set with an architecture). The split stands here and was fixed before any constant
+was fitted to it. Methods are made on calibration cells and chosen between with the validation cells beside them; the
+constants are then fitted to both. Held-out cells have no part in either and are looked at once for each released
+calibration.
+
+The first calibration was looked at on the cells called ``first held-out`` (results/advice-first.md) and did worse on
+them than it should. So they joined those that are fitted to, and the second calibration has new ``held-out`` cells.
 
 The data come from scikit-learn (digits, breast cancer, diabetes, wine, two photographs) and from Python's standard
-library (its sources and its help texts). With ``--data`` also: ``adult.csv`` (UCI census) and ``cifar10-small`` (an image
-folder), of which vehicles are calibration and animals held-out: other pictures, other classes, other models.
+library (its sources and its help texts). With ``--data`` also: ``adult.csv`` (UCI census) and ``cifar10-small`` (an
+image folder), of which vehicles are calibration and animals first held-out: other pictures, classes and models. The
+second held-out cells are made from sample data that ships with matplotlib (a terrain, a scan of a head, an EEG), from
+the names of Unicode characters, from iris, and from two generators of scikit-learn.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ class Cell:
     Args:
         name: unique; family, optimizer, schedule and what is special.
         family: data set and architecture.
-        split: ``"calibration"``, ``"validation"`` or ``"held-out"``.
+        split: ``"calibration"``, ``"validation"``, ``"first held-out"`` or ``"held-out"``.
         data: makes the data set.
         model: makes the model, at random.
         loss: ``loss(output, target) -> scalar``.
@@ -58,7 +63,7 @@ class Cell:
         steps: optimizer steps of the whole training.
         batch: batch size.
         start: ``"scratch"``, or how the weights came about: ``"continue"`` (trained on the same data before),
-            ``"fine-tune"`` (trained on other classes, new last layer), ``"frozen"`` (the same, only the last layer learns).
+            ``"fine-tune"`` (trained on other classes, new last layer), ``"frozen"`` (as that, and nothing else learns).
         before: data set of that first training; None for the same.
     """
 
@@ -374,6 +379,124 @@ def help_topics() -> Data:
     return _split(np.array(rows), np.array(labels))
 
 
+def _sample(name: str) -> Any:
+    from matplotlib import cbook
+
+    return cbook.get_sample_data(name)
+
+
+@functools.cache
+def terrain_points() -> Data:
+    """Height of a mountain range (USGS) from coordinates, given as sines of several wavelengths."""
+    height = torch.tensor(np.asarray(_sample("jacksboro_fault_dem.npz")["elevation"], dtype=np.float32))
+    height = (height - height.mean()) / height.std()
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, height.shape[0]), torch.linspace(-1, 1, height.shape[1]), indexing="ij"
+    )
+    places = torch.stack([rows.flatten(), columns.flatten()], 1)
+    waves = torch.cat([wave(places * 3.14159 * 2**k) for k in range(5) for wave in (torch.sin, torch.cos)], 1)
+    some = torch.randperm(len(waves), generator=torch.Generator().manual_seed(2))[:20_000]
+    return _split(waves[some], height.flatten()[some, None])
+
+
+@functools.cache
+def terrain_patches() -> Data:
+    """Patches of 16x16 heights from their averages over 4x4."""
+    height = torch.tensor(np.asarray(_sample("jacksboro_fault_dem.npz")["elevation"], dtype=np.float32))
+    windows = height.unfold(0, 16, 8).unfold(1, 16, 8).reshape(-1, 1, 16, 16)
+    windows = windows - windows.mean((2, 3), keepdim=True)
+    windows = windows / windows.std()
+    return _split(functional.avg_pool2d(windows, 4), windows)
+
+
+@functools.cache
+def head_patches() -> Data:
+    """Patches of a scan of a head; a pixel's brightness from its surroundings, the middle blanked out."""
+    import gzip
+    from pathlib import PurePath
+
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path()) / PurePath("sample_data", "s1045.ima.gz")
+    with gzip.open(path) as file:
+        scan = torch.tensor(np.frombuffer(file.read(), np.uint16).astype(np.float32).reshape(256, 256))
+    scan = (scan - scan.mean()) / scan.std()
+    windows = scan.unfold(0, 12, 4).unfold(1, 12, 4).reshape(-1, 1, 12, 12)
+    hidden = windows.clone()
+    hidden[:, :, 4:8, 4:8] = 0
+    return _split(hidden, windows[:, :, 4:8, 4:8].flatten(1))
+
+
+@functools.cache
+def eeg() -> Data:
+    """The next sample of four EEG channels from the last 24."""
+    path = Path(_sample_folder()) / "eeg.dat"
+    waves = torch.tensor(np.fromfile(path, dtype=float).reshape(-1, 4).astype(np.float32))
+    waves = (waves - waves.mean(0)) / waves.std(0)
+    windows = waves.unfold(0, 25, 1).transpose(1, 2)
+    return _split(windows[:, :-1].contiguous(), windows[:, -1].contiguous())
+
+
+def _sample_folder() -> str:
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "sample_data")
+
+
+def _names_of(categories: tuple[str, ...]) -> Data:
+    """Names of Unicode characters, letter by letter; the category of the character is to be guessed."""
+    import unicodedata
+
+    names, labels = [], []
+    for label, category in enumerate(categories):
+        found = []
+        for code in range(0x20, 0x20000):
+            name = unicodedata.name(chr(code), "")
+            if name and unicodedata.category(chr(code)) == category and not name.startswith(("CJK", "HANGUL")):
+                found.append(name)
+        for name in found[:: max(1, len(found) // 800)][:800]:
+            letters = [1 + ord(letter) % 64 for letter in name[:28]]
+            names.append(letters + [0] * (28 - len(letters)))
+            labels.append(label)
+    return _split(np.array(names), np.array(labels))
+
+
+@functools.cache
+def names() -> Data:
+    return _names_of(("Lo", "So", "Ll", "Lu", "Mn"))
+
+
+@functools.cache
+def other_names() -> Data:
+    return _names_of(("Sm", "No", "Nd", "Po", "Mc"))
+
+
+@functools.cache
+def iris() -> Data:
+    from sklearn.datasets import load_iris
+
+    inputs, target = load_iris(return_X_y=True)
+    return _standard(_split(inputs.astype(np.float32), target, val=0.3))
+
+
+@functools.cache
+def moons() -> Data:
+    """Two interleaved half circles with a tenth of the labels wrong: a task with noise that can be learnt by heart."""
+    from sklearn.datasets import make_moons
+
+    inputs, target = make_moons(1500, noise=0.15, random_state=0)
+    wrong = np.random.default_rng(0).random(1500) < 0.1
+    return _split(inputs.astype(np.float32), np.where(wrong, 1 - target, target))
+
+
+@functools.cache
+def friedman() -> Data:
+    from sklearn.datasets import make_friedman1
+
+    inputs, target = make_friedman1(3000, n_features=10, noise=1.0, random_state=0)
+    return _split(inputs.astype(np.float32), target.astype(np.float32)[:, None])
+
+
 def _pictures(classes: tuple[str, ...]) -> Data:
     from PIL import Image
 
@@ -529,6 +652,84 @@ class WordBag(nn.Module):
         return self.body(self.embed(x))  # type: ignore[no-any-return]
 
 
+def waves_mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(20, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1)
+    )
+
+
+def upsampler() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 1, 1),
+        nn.GroupNorm(4, 16),
+        nn.SiLU(),
+        nn.Upsample(scale_factor=4),
+        nn.Conv2d(16, 16, 3, 1, 1),
+        nn.GroupNorm(4, 16),
+        nn.SiLU(),
+        nn.Conv2d(16, 1, 3, 1, 1),
+    )
+
+
+def inpainter() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3, 2, 1),
+        nn.BatchNorm2d(12),
+        nn.ELU(),
+        nn.Flatten(),
+        nn.Linear(432, 48),
+        nn.ELU(),
+        nn.Linear(48, 16),
+    )
+
+
+class NameLSTM(nn.Module):
+    def __init__(self, width: int = 40) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(65, 24)
+        self.lstm = nn.LSTM(24, width, batch_first=True)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(self.embed(x))[0].mean(1))  # type: ignore[no-any-return]
+
+
+class WaveConv(nn.Module):
+    """Dilated convolutions over time, weight-normalised by RMS norm of their inputs."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv1d(4 if i == 0 else width, width, 3, dilation=2**i) for i in range(3))
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.transpose(1, 2)
+        for layer in self.layers:
+            hidden = torch.tanh(layer(hidden))
+        return self.head(hidden[:, :, -1])  # type: ignore[no-any-return]
+
+
+class ResidualMLP(nn.Module):
+    def __init__(self, inputs: int = 10, width: int = 48, depth: int = 4) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+
+def iris_mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 24), nn.LayerNorm(24), nn.Tanh(), nn.Linear(24, 3))
+
+
 def autoencoder() -> nn.Module:
     return nn.Sequential(
         nn.Linear(64, 48), nn.Tanh(), nn.Linear(48, 12), nn.Linear(12, 48), nn.Tanh(), nn.Linear(48, 64)
@@ -557,7 +758,10 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "calibration",
         {"data": high_digits, "before": low_digits, "model": lambda: small_cnn(5), "loss": _CE},
     ),
-    "adult-mlp": ("calibration", {"data": adult, "model": lambda: mlp(6, 64, 2, depth=2), "loss": _CE, "needs": "data"}),
+    "adult-mlp": (
+        "calibration",
+        {"data": adult, "model": lambda: mlp(6, 64, 2, depth=2), "loss": _CE, "needs": "data"},
+    ),
     "code-gru": ("calibration", {"data": source_code, "model": CharGRU, "loss": _next_letter}),
     "vehicles-cnn-bn": ("calibration", {"data": vehicles, "model": lambda: photo_cnn(4), "loss": _CE, "needs": "data"}),
     "teacher-mlp": ("calibration", {"data": teacher, "model": lambda: mlp(20, 64, 1, depth=2), "loss": _MSE}),
@@ -567,14 +771,25 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "diabetes-mlp": ("validation", {"data": diabetes, "model": lambda: mlp(10, 32, 1), "loss": _MSE}),
     "cancer-mlp-bn": ("validation", {"data": breast_cancer, "model": lambda: mlp(30, 32, 2, norm=True), "loss": _CE}),
     "topics-bag": ("validation", {"data": help_topics, "model": WordBag, "loss": _CE}),
-    "patches-autoencoder": ("held-out", {"data": patches, "model": autoencoder, "loss": _MSE}),
-    "patches-denoiser": ("held-out", {"data": noisy_patches, "model": denoiser, "loss": _MSE}),
-    "animals-resnet": ("held-out", {"data": animals, "model": lambda: resnet(6), "loss": _CE, "needs": "data"}),
-    "animals-vit": ("held-out", {"data": animals, "model": lambda: PatchTransformer(6), "loss": _CE, "needs": "data"}),
-    "help-transformer": ("held-out", {"data": help_text, "model": CharTransformer, "loss": _next_letter}),
-    "raw-patches-autoencoder": ("held-out", {"data": raw_patches, "model": autoencoder, "loss": _MSE}),
-    "raw-wine-mlp": ("held-out", {"data": raw_wine, "model": lambda: mlp(13, 24, 3, norm=True), "loss": _CE}),
-    "wine-mlp": ("held-out", {"data": wine, "model": lambda: mlp(13, 32, 3, depth=3), "loss": _CE}),
+    "patches-autoencoder": ("first held-out", {"data": patches, "model": autoencoder, "loss": _MSE}),
+    "patches-denoiser": ("first held-out", {"data": noisy_patches, "model": denoiser, "loss": _MSE}),
+    "animals-resnet": ("first held-out", {"data": animals, "model": lambda: resnet(6), "loss": _CE, "needs": "data"}),
+    "animals-vit": (
+        "first held-out",
+        {"data": animals, "model": lambda: PatchTransformer(6), "loss": _CE, "needs": "data"},
+    ),
+    "help-transformer": ("first held-out", {"data": help_text, "model": CharTransformer, "loss": _next_letter}),
+    "raw-patches-autoencoder": ("first held-out", {"data": raw_patches, "model": autoencoder, "loss": _MSE}),
+    "raw-wine-mlp": ("first held-out", {"data": raw_wine, "model": lambda: mlp(13, 24, 3, norm=True), "loss": _CE}),
+    "terrain-waves": ("held-out", {"data": terrain_points, "model": waves_mlp, "loss": _MSE}),
+    "terrain-upsampler": ("held-out", {"data": terrain_patches, "model": upsampler, "loss": _MSE}),
+    "head-inpainter": ("held-out", {"data": head_patches, "model": inpainter, "loss": _MSE}),
+    "eeg-conv": ("held-out", {"data": eeg, "model": WaveConv, "loss": _MSE}),
+    "names-lstm": ("held-out", {"data": names, "model": NameLSTM, "loss": _CE}),
+    "iris-mlp": ("held-out", {"data": iris, "model": iris_mlp, "loss": _CE}),
+    "moons-mlp": ("held-out", {"data": moons, "model": lambda: mlp(2, 32, 2, norm=True, depth=2), "loss": _CE}),
+    "friedman-residual": ("held-out", {"data": friedman, "model": ResidualMLP, "loss": _MSE}),
+    "wine-mlp": ("first held-out", {"data": wine, "model": lambda: mlp(13, 32, 3, depth=3), "loss": _CE}),
 }
 
 
@@ -659,4 +874,27 @@ CELLS: tuple[Cell, ...] = (
     _cell("raw-wine-mlp", "RMSprop", "onecycle", 200, 16),
     _cell("wine-mlp", "Adam", "step", 200, 16),
     _cell("wine-mlp", "SGD", "cosine", 200, 16, _M),
+    _cell("terrain-waves", "Adam", "cosine", 500, 128),
+    _cell("terrain-waves", "SGD", "onecycle", 500, 128, _M),
+    _cell("terrain-waves", "RMSprop", "step", 400, 64),
+    _cell("terrain-upsampler", "AdamW", "step", 250, 32, _DECAY),
+    _cell("terrain-upsampler", "SGD", "cosine", 250, 32, _NESTEROV),
+    _cell("head-inpainter", "Adam", "constant", 300, 32),
+    _cell("head-inpainter", "SGD", "step", 300, 32, _M),
+    _cell("head-inpainter", "AdamW", "cosine", 300, 32, start="continue", before_steps=150),
+    _cell("eeg-conv", "Adam", "onecycle", 300, 32),
+    _cell("eeg-conv", "SGD", "constant", 300, 32),
+    _cell("names-lstm", "AdamW", "cosine", 300, 32),
+    _cell("names-lstm", "SGD", "onecycle", 400, 32, _M),
+    _cell("names-lstm", "Adagrad", "constant", 300, 32),
+    _cell("names-lstm", "Adam", "step", 200, 32, start="fine-tune", before=other_names),
+    _cell("names-lstm", "SGD", "cosine", 200, 32, _M, start="continue", before_steps=200),
+    _cell("iris-mlp", "Adam", "cosine", 150, 16),
+    _cell("iris-mlp", "SGD", "step", 150, 16, _M),
+    _cell("moons-mlp", "AdamW", "constant", 300, 32, _DECAY),
+    _cell("moons-mlp", "SGD", "cosine", 300, 32, _M),
+    _cell("friedman-residual", "AdamW", "onecycle", 400, 64),
+    _cell("friedman-residual", "SGD", "step", 400, 64, _M),
+    _cell("friedman-residual", "Adam", "cosine", 300, 64, start="continue", before_steps=300),
+    _cell("friedman-residual", "Adam", "cosine", 200, 64, start="frozen", before_steps=300, before=friedman),
 )

@@ -88,8 +88,8 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
 
     Returns:
         ``start``: mean validation loss before training; ``truth``: by log2 of the LR, final validation losses of the
-        seeds (None where one blew up); ``curves``: their training losses; ``short``: by shape, by part of the length and
-        by log2 of the LR, the same for short trainings; ``seconds``: what all of it took.
+        seeds (None where one blew up); ``curves``: their training losses; ``short``: by shape, by part of the length
+        and by log2 of the LR, the same for short trainings; ``seconds``: what all of it took.
     """
     begin = time.perf_counter()
     truth: dict[int, list[dict[str, Any]]] = {}
@@ -112,7 +112,7 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
         else:
             break
     short: dict[str, dict[str, dict[int, list[float | None]]]] = {}
-    for shape in SHAPES if cell.split != "held-out" else SHAPES[:1]:
+    for shape in SHAPES if cell.split != "held-out" else ():  # nothing is decided by held-out cells
         kind = cell.schedule if shape == "miniature" else shape
         if shape == "constant" and cell.schedule == "constant":
             continue
