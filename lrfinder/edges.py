@@ -114,6 +114,10 @@ def read_curve(curve: LossCurve) -> Reading:
     else:
         onset, steepest, lowest, floor = _faint_fall(lrs, losses, 2 * window(curve.pairs()[0]), sigma)
     edge, interval = _edge(curve, lrs, losses, smoothed, drop, sigma)
+    if edge is not None and interval is not None and floor is not None:
+        # A net that explodes within two steps outgrows every quadratic, and its limit is solved for far too low. Where
+        # most of the fall was still to come, it was not unstable.
+        edge, interval = max(edge, floor[0]), (max(interval[0], floor[0]), max(interval[1], floor[0]))
     return Reading(
         lrs=tuple(lrs.tolist()),
         losses=tuple(losses.tolist()),

@@ -332,3 +332,20 @@ def test_a_loss_that_saturates_in_noise_has_an_edge() -> None:
     curves = [drawn(lambda x: 0.4 + 0.3 * (x > -0.7), noise=0.07, seed=seed) for seed in range(20)]
     edges = [read_curve(curve).edge_lr for curve in curves]
     assert all(edge is not None and 0.1 < edge < 1.0 for edge in edges)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_net_that_explodes_within_two_steps_has_its_edge_no_lower_than_its_floor(seed: int) -> None:
+    # No quadratic grows by twenty orders of magnitude in two steps; taken for one, the limit came out a factor 30 low.
+    rng = np.random.default_rng(seed)
+    config = SweepConfig(start_lr=4e-4, end_lr=4.0, num_iter=81)
+    lrs = [config.lr_at(i) for i in range(74)]
+    losses = [(1.0 if lr < 0.1 else 0.6) + 0.12 * float(rng.normal()) for lr in lrs[:-3]] + [0.62, 1.65, 4e22]
+    curve = LossCurve(
+        lrs=tuple(lrs), losses=tuple(losses), stop=StopReason.DIVERGED, config=config, optimizer="SGD", momentum=0.9
+    )
+    reading = read_curve(curve)
+    assert reading.floor is not None and reading.edge_lr is not None and reading.edge_interval is not None
+    assert reading.edge_lr >= reading.floor[0] >= 0.08
+    assert reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
+
