@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder import LRFinder, LossCurve, StopReason
+from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from worlds import World, loader, mlp, plain, points
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -117,6 +117,28 @@ def test_a_range_chosen_by_itself_leaves_no_trace_on_the_device(device: str) -> 
     curve = range_test(one)
     assert one.state() == before
     assert len(curve) > 30
+
+
+@devices
+@builds
+def test_a_race_leaves_no_trace_on_the_device_and_is_the_same_again(build: Build, device: str) -> None:
+    one = build(device)
+    one.train(2)
+    before = one.state()
+    amp_dtype = torch.float16 if one.scaler else None
+    finder = LRFinder(one.model, one.optimizer, one.criterion, amp_dtype=amp_dtype, grad_scaler=one.scaler)
+    advice = Advice(max_lr=0.02, base_lr=0.02, min_lr=1e-4, interval=(0.01, 0.04), grade="low", reasons=())
+    result = RangeTestResult(curve=finder.range_test(one.loader, progress=False, **SWEEP).curve, advice=advice)
+    races = [
+        finder.refine(
+            result, one.loader, loader(points(32)), schedule="onecycle", total_steps=160, budget=0.6, progress=False
+        ).race
+        for _ in range(2)
+    ]
+    assert one.state() == before
+    assert races[0] is not None and races[0].in_stage("final")
+    if one.scaler is None:  # the order of float16 sums is no promise of a GPU
+        assert races[0] == races[1]
 
 
 @devices

@@ -70,12 +70,25 @@ def test_every_file_that_is_linked_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_results_of_the_benchmark_are_the_ones_shown() -> None:
-    written = (ROOT / "scripts" / "results" / "overhead.md").read_text(encoding="utf-8")
-    rows = [line for line in README.splitlines() if line.startswith("| ") and " (" in line and "to" in line]
+RESULTS = ROOT / "scripts" / "results"
+ADVICE = (RESULTS / "advice-second.md").read_text(encoding="utf-8")
+COSTS = README[README.index("## What it costs") :]
+
+
+def test_the_results_of_the_benchmark_of_costs_are_the_ones_shown() -> None:
+    written = (RESULTS / "overhead.md").read_text(encoding="utf-8")
+    rows = [line for line in COSTS.splitlines() if line.startswith("| ") and " (" in line and "to" in line]
     assert rows
     for row in rows:
         name, *cells = [cell.strip() for cell in row.strip("|").split("|")]
         found = [line for line in written.splitlines() if line.startswith(f"| {name} |")]
         for case, cell in enumerate(cells):
             assert cell.split(" (")[0] in found[case], (name, cell)
+
+
+def test_the_results_of_the_benchmark_of_advice_are_the_ones_shown() -> None:
+    shown = README[README.index("## How good the number is") : README.index("## What it costs")]
+    rows = [line for line in shown.splitlines() if line.startswith("| ")]
+    assert len(rows) >= 15
+    for row in rows:
+        assert row in ADVICE.splitlines(), row
