@@ -153,15 +153,7 @@ class LRFinder:
         _check_range(start_lr, end_lr, num_iter, mode)
         _check_val_batches(val_batches, val_loader)
         self.last_curve = None
-        loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
-        with preserved(
-            self.model,
-            self.optimizer,
-            criterion=self._criterion,
-            grad_scaler=self._scaler,
-            loaders=loaders,
-            storage=snapshot,
-        ) as state:
+        with self._preserved(train_loader, val_loader, snapshot) as state:
             self._enter_training()
             validate = self._validation(val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, self.device)) as batches:
@@ -256,15 +248,7 @@ class LRFinder:
         if not plan_race(budget_steps, total_steps):
             return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
         race = None
-        loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
-        with preserved(
-            self.model,
-            self.optimizer,
-            criterion=self._criterion,
-            grad_scaler=self._scaler,
-            loaders=loaders,
-            storage=snapshot,
-        ) as state:
+        with self._preserved(train_loader, val_loader, snapshot) as state:
             try:
                 rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
                 self._enter_training()
@@ -291,6 +275,18 @@ class LRFinder:
         if race is None:
             return RangeTestResult(curve=result.curve, advice=interrupted(result.advice))
         return RangeTestResult(curve=result.curve, advice=raced(result.advice, race.record), race=race.record)
+
+    def _preserved(
+        self, train_loader: Iterable[Any], val_loader: Iterable[Any] | None, storage: str
+    ) -> contextlib.AbstractContextManager[Snapshot]:
+        return preserved(
+            self.model,
+            self.optimizer,
+            criterion=self._criterion,
+            grad_scaler=self._scaler,
+            loaders=[loader for loader in (train_loader, val_loader) if loader is not None],
+            storage=storage,
+        )
 
     def _enter_training(self) -> None:
         if not self.model.training:

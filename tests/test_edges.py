@@ -312,7 +312,7 @@ def test_the_middle_of_the_floor_moves_less_between_seeds_than_the_lowest_point(
 
 def test_a_fall_that_only_a_decade_of_losses_shows_is_seen() -> None:
     readings = [read_curve(drawn(valley, noise=0.65, seed=seed)) for seed in range(20)]
-    hidden = [reading for reading in readings if reading.drop < 2.5 * reading.noise]  # too little for the smoothed curve
+    hidden = [reading for reading in readings if reading.drop < 2.5 * reading.noise]  # too little for the smoother
     assert len(hidden) >= 5
     assert sum(reading.floor is not None for reading in hidden) >= 0.8 * len(hidden)
     for reading in readings:
@@ -348,4 +348,3 @@ def test_a_net_that_explodes_within_two_steps_has_its_edge_no_lower_than_its_flo
     assert reading.floor is not None and reading.edge_lr is not None and reading.edge_interval is not None
     assert reading.edge_lr >= reading.floor[0] >= 0.08
     assert reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
-
