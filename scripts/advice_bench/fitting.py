@@ -176,7 +176,10 @@ def _spreads(
                 grade = advise(curve).grade
                 if lr is not None and grade != "none":
                     away.setdefault(grade, []).append(abs(truth.best - math.log2(lr)))
-    return {grade: 2 ** float(np.quantile(away[grade], COVERAGE)) for grade in ("high", "medium", "low")}
+    return {
+        grade: 2 ** float(np.quantile(away[grade], COVERAGE)) if grade in away else float(width)
+        for grade, width in priors()["spread"].items()
+    }
 
 
 def _race_spread(out: Path, truths: list[Truth], default: float) -> float:
@@ -249,12 +252,16 @@ def leave_one_out(
     truths: list[Truth],
     answers: Callable[[Truth], list[float | None]],
     make: Callable[[list[Truth]], dict[str, Any]],
+    part: Callable[[Truth], str] = lambda truth: truth.family,
 ) -> dict[str, list[float | None]]:
-    """Learning rates by cell, each with constants fitted without its family."""
+    """Learning rates by cell, each with constants fitted without its part of the cells; by default its family."""
     picks: dict[str, list[float | None]] = {}
-    for family in sorted({truth.family for truth in truths}):
-        with using(make([truth for truth in truths if truth.family != family])):
-            picks |= {truth.name: answers(truth) for truth in truths if truth.family == family}
+    parts = sorted({part(truth) for truth in truths})
+    if len(parts) < 2:
+        raise ValueError(f"leaving one part out needs two; the results have {parts}. Train and sweep more.")
+    for left in parts:
+        with using(make([truth for truth in truths if part(truth) != left])):
+            picks |= {truth.name: answers(truth) for truth in truths if part(truth) == left}
     return picks
 
 

@@ -206,8 +206,9 @@ def _introduction(out: Path, reading: float) -> str:
             "",
             ", ".join(f"{split}: {count[split]} cells of {families[split]} families" for split in ALL_SPLITS)
             + f". The constants of {calibration()['date']} are fitted to all but the held-out cells, which had no part "
-            "in them. (An earlier calibration was looked at on the cells called first held-out: [advice-first.md]"
-            "(advice-first.md).)",
+            "in them. What they looked like at first sight, before a misreading that they showed was mended: "
+            "[advice-second.md](advice-second.md). An earlier calibration was looked at on the cells called first "
+            "held-out: [advice-first.md](advice-first.md).",
             "",
             f"The ground truth took {hours:.1f} hours of one CPU thread; from a curve to its advice it takes "
             f"{1000 * reading:.1f} ms (median).",
@@ -435,7 +436,7 @@ def _lowest(grid: dict[str, Any]) -> float:
 
 
 def _ablation(out: Path) -> str:
-    """What each part of the reading is worth, on families that were not fitted to."""
+    """What each part of the reading is worth, on splits that were not fitted to."""
     truths, curves, jobs = fitting.load(out, fitting.FITTED_SPLITS)
 
     def answers(truth: Truth) -> list[float | None]:
@@ -454,7 +455,7 @@ def _ablation(out: Path) -> str:
     lines = [
         "## What each part of the reading is worth",
         "",
-        "Regret on the calibration and validation cells, each family with constants fitted to the others.",
+        "Regret on the cells that are fitted to, each of the three splits with constants fitted to the other two.",
         "",
         "| reading | mean | median | worst |",
         "|---|---|---|---|",
@@ -476,6 +477,7 @@ def _ablation(out: Path) -> str:
             truths,
             answers,
             lambda some, parts=parts, free=free: fitting.fit(some, answers, start=without(*parts), free=free),
+            lambda truth: _CELL[truth.name].split,
         )
         row = summary(truths, unseen)
         lines.append(f"| {name} | {_percent(row['mean'])} | {_percent(row['median'])} | {_percent(row['worst'])} |")
