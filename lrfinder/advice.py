@@ -35,6 +35,11 @@ GRADES = ("high", "medium", "low", "none")
 
 _NO_LR = ("prodigy", "dadapt", "dog", "ldog", "mechanize")  # find their step themselves; lr is a multiplier near 1
 
+_TRAILING = (
+    " Validation losses of a fresh net with BatchNorm look like this at any learning rate, as its running statistics "
+    "trail behind: measure the training loss instead."
+)
+
 # What makes a curve readable, and odd.
 _LEVEL = 5  # losses whose median is the level at the start
 _POINTS = 10  # readable points below which nothing is advised: the smoothing window alone covers them
@@ -393,6 +398,7 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
         yield "low", (
             f"The loss rises within the first learning rates: start_lr={_say(lrs[0])} was too high to see what lies "
             f"below. Lower start_lr to {_say(edge / 1000)} or less."
+            + (_TRAILING if curve.measured == "after" else "")
         )
     elif curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         yield "medium", f"The edge is at the very end of the sweep. Raise end_lr above {_say(lrs[-1])} to see it whole."

@@ -273,6 +273,13 @@ def test_a_rise_within_the_first_learning_rates_means_that_the_start_was_too_hig
     advice = advise(drawn(lambda x: 2.0 + 5 * max(0.0, x + 2) ** 2, start=0.009, end=1.0, stop=StopReason.DIVERGED))
     assert advice.grade == "low"
     assert "start_lr=0.009 was too high" in words(advice)
+    assert "BatchNorm" in words(advice), "the losses were measured after the update, as validation losses are"
+
+
+def test_training_losses_are_not_suspected_of_trailing_statistics() -> None:
+    rising = drawn(lambda x: 2.0 + 5 * max(0.0, x + 2) ** 2, start=0.009, end=1.0, measured="before")
+    said = words(advise(rising))
+    assert "was too high" in said and "BatchNorm" not in said
 
 
 def test_an_edge_at_the_end_of_the_sweep_was_not_seen_whole() -> None:
