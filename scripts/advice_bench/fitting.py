@@ -126,7 +126,7 @@ def priors() -> dict[str, Any]:
 
 
 def release(out: Path) -> str:
-    """Fit to the calibration and validation cells, and write ``lrfinder/calibration.json``. Returns what to tell."""
+    """Fit to all cells but the held-out ones, and write ``lrfinder/calibration.json``. Returns what to tell."""
     truths, curves, jobs = load(out, FITTED_SPLITS)
     remember_readings()
 

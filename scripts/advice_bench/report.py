@@ -15,7 +15,7 @@ import numpy as np
 from advice_bench import fitting, store
 from advice_bench.peers import PEERS
 from advice_bench.runs import BUDGETS
-from advice_bench.tables import Truth, bootstrap, summary
+from advice_bench.tables import Truth, bootstrap, mean_losses, summary
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.trainings import FRACTIONS, SEEDS, SHAPES
 from lrfinder.advice import advise, usual_lr
@@ -417,7 +417,7 @@ def _emitted(out: Path) -> str:
             if _CELL[cell].split not in splits:
                 continue
             grid = grids[store.key((cell, 0))]
-            start, lowest = grid["start"], _lowest(grid)
+            start, lowest = grid["start"], min(mean_losses(grid).values())
             lost = run is None or run["val"] is None
             regret = 1.0 if lost else min(1.0, (run["val"] - lowest) / (start - lowest))
             regrets.setdefault(rule, []).append(regret)
@@ -428,11 +428,6 @@ def _emitted(out: Path) -> str:
                 f"{_percent(max(values))} | {blown[rule]} of {len(values)} |"
             )
     return "\n".join(lines) if runs else ""
-
-
-def _lowest(grid: dict[str, Any]) -> float:
-    start = grid["start"]
-    return min(float(np.mean([start if v is None else min(v, start) for v in runs])) for runs in grid["truth"].values())
 
 
 def _ablation(out: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Truth", "bootstrap", "summary"]
+__all__ = ["Truth", "bootstrap", "mean_losses", "summary"]
 
 _NEAR = 0.02  # regret of a learning rate that counts as good as the best: near the noise of three seeds
 
@@ -36,14 +36,8 @@ class Truth:
     @classmethod
     def of(cls, grid: dict[str, Any], family: str) -> Truth:
         """From what ``trainings.grid_of`` returned."""
-        start = grid["start"]
-        powers = sorted(map(int, grid["truth"]))
-        # Mean over seeds; one that blew up learnt nothing.
-        losses = [
-            sum(start if loss is None else min(loss, start) for loss in grid["truth"][str(power)])
-            / len(grid["truth"][str(power)])
-            for power in powers
-        ]
+        start, by_power = grid["start"], mean_losses(grid)
+        powers, losses = list(by_power), list(by_power.values())
         lowest = min(losses)
         return cls(
             name=grid["name"],
@@ -77,6 +71,16 @@ class Truth:
     def diverges(self, lr: float | None) -> bool:
         """As bad as learning nothing, on the high side."""
         return lr is not None and math.log2(lr) > self.best and self.regret(lr) >= 0.99
+
+
+def mean_losses(grid: dict[str, Any]) -> dict[int, float]:
+    """By log2 of the LR, rising: mean final loss over the seeds. A training that blew up learnt nothing."""
+    start = grid["start"]
+    return {
+        power: sum(start if loss is None else min(loss, start) for loss in grid["truth"][str(power)])
+        / len(grid["truth"][str(power)])
+        for power in sorted(map(int, grid["truth"]))
+    }
 
 
 def bootstrap(
