@@ -397,8 +397,7 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
     elif math.log10(edge / lrs[0]) < _EARLY_DECADES:
         yield "low", (
             f"The loss rises within the first learning rates: start_lr={_say(lrs[0])} was too high to see what lies "
-            f"below. Lower start_lr to {_say(edge / 1000)} or less."
-            + (_TRAILING if curve.measured == "after" else "")
+            f"below. Lower start_lr to {_say(edge / 1000)} or less." + (_TRAILING if curve.measured == "after" else "")
         )
     elif curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         yield "medium", f"The edge is at the very end of the sweep. Raise end_lr above {_say(lrs[-1])} to see it whole."

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrfinder.advice import advise, blow_up_level, interrupted, raced, unraced, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
+from lrfinder.batches import Batches
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
 from lrfinder.distributed import is_main_rank, mean_over_ranks
 from lrfinder.edges import step_kind
@@ -24,7 +25,7 @@ from lrfinder.result import RangeTestResult
 from lrfinder.schedules import check_count, check_kind, check_number
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
-from lrfinder.train_step import Batches, LossFn, TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from lrfinder.train_step import LossFn, TrainStep, Validation, check_amp, criterion_loss, resolve_device
 
 __all__ = ["LRFinder"]
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
+from lrfinder.batches import Batches
 from lrfinder.distributed import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.race import Heat, HeatPlan
 from lrfinder.snapshot import Snapshot
-from lrfinder.train_step import Batches, TrainStep, Validation
+from lrfinder.train_step import TrainStep, Validation
 
 __all__ = ["Rehearsal", "hold_out"]
 

@@ -176,9 +176,7 @@ def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     """Two aligned columns and a third that wraps within its own left edge."""
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
     return [
-        line
-        for name, value, use in rows
-        for line in _wrapped(use, bullet=f"  {name:<{names}}  {value:<{values}}  ")
+        line for name, value, use in rows for line in _wrapped(use, bullet=f"  {name:<{names}}  {value:<{values}}  ")
     ]
 
 

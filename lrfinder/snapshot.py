@@ -230,9 +230,7 @@ def _roomy_storage(tensors: list[Tensor]) -> str:
     for device, needed in on_device.items():
         free, _ = torch.cuda.mem_get_info(device)
         if needed > _AMPLE * free:
-            _log.info(
-                "the snapshot (%.0f MB) stays on the CPU: %s has %.0f MB free", needed / 1e6, device, free / 1e6
-            )
+            _log.info("the snapshot (%.0f MB) stays on the CPU: %s has %.0f MB free", needed / 1e6, device, free / 1e6)
             return "cpu"
     return "device"
 

@@ -147,7 +147,7 @@ GOOD = '{"format": "lrfinder.result", "version": 1, "x": 1}'
         pytest.param(b'{"x": 1}', "is JSON of another program, not an lrfinder result", id="foreign"),
         pytest.param(GOOD.replace("result", "recipe").encode(), "is marked 'lrfinder.recipe', not", id="other kind"),
         pytest.param(GOOD.replace(": 1,", ": 2,").encode(), "version 2; .* Upgrade lrfinder to read it", id="newer"),
-        pytest.param(GOOD.replace(': 1,', ': "1",').encode(), "version '1'; .* Upgrade lrfinder", id="version as text"),
+        pytest.param(GOOD.replace(": 1,", ': "1",').encode(), "version '1'; .* Upgrade lrfinder", id="version as text"),
         pytest.param(b'{"format": "lrfinder.result"}', "version None; .* Upgrade lrfinder", id="no version"),
     ],
 )

@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "recipes": (1, {"numpy", "scipy"}),
     "race": (1, {"numpy"}),
     "snapshot": (2, {"numpy", "torch"}),
+    "batches": (2, {"torch"}),
     "train_step": (2, {"torch"}),
     "distributed": (2, {"torch"}),
     "schedulers": (2, {"torch"}),

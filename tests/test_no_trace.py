@@ -185,9 +185,9 @@ def test_an_exception_inside_the_step_leaves_no_trace() -> None:
         return nn.functional.cross_entropy(output, target)
 
     with pytest.raises(KeyError):
-        LRFinder(
-            world.model, world.optimizer, breaking, grad_scaler=world.scaler, amp_dtype=torch.float16
-        ).range_test(world.loader, **SWEEP)
+        LRFinder(world.model, world.optimizer, breaking, grad_scaler=world.scaler, amp_dtype=torch.float16).range_test(
+            world.loader, **SWEEP
+        )
     assert world.state() == before
 
 

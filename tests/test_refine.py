@@ -774,7 +774,7 @@ def test_an_option_that_the_schedule_does_not_have_is_refused_with_its_own() -> 
 
 @pytest.mark.parametrize("make", [iter, lambda batches: (batch for batch in batches)], ids=["iterator", "generator"])
 def test_a_train_loader_that_can_be_gone_through_only_once_is_refused_and_a_list_accepted(
-    make: Callable[[Any], Any]
+    make: Callable[[Any], Any],
 ) -> None:
     batches = list(loader())
     with pytest.raises(SetupError, match="train_loader is an iterator.*Pass a DataLoader or a list"):

@@ -1,23 +1,20 @@
-"""One iteration of training: any batch, any loader, and the same numbers as the loop a user would write."""
+"""One iteration of training: any batch and loss, and the same numbers as the loop a user would write."""
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import itertools
-import types
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
-from lrfinder.train_step import Batches, TrainStep, Validation, check_amp, criterion_loss, move, resolve_device
+from lrfinder.train_step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from worlds import Encoding, Pair, Record
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -52,129 +49,6 @@ def one_step(loss_fn: Any, batch: Any, *, model: nn.Module | None = None) -> Ten
 # --- any batch --------------------------------------------------------------------------------------------------------
 
 
-class Pair(NamedTuple):
-    inputs: Tensor
-    target: Tensor
-
-
-class Encoding(collections.UserDict[str, Any]):
-    """As tokenizers return: a mapping with a plain .to(device)."""
-
-    def to(self, device: torch.device) -> Encoding:
-        return Encoding({key: value.to(device) for key, value in self.items()})
-
-
-class Graph:
-    """As graph libraries return: no container, but it knows how to move itself."""
-
-    def __init__(self, nodes: Tensor) -> None:
-        self.nodes = nodes
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> Graph:
-        assert non_blocking
-        return Graph(self.nodes.to(device))
-
-
-@dataclasses.dataclass
-class Record:
-    inputs: Tensor
-
-
-META = torch.device("meta")  # a device on every machine that a tensor can be seen to have moved to
-
-
-def test_a_tensor_moves() -> None:
-    assert move(torch.ones(2), META).device == META
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        (torch.ones(2), torch.ones(1)),
-        [torch.ones(2), torch.ones(1)],
-        Pair(torch.ones(2), torch.ones(1)),
-        {"inputs": torch.ones(2), "target": torch.ones(1)},
-        collections.OrderedDict(inputs=torch.ones(2), target=torch.ones(1)),
-        collections.defaultdict(list, inputs=torch.ones(2), target=torch.ones(1)),
-        collections.UserDict(inputs=torch.ones(2), target=torch.ones(1)),
-        types.MappingProxyType({"inputs": torch.ones(2), "target": torch.ones(1)}),
-        (),
-        [],
-        {},
-    ],
-    ids=lambda batch: f"{type(batch).__name__} of {len(batch)}",
-)
-def test_a_container_keeps_its_type_and_all_in_it_moves(batch: Any) -> None:
-    moved = move(batch, META)
-    assert type(moved) is type(batch)
-    assert len(moved) == len(batch)
-    if hasattr(batch, "keys"):
-        assert list(moved.keys()) == list(batch.keys())
-        moved, batch = moved.values(), batch.values()
-    assert all(tensor.device == META for tensor in moved)
-    assert all(tensor.device == CPU for tensor in batch)
-
-
-def test_a_default_dict_keeps_its_default() -> None:
-    moved = move(collections.defaultdict(list, inputs=torch.ones(2)), META)
-    assert moved["new"] == []
-
-
-def test_objects_that_can_move_themselves_do_with_or_without_non_blocking() -> None:
-    graph = move(Graph(torch.ones(2)), META)
-    encoding = move(Encoding(ids=torch.ones(2)), META)
-    assert isinstance(graph, Graph)
-    assert graph.nodes.device == META
-    assert isinstance(encoding, Encoding)
-    assert encoding["ids"].device == META
-
-
-@pytest.mark.parametrize(
-    "other", [None, 3, 2.5, "text", b"bytes", Record(torch.ones(2)), torch.Tensor, range(3)], ids=repr
-)
-def test_what_is_no_batch_container_stays_the_very_object_it_is(other: Any) -> None:
-    assert move(other, META) is other
-    assert move([other], META)[0] is other
-
-
-nested = st.recursive(
-    st.builds(lambda n: torch.zeros(n), st.integers(0, 3)) | st.integers() | st.text(max_size=3) | st.none(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-        | st.builds(Pair, inner, inner)
-    ),
-    max_leaves=10,
-)
-
-
-def shape_of(batch: Any) -> Any:
-    """Types all the way down, with what is in the leaves."""
-    if isinstance(batch, Tensor):
-        return tuple(batch.shape)
-    if isinstance(batch, dict):
-        return {key: shape_of(value) for key, value in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch), [shape_of(value) for value in batch]
-    return batch
-
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (dict, list, tuple)):
-        for value in batch.values() if isinstance(batch, dict) else batch:
-            yield from tensors_in(value)
-
-
-@given(batch=nested)
-def test_a_nest_of_any_depth_keeps_its_shape_and_every_tensor_in_it_moves(batch: Any) -> None:
-    moved = move(batch, META)
-    assert shape_of(moved) == shape_of(batch)
-    assert all(tensor.device == META for tensor in tensors_in(moved))
-
-
 @pytest.mark.parametrize(
     ("batch", "loss_fn"),
     [
@@ -195,97 +69,6 @@ def test_a_criterion_takes_inputs_and_target_in_any_pair(kind: Callable[[Any], A
     inputs, target = labelled(0)
     expected = nn.functional.cross_entropy(network()(inputs), target)
     assert one_step(None, kind((inputs, target))) == expected
-
-
-# --- any loader -------------------------------------------------------------------------------------------------------
-
-
-class Stream(IterableDataset[Tensor]):
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(torch.arange(6.0))
-
-
-def draw(batches: Batches, rounds: int, count: int = 1) -> list[float]:
-    return [float(batch) for _ in range(rounds) for batch in batches.draw(count)]
-
-
-def test_a_finite_loader_is_started_afresh_at_its_end() -> None:
-    batches = Batches([torch.tensor(float(i)) for i in range(3)], CPU)
-    assert draw(batches, 7) == [0, 1, 2, 0, 1, 2, 0]
-    assert batches.drawn == 7
-
-
-def test_each_round_takes_a_fresh_iterator_so_a_shuffled_loader_shuffles_again() -> None:
-    loader = DataLoader(
-        TensorDataset(torch.arange(8.0)), batch_size=1, shuffle=True, generator=torch.Generator().manual_seed(0)
-    )
-    values = [float(batch[0]) for batch in Batches(loader, CPU).draw(16)]
-    assert sorted(values[:8]) == sorted(values[8:]) == list(range(8))
-    assert values[:8] != values[8:]
-
-
-def test_an_endless_generator_is_drawn_from_only_as_far_as_needed() -> None:
-    endless = itertools.count()
-    batches = Batches((torch.tensor(float(i)) for i in endless), CPU)
-    assert draw(batches, 5) == [0, 1, 2, 3, 4]
-    assert next(endless) == 5
-
-
-def test_an_iterable_data_set_is_cycled() -> None:
-    assert draw(Batches(DataLoader(Stream(), batch_size=None), CPU), 8) == [0, 1, 2, 3, 4, 5, 0, 1]
-
-
-def test_an_iterator_is_drawn_to_its_end_and_then_there_is_no_more() -> None:
-    batches = Batches(iter([torch.tensor(0.0), torch.tensor(1.0)]), CPU)
-    assert draw(batches, 2) == [0, 1]
-    with pytest.raises(StopIteration):
-        batches.draw(1)
-
-
-def test_batches_that_were_looked_at_are_drawn_first_and_counted_once() -> None:
-    batches = Batches([torch.tensor(float(i)) for i in range(5)], CPU)
-    assert [float(batch) for batch in batches.peek(2)] == [0, 1]
-    assert [float(batch) for batch in batches.peek(2)] == [0, 1]
-    assert draw(batches, 1, count=2) == [0, 1]
-    assert draw(batches, 1, count=2) == [2, 3]
-    assert batches.drawn == 4
-
-
-@pytest.mark.parametrize(
-    "loader",
-    [[], iter(()), DataLoader(TensorDataset(torch.ones(3)), batch_size=4, drop_last=True)],
-    ids=["list", "iterator", "drop_last"],
-)
-def test_a_loader_without_a_batch_is_refused_and_one_with_a_single_batch_accepted(loader: Any) -> None:
-    with pytest.raises(SetupError, match="drop_last=True does not drop the only batch"):
-        Batches(loader, CPU).draw(1)
-    assert len(Batches(DataLoader(TensorDataset(torch.ones(3)), batch_size=3, drop_last=True), CPU).draw(1)) == 1
-
-
-@pytest.mark.parametrize("loader", [None, 3, lambda: iter([1])], ids=["None", "number", "function"])
-def test_what_cannot_be_iterated_is_refused_with_what_can(loader: Any) -> None:
-    with pytest.raises(SetupError, match="must be an iterable of batches, such as a DataLoader or a list; got a"):
-        Batches(loader, CPU)
-
-
-def test_closing_ends_the_iteration_under_way() -> None:
-    ended = []
-
-    def stream() -> Iterator[Tensor]:
-        try:
-            yield from itertools.repeat(torch.ones(1))
-        finally:
-            ended.append(True)
-
-    class Loader:
-        def __iter__(self) -> Iterator[Tensor]:
-            return stream()
-
-    batches = Batches(Loader(), CPU)
-    batches.draw(1)
-    assert not ended
-    batches.close()
-    assert ended
 
 
 # --- the same numbers as the loop a user writes -----------------------------------------------------------------------

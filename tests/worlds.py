@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -227,3 +228,31 @@ def tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
     model[2].weight = model[0].weight
     return model
+
+
+class Pair(NamedTuple):
+    inputs: torch.Tensor
+    target: torch.Tensor
+
+
+class Encoding(collections.UserDict[str, Any]):
+    """As tokenizers return: a mapping with a plain .to(device)."""
+
+    def to(self, device: torch.device) -> Encoding:
+        return Encoding({key: value.to(device) for key, value in self.items()})
+
+
+class Graph:
+    """As graph libraries return: no container, but it knows how to move itself."""
+
+    def __init__(self, nodes: torch.Tensor) -> None:
+        self.nodes = nodes
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Graph:
+        assert non_blocking
+        return Graph(self.nodes.to(device))
+
+
+@dataclass
+class Record:
+    inputs: torch.Tensor
