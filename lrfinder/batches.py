@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -13,27 +14,40 @@ from lrfinder.errors import SetupError
 
 __all__ = ["Batches", "batch_size", "describe_batch", "move"]
 
+_SMALL = (
+    2**16
+)  # bytes that a copy to a GPU takes along at once; a larger one from pageable memory keeps the host waiting
 
-def move(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it on the device; containers keep their type, other objects stay as they are."""
+
+def move(batch: Any, device: torch.device, *, pin: bool = False) -> Any:
+    """The batch with every tensor in it on the device; containers keep their type, other objects stay as they are.
+
+    Args:
+        batch: anything.
+        device: where to.
+        pin: go through pinned memory, from which the copy to a GPU keeps nobody waiting.
+    """
     if isinstance(batch, Tensor):
-        return batch if batch.device == device else batch.to(device, non_blocking=True)
+        if batch.device == device:
+            return batch
+        source = batch.pin_memory() if pin and batch.device.type == "cpu" else batch
+        return source.to(device, non_blocking=True)
     if hasattr(batch, "to") and not isinstance(batch, type):
         try:
             return batch.to(device, non_blocking=True)
         except TypeError:  # objects with a plain .to(device), as tokenizers return
             return batch.to(device)
     if isinstance(batch, Mapping):
-        moved = {key: move(value, device) for key, value in batch.items()}
+        moved = {key: move(value, device, pin=pin) for key, value in batch.items()}
         if not isinstance(batch, MutableMapping):
             return type(batch)(moved)  # type: ignore[call-arg]
         same = copy.copy(batch)  # keeps what a constructor would not: the default of a defaultdict
         same.update(moved)
         return same
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move(value, device) for value in batch))
+        return type(batch)(*(move(value, device, pin=pin) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(move(value, device) for value in batch)
+        return type(batch)(move(value, device, pin=pin) for value in batch)
     return batch
 
 
@@ -52,6 +66,9 @@ def describe_batch(batch: Any) -> str:
 class Batches:
     """Batches from a loader for as long as they are wanted: at its end a fresh iterator is taken.
 
+    Large ones that have to go from the CPU to a GPU are fetched ahead: those of the next iteration are on their way
+    while this one is trained with. That costs the device the room of one iteration's batches.
+
     Args:
         loader: any iterable of batches. An iterator (which cannot start again) just ends.
         device: where the tensors of a batch go.
@@ -59,7 +76,9 @@ class Batches:
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
         self.drawn = 0
-        self._waiting: list[Any] = []
+        self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
+        self._lane: _Lane | None = None
+        self._trouble: Exception | None = None
         self._device = device
         self._loader = loader
         try:
@@ -78,19 +97,39 @@ class Batches:
             SetupError: the loader never gave a batch.
         """
         batches = self.peek(count)
-        self._waiting = []
+        for _ in range(count):
+            self._waiting.popleft()
+        if self._lane is not None:
+            try:
+                self._fetch(count)
+            except Exception as error:  # nobody has asked for that batch yet, and perhaps nobody will
+                self._trouble = error
         return batches
 
     def peek(self, count: int) -> list[Any]:
         """The batches that :meth:`draw` gives next."""
-        while len(self._waiting) < count:
-            self._waiting.append(move(self._next(), self._device))
-        return self._waiting[:count]
+        self._fetch(count)
+        if self._lane is not None:
+            for i in range(count):
+                self._lane.arrive(self._waiting[i][1])
+        return [self._waiting[i][0] for i in range(count)]
 
     def close(self) -> None:
         """Let go of the loader's iterator, which ends its worker processes."""
         self._iterator = None
-        self._waiting = []
+        self._waiting.clear()
+        if self._lane is not None:
+            self._lane.close()
+
+    def _fetch(self, count: int) -> None:
+        while len(self._waiting) < count:
+            if self._trouble is not None:
+                raise self._trouble
+            batch = self._next()
+            if self.drawn == 1:
+                self._lane = _lane(batch, self._device)
+            moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)
+            self._waiting.append(moved)
 
     def _next(self) -> Any:
         assert self._iterator is not None
@@ -111,14 +150,45 @@ class Batches:
         return batch
 
 
+class _Lane:
+    """The way of batches to a GPU on a stream of its own, beside the computing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def start(self, batch: Any) -> tuple[Any, Any]:
+        """The batch on the device, and the event after which it is there."""
+        # Room on the device that an earlier batch has left may be used again once its iteration is over. Called before
+        # the next iteration is queued, so the copy runs beside that.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            return move(batch, self._device, pin=True), self._stream.record_event()
+
+    def arrive(self, event: Any) -> None:
+        """Let the computing wait for the event; the host goes on."""
+        torch.cuda.current_stream(self._device).wait_event(event)
+
+    def close(self) -> None:
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+
+
+def _lane(batch: Any, device: torch.device) -> _Lane | None:
+    """A lane of its own for batches like this one, where that pays."""
+    if device.type != "cuda":
+        return None
+    size = sum(tensor.nbytes for tensor in _tensors(batch) if tensor.device.type == "cpu")
+    return _Lane(device) if size > _SMALL else None
+
+
 def batch_size(batch: Any) -> int:
     """Leading length of the first tensor in the batch that has one; 1 where none has."""
-    tensor = _first_tensor(batch)
-    return tensor.shape[0] if tensor is not None else 1
+    return next((len(tensor) for tensor in _tensors(batch) if tensor.ndim), 1)
 
 
-def _first_tensor(batch: Any) -> Tensor | None:
+def _tensors(batch: Any) -> Iterator[Tensor]:
     if isinstance(batch, Tensor):
-        return batch if batch.ndim else None
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else ()
-    return next((found for value in values if (found := _first_tensor(value)) is not None), None)
+        yield batch
+    elif isinstance(batch, (Mapping, list, tuple)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(value)

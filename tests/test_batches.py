@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lrfinder.batches import Batches, move
+from lrfinder.batches import Batches, _lane, move
 from lrfinder.errors import SetupError
 from worlds import Encoding, Graph, Pair, Record
 
@@ -206,3 +206,89 @@ def test_closing_ends_the_iteration_under_way() -> None:
     assert not ended
     batches.close()
     assert ended
+
+
+# --- fetched ahead ----------------------------------------------------------------------------------------------------
+
+
+class Lane:
+    """What a lane to a GPU does, noted instead of done."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def start(self, batch: Any) -> tuple[Any, Any]:
+        self.events.append(f"start {float(batch):g}")
+        return batch, f"{float(batch):g}"
+
+    def arrive(self, event: Any) -> None:
+        self.events.append(f"arrive {event}")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+@pytest.fixture
+def lane(monkeypatch: pytest.MonkeyPatch) -> Lane:
+    lane = Lane()
+    monkeypatch.setattr("lrfinder.batches._lane", lambda batch, device: lane)
+    return lane
+
+
+def numbers(count: int) -> list[Tensor]:
+    return [torch.tensor(float(i)) for i in range(count)]
+
+
+def test_the_next_batch_starts_before_the_one_that_was_asked_for_is_used(lane: Lane) -> None:
+    batches = Batches(numbers(5), CPU)
+    batches.draw(1)
+    assert lane.events == ["start 0", "arrive 0", "start 1"]
+    batches.draw(1)
+    assert lane.events[3:] == ["arrive 1", "start 2"]
+    batches.close()
+    assert lane.events[-1] == "close"
+
+
+def test_all_micro_batches_of_the_next_iteration_start_together(lane: Lane) -> None:
+    batches = Batches(numbers(8), CPU)
+    batches.draw(2)
+    assert lane.events == ["start 0", "start 1", "arrive 0", "arrive 1", "start 2", "start 3"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fetching_ahead_gives_the_same_batches_in_the_same_order(count: int, lane: Lane) -> None:
+    ahead = draw(Batches(numbers(5), CPU), 6, count)
+    assert ahead == [i % 5 for i in range(6 * count)]
+    batches = Batches(numbers(5), CPU)
+    peeked = [float(batch) for batch in batches.peek(count)]
+    assert [float(batch) for batch in batches.draw(count)] == peeked
+
+
+def test_an_iterator_that_ends_while_fetching_ahead_gives_all_it_has_first(lane: Lane) -> None:
+    batches = Batches(iter(numbers(3)), CPU)
+    assert draw(batches, 3) == [0, 1, 2]
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            batches.draw(1)
+
+
+def test_a_data_set_that_fails_ahead_of_time_fails_when_its_batch_is_asked_for(lane: Lane) -> None:
+    def failing() -> Iterator[Tensor]:
+        yield from numbers(2)
+        raise OSError("the disk is gone")
+
+    batches = Batches(failing(), CPU)
+    assert draw(batches, 2) == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        batches.draw(1)
+
+
+def test_only_a_gpu_is_fetched_for_and_only_what_is_large_and_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("lrfinder.batches._Lane", lambda device: made.append(device) or made)
+    large, small, gpu = torch.zeros(2**16 + 1, dtype=torch.uint8), torch.zeros(2**16, dtype=torch.uint8), "cuda"
+    assert _lane((large, 3), CPU) is None
+    assert _lane({"x": small}, torch.device(gpu)) is None
+    assert _lane([large.to(META)], torch.device(gpu)) is None
+    assert _lane({"x": [large]}, torch.device(gpu)) is made
+    assert _lane((small, small), torch.device(gpu)) is made
