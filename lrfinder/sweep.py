@@ -7,6 +7,7 @@ the same machine, so the rule for "next" and the rule for "stop" stand here and 
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import math
 from statistics import median
 
@@ -52,6 +53,7 @@ class Sweep:
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
+        self._steps = _RunningMedian()
 
     @property
     def done(self) -> bool:
@@ -61,6 +63,17 @@ class Sweep:
     def lr(self) -> float:
         """Learning rate of the iteration whose loss is recorded next."""
         return self.config.lr_at(len(self.losses))
+
+    def lr_ahead(self, count: int) -> float | None:
+        """Learning rate of the iteration ``count`` after the next, for a driver that learns of its losses late.
+
+        None where there is none: the sweep ends before it, whatever the losses under way are.
+
+        Args:
+            count: iterations that were run and whose losses are not recorded yet; >= 0.
+        """
+        ahead = len(self.losses) + count
+        return self.config.lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
 
     @property
     def last_lr(self) -> float:
@@ -82,6 +95,8 @@ class Sweep:
                 self.nonfinite_lr = self.last_lr
             self.stop = StopReason.NONFINITE
             return
+        if self.losses and loss != self.losses[-1]:
+            self._steps.add(abs(loss - self.losses[-1]))
         self.losses.append(loss)
         self._smooth()
         if self.config.early_stop and self._rose(part_of_drop=_DIVERGED_PART):
@@ -129,8 +144,8 @@ class Sweep:
         # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
         # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses. Equal neighbours do
         # not count: where most are equal, the loss moves by its rounding, and that is the noise.
-        steps = [abs(b - a) for a, b in zip(self.losses, self.losses[1:], strict=False) if a != b]
-        return bool(steps) and rise > _NOISE_RISE * median(steps) / (0.6745 * math.sqrt(2))
+        steps = self._steps.value()
+        return steps is not None and rise > _NOISE_RISE * steps / (0.6745 * math.sqrt(2))
 
     def _finish_or_extend(self) -> None:
         if self._extend > 0 and not self._rose(part_of_drop=_TURNED_PART):
@@ -138,3 +153,23 @@ class Sweep:
             self._end += 1
         else:
             self.stop = StopReason.COMPLETED
+
+
+class _RunningMedian:
+    """Median of the numbers so far. Sorting them anew at each iteration would make long sweeps cost their square."""
+
+    def __init__(self) -> None:
+        self._below: list[float] = []  # the lower half, negated: a heap has its smallest number first
+        self._above: list[float] = []
+
+    def add(self, value: float) -> None:
+        heapq.heappush(self._above, -heapq.heappushpop(self._below, -value))
+        if len(self._above) > len(self._below):
+            heapq.heappush(self._below, -heapq.heappop(self._above))
+
+    def value(self) -> float | None:
+        """None where there is no number yet."""
+        if not self._below:
+            return None
+        low = -self._below[0]
+        return low if len(self._below) > len(self._above) else (low + self._above[0]) / 2
