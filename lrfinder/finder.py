@@ -20,12 +20,22 @@ from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
+from lrfinder.readback import LAG, Readback
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import check_count, check_kind, check_number
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
-from lrfinder.train_step import LossFn, TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from lrfinder.train_step import (
+    LossFn,
+    TrainStep,
+    Validation,
+    check_amp,
+    criterion_loss,
+    lrs_in_tensors,
+    resolve_device,
+    uncompiled,
+)
 
 __all__ = ["LRFinder"]
 
@@ -154,11 +164,11 @@ class LRFinder:
         _check_range(start_lr, end_lr, num_iter, mode)
         _check_val_batches(val_batches, val_loader)
         self.last_curve = None
-        with self._preserved(train_loader, val_loader, snapshot) as state:
+        with lrs_in_tensors(self.optimizer), self._preserved(train_loader, val_loader, snapshot) as state:
             self._enter_training()
             validate = self._validation(val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, self.device)) as batches:
-                drive = _Drive(self.optimizer, self._train_step(), batches, self._accumulation)
+                drive = _Drive(self.optimizer, self._train_step(), batches, self._accumulation, self._readback())
                 searching = start_lr is None or end_lr is None
                 config, extend = choose_range(
                     drive.critical_lr(state) if searching else None,
@@ -249,7 +259,8 @@ class LRFinder:
         if not plan_race(budget_steps, total_steps):
             return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
         race = None
-        with self._preserved(train_loader, val_loader, snapshot) as state:
+        # Each heat starts with an optimizer state of its own, so a compiled step would be compiled for each.
+        with uncompiled(self.optimizer), self._preserved(train_loader, val_loader, snapshot) as state:
             try:
                 rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
                 self._enter_training()
@@ -333,6 +344,11 @@ class LRFinder:
             clip_grad_norm=self._clip,
         )
 
+    def _readback(self) -> Readback:
+        # Whether a GradScaler made the update is known only when its scale is read, and then the loss may be as well.
+        late = self.device.type == "cuda" and self._scaler is None
+        return Readback(self.device, lag=LAG if late else 0)
+
     def _validation(self, loader: Iterable[Any], count: int | None) -> Validation:
         return Validation(self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype)
 
@@ -340,11 +356,14 @@ class LRFinder:
 class _Drive:
     """Trains through the learning rates a sweep asks for."""
 
-    def __init__(self, optimizer: Any, step: TrainStep, batches: Batches, accumulation_steps: int) -> None:
+    def __init__(
+        self, optimizer: Any, step: TrainStep, batches: Batches, accumulation_steps: int, readback: Readback
+    ) -> None:
         self._optimizer = optimizer
         self._step = step
         self._batches = batches
         self._accumulation = accumulation_steps
+        self._readback = readback
         self._scales = group_scales(optimizer)
         self._skipped = 0
 
@@ -356,7 +375,7 @@ class _Drive:
             return None
         # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
         state.rewind_random()
-        loss_before = mean_over_ranks(self._step.backward(batches))
+        loss_before = mean_over_ranks(self._step.backward(batches)).item()
         for _ in range(_SKIPS_IN_A_ROW):
             if self._step.unscale():
                 break
@@ -367,39 +386,62 @@ class _Drive:
             set_lr(self._optimizer, lr, self._scales)
             self._step.update(batches)
             state.rewind_random()
-            return mean_over_ranks(self._step.loss(batches))
+            return mean_over_ranks(self._step.loss(batches)).item()
 
         critical = critical_lr(loss_at, loss_before)
         state.rewind()
         return critical
 
     def run(self, sweep: Sweep, validate: Validation | None, *, progress: bool) -> None:
-        """Iterate until the sweep is done or the data runs out."""
-        skips = 0
+        """Iterate until the sweep is done or the data runs out.
+
+        Where losses are read late, a few iterations are run past the one at which the sweep turns out to have ended;
+        what they did is put back with all the rest, and their losses are left out.
+        """
         steps = sweep.config.num_iter
         with _progress_bar(steps, "LR range test", shown=progress and is_main_rank()) as bar:
-            while not sweep.done:
-                lr = sweep.lr
-                set_lr(self._optimizer, lr, self._scales)
-                try:
-                    batches = self._batches.draw(self._accumulation)
-                except StopIteration:
-                    sweep.end(StopReason.DATA_EXHAUSTED)
-                    break
-                loss_before, updated = self._step.run(batches)
-                loss = mean_over_ranks(validate.loss() if validate is not None and updated else loss_before)
-                if not updated and math.isfinite(loss):
-                    # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.
-                    self._skipped += 1
-                    skips += 1
-                    if skips < _SKIPS_IN_A_ROW:
-                        continue
-                    loss = math.nan
-                skips = 0
-                sweep.record(loss)
-                if not bar.disable:
-                    bar.set_postfix_str(f"lr {lr:.1e}, loss {loss:.4g}", refresh=False)
-                    bar.update()
+
+            def record(losses: list[float]) -> None:
+                for loss in losses:
+                    if not sweep.done:
+                        lr = sweep.lr
+                        sweep.record(loss)
+                        if not bar.disable:
+                            bar.set_postfix_str(f"lr {lr:.1e}, loss {loss:.4g}", refresh=False)
+                            bar.update()
+
+            try:
+                while not sweep.done:
+                    lr = sweep.lr_ahead(self._readback.under_way)
+                    losses = self._iterate(lr, validate) if lr is not None else self._readback.rest()
+                    if losses is None:
+                        record(self._readback.rest())
+                        sweep.end(StopReason.DATA_EXHAUSTED)
+                    else:
+                        record(losses)
+            except BaseException as error:
+                record(self._readback.rest())
+                # What fails past the end of the sweep, with weights that blew up, concerns nobody.
+                if not (sweep.done and isinstance(error, Exception)):
+                    raise
+
+    def _iterate(self, lr: float, validate: Validation | None) -> list[float] | None:
+        """One iteration at that LR, and the losses that are due after it; None where the data has run out."""
+        set_lr(self._optimizer, lr, self._scales)
+        for _ in range(_SKIPS_IN_A_ROW):
+            try:
+                batches = self._batches.draw(self._accumulation)
+            except StopIteration:
+                return None
+            loss, updated = self._step.run(batches)
+            if validate is not None and updated:
+                loss = validate.loss()
+            losses = self._readback.put(mean_over_ranks(loss))
+            if updated or not math.isfinite(losses[-1]):
+                return losses
+            # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.
+            self._skipped += 1
+        return [math.nan]
 
     def curve(self, sweep: Sweep) -> LossCurve:
         return sweep.curve(

@@ -95,7 +95,7 @@ class Rehearsal:
 
     def loss(self) -> float:
         """Validation loss of the model as it stands."""
-        return mean_over_ranks(self._validation.loss())
+        return mean_over_ranks(self._validation.loss()).item()
 
     def run(self, plan: HeatPlan, *, tick: Callable[[], None]) -> Heat:
         """Train through the plan from the snapshot, and measure.
@@ -123,7 +123,7 @@ class Rehearsal:
                 recent.append(loss)
                 tick()
                 if done % pace == 0:
-                    mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in recent]).mean())
+                    mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in recent]).mean()).item()
                     recent.clear()
                     # Written so that nan counts as above.
                     bad = 0 if mean <= self._limit else bad + 1

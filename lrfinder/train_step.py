@@ -19,7 +19,7 @@ from lrfinder.batches import batch_size, describe_batch, move
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import optimizer_parameters
 
-__all__ = ["LossFn", "TrainStep", "Validation", "criterion_loss", "resolve_device"]
+__all__ = ["LossFn", "TrainStep", "Validation", "criterion_loss", "lrs_in_tensors", "resolve_device", "uncompiled"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -121,6 +121,7 @@ class TrainStep:
         self._clip = clip_grad_norm
         self._closure = needs_closure(optimizer)
         self._checked = False
+        self._first = True
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -134,6 +135,10 @@ class TrainStep:
             The loss before the update, averaged over the micro-batches, and whether the update was made (False when
             the GradScaler skipped it).
         """
+        if self._first:
+            self._first = False
+            with uncompiled(self._optimizer):
+                return self.run(batches)
         if self._closure:
             return self._update_with_closure(batches), True
         loss = self.backward(batches)
@@ -165,6 +170,10 @@ class TrainStep:
 
         The gradients are the same afterwards: some optimizers write into them (SGD with Nesterov momentum, on a GPU).
         """
+        with uncompiled(self._optimizer):
+            self._update(batches)
+
+    def _update(self, batches: Sequence[Any]) -> None:
         if self._closure:
             self._update_with_closure(batches)
             return
@@ -286,6 +295,51 @@ class Validation:
         if not samples:
             raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
         return total / samples
+
+
+@contextlib.contextmanager
+def lrs_in_tensors(optimizer: Any) -> Iterator[None]:
+    """Context in which an optimizer whose ``step`` is compiled holds its learning rates in tensors.
+
+    Compiled code takes a number for a constant and is compiled again when it changes. Inside, the numbers are float64
+    tensors on the CPU, where filling them keeps no GPU waiting; afterwards the groups have their entries of before.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    if _is_compiled(optimizer):
+        for group in optimizer.param_groups:
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
+                if group.get("foreach") and not group.get("capturable", True):
+                    group["foreach"] = None  # torch refuses the two together; compiled, the step is the same
+    try:
+        yield
+    finally:
+        for group, entries in zip(optimizer.param_groups, before, strict=True):
+            group.update(entries)
+
+
+@contextlib.contextmanager
+def uncompiled(optimizer: Any) -> Iterator[None]:
+    """Context in which an optimizer whose ``step`` is compiled makes its steps uncompiled.
+
+    Compiled code is tied to the tensors of the optimizer's state. An update from a state that is only made by it, or
+    that was thrown away, would compile it again.
+    """
+    if not _is_compiled(optimizer):
+        yield
+        return
+    own = vars(optimizer).get("step")
+    optimizer.step = optimizer.step._torchdynamo_orig_callable
+    try:
+        yield
+    finally:
+        del optimizer.step
+        if own is not None:
+            optimizer.step = own
+
+
+def _is_compiled(optimizer: Any) -> bool:
+    return hasattr(optimizer.step, "_torchdynamo_orig_callable")
 
 
 def needs_closure(optimizer: Any) -> bool:

@@ -82,8 +82,8 @@ def run_rank(rank: int, folder: str) -> None:
     given = {"start_lr": 1e-3, "end_lr": 10.0, "num_iter": 40}
     report: dict[str, Any] = {
         "main": is_main_rank(),
-        "mean": mean_over_ranks(torch.tensor([float(rank)])),
-        "mean of nan": mean_over_ranks(torch.tensor(math.nan if rank == 1 else 1.0)),
+        "mean": mean_over_ranks(torch.tensor([float(rank)])).item(),
+        "mean of nan": mean_over_ranks(torch.tensor(math.nan if rank == 1 else 1.0)).item(),
         "twin": sweep(DistributedDataParallel(plain_model()), batches(half(rank)), **given),
     }
     # Different random states on purpose: each rank must get back its own.
