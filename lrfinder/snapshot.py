@@ -36,6 +36,7 @@ __all__ = ["STORAGES", "Snapshot", "preserved"]
 
 STORAGES = ("auto", "device", "cpu", "disk")
 
+_ALIGNED = 64  # bytes to which copies are aligned, as their originals are
 _AMPLE = 0.25  # part of a device's free memory the copy may take under "auto": the activations of a step need the rest
 
 _log = logging.getLogger("lrfinder")
@@ -153,14 +154,22 @@ class Snapshot:
 
 
 class _Copies:
-    """The tensors to keep, each once however many names it has, and their copies."""
+    """The tensors to keep, each once however many names it has, and their copies.
+
+    The copies lie one behind the other in one block of memory (on each device), so that there is one allocation of
+    exactly their size, and are written and put back in as few calls as there are dtypes. To and from a GPU all of that
+    is queued on the stream the training itself uses, and nobody waits: not beside it, as a forward pass may write
+    parameters too (``max_norm`` of an embedding, a clamp in a loss function), and the copy has to be of before.
+    """
 
     def __init__(self) -> None:
         # Containers already walked: two names of one list are one list, and a cycle ends.
         self.walked: dict[int, Restorer] = {}
         self._originals: dict[int, Tensor] = {}
-        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
+        self._others: list[tuple[Tensor, Tensor]] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._pinned: Tensor | None = None
 
     def keep(self, tensor: Tensor) -> None:
         if torch.nn.parameter.is_lazy(tensor):
@@ -171,17 +180,53 @@ class _Copies:
         self._originals.setdefault(id(tensor), tensor)
 
     def take(self, storage: str) -> None:
-        originals = [tensor.detach() for tensor in self._originals.values() if _writable(tensor)]
+        originals = [tensor for tensor in self._originals.values() if _writable(tensor)]
+        plain = [tensor.detach() for tensor in originals if _plain(tensor)]
         if storage == "auto":
             storage = _roomy_storage(originals)
         with torch.no_grad():
-            self._pairs = list(zip(originals, self._allocate(originals, storage), strict=True))
-            for tensor, copy in self._pairs:
-                copy.copy_(tensor, non_blocking=True)
+            self._others = [(tensor, tensor.clone()) for tensor in originals if not _plain(tensor)]
+            groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+            for tensor, copy in zip(plain, self._allocate(plain, storage), strict=True):
+                group = groups.setdefault((tensor.device, tensor.dtype), ([], []))
+                group[0].append(tensor)
+                group[1].append(copy)
+            self._groups = list(groups.values())
+            for tensors, copies in self._groups:
+                torch._foreach_copy_(copies, tensors, non_blocking=True)
+
+    def put_back(self) -> None:
+        for tensors, copies in self._groups:
+            torch._foreach_copy_(tensors, copies, non_blocking=True)
+        for tensor, copy in self._others:
+            tensor.copy_(copy)
+
+    def close(self) -> None:
+        if self._pinned is not None:
+            # What was queued still reads from it, and torch watches only over memory that it has pinned itself.
+            for device in {tensor.device for tensors, _ in self._groups for tensor in tensors if tensor.is_cuda}:
+                torch.cuda.current_stream(device).record_event().synchronize()
+            _cudart().cudaHostUnregister(self._pinned.data_ptr())
+            self._pinned = None
+        self._groups.clear()
+        self._others.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _allocate(self, originals: list[Tensor], storage: str) -> list[Tensor]:
         try:
-            return [self._like(tensor, storage) for tensor in originals]
+            blocks: dict[torch.device, list[Tensor]] = {}
+            for tensor in originals:
+                blocks.setdefault(tensor.device if storage == "device" else torch.device("cpu"), []).append(tensor)
+            views: dict[int, Tensor] = {}
+            for device, tensors in blocks.items():
+                starts, size = _lay_out(tensors)
+                block = self._block(size, device, storage)
+                if storage == "cpu" and any(tensor.is_cuda for tensor in tensors):
+                    self._pin(block)
+                views |= {id(t): _view(block, start, t) for t, start in zip(tensors, starts, strict=True)}
+            return [views[id(tensor)] for tensor in originals]
         except (MemoryError, RuntimeError) as error:
             if storage == "disk":
                 raise
@@ -189,30 +234,50 @@ class _Copies:
             _log.warning("no room for the snapshot on the %s (%s): trying %s", storage, error, following)
         return self._allocate(originals, following)
 
-    def put_back(self) -> None:
-        # No synchronisation is needed: both directions are queued on the stream that the training itself uses.
-        for tensor, copy in self._pairs:
-            tensor.copy_(copy, non_blocking=True)
-
-    def close(self) -> None:
-        self._pairs.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def _like(self, tensor: Tensor, storage: str) -> Tensor:
-        if storage == "device" or tensor.layout != torch.strided:
-            return torch.empty_like(tensor) if tensor.layout == torch.strided else tensor.clone()
-        if storage == "cpu":
-            return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-        if tensor.numel() == 0:
-            return torch.empty_like(tensor, device="cpu")
+    def _block(self, size: int, device: torch.device, storage: str) -> Tensor:
+        if storage != "disk" or size == 0:
+            return torch.empty(size, dtype=torch.uint8, device=device)
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="lrfinder-")
         handle, path = tempfile.mkstemp(dir=self._folder.name)
         os.close(handle)
-        mapped = torch.from_file(path, shared=True, size=tensor.numel(), dtype=tensor.dtype)
-        return mapped.view(tensor.shape)
+        return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
+
+    def _pin(self, block: Tensor) -> None:
+        # Torch's own pinned memory comes in powers of two, and is kept for ever.
+        status = _cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 1)
+        if int(status) == 0:
+            self._pinned = block
+        else:
+            _log.info("the snapshot's memory could not be pinned (%s), so the CPU waits for each copy", status)
+
+
+def _cudart() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Is it no more than numbers in memory? Sparse, quantized and distributed tensors are cloned where they are."""
+    kind = type(tensor) in (Tensor, nn.Parameter)
+    return kind and tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+
+
+def _lay_out(tensors: list[Tensor]) -> tuple[list[int], int]:
+    """Where each starts in a block of bytes that holds them one behind the other, and the size of the block."""
+    starts, size = [], 0
+    for tensor in tensors:
+        starts.append(size)
+        size += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+    return starts, size
+
+
+def _view(block: Tensor, start: int, tensor: Tensor) -> Tensor:
+    """The part of the block from there on as a tensor like this one."""
+    view = block[start : start + tensor.nbytes].view(tensor.dtype)
+    if tensor.is_contiguous():
+        return view.view(tensor.shape)
+    # Of the same strides, or copying between devices would need room for a rearranged one.
+    return view.as_strided(tensor.shape, torch.empty_like(tensor, device="meta").stride())
 
 
 def _writable(tensor: Tensor) -> bool:

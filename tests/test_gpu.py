@@ -20,6 +20,9 @@ import torch
 from torch import nn
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
+from lrfinder.batches import Batches
+from lrfinder.readback import LAG, Readback
+from lrfinder.snapshot import preserved
 from worlds import World, loader, mlp, plain, points
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -193,6 +196,78 @@ def test_a_learning_rate_in_a_tensor_on_the_device_stays_that_tensor(device: str
     assert curve.losses[-1] != curve.losses[0]
 
 
+# --- nobody waits -----------------------------------------------------------------------------------------------------
+
+
+SWEEPING: dict[str, Build] = {
+    name: build for name, build in WORLDS.items() if name != "GradScaler"  # which has to be asked after each update
+}
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Whatever makes the host wait for the device is an error; anything that torch sets up once is set up before."""
+    for build in SWEEPING.values():
+        build("cuda").train(2)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("snapshot", ["device", "cpu"])
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
+def test_a_sweep_from_its_snapshot_to_the_restored_state_makes_the_host_wait_for_nothing(
+    build: Build, amp_dtype: torch.dtype | None, snapshot: str, no_waiting: None
+) -> None:
+    one = build("cuda")
+    one.loader = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
+    curve = range_test(one, amp_dtype=amp_dtype, snapshot=snapshot, **SWEEP)
+    assert len(curve) == SWEEP["num_iter"]
+
+
+@pytest.mark.gpu
+def test_accumulation_clipping_and_validation_make_the_host_wait_for_nothing(no_waiting: None) -> None:
+    one = world("cuda", nn.BatchNorm1d(16))
+    batches = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
+    finder = LRFinder(one.model, one.optimizer, one.criterion, clip_grad_norm=1.0, accumulation_steps=2)
+    result = finder.range_test(batches, val_loader=batches, val_batches=2, progress=False, **SWEEP)
+    assert len(result.curve) == SWEEP["num_iter"]
+
+
+@pytest.mark.gpu
+def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it diverges, and where the batches are large enough to be fetched ahead."""
+    curves = []
+    for lag in (0, LAG):
+        monkeypatch.setattr(LRFinder, "_readback", lambda self, lag=lag: Readback(self.device, lag=lag))
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Linear(4096, 8), nn.Tanh(), nn.Linear(8, 3)).to("cuda")
+        inputs, target = torch.randn(64, 4096), torch.randint(0, 3, (64,))
+        one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, device="cuda")
+        one.loader = [(inputs[i : i + 16], target[i : i + 16]) for i in range(0, 64, 16)]
+        before = one.state()
+        curves.append(range_test(one, start_lr=1e-3, end_lr=1e3, num_iter=100))
+        assert one.state() == before
+    assert curves[0].stop is curves[1].stop is StopReason.DIVERGED
+    assert curves[1].lrs == curves[0].lrs
+    assert curves[1].losses == curves[0].losses
+
+
+@devices
+def test_batches_fetched_ahead_are_the_batches_in_order(device: str) -> None:
+    batches = [(torch.full((70_000,), float(i)), torch.tensor(i)) for i in range(5)]
+    drawn = Batches(batches, torch.device(device))
+    for i in range(12):
+        for inputs, index in drawn.draw(1):
+            assert inputs.device.type == index.device.type == device
+            assert index.item() == i % 5
+            assert bool((inputs == i % 5).all())
+    drawn.close()
+
+
 # --- mixed precision --------------------------------------------------------------------------------------------------
 
 
@@ -294,20 +369,19 @@ def test_a_snapshot_on_the_cpu_takes_no_room_on_the_gpu() -> None:
 
 
 @pytest.mark.gpu
-def test_a_snapshot_on_the_cpu_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    empty_like = torch.empty_like
-
-    def spy(*arguments: Any, **options: Any) -> torch.Tensor:
-        made.append(empty_like(*arguments, **options))
-        return made[-1]
-
-    one = world("cuda")
-    monkeypatch.setattr(torch, "empty_like", spy)
-    range_test(one, snapshot="cpu", **SWEEP)
-    copies = [tensor for tensor in made if tensor.device.type == "cpu"]
-    assert len(copies) >= len(list(one.model.parameters()))
-    assert all(tensor.is_pinned() for tensor in copies)
+def test_a_snapshot_on_the_cpu_is_pinned_in_no_more_memory_than_it_needs_and_let_go() -> None:
+    one = world("cuda", optimizer=torch.optim.AdamW)
+    one.train(2)
+    state = one.state()
+    with preserved(one.model, one.optimizer, storage="cpu") as snapshot:
+        block = snapshot._copies._pinned
+        assert block is not None
+        assert block.is_pinned()
+        tensors = [*one.model.parameters(), *(t for s in one.optimizer.state.values() for t in s.values())]
+        assert block.nbytes <= sum(tensor.nbytes + 64 for tensor in (*tensors, *one.model.parameters()))  # .grad too
+        one.train(3)
+    assert one.state() == state
+    assert not block.is_pinned()
 
 
 @pytest.mark.gpu

@@ -1,0 +1,158 @@
+"""Where the copies of the state lie, and that they are exactly the state, whatever its tensors look like."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lrfinder.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
+from worlds import mlp, sgd
+
+storages = pytest.mark.parametrize("storage", STORAGES)
+
+TENSORS: dict[str, Tensor] = {
+    "contiguous": torch.randn(3, 4),
+    "scalar": torch.tensor(2.5),
+    "empty": torch.empty(0, 3),
+    "channels last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+    "transposed": torch.randn(3, 4).t(),
+    "slice with gaps": torch.randn(6, 6)[::2, 1:4],
+    "bool": torch.tensor([True, False, True]),
+    "int64": torch.arange(5),
+    "uint8": torch.arange(3, dtype=torch.uint8),
+    "float64": torch.randn(3, dtype=torch.float64),
+    "bfloat16": torch.randn(5).to(torch.bfloat16),
+    "float8": torch.randn(3).to(torch.float8_e4m3fn),
+    "complex": torch.randn(3, dtype=torch.complex64),
+    "conjugate view": torch.randn(3, dtype=torch.complex64).conj(),
+    "sparse": torch.eye(3).to_sparse(),
+}
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    if a.layout != torch.strided:
+        return torch.equal(a.to_dense(), b.to_dense())
+    return torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.resolve_conj().contiguous().view(-1).view(torch.uint8)
+
+
+class Holder(nn.Module):
+    """Keeps tensors as buffers, and one parameter to be trained."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        for name, tensor in tensors.items():
+            self.register_buffer("kept_" + name.replace(" ", "_"), tensor)
+
+
+@storages
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_tensor_of_any_kind_comes_back_to_the_bit_in_its_own_place(name: str, storage: str) -> None:
+    tensor = TENSORS[name].clone() if name == "sparse" else TENSORS[name]
+    expected = tensor.clone()
+    model = Holder({name: tensor})
+    with preserved(model, sgd(model), storage=storage):
+        tensor.zero_()
+    assert next(model.buffers()) is tensor
+    assert same(tensor, expected)
+
+
+@storages
+def test_tensors_of_all_kinds_together_come_back_and_nothing_is_left_on_the_disk(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tensors = {name: tensor.clone() for name, tensor in TENSORS.items()}
+    expected = {name: tensor.clone() for name, tensor in tensors.items()}
+    model = Holder(tensors)
+    with preserved(model, sgd(model), storage=storage):
+        assert any(tmp_path.iterdir()) == (storage == "disk")
+        for tensor in tensors.values():
+            tensor.zero_()
+    assert all(same(tensors[name], expected[name]) for name in tensors)
+    assert not any(tmp_path.iterdir())
+
+
+@given(sizes=st.lists(st.integers(0, 300), max_size=12))
+def test_copies_lie_one_behind_the_other_aligned_and_in_no_more_room_than_that_takes(sizes: list[int]) -> None:
+    tensors = [torch.empty(size, dtype=torch.uint8) for size in sizes]
+    starts, total = _lay_out(tensors)
+    assert all(start % 64 == 0 for start in starts)
+    assert all(later >= start + size for start, later, size in zip(starts, starts[1:], sizes, strict=False))
+    assert sum(sizes) <= total <= sum(sizes) + 64 * len(sizes)
+
+
+def test_there_is_one_allocation_however_many_tensors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    block = _Copies._block
+    monkeypatch.setattr(_Copies, "_block", lambda self, size, *rest: made.append(size) or block(self, size, *rest))
+    model = mlp(nn.BatchNorm1d(16))
+    Snapshot(model, sgd(model), storage="device")
+    state = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    assert len(made) == 1
+    assert state <= made[0] <= state + 64 * 9
+
+
+@pytest.mark.parametrize("storage", ["device", "cpu"])
+def test_without_room_the_next_place_is_tried_and_said(
+    storage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    block = _Copies._block
+
+    def full(self: _Copies, size: int, device: torch.device, place: str) -> Any:
+        if place == storage:
+            raise RuntimeError("out of memory")
+        return block(self, size, device, place)
+
+    monkeypatch.setattr(_Copies, "_block", full)
+    model = mlp()
+    expected = [parameter.clone() for parameter in model.parameters()]
+    with caplog.at_level(logging.WARNING, logger="lrfinder"), preserved(model, sgd(model), storage=storage):
+        nn.init.zeros_(model[0].weight)  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
+    following = {"device": "cpu", "cpu": "disk"}[storage]
+    assert f"no room for the snapshot on the {storage} (out of memory): trying {following}" in caplog.text
+
+
+class Runtime:
+    """A CUDA runtime that notes what is pinned."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.pinned: list[tuple[int, int]] = []
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802
+        if self.status == 0:
+            self.pinned.append((address, size))
+        return self.status
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        self.pinned = [each for each in self.pinned if each[0] != address]
+        return 0
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_pinned_memory_is_let_go_and_memory_that_cannot_be_pinned_serves_as_well(
+    status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = Runtime(status)
+    monkeypatch.setattr("lrfinder.snapshot._cudart", lambda: runtime)
+    copies = _Copies()
+    block = torch.empty(100, dtype=torch.uint8)
+    with caplog.at_level(logging.INFO, logger="lrfinder"):
+        copies._pin(block)
+    assert runtime.pinned == ([(block.data_ptr(), 100)] if status == 0 else [])
+    assert ("could not be pinned (2)" in caplog.text) == (status == 2)
+    copies.close()
+    assert runtime.pinned == []
