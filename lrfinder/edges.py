@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.smoothing import noise, smooth, window
@@ -147,6 +146,8 @@ def _fall(lrs: Floats, smoothed: Floats, start: float, drop: float, sigma: float
     onset = int(flat[-1]) + 1 if len(flat) else 0
     if low == 0:
         return float(lrs[0]), float(lrs[0]), float(lrs[0])
+    from scipy.ndimage import uniform_filter1d  # late, as in smoothing
+
     slopes = np.gradient(smoothed[: low + 1], np.log10(lrs[: low + 1]))
     slopes = uniform_filter1d(slopes, window(lrs.tolist()), mode="nearest")  # differences bring noise back
     steepest = onset + int(slopes[onset:].argmin())

@@ -7,13 +7,12 @@ decades). Knows nothing of what the curve means. No torch.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
-from scipy.signal import savgol_filter
 
 __all__ = ["noise", "smooth", "window"]
 
@@ -89,6 +88,13 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     Reference:
         Savitzky and Golay, Analytical Chemistry 36 (1964).
     """
+    from scipy.ndimage import (
+        correlate1d,
+        maximum_filter1d,
+        median_filter,
+        minimum_filter1d,
+    )  # late: a tenth of a second
+
     values: NDArray[np.float64] = np.array(losses, dtype=np.float64)
     if len(values) < 3:
         return values
@@ -104,8 +110,17 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     if cap <= 0:
         return medians
     cut = np.minimum(above, cap)
-    fitted = savgol_filter(cut, width, 2, mode="nearest")
+    fitted = correlate1d(cut, _savitzky_golay(width), mode="nearest")
     low = minimum_filter1d(cut, _MEDIAN, mode="nearest")
     high = maximum_filter1d(cut, _MEDIAN, mode="nearest")
     smoothed: NDArray[np.float64] = np.where(above > cap, above, np.clip(fitted, low, high)) + lowest
     return smoothed
+
+
+@functools.cache
+def _savitzky_golay(width: int) -> NDArray[np.float64]:
+    """Weights that give the middle of the parabola fitted to ``width`` points. scipy.signal's own take half a second to
+    import, which everybody would wait for."""
+    offsets = np.arange(width, dtype=np.float64) - width // 2
+    weights: NDArray[np.float64] = np.linalg.pinv(np.vander(offsets, 3))[-1]
+    return weights

@@ -63,7 +63,7 @@ def test_a_saved_result_is_loaded_read_and_printed_without_torch_or_matplotlib(s
     loaded, printed = loaded_by(
         "import sys, lrfinder; result = lrfinder.RangeTestResult.load(sys.argv[1]); print(result)", saved
     )
-    assert not loaded & {"torch", "torchvision", "matplotlib", "click", "tqdm", "PIL"}
+    assert not loaded & {"torch", "torchvision", "matplotlib", "scipy", "click", "tqdm", "PIL"}
     assert printed.startswith("Learning-rate range test")
 
 
@@ -99,7 +99,7 @@ def test_help_and_version_of_the_command_load_click_alone(arguments: list[str]) 
 
 def test_showing_a_saved_result_in_the_shell_loads_no_torch(saved: str) -> None:
     loaded, printed = loaded_by(COMMAND, "show", saved)
-    assert not loaded & {"torch", "torchvision", "matplotlib", "tqdm"}
+    assert not loaded & {"torch", "torchvision", "matplotlib", "scipy", "tqdm"}
     assert "Learning-rate range test" in printed
 
 

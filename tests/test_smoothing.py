@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import savgol_coeffs
 
-from lrfinder.smoothing import noise, smooth, window
+from lrfinder.smoothing import _savitzky_golay, noise, smooth, window
 
 SMOOTHABLE = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=80)
 
@@ -111,3 +112,8 @@ def test_short_curves_are_smoothed_too(count: int) -> None:
     width = window(lrs)
     assert width % 2 == 1
     assert len(smooth(list(map(float, range(count))), width)) == count
+
+
+@pytest.mark.parametrize("width", [5, 7, 11, 23])
+def test_the_weights_are_those_of_savitzky_and_golay(width: int) -> None:
+    assert _savitzky_golay(width) == pytest.approx(savgol_coeffs(width, 2), abs=1e-12)
