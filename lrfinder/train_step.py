@@ -328,18 +328,18 @@ def uncompiled(optimizer: Any) -> Iterator[None]:
     if not _is_compiled(optimizer):
         yield
         return
-    own = vars(optimizer).get("step")
-    optimizer.step = optimizer.step._torchdynamo_orig_callable
+    compiled = optimizer.step
+    optimizer.step = compiled._torchdynamo_orig_callable
     try:
         yield
     finally:
-        del optimizer.step
-        if own is not None:
-            optimizer.step = own
+        optimizer.step = compiled
 
 
 def _is_compiled(optimizer: Any) -> bool:
-    return hasattr(optimizer.step, "_torchdynamo_orig_callable")
+    # As in ``optimizer.step = torch.compile(optimizer.step)``. The class's own may be marked as not to be compiled.
+    step = vars(optimizer).get("step")
+    return hasattr(step, "_torchdynamo_orig_callable") and not getattr(step, "_torchdynamo_disable", False)
 
 
 def needs_closure(optimizer: Any) -> bool:

@@ -124,3 +124,10 @@ def test_the_compiled_step_comes_back_also_after_an_error() -> None:
     with uncompiled(plain):
         assert "step" not in vars(plain)
     assert "step" not in vars(plain)
+
+
+def test_a_step_marked_as_not_to_be_compiled_is_no_compiled_one() -> None:
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    with uncompiled(optimizer):
+        assert "step" not in vars(optimizer)
