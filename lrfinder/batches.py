@@ -32,6 +32,8 @@ def move(batch: Any, device: torch.device, *, pin: bool = False) -> Any:
             return batch
         source = batch.pin_memory() if pin and batch.device.type == "cpu" else batch
         return source.to(device, non_blocking=True)
+    if type(batch) in (list, tuple):  # nearly all, so they come first
+        return type(batch)([move(value, device, pin=pin) for value in batch])
     if hasattr(batch, "to") and not isinstance(batch, type):
         try:
             return batch.to(device, non_blocking=True)
@@ -96,23 +98,23 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
-        batches = self.peek(count)
-        for _ in range(count):
-            self._waiting.popleft()
+        self._fetch(count)
+        drawn = [self._waiting.popleft() for _ in range(count)]
         if self._lane is not None:
+            self._lane.arrive([event for _, event in drawn])
             try:
                 self._fetch(count)
             except Exception as error:  # nobody has asked for that batch yet, and perhaps nobody will
                 self._trouble = error
-        return batches
+        return [batch for batch, _ in drawn]
 
     def peek(self, count: int) -> list[Any]:
         """The batches that :meth:`draw` gives next."""
         self._fetch(count)
+        coming = [self._waiting[i] for i in range(count)]
         if self._lane is not None:
-            for i in range(count):
-                self._lane.arrive(self._waiting[i][1])
-        return [self._waiting[i][0] for i in range(count)]
+            self._lane.arrive([event for _, event in coming])
+        return [batch for batch, _ in coming]
 
     def close(self) -> None:
         """Let go of the loader's iterator, which ends its worker processes."""
@@ -165,9 +167,10 @@ class _Lane:
         with torch.cuda.stream(self._stream):
             return move(batch, self._device, pin=True), self._stream.record_event()
 
-    def arrive(self, event: Any) -> None:
-        """Let the computing wait for the event; the host goes on."""
-        torch.cuda.current_stream(self._device).wait_event(event)
+    def arrive(self, events: list[Any]) -> None:
+        """Let the computing wait for the events; the host goes on."""
+        for event in events:
+            torch.cuda.current_stream(self._device).wait_event(event)
 
     def close(self) -> None:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,18 @@ from lrfinder.batches import batch_size, describe_batch, move
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import optimizer_parameters
 
-__all__ = ["LossFn", "TrainStep", "Validation", "criterion_loss", "lrs_in_tensors", "resolve_device", "uncompiled"]
+__all__ = [
+    "SKIPS_IN_A_ROW",
+    "LossFn",
+    "TrainStep",
+    "Validation",
+    "criterion_loss",
+    "lrs_in_tensors",
+    "resolve_device",
+    "uncompiled",
+]
+
+SKIPS_IN_A_ROW = 20  # updates a GradScaler may skip at one LR; its scale starts at 2**16 and halves with each
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -122,6 +134,7 @@ class TrainStep:
         self._closure = needs_closure(optimizer)
         self._checked = False
         self._first = True
+        self._written = False
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -165,24 +178,37 @@ class TrainStep:
             self._check_gradients()
         return total
 
-    def update(self, batches: Sequence[Any]) -> None:
-        """One update with the plain gradients that :meth:`backward` left, or, with a closure, from the batches anew.
+    def plain_backward(self, batches: Sequence[Any]) -> Tensor:
+        """As :meth:`backward`, with the gradients unscaled and clipped: what :meth:`update` needs."""
+        loss = self.backward(batches)
+        for _ in range(SKIPS_IN_A_ROW):
+            if self._unscale():
+                break
+            self.backward(batches)
+        self._written = False
+        return loss
 
-        The gradients are the same afterwards: some optimizers write into them (SGD with Nesterov momentum, on a GPU).
+    def update(self, batches: Sequence[Any]) -> None:
+        """One update with the gradients that :meth:`plain_backward` left.
+
+        Some optimizers write into them (SGD with Nesterov momentum, on a GPU). After such an update they are made anew
+        from the batches: a copy would take the room of another set of gradients, which the training does not need.
         """
         with uncompiled(self._optimizer):
-            self._update(batches)
+            if self._closure:
+                self._update_with_closure(batches)
+                return
+            if self._written:
+                self.plain_backward(batches)
+            before = self._gradient_norm()
+            self._optimizer.step()
+            # Written so that nan counts as changed, and infinity, which hides every change.
+            self._written = not (math.isfinite(before) and self._gradient_norm() == before)
 
-    def _update(self, batches: Sequence[Any]) -> None:
-        if self._closure:
-            self._update_with_closure(batches)
-            return
-        gradients = [(parameter, parameter.grad) for parameter in optimizer_parameters(self._optimizer)]
-        for parameter, gradient in gradients:
-            parameter.grad = gradient.clone() if gradient is not None else None
-        self._optimizer.step()
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
+    def _gradient_norm(self) -> float:
+        gradients = [parameter.grad for parameter in optimizer_parameters(self._optimizer)]
+        values = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients if grad is not None]
+        return float(nn.utils.get_total_norm(values))
 
     def _update_with_closure(self, batches: Sequence[Any]) -> Tensor:
         losses: list[Tensor] = []
@@ -195,7 +221,7 @@ class TrainStep:
         self._optimizer.step(closure)
         return losses[0]
 
-    def unscale(self) -> bool:
+    def _unscale(self) -> bool:
         """Unscale and clip the gradients. False when the scale overflowed and was lowered: try again."""
         if self._scaler is None:
             self._clip_gradients()

@@ -221,8 +221,8 @@ class Lane:
         self.events.append(f"start {float(batch):g}")
         return batch, f"{float(batch):g}"
 
-    def arrive(self, event: Any) -> None:
-        self.events.append(f"arrive {event}")
+    def arrive(self, events: list[Any]) -> None:
+        self.events += [f"arrive {event}" for event in events]
 
     def close(self) -> None:
         self.events.append("close")

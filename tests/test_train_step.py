@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.snapshot import preserved
 from lrfinder.train_step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
 from worlds import Encoding, Pair, Record
 
@@ -177,27 +178,66 @@ def test_the_loss_alone_changes_no_weight_and_is_the_one_a_step_reports() -> Non
     torch.testing.assert_close(loss, step.run(batches)[0])
 
 
+def overwriting(parameters: Any) -> torch.optim.Optimizer:
+    """As optimizers of old do: through ``.data``, so that no version of a tensor tells."""
+
+    class Overwriting(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad.data.mul_(1 - 1e-3)
+            return super().step(closure)
+
+    return Overwriting(parameters, lr=0.1)
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "backwards"),
     [
-        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=True),
-        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=False),
-        lambda parameters: torch.optim.Rprop(parameters, lr=0.1),
-        lambda parameters: torch.optim.AdamW(parameters, lr=0.1, foreach=True),
+        (lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=True), 4),
+        (overwriting, 4),
+        (lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, foreach=False), 1),
+        (lambda parameters: torch.optim.Rprop(parameters, lr=0.1), 1),
+        (lambda parameters: torch.optim.AdamW(parameters, lr=0.1, foreach=True), 1),
     ],
-    ids=["SGD nesterov foreach", "SGD nesterov", "Rprop", "AdamW foreach"],
+    ids=["SGD nesterov foreach", "through data", "SGD nesterov", "Rprop", "AdamW foreach"],
 )
-def test_an_update_leaves_the_gradients_as_they_were_for_the_next_try(make: Callable[[Any], Any]) -> None:
+def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_made_anew(
+    make: Callable[[Any], Any], backwards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # torch's foreach Nesterov SGD, the default on a GPU, adds the momentum into .grad itself.
+    calls = []
+    backward = TrainStep.backward
+    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
     model = network()
-    step = train_step(model, make(model.parameters()))
-    step.backward([labelled(0)])
-    parameters = list(model.parameters())
-    gradients = [parameter.grad for parameter in parameters]
-    values = [gradient.clone() for gradient in gradients]
-    step.update([labelled(0)])
-    assert all(parameter.grad is gradient for parameter, gradient in zip(parameters, gradients, strict=True))
-    assert all(torch.equal(gradient, value) for gradient, value in zip(gradients, values, strict=True))
+    optimizer = make(model.parameters())
+    step = train_step(model, optimizer)
+    found = []
+    with preserved(model, optimizer) as state:
+        step.plain_backward([labelled(0)])
+        for _ in range(4):
+            state.rewind()
+            step.update([labelled(0)])
+            found.append(weights(model))
+    assert all(torch.equal(each, found[0]) for each in found)
+    assert len(calls) == backwards
+
+
+def test_gradients_whose_norm_hides_a_change_are_made_anew() -> None:
+    model = network(dtype=torch.float16)
+    step = train_step(model, overwriting(model.parameters()), lambda model, batch: model(batch).sum() * 60000)
+    step.plain_backward([torch.ones(8, 4, dtype=torch.float16)])
+    step.update([torch.ones(8, 4, dtype=torch.float16)])
+    assert step._written
+
+
+def test_sparse_gradients_are_looked_at_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Embedding(10, 3, sparse=True)
+    step = train_step(model, torch.optim.SparseAdam(model.parameters()), lambda model, ids: model(ids).square().mean())
+    step.plain_backward([torch.tensor([1, 2, 2])])
+    step.update([torch.tensor([1, 2, 2])])
+    assert not step._written
 
 
 # --- mixed precision --------------------------------------------------------------------------------------------------
@@ -266,7 +306,7 @@ def test_the_reported_loss_is_not_scaled() -> None:
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> None:
     scaled, plain = network(), network()
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
     steps = [
         train_step(
             scaled,
@@ -277,15 +317,9 @@ def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> 
         ),
         train_step(plain, torch.optim.SGD(plain.parameters(), lr=1.0), clip_grad_norm=clip),
     ]
-    tries = 0
-    while True:
-        steps[0].backward([labelled(0)])
-        tries += 1
-        if steps[0].unscale():
-            break
-    assert 1 < tries < 40
-    steps[1].backward([labelled(0)])
-    assert steps[1].unscale()
+    for step in steps:
+        step.plain_backward([labelled(0)])
+    assert scaler.get_scale() < 2.0**30
     for ours, other in zip(scaled.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, other.grad, rtol=2e-2, atol=1e-3)
 
