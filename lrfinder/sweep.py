@@ -15,7 +15,7 @@ from lrfinder.curve import LossCurve, StopReason, SweepConfig
 
 __all__ = ["Sweep"]
 
-_BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 20 per decade a fifth of one
+_BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
 _NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
 _DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start

@@ -142,11 +142,13 @@ def test_whatever_is_given_is_obeyed_and_the_rest_fits_it(
 
 
 @given(critical=st.floats(1e-9, 1e6), kind=st.sampled_from(["proportional", "adaptive"]))
-def test_with_nothing_given_the_range_spans_four_decades_around_the_critical_lr(critical: float, kind: str) -> None:
+def test_with_nothing_given_the_range_spans_three_and_a_half_decades_around_the_critical_lr(
+    critical: float, kind: str
+) -> None:
     config, extend = choose_range(critical, kind=kind)
-    assert config.end_lr / config.start_lr == pytest.approx(1e4)
+    assert config.end_lr / config.start_lr == pytest.approx(10**3.5)
     assert config.start_lr < critical < config.end_lr
-    assert config.num_iter == 81
+    assert config.num_iter == 43
 
 
 def test_steps_that_grow_with_the_gradient_are_looked_for_lower() -> None:
@@ -164,13 +166,13 @@ def test_a_range_of_its_own_choosing_never_takes_more_than_a_hundred_batches(
 
 def test_without_a_critical_lr_the_range_is_what_the_other_finders_sweep() -> None:
     config, _ = choose_range(None)
-    assert (config.start_lr, config.end_lr, config.num_iter) == (1e-7, 10.0, 100)
+    assert (config.start_lr, config.end_lr, config.num_iter) == (1e-7, 10.0, 97)
 
 
-@given(start_lr=st.floats(1e-9, 1.0), decades=st.floats(0.5, 8))
-def test_given_two_ends_there_are_20_iterations_per_decade(start_lr: float, decades: float) -> None:
+@given(start_lr=st.floats(1e-9, 1.0), decades=st.floats(0.8, 8))
+def test_given_two_ends_there_are_12_iterations_per_decade(start_lr: float, decades: float) -> None:
     config, _ = choose_range(None, start_lr=start_lr, end_lr=start_lr * 10**decades)
-    assert config.num_iter == pytest.approx(20 * decades + 1, abs=0.51)
+    assert config.num_iter == pytest.approx(12 * decades + 1, abs=0.51)
 
 
 @pytest.mark.parametrize("critical", [None, 0.1])
@@ -183,9 +185,9 @@ def test_a_linear_sweep_starts_at_its_first_step_and_takes_a_hundred(critical: f
 
 def test_a_start_above_the_critical_range_still_gets_an_end_above_it() -> None:
     config, _ = choose_range(0.1, start_lr=5.0)
-    assert (config.start_lr, config.end_lr) == (5.0, pytest.approx(5e4))
+    assert (config.start_lr, config.end_lr) == (5.0, pytest.approx(5 * 10**3.5))
 
 
 def test_an_end_below_the_critical_range_still_gets_a_start_below_it() -> None:
     config, _ = choose_range(0.1, end_lr=1e-5)
-    assert (config.start_lr, config.end_lr) == (pytest.approx(1e-9), 1e-5)
+    assert (config.start_lr, config.end_lr) == (pytest.approx(1e-5 / 10**3.5), 1e-5)

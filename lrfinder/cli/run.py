@@ -91,7 +91,7 @@ PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val
 )
 @click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: found by itself]")
 @click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: found by itself]")
-@click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 20 per decade]")
+@click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]")
 @click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates.")
 @click.option("--val", is_flag=True, help="Measure the loss on validation images (slower).")
 @click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them.")
