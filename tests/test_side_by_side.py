@@ -63,7 +63,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "convolution, BatchNorm and dropout": convolution,
     "transformer": Transformer,
     "tied weights": tied,
-    "double precision": lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).double(),
 }
 
 
@@ -138,13 +137,21 @@ def test_the_race_is_that_of_one_heat_after_another(
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_race_is_that_of_one_heat_after_another_for_every_kind_of_model(model: Callable[[], nn.Module]) -> None:
     def build() -> World:
-        world = world_of(model())
-        if next(world.model.parameters()).dtype == torch.float64:
-            inputs, target = points()[:]
-            world.loader = loader(TensorDataset(inputs.double(), target))
-        return world
+        return world_of(model())
 
     assert_alike(raced(build, True, given=LONG), raced(build, False, given=LONG))
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_the_twins_differ_by_rounding_alone(model: Callable[[], nn.Module]) -> None:
+    # Rounding grows while a model trains; in double precision there is next to none of it to begin with.
+    def build() -> World:
+        world = world_of(model().double(), OPTIMIZERS["Adam"])
+        inputs, target = points()[:]
+        world.loader = loader(TensorDataset(inputs.double(), target))
+        return world
+
+    assert_alike(raced(build, True, given=LONG), raced(build, False, given=LONG), rel=1e-9)
 
 
 @pytest.mark.parametrize(
