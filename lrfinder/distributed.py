@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["is_main_rank", "mean_over_ranks"]
+__all__ = ["is_main_rank", "mean_over_ranks", "world_size"]
 
 
-def _world_size() -> int:
+def world_size() -> int:
+    """Number of ranks; 1 outside a distributed run."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
@@ -20,7 +21,7 @@ def _world_size() -> int:
 
 def is_main_rank() -> bool:
     """True on rank 0 and outside a distributed run: the one that talks to people."""
-    return _world_size() == 1 or torch.distributed.get_rank() == 0
+    return world_size() == 1 or torch.distributed.get_rank() == 0
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
     Args:
         loss: one element, on the device of this rank.
     """
-    size = _world_size()
+    size = world_size()
     if size == 1:
         return loss
     total = loss.detach().reshape(()).to(torch.float64 if loss.device.type != "mps" else torch.float32, copy=True)

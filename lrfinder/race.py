@@ -316,6 +316,20 @@ class Race:
         """Optimizer steps of the next heat."""
         return self._plan[self.stage][1]
 
+    @property
+    def certain(self) -> tuple[float, ...]:
+        """Learning rates of the next heats of this stage that are run whatever the ones before them end with, in order;
+        the first is :attr:`lr`. Three at the most: the centre and its two neighbours."""
+        lrs = [self.lr]
+        heats = list(self.record.in_stage(self.stage))
+        while self.stage == "qualifying" and self._room() >= (len(lrs) + 1) * self.steps:
+            heats.append(Heat(lr=lrs[-1], steps=self.steps, loss=None, stage=self.stage))  # its end does not matter
+            new = self._opening(sorted(heats, key=lambda heat: heat.lr))
+            if new is None:
+                break
+            lrs.append(new)
+        return tuple(lrs)
+
     def add(self, heat: Heat) -> None:
         """Take a heat that was run; the next follows from all of them."""
         self.record = dataclasses.replace(self.record, heats=(*self.record.heats, heat))
@@ -330,15 +344,11 @@ class Race:
 
     def _qualifying(self) -> float | None:
         heats = self.record.in_stage("qualifying")
-        # Heats that were given up early leave steps for others.
-        final, length = self._plan.get("final", (0, 0))
-        if self.record.budget_steps - self.record.spent - final * length < self.steps:
+        if self._room() < self.steps:
             return None
-        centre, stride = self.record.centre, _STRIDES["qualifying"]
-        if heats[-1].lr <= centre and (new := self._new(centre * stride, heats)) is not None:
+        if (new := self._opening(heats)) is not None:
             return new
-        if heats[0].lr >= centre and (new := self._new(centre / stride, heats)) is not None:
-            return new
+        stride = _STRIDES["qualifying"]
         best = _best(heats)
         if best is None:  # far too high, or there is no loss at any
             return heats[0].lr / stride if len(heats) < 2 * self._plan["qualifying"][0] else None
@@ -351,6 +361,20 @@ class Race:
             if max(other.lr, best.lr) / min(other.lr, best.lr) > _CLOSE * 1.01:
                 return math.sqrt(other.lr * best.lr)
         return None
+
+    def _opening(self, heats: Sequence[Heat]) -> float | None:
+        """Both sides of the centre come first, whatever the heats end with."""
+        centre, stride = self.record.centre, _STRIDES["qualifying"]
+        if heats[-1].lr <= centre and (new := self._new(centre * stride, heats)) is not None:
+            return new
+        if heats[0].lr >= centre and (new := self._new(centre / stride, heats)) is not None:
+            return new
+        return None
+
+    def _room(self) -> int:
+        """Optimizer steps left for qualifying. Heats that were given up early leave theirs for others."""
+        final, length = self._plan.get("final", (0, 0))
+        return self.record.budget_steps - self.record.spent - final * length
 
     def _final(self) -> float | None:
         heats = self.record.in_stage("final")

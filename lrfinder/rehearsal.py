@@ -2,24 +2,28 @@
 
 Every heat starts from the same weights, optimizer state and random states and sees the same batches in the same order,
 so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.race`.
+Several can be trained side by side, with the outcome of one after another; see :mod:`lrfinder.side_by_side`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lrfinder.batches import Batches
 from lrfinder.distributed import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.race import Heat, HeatPlan
-from lrfinder.snapshot import Snapshot
+from lrfinder.side_by_side import SideBySide, Unsuited
+from lrfinder.snapshot import Snapshot, capture_random
 from lrfinder.train_step import TrainStep, Validation
 
 __all__ = ["Rehearsal", "hold_out"]
@@ -27,6 +31,8 @@ __all__ = ["Rehearsal", "hold_out"]
 _HELD_OUT_PART, _HELD_OUT_MOST = 5, 16  # a fifth of the loader's batches is kept back as the probe, 16 at the most
 _CHECKS = 10  # looks at the training loss in a heat; each makes a GPU wait
 _BAD_CHECKS = 2  # that many in a row above the limit end a heat: one may be a spike that recovers
+
+_log = logging.getLogger("lrfinder")
 
 
 def hold_out(loader: Iterable[Any]) -> list[Any]:
@@ -65,6 +71,8 @@ class Rehearsal:
         device: where batches go.
         accumulation_steps: batches per optimizer step.
         limit: training loss above which a heat is given up.
+        side_by_side: builds so many candidates that are trained together; None runs heats one after another.
+        insist: whether it is an error when they cannot be.
     """
 
     def __init__(
@@ -80,6 +88,8 @@ class Rehearsal:
         device: torch.device,
         accumulation_steps: int,
         limit: float,
+        side_by_side: Callable[[int], SideBySide] | None = None,
+        insist: bool = False,
     ) -> None:
         self._optimizer = optimizer
         self._scales = group_scales(optimizer)
@@ -92,47 +102,126 @@ class Rehearsal:
         self._device = device
         self._accumulation = accumulation_steps
         self._limit = limit
+        self._side_by_side = side_by_side
+        self._insist = insist
+
+    @property
+    def together(self) -> bool:
+        """Whether several heats are trained at once, as far as is known."""
+        return self._side_by_side is not None
 
     def loss(self) -> float:
         """Validation loss of the model as it stands."""
         return mean_over_ranks(self._validation.loss()).item()
 
-    def run(self, plan: HeatPlan, *, tick: Callable[[], None]) -> Heat:
-        """Train through the plan from the snapshot, and measure.
+    def run(self, plans: Sequence[HeatPlan], *, tick: Callable[[], None]) -> Iterator[Heat]:
+        """Train through each plan from the snapshot, and measure.
 
         Args:
-            plan: learning rates of the heat.
+            plans: learning rates of the heats, which are of one length.
             tick: called after each optimizer step.
 
         Returns:
-            The heat; its loss is None where it blew up or was given up.
+            The heats in the order of their plans; the loss of one is None where it blew up or was given up.
+
+        Raises:
+            SetupError: they have to be trained side by side and cannot be.
         """
-        self._state.rewind()
-        self._state.rewind_loaders()
-        self._enter_training()
-        pace = max(1, plan.steps // _CHECKS)
-        bad, recent = 0, []
+        if len(plans) > 1 and self._side_by_side is not None:
+            try:
+                self._start()
+                heats = self._train_together(plans, self._side_by_side(len(plans)), tick)
+            except Unsuited as reason:
+                if self._insist:
+                    raise SetupError(
+                        f"the heats cannot be trained side by side: {reason}. Leave side_by_side out."
+                    ) from reason
+                _log.info("the heats of the race are trained one after another: %s", reason)
+                self._side_by_side = None
+            else:
+                yield from heats
+                return
+        for plan in plans:
+            yield self._train(plan, tick)
+
+    def _train(self, plan: HeatPlan, tick: Callable[[], None]) -> Heat:
+        self._start()
+        watch = _Watch(plan, self._limit)
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
             batches.draw(self._skip)
             for done in range(1, plan.steps + 1):
-                set_lr(self._optimizer, plan.lr_at(done - 1), self._scales)
-                cycled = plan.momentum_at(done - 1)
-                if cycled is not None:
-                    set_momentum(self._optimizer, cycled)
+                self._set_rates(self._optimizer, plan, done - 1)
                 loss, _ = self._step.run(batches.draw(self._accumulation))
-                recent.append(loss)
                 tick()
-                if done % pace == 0:
-                    mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in recent]).mean()).item()
-                    recent.clear()
-                    # Written so that nan counts as above.
-                    bad = 0 if mean <= self._limit else bad + 1
-                    if not math.isfinite(mean) or bad >= _BAD_CHECKS:
-                        return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
-        loss_after = self.loss()
-        return Heat(
-            lr=plan.lr,
-            steps=plan.steps,
-            loss=loss_after if math.isfinite(loss_after) else None,
-            stage=plan.stage,
-        )
+                if watch.gives_up(done, loss):
+                    return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
+        return self._measured(plan)
+
+    def _train_together(
+        self, plans: Sequence[HeatPlan], candidates: SideBySide, tick: Callable[[], None]
+    ) -> list[Heat]:
+        watches = [_Watch(plan, self._limit) for plan in plans]
+        heats: dict[int, Heat] = {}
+        with contextlib.closing(Batches(self._loader, self._device)) as batches:
+            batches.draw(self._skip)
+            for done in range(1, plans[0].steps + 1):
+                drawn = batches.draw(self._accumulation)
+                if done == 1:
+                    losses = candidates.proven_backward(drawn, self._step.backward)
+                else:
+                    losses = candidates.backward(drawn)
+                for k, plan in enumerate(plans):
+                    if k in heats:
+                        continue  # given up: its part of the pass is lost, and changes nothing for the others
+                    self._set_rates(candidates.optimizers[k], plan, done - 1)
+                    candidates.update(k)
+                    tick()
+                    if watches[k].gives_up(done, losses[k]):
+                        heats[k] = Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
+                if len(heats) == len(plans):
+                    break
+        rewind_random = capture_random()
+        for k, plan in enumerate(plans):
+            if k not in heats:
+                rewind_random()
+                self._state.rewind_loaders()
+                candidates.load(k)
+                heats[k] = self._measured(plan)
+        return [heats[k] for k in range(len(plans))]
+
+    def _start(self) -> None:
+        self._state.rewind()
+        self._state.rewind_loaders()
+        self._enter_training()
+
+    def _set_rates(self, optimizer: Any, plan: HeatPlan, t: int) -> None:
+        set_lr(optimizer, plan.lr_at(t), self._scales)
+        cycled = plan.momentum_at(t)
+        if cycled is not None:
+            set_momentum(optimizer, cycled)
+
+    def _measured(self, plan: HeatPlan) -> Heat:
+        """The heat that went through its plan, with the loss of the model as it stands."""
+        loss = self.loss()
+        return Heat(lr=plan.lr, steps=plan.steps, loss=loss if math.isfinite(loss) else None, stage=plan.stage)
+
+
+class _Watch:
+    """Looks at the training loss of a heat now and then, and gives up what is hopeless."""
+
+    def __init__(self, plan: HeatPlan, limit: float) -> None:
+        self._pace = max(1, plan.steps // _CHECKS)
+        self._limit = limit
+        self._bad = 0
+        self._recent: list[Tensor] = []
+
+    def gives_up(self, done: int, loss: Tensor) -> bool:
+        """Take the loss of step ``done``, counted from 1; True where the heat should end."""
+        self._recent.append(loss)
+        if done % self._pace:
+            return False
+        mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in self._recent]).mean()).item()
+        self._recent.clear()
+        # Written so that nan counts as above.
+        self._bad = 0 if mean <= self._limit else self._bad + 1
+        return not math.isfinite(mean) or self._bad >= _BAD_CHECKS

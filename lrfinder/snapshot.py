@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import optimizer_parameters
 
-__all__ = ["STORAGES", "Snapshot", "preserved"]
+__all__ = ["STORAGES", "Snapshot", "capture_random", "preserved"]
 
 STORAGES = ("auto", "device", "cpu", "disk")
 
@@ -117,7 +117,7 @@ class Snapshot:
         )
         self._grads = [(parameter, _capture(parameter.grad, copies)) for parameter in parameters]
         self._loaders = [_capture_loader(loader) for loader in loaders]
-        self._random = _capture_random()
+        self._random = capture_random()
         copies.take(storage)
 
     def rewind(self) -> None:
@@ -391,8 +391,8 @@ def _capture_module(module: nn.Module, copies: _Copies) -> Restorer:
     return restore
 
 
-def _capture_random() -> Restorer:
-    """Random states of Python, NumPy, torch and every device in use."""
+def capture_random() -> Restorer:
+    """Random states of Python, NumPy, torch and every device in use; called, the restorer puts them back."""
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = None
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
