@@ -114,17 +114,20 @@ class TokenLoss(nn.CrossEntropyLoss):
         return super().forward(output.flatten(0, 1), target.flatten())
 
 
-# Data: something that can be learnt, or no curve would fall.
+# Data that are learnt fast, or no curve would fall in a hundred steps.
 
 
 def vectors(count: int, *shape: int) -> tuple[Tensor, Tensor]:
-    inputs = torch.randn(count, *shape)
-    return inputs, (inputs.flatten(1)[:, :64] @ torch.randn(64, 10)).argmax(1)
+    """A pattern for each of ten classes, under noise."""
+    target = torch.randint(0, 10, (count,))
+    return torch.randn(count, *shape).add_(torch.randn(10, *shape)[target], alpha=0.5), target
 
 
 def bytes_of_images(count: int, *shape: int) -> tuple[Tensor, Tensor]:
-    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
-    return images, ((images.flatten(1)[:, :64] / 255 - 0.5) @ torch.randn(64, 10)).argmax(1)
+    """A colour for each of ten classes, under noise: it outlives shifts and flips."""
+    target = torch.randint(0, 10, (count,))
+    images = 128 + 50 * torch.randn(count, *shape) + 50 * torch.randn(10, shape[0], 1, 1)[target]
+    return images.clamp_(0, 255).to(torch.uint8), target
 
 
 def tokens(vocabulary: int) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -218,7 +221,7 @@ class Task:
     """A batch on the device, to warm up with: it costs the loader nothing."""
 
 
-_SGD: dict[str, Any] = {"optimizer": torch.optim.SGD, "options": {"lr": 0.01, "momentum": 0.9}, "end_lr": 0.1}
+_SGD: dict[str, Any] = {"optimizer": torch.optim.SGD, "options": {"lr": 0.01, "momentum": 0.9}, "end_lr": 0.03}
 _ADAMW: dict[str, Any] = {"optimizer": torch.optim.AdamW, "options": {"lr": 1e-3}, "end_lr": 0.01}
 _FUSED: dict[str, Any] = {**_ADAMW, "options": {"lr": 1e-3, "fused": True}, "end_lr": 1e-3}
 _LOADER: dict[str, Any] = {
@@ -230,7 +233,6 @@ _LOADER: dict[str, Any] = {
     "batches": 128,
     "loading": "workers",
     **_SGD,
-    "end_lr": 0.02,
 }
 _SMALL_GPT: dict[str, Any] = {"inputs": (128,), "data": tokens(2000), "criterion": TokenLoss, "batch_size": 4}
 _GPT: dict[str, Any] = {

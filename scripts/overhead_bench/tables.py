@@ -152,30 +152,26 @@ def _paired(own: list[float], other: list[float], sign: str) -> tuple[float, flo
 
 
 def blocks(out: Path) -> dict[str, str]:
-    """Everything that the README shows, by the name its marker has."""
+    """Everything that the README shows, by the name its marker has; what was not measured yet says how."""
     found = {}
-    for device in NAMES:
+    for device, page in NAMES.items():
         results = load(out, device)
         made = figures(results, device)
+        parts = {
+            "ratio": lambda cases: _joined(
+                ratio_table(cases), promises(cases), [f"[Plot](scripts/results/{page}.png)."]
+            ),
+            "memory": lambda cases: _joined(memory_table(cases), promises(cases)),
+            "scale": lambda points: f"{scale_sentence(points)} [Plot](scripts/results/{page}-scale.png).",
+            "startup": lambda rows: _joined(startup_table(rows)),
+            "steps": lambda rows: _joined(steps_table(rows)),
+        }
         suffix = "" if device == "cpu" else f"-{device}"
-        if not results:
-            found[f"ratio{suffix}"] = (
-                "Not run yet: `python scripts/bench_overhead gpu` measures it where there is a CUDA device."
-                if device == "cuda"
-                else "Not run yet: `python scripts/bench_overhead all`."
-            )
-        if "ratio" in made:
-            found[f"ratio{suffix}"] = _joined(ratio_table(made["ratio"]), promises(made["ratio"]))
-        if "memory" in made:
-            found[f"memory{suffix}"] = _joined(memory_table(made["memory"]), promises(made["memory"]))
-        if "scale" in made:
-            found[f"scale{suffix}"] = scale_sentence(made["scale"])
-        if "startup" in made:
-            found["startup"] = _joined(startup_table(made["startup"]))
-        if "steps" in made:
-            found["steps"] = _joined(steps_table(made["steps"]))
-        if results:
-            found[f"where{suffix}"] = "\n".join(f"{line}." for line in stamps(results))
+        for kind, make in parts.items():
+            command = kind if device == "cpu" else "gpu"
+            missing = f"Not measured yet: `python scripts/bench_overhead {command}`."
+            found[kind + suffix] = make(made[kind]) if kind in made else missing
+        found[f"where{suffix}"] = "\n".join(f"{line}." for line in stamps(results))
     return found
 
 
