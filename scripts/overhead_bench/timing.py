@@ -1,0 +1,120 @@
+"""The ratio: whole calls of all contestants in turns, in one process, each against the bare loop of the same round."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import click
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from overhead_bench.cases import Case, Task, build_task
+from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, DEFAULT, OURS, Unable, silenced
+
+__all__ = ["CLOCKS", "check", "race", "synchronise", "timed", "warm_up"]
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def synchronise(device: torch.device) -> None:
+    """A GPU is asked, not watched: without this the clock would stop when the last step was queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def warm_up(task: Task) -> None:
+    """One forward and backward pass without an update.
+
+    Between contestants the allocator of a GPU gives its memory back, so that nobody finds the room for a copy ready
+    that the one before made; the room for a training step is what a loop always has.
+    """
+    if task.device.type == "cuda":
+        torch.cuda.empty_cache()
+    task.model.train()
+    with torch.autocast(task.device.type, dtype=task.case.amp, enabled=task.case.amp is not None):
+        loss = task.criterion(task.model(task.first[0]), task.first[1])
+    loss.backward()
+    task.optimizer.zero_grad()
+    synchronise(task.device)
+
+
+def check(name: str, case: Case, device: torch.device, steps: int) -> None:
+    """One run off the clock, which also warms up: exactly ``steps`` updates, and afterwards the weights of before.
+
+    Raises:
+        Unable: it does neither, or cannot do it at all.
+    """
+    updates = 0
+
+    def count(*_: object) -> None:
+        nonlocal updates
+        updates += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = build_task(case, device, steps, folder)
+        call = CONTESTANTS[name].prepare(task)
+        warm_up(task)
+        before = {key: value.detach().cpu().clone() for key, value in task.model.state_dict().items()}
+        handle = register_optimizer_step_post_hook(count)
+        try:
+            with silenced():
+                call()
+        except Exception as error:
+            # Whatever it is, the others are still to be timed.
+            raise Unable(f"{type(error).__name__}: {error}".partition("\n")[0][:160]) from error
+        finally:
+            handle.remove()
+    if updates != steps and name != DEFAULT:
+        raise Unable(f"it made {updates} updates instead of {steps}")
+    # On the CPU, as Lightning leaves the model there.
+    restored = all(torch.equal(value.cpu(), before[key]) for key, value in task.model.state_dict().items())
+    if restored == (name in (BARE, AGAIN)):
+        raise Unable(f"it left the weights {'as they were' if restored else 'changed'}")
+
+
+def timed(name: str, case: Case, device: torch.device, steps: int, clock: Callable[[], float]) -> float:
+    """Seconds of one whole call."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = build_task(case, device, steps, folder)
+        call = CONTESTANTS[name].prepare(task)
+        gc.collect()  # what the one before left behind is not this one's bill
+        warm_up(task)
+        with silenced():
+            begin = clock()
+            call()
+            synchronise(device)
+            return clock() - begin
+
+
+def race(
+    case: Case, names: Sequence[str], device: torch.device, *, rounds: int, steps: int, clock: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds of each contestant in each round, and why some have none.
+
+    Raises:
+        Unable: the bare loop or our own finder has none.
+    """
+    unable = {}
+    for name in names:
+        try:
+            check(name, case, device, steps)
+        except Unable as error:
+            if name in (BARE, AGAIN, OURS):  # without these there is nothing to compare
+                raise Unable(f"{name}: {error}") from error
+            unable[name] = str(error)
+            click.echo(f"  {name} is left out: {error}", err=True)
+    able = [name for name in names if name not in unable]
+    # The collector need not go through everybody's imports while somebody is on the clock.
+    gc.collect()
+    gc.freeze()
+    seconds: dict[str, list[float]] = {name: [] for name in able}
+    for turn in range(rounds):
+        first = turn % len(able)
+        for name in able[first:] + able[:first]:
+            seconds[name].append(timed(name, case, device, steps, clock))
+        click.echo(f"  round {turn + 1} of {rounds}: {sum(times[-1] for times in seconds.values()):.1f} s", err=True)
+    gc.unfreeze()
+    return seconds, unable

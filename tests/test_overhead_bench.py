@@ -1,0 +1,125 @@
+"""The benchmark of cost: what it makes of seconds, and that it runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from overhead_bench import figures, report, tables, timing  # noqa: E402
+from overhead_bench.cases import CASES  # noqa: E402
+from overhead_bench.contestants import AGAIN, BARE, OURS, Unable  # noqa: E402
+
+PEER = "torch-lr-finder"
+
+
+def seconds(ours: float, peer: float) -> dict[str, list[float]]:
+    """Nine rounds on a machine whose speed drifts by half: ratios do not."""
+    drift = [1.0 + turn / 16 for turn in range(9)]
+    return {
+        name: [ratio * slow for slow in drift]
+        for name, ratio in ((BARE, 1.0), (AGAIN, 1.0), (OURS, ours), (PEER, peer))
+    }
+
+
+def test_a_ratio_is_taken_within_its_round() -> None:
+    row = figures.summary(seconds(1.02, 1.2), steps=100)[OURS]
+    assert row["ratio"] == pytest.approx(1.02)
+    assert row["ratio_quartiles"] == pytest.approx([1.02, 1.02])
+    assert row["added_us_per_step"] == pytest.approx(0.02 * 1.25 / 100 * 1e6)
+
+
+@pytest.mark.parametrize(("ours", "answer"), [(1.029, "yes"), (1.031, "NO")])
+def test_the_limit_is_the_promise(ours: float, answer: str) -> None:
+    lines = figures.verdict(figures.summary(seconds(ours, 2.0), 100), limit=1.03)
+    assert f"at most 1.03 times the bare loop: {answer} (" in lines[0]
+
+
+@pytest.mark.parametrize(("peer", "answer"), [(1.2, "yes"), (1.01, "NO")])
+def test_against_the_others_rounds_are_counted(peer: float, answer: str) -> None:
+    lines = figures.verdict(figures.summary(seconds(1.1, peer), 100), limit=2.0)
+    assert lines[1].startswith(f"less than every other finder: {answer} ({PEER} comes nearest")
+
+
+def test_a_race_that_goes_either_way_is_even() -> None:
+    times = seconds(1.1, 1.1)
+    times[PEER] = [own * (1.01 if turn % 2 else 0.99) for turn, own in enumerate(times[OURS])]
+    assert ": even" in figures.verdict(figures.summary(times, 100), limit=2.0)[1]
+
+
+def test_quartiles_of_one_value_are_that_value() -> None:
+    assert figures.quartiles([3.0]) == (3.0, 3.0, 3.0)
+    assert figures.quartiles([1.0, 2.0, 3.0]) == (1.5, 2.0, 2.5)
+
+
+@pytest.mark.parametrize(("fixed", "exponent"), [(0.0, 1.0), (1e-3, 1.0), (2e-3, 1.5)])
+def test_growth_finds_what_the_costs_were_made_with(fixed: float, exponent: float) -> None:
+    sizes = [10.0 * 3**power for power in range(9)]
+    found = figures.growth(sizes, [fixed + 1e-5 * size**exponent for size in sizes])
+    assert found[2] == pytest.approx(exponent, abs=0.02)
+    assert found[0] == pytest.approx(fixed, abs=1e-4)
+
+
+def test_batches_are_counted_once_for_a_finder_with_several_rules() -> None:
+    peers = {str(run): {"fastai valley": {"batches": 90 + run}, "fastai steep": {"batches": 7}} for run in range(3)}
+    found = figures.batches_by_rule({"a": {"batches": 60}}, peers)
+    assert found[OURS] == {"quartiles": (60, 60, 60), "runs": 1}
+    assert found["fastai"]["quartiles"][1] == 91 and found["fastai"]["runs"] == 3
+    assert PEER not in found
+
+
+def test_a_marked_block_is_filled_and_the_rest_stays() -> None:
+    text = "a\n<!-- overhead: one -->\nold\nolder\n<!-- end -->\nb\n<!-- overhead: two -->\nkept\n<!-- end -->\n"
+    assert report.filled(text, {"one": "new"}) == text.replace("old\nolder", "new")
+    assert report.filled(report.filled(text, {"one": "new"}), {"one": "new"}) == text.replace("old\nolder", "new")
+
+
+def test_without_a_run_on_a_gpu_the_page_names_the_command(tmp_path: Path) -> None:
+    assert "`python scripts/bench_overhead gpu`" in tables.blocks(tmp_path)["ratio-cuda"]
+
+
+@pytest.fixture
+def race() -> Any:
+    def run(names: list[str], steps: int = 12) -> Any:
+        case, cpu = CASES["cpu"]["mlp"], torch.device("cpu")
+        return timing.race(case, names, cpu, rounds=2, steps=steps, clock=time.perf_counter)
+
+    return run
+
+
+def test_contestants_take_turns_and_each_round_is_kept(race: Any) -> None:
+    times, unable = race([BARE, AGAIN, OURS])
+    assert not unable
+    assert {name: len(own) for name, own in times.items()} == {BARE: 2, AGAIN: 2, OURS: 2}
+
+
+def test_who_cannot_do_it_is_left_out_with_the_reason(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    contestant = timing.CONTESTANTS[PEER]
+    idle = type(contestant)(package="x", module="x", prepare=lambda task: lambda: None, rival=True)
+    monkeypatch.setitem(timing.CONTESTANTS, PEER, idle)
+    times, unable = race([BARE, AGAIN, OURS, PEER])
+    assert PEER not in times and unable == {PEER: "it made 0 updates instead of 12"}
+
+
+def test_without_the_bare_loop_there_is_nothing_to_compare(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = type(timing.CONTESTANTS[BARE])(package="x", module="x", prepare=lambda task: lambda: None)
+    monkeypatch.setitem(timing.CONTESTANTS, BARE, idle)
+    with pytest.raises(Unable, match="0 updates instead of 12"):
+        race([BARE, AGAIN, OURS])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_its_part_says_so_in_one_sentence() -> None:
+    run = subprocess.run(
+        [sys.executable, str(SCRIPTS / "bench_overhead"), "gpu"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("Error: there is no CUDA device here") and run.stderr.count("\n") == 1
