@@ -18,6 +18,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -264,7 +265,7 @@ def visible_fall(curve: LossCurve) -> float:
 def blow_up_level(curve: LossCurve) -> float:
     """Training loss that no useful training goes above: the level at the start, plus the drop and ten noises."""
     reading = read_curve(curve)
-    return float(np.median(reading.losses[:_LEVEL])) + reading.drop + 10 * reading.noise
+    return median(reading.losses[:_LEVEL]) + reading.drop + 10 * reading.noise
 
 
 def _advice(
@@ -493,8 +494,8 @@ def _period(reading: Reading) -> int:
         return 0
     # First differences: a trend leaves them nearly alone, and losses in blocks (sorted classes) keep their jumps.
     steps = np.diff(np.asarray(reading.losses[:end]))
-    steps = steps - np.median(steps)
-    limit = 4 * float(np.median(np.abs(steps))) / 0.6745
+    steps = steps - median(steps.tolist())
+    limit = 4 * median(np.abs(steps).tolist()) / 0.6745
     steps = np.clip(steps, -limit, limit)
     power = float(np.mean(steps**2))
     if power == 0:

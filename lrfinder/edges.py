@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +105,10 @@ def read_curve(curve: LossCurve) -> Reading:
     lrs, losses = (np.asarray(values, dtype=np.float64) for values in curve.pairs())
     smoothed = smooth(losses, window(curve.pairs()[0])) if len(losses) else losses
     sigma = noise(losses)
-    drop = max(float(np.median(losses[:_LEVEL]) - smoothed.min()), 0.0) if len(losses) else 0.0
+    drop = max(median(losses[:_LEVEL].tolist()) - float(smoothed.min()), 0.0) if len(losses) else 0.0
     onset = steepest = lowest = floor = None
     if len(losses) >= _LEVEL and drop > _DROP_NOISES * sigma:
-        level = float(np.median(losses[:_LEVEL]))
+        level = median(losses[:_LEVEL].tolist())
         onset, steepest, lowest = _fall(lrs, smoothed, level, drop, sigma)
         floor = _floor(lrs, smoothed, float(smoothed.min()) + _FLOOR_PART * drop)
     else:
@@ -196,7 +197,8 @@ def _edge(
     # that saturates is noisy up there, and a longer end shows better that it stays.
     ends = ((2, _STEEP_RISE_NOISES), (_LEVEL, _RISE_NOISES), (2 * window(curve.pairs()[0]), _LONG_RISE_NOISES))
     rose = any(
-        np.median(losses[-n:]) - smoothed[: max(len(smoothed) - n, 1)].min() > max(noises * sigma, _RISE_PART * drop)
+        median(losses[-n:].tolist()) - float(smoothed[: max(len(smoothed) - n, 1)].min())
+        > max(noises * sigma, _RISE_PART * drop)
         for n, noises in ends
     )
     if not ended and not rose:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from statistics import median  # of a hundred numbers: five times as fast as NumPy's
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +59,9 @@ def noise(losses: Sequence[float] | NDArray[np.float64]) -> float:
     if len(losses) < _MEDIAN:
         return 0.0
     bends = np.diff(np.asarray(losses, dtype=np.float64), 2)
-    bends = np.abs(bends - np.median(bends))
+    bends = np.abs(bends - median(bends.tolist()))
     # 0.6745 turns a median absolute deviation into a standard deviation; a second difference holds 1 + 4 + 1 variances.
-    deviation = float(np.median(bends)) / (0.6745 * math.sqrt(6.0))
+    deviation = median(bends.tolist()) / (0.6745 * math.sqrt(6.0))
     if deviation == 0.0 and bends.any():
         # Most neighbours are equal: the loss moves by its rounding (bfloat16 has three digits), and that is the noise.
         return float(bends[bends > 0].min())
@@ -105,7 +106,7 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     lowest = float(medians.min())
     # The filters work on losses measured from the lowest: a large constant in the loss then costs no digits.
     above = medians - lowest
-    drop = float(np.median(values[:_MEDIAN])) - lowest
+    drop = median(values[:_MEDIAN].tolist()) - lowest
     cap = _CAP_DROPS * max(drop, 0.0) + _CAP_NOISES * noise(values)
     if cap <= 0:
         return medians

@@ -130,9 +130,9 @@ def test_with_no_range_given_every_optimizer_gets_one_that_shows_where_the_loss_
     assert config.start_lr < result.advice.max_lr <= result.advice.edge_lr < config.end_lr * 1.1
 
 
-def test_the_chosen_range_has_20_iterations_per_decade() -> None:
+def test_the_chosen_range_has_12_iterations_per_decade() -> None:
     config = finder().range_test(loader()).curve.config
-    assert (config.num_iter - 1) / math.log10(config.end_lr / config.start_lr) == pytest.approx(20)
+    assert (config.num_iter - 1) / math.log10(config.end_lr / config.start_lr) == pytest.approx(12)
 
 
 def test_a_curve_that_has_not_turned_extends_a_chosen_range_but_not_a_given_one() -> None:
