@@ -98,6 +98,8 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
+        if self.drawn and self._lane is None and not self._waiting:
+            return [move(self._next(), self._device) for _ in range(count)]
         self._fetch(count)
         drawn = [self._waiting.popleft() for _ in range(count)]
         if self._lane is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice import advise, blow_up_level, interrupted, raced, unraced, visible_fall
+from lrfinder.advice import blow_up_level, interrupted, raced, unraced, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
@@ -155,8 +155,8 @@ class LRFinder:
                 ``"disk"``; see :func:`lrfinder.snapshot.preserved`.
 
         Returns:
-            The curve and the advice. A curve that cannot be read is no error: its advice has the grade "none" and
-            says why.
+            The curve, and the advice, which is read from it when it is first asked for. A curve that cannot be read is
+            no error: its advice has the grade "none" and says why.
 
         Raises:
             ConfigError: a number out of its range.
@@ -188,7 +188,7 @@ class LRFinder:
                 finally:
                     sweep.end(StopReason.INTERRUPTED)
                     self.last_curve = drive.curve(sweep)
-        return RangeTestResult(curve=self.last_curve, advice=advise(self.last_curve))
+        return RangeTestResult(curve=self.last_curve)
 
     def refine(
         self,

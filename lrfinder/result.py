@@ -7,10 +7,10 @@ until a scheduler or a picture is asked for, so a saved result opens in an insta
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from lrfinder.advice import Advice
+from lrfinder.advice import Advice, advise
 from lrfinder.curve import LossCurve
 from lrfinder.errors import FileFormatError
 from lrfinder.files import read_json, write_json
@@ -35,7 +35,7 @@ class RangeTestResult:
 
     Args:
         curve: what the sweep recorded.
-        advice: what was read from it.
+        advice: what was read from it; left out, it is read when it is first asked for (see :func:`lrfinder.advise`).
         race: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
 
     Example:
@@ -50,8 +50,19 @@ class RangeTestResult:
     """
 
     curve: LossCurve
-    advice: Advice
+    advice: Advice = field(default_factory=lambda: cast(Advice, None))
     race: RaceRecord | None = None
+
+    def __post_init__(self) -> None:
+        if self.advice is None:
+            object.__delattr__(self, "advice")
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is not there.
+        if name != "advice":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, "advice", advise(self.curve))
+        return self.advice
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""

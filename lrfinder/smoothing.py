@@ -61,7 +61,7 @@ def noise(losses: Sequence[float] | NDArray[np.float64]) -> float:
     bends = np.diff(np.asarray(losses, dtype=np.float64), 2)
     bends = np.abs(bends - median(bends.tolist()))
     # 0.6745 turns a median absolute deviation into a standard deviation; a second difference holds 1 + 4 + 1 variances.
-    deviation = median(bends.tolist()) / (0.6745 * math.sqrt(6.0))
+    deviation: float = median(bends.tolist()) / (0.6745 * math.sqrt(6.0))
     if deviation == 0.0 and bends.any():
         # Most neighbours are equal: the loss moves by its rounding (bfloat16 has three digits), and that is the noise.
         return float(bends[bends > 0].min())

@@ -369,6 +369,29 @@ def test_a_snapshot_on_the_cpu_takes_no_room_on_the_gpu() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("options", [SWEEP, {}], ids=["given range", "chosen range"])
+def test_with_its_snapshot_on_the_cpu_a_sweep_takes_the_room_of_the_bare_loop_on_the_gpu(options: Any) -> None:
+    def build() -> World:
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Linear(1024, 2048), nn.ReLU(), nn.Linear(2048, 3)).to("cuda")
+        batches = [(torch.randn(64, 1024, device="cuda"), torch.randint(0, 3, (64,), device="cuda")) for _ in range(4)]
+        one = World(model, torch.optim.AdamW(model.parameters()), batches, device="cuda")
+        one.train(3)
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        return one
+
+    build()  # cuBLAS takes its workspace
+    one = build()
+    one.train(20)
+    bare = torch.cuda.max_memory_allocated()
+    del one
+    one = build()
+    range_test(one, snapshot="cpu", **options)
+    assert torch.cuda.max_memory_allocated() == pytest.approx(bare, abs=2**20)
+
+
+@pytest.mark.gpu
 def test_a_snapshot_on_the_cpu_is_pinned_in_no_more_memory_than_it_needs_and_let_go() -> None:
     one = world("cuda", optimizer=torch.optim.AdamW)
     one.train(2)

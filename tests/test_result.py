@@ -53,6 +53,23 @@ def test_a_result_is_a_frozen_value():
     assert pickle.loads(pickle.dumps(RESULT)) == RESULT
 
 
+def test_advice_that_is_not_given_is_read_from_the_curve_once_when_it_is_asked_for(monkeypatch):
+    read = []
+    monkeypatch.setattr("lrfinder.result.advise", lambda curve: read.append(curve) or advise(curve))
+    result = RangeTestResult(curve=RESULT.curve)
+    assert "advice" not in vars(pickle.loads(pickle.dumps(result)))
+    assert read == []
+    assert result.advice == RESULT.advice
+    assert result.advice is result.advice
+    assert read == [RESULT.curve]
+    assert RangeTestResult(curve=RESULT.curve) == RESULT
+    assert str(RangeTestResult(curve=RESULT.curve)) == str(RESULT)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.advice = NO_ADVICE
+    with pytest.raises(AttributeError, match="no attribute 'advise'"):
+        result.advise
+
+
 @pytest.mark.parametrize(
     "result",
     [RESULT, EMPTY_HANDED, result_of(0), result_of(1), result_of(stop=StopReason.NONFINITE, nonfinite_lr=2.0)],

@@ -105,10 +105,10 @@ def using(constants: dict[str, Any]) -> Iterator[None]:
 
 
 def load(
-    out: Path, splits: tuple[str, ...]
+    out: Path, splits: tuple[str, ...], kind: str = "sweep"
 ) -> tuple[list[Truth], dict[str, list[LossCurve]], dict[str, tuple[str, int]]]:
     """Truths, sweeps by cell, and schedule and length by cell, of the cells that have results."""
-    grids, sweeps = store.load(out, "train"), store.load(out, "sweep")
+    grids, sweeps = store.load(out, "train"), store.load(out, kind)
     truths, curves, jobs = [], {}, {}
     for cell in CELLS:
         found = [curve for name, curve in sweeps.items() if name.partition(" | ")[0] == cell.name]

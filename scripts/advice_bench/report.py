@@ -26,6 +26,7 @@ from lrfinder.files import write_atomic
 __all__ = ["defaults", "emitted_rules", "picks", "write"]
 
 OURS = "lrfinder"
+SWEEP, LONGER = "sweep", "sweep-longer"  # kinds of results
 DEFAULT, CAPPED = "default of the optimizer, fitted", "that default, at most half of the edge"
 HELD_OUT = ("held-out",)
 ALL_SPLITS = (*fitting.FITTED_SPLITS, *HELD_OUT)
@@ -152,6 +153,7 @@ def write(out: Path) -> str:
         _grades(out),
         _emitted(out),
         _ablation(out),
+        _longer(out, rules),
         _shapes(out),
         _table("Cells that the constants were fitted to", tables["fitted"], out),
     ]
@@ -287,7 +289,6 @@ def _answer(kept: bool) -> str:
 def _pairs(out: Path, rules: dict[str, Picks]) -> str:
     """Ours against the strongest baselines, cell by cell."""
     truths, _, _ = fitting.load(out, HELD_OUT)
-    families = {truth.name: truth.family for truth in truths}
     pairs = [(OURS, DEFAULT), (OURS, CAPPED)]
     pairs += [(refined(b), other) for b in BUDGETS for other in (DEFAULT, OURS, _grid_race(b))]
     lines = [
@@ -299,19 +300,21 @@ def _pairs(out: Path, rules: dict[str, Picks]) -> str:
         "|---|---|",
     ]
     for first, second in pairs:
-        if first not in rules or second not in rules:
-            continue
-        differences = {
-            t.name: [
-                t.regret(a) - t.regret(b) for a, b in zip(rules[first][t.name], rules[second][t.name], strict=True)
-            ]
-            for t in truths
-            if t.name in rules[first] and t.name in rules[second]
-        }
-        mean = np.mean([value for values in differences.values() for value in values])
-        low, high = bootstrap(differences, families)
-        lines.append(f"| {first} against {second} | {100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) |")
+        if first in rules and second in rules:
+            lines.append(f"| {first} against {second} | {_difference(truths, rules[first], rules[second])} |")
     return "\n".join(lines)
+
+
+def _difference(truths: Sequence[Truth], first: Picks, second: Picks) -> str:
+    """Of the mean regrets, in points, with its interval."""
+    differences = {
+        t.name: [t.regret(a) - t.regret(b) for a, b in zip(first[t.name], second[t.name], strict=True)]
+        for t in truths
+        if t.name in first and t.name in second
+    }
+    mean = np.mean([value for values in differences.values() for value in values])
+    low, high = bootstrap(differences, {truth.name: truth.family for truth in truths})
+    return f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _cells(out: Path, rules: dict[str, Picks]) -> str:
@@ -476,6 +479,41 @@ def _ablation(out: Path) -> str:
         )
         row = summary(truths, unseen)
         lines.append(f"| {name} | {_percent(row['mean'])} | {_percent(row['median'])} | {_percent(row['worst'])} |")
+    return "\n".join(lines)
+
+
+def _longer(out: Path, rules: dict[str, Picks]) -> str:
+    """Sweeps of nearly twice as many batches, with constants fitted to them, beside the ones that are run."""
+    fitted, curves, jobs = fitting.load(out, fitting.FITTED_SPLITS, LONGER)
+    truths, more_curves, more_jobs = fitting.load(out, ALL_SPLITS, LONGER)
+    if not truths:
+        return ""
+    curves |= more_curves
+    jobs |= more_jobs
+
+    def answers(truth: Truth) -> list[float | None]:
+        return [fitting.advised(curve, *jobs[truth.name]) for curve in curves[truth.name]]
+
+    with fitting.using(fitting.fit(fitted, answers, start=fitting.priors())):
+        longer = {truth.name: answers(truth) for truth in truths}
+    batches = [np.median([each["batches"] for each in store.load(out, kind).values()]) for kind in (SWEEP, LONGER)]
+    lines = [
+        "## What more batches would buy",
+        "",
+        "Sweeps of 20 learning rates per decade, from half a decade further below, with constants fitted to them, "
+        "beside the 12 per decade that are the default. Difference: the default minus the longer one, in points.",
+        "",
+        "| cells | default | longer | difference (95 % interval) |",
+        "|---|---|---|---|",
+        f"| batches, median | {batches[0]:.0f} | {batches[1]:.0f} | |",
+    ]
+    for name, splits in (("held-out", HELD_OUT), ("fitted", fitting.FITTED_SPLITS)):
+        some = [truth for truth in truths if _CELL[truth.name].split in splits]
+        means = [summary(some, picked)["mean"] for picked in (rules[OURS], longer)]
+        lines.append(
+            f"| mean regret, {name} | {_percent(means[0])} | {_percent(means[1])} | "
+            f"{_difference(some, rules[OURS], longer)} |"
+        )
     return "\n".join(lines)
 
 

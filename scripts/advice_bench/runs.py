@@ -8,16 +8,17 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from advice_bench.peers import suggest
 from advice_bench.tasks import Cell, build
 from advice_bench.trainings import mean_loss, train
-from lrfinder import LRFinder
+from lrfinder import LRFinder, autorange
 from lrfinder.curve import LossCurve
 from lrfinder.errors import NoAdviceError
 from lrfinder.result import RangeTestResult
 
-__all__ = ["BUDGETS", "emitted", "grid_race", "peers", "refinement", "sweep"]
+__all__ = ["BUDGETS", "emitted", "grid_race", "longer_sweep", "peers", "refinement", "sweep"]
 
 BUDGETS = (0.25, 1.0)
 _RACERS = 8  # learning rates of the race of a grid, factor 2 apart around the fitted default
@@ -28,6 +29,13 @@ def sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
     task = build(cell, seed, cache=cache)
     result = LRFinder(task.model, task.optimizer, cell.loss).range_test(task.loader, progress=False)
     return result.curve.to_dict()
+
+
+def longer_sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
+    """The same with a ramp of 20 learning rates per decade instead of 12, from half a decade further below."""
+    around = {"proportional": (10**-3.5, 10**0.5), "adaptive": (1e-3, 10.0)}
+    with mock.patch.multiple(autorange, _PER_DECADE=20, _AROUND=around):
+        return sweep(cell, seed, cache)
 
 
 def peers(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
