@@ -80,6 +80,7 @@ class Batches:
         self.drawn = 0
         self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
         self._lane: _Lane | None = None
+        self._still = False  # batches are where they have to be
         self._trouble: Exception | None = None
         self._device = device
         self._loader = loader
@@ -98,8 +99,8 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
-        if self.drawn and self._lane is None and not self._waiting:
-            return [move(self._next(), self._device) for _ in range(count)]
+        if self._still and not self._waiting:
+            return [self._next() for _ in range(count)]
         self._fetch(count)
         drawn = [self._waiting.popleft() for _ in range(count)]
         if self._lane is not None:
@@ -132,6 +133,7 @@ class Batches:
             batch = self._next()
             if self.drawn == 1:
                 self._lane = _lane(batch, self._device)
+                self._still = self._lane is None and self._device.type == "cpu" and _at_home(batch)
             moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)
             self._waiting.append(moved)
 
@@ -184,6 +186,15 @@ def _lane(batch: Any, device: torch.device) -> _Lane | None:
         return None
     size = sum(tensor.nbytes for tensor in _tensors(batch) if tensor.device.type == "cpu")
     return _Lane(device) if size > _SMALL else None
+
+
+def _at_home(batch: Any) -> bool:
+    """Is it made of tensors on the CPU and nothing else that could be elsewhere?"""
+    if isinstance(batch, Tensor):
+        return batch.device.type == "cpu"
+    if type(batch) in (list, tuple):
+        return all(map(_at_home, batch))
+    return isinstance(batch, (int, float, str))
 
 
 def batch_size(batch: Any) -> int:

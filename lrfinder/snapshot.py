@@ -282,8 +282,10 @@ def _view(block: Tensor, start: int, tensor: Tensor) -> Tensor:
 
 def _writable(tensor: Tensor) -> bool:
     # An expanded tensor holds one value in many places: nobody can write into it, so nobody can change it either.
-    return tensor.layout != torch.strided or not any(
-        stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    return (
+        tensor.layout != torch.strided
+        or tensor.is_contiguous()
+        or not any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     )
 
 

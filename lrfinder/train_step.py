@@ -128,7 +128,7 @@ class TrainStep:
         self._model = model
         self._optimizer = optimizer
         self._loss_fn = loss_fn
-        self._autocast = autocast(device_type, amp_dtype)
+        self._autocast = autocast(device_type, amp_dtype) if amp_dtype is not None else None
         self._scaler = grad_scaler
         self._clip = clip_grad_norm
         self._closure = needs_closure(optimizer)
@@ -155,7 +155,12 @@ class TrainStep:
         if self._closure:
             return self._update_with_closure(batches), True
         loss = self.backward(batches)
-        return loss, self._scaled_update()
+        if self._scaler is not None:
+            return loss, self._scaled_update()
+        if self._clip is not None:
+            self._clip_gradients()
+        self._optimizer.step()
+        return loss, True
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
         """Loss of the batches as the model now stands, changing nothing but buffers and the random state.
@@ -167,6 +172,11 @@ class TrainStep:
     def backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
         self._optimizer.zero_grad(set_to_none=True)
+        if self._scaler is None and len(batches) == 1 and self._checked:
+            # The plain loop, with nothing in it that would cost a small model's step a hundredth.
+            only = self._forward(batches[0])
+            only.backward()  # type: ignore[no-untyped-call]
+            return only.detach()
         total: Tensor | None = None
         for batch in batches:
             loss = self._forward(batch)
@@ -237,10 +247,6 @@ class TrainStep:
         return finite
 
     def _scaled_update(self) -> bool:
-        if self._scaler is None:
-            self._clip_gradients()
-            self._optimizer.step()
-            return True
         if self._clip is not None:
             self._scaler.unscale_(self._optimizer)
             self._clip_gradients()
@@ -254,8 +260,11 @@ class TrainStep:
             nn.utils.clip_grad_norm_(optimizer_parameters(self._optimizer), self._clip)
 
     def _forward(self, batch: Any) -> Tensor:
-        with self._autocast:
+        if self._autocast is None:
             loss = self._loss_fn(self._model, batch)
+        else:
+            with self._autocast:
+                loss = self._loss_fn(self._model, batch)
         if not self._checked:
             _check_loss(loss)
         return loss

@@ -208,6 +208,20 @@ def test_closing_ends_the_iteration_under_way() -> None:
     assert ended
 
 
+def test_batches_that_lie_on_the_cpu_already_are_handed_on_as_they_are() -> None:
+    batch = (torch.ones(2), [torch.ones(1), 3])
+    batches = Batches([batch, batch], CPU)
+    batches.draw(1)
+    assert batches.draw(1)[0] is batch
+
+
+def test_a_batch_that_knows_how_to_move_is_asked_to_each_time() -> None:
+    batch = Encoding(ids=torch.ones(2))
+    batches = Batches([batch, batch], CPU)
+    batches.draw(1)
+    assert batches.draw(1)[0] is not batch
+
+
 # --- fetched ahead ----------------------------------------------------------------------------------------------------
 
 
