@@ -62,7 +62,7 @@ def prepare_bare(task: Task) -> Call:
 
 
 def prepare_ours(task: Task, **options: Any) -> Call:
-    """On the clock: LRFinder(...) and range_test, with the reading of the curve and the advice."""
+    """On the clock: LRFinder(...) and range_test. The advice is read when it is asked for, and nobody asks here."""
     from lrfinder import LRFinder
 
     given = {"start_lr": START_LR, "end_lr": task.case.end_lr, "num_iter": task.steps, "progress": False, **options}
@@ -75,8 +75,10 @@ def prepare_ours(task: Task, **options: Any) -> Call:
 
 
 def prepare_default(task: Task) -> Call:
-    """The same with no range given: the search for the range too, and as many steps as it takes (at most 100)."""
-    return prepare_ours(task, start_lr=None, end_lr=None, num_iter=None)
+    """On the clock: range_test with no range given, which searches for one and takes as many steps as that needs (at most
+    100), and the advice."""
+    search: Any = prepare_ours(task, start_lr=None, end_lr=None, num_iter=None)
+    return lambda: search().advice
 
 
 def prepare_torch_lr_finder(task: Task) -> Call:

@@ -77,7 +77,7 @@ def scales(made: dict[str, Any], path: Path) -> Path:
     _fit(by_size, made["sizes"], "parameters", made["of_size"])
     by_size.set_xlabel("parameters of an MLP with AdamW")
     _points(by_length, made["lengths"], "steps", "added", "a sweep adds", _OURS)
-    _points(by_length, made["lengths"], "steps", "reading", "of that, reading the curve", _THEIRS)
+    _points(by_length, made["lengths"], "steps", "reading", "reading its curve", _THEIRS)
     _fit(by_length, made["lengths"], "steps", made["of_length"])
     by_length.set_xlabel("steps of the sweep, MLP 64-32-10 with AdamW")
     for axes in (by_size, by_length):

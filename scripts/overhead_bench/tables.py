@@ -323,9 +323,9 @@ def scale_tables(made: dict[str, Any]) -> list[str]:
         "",
         *_table(["parameters", "snapshot taken and restored", "a sweep adds", "bare loop"], sizes),
         "",
-        "The MLP 64-32-10 with AdamW, by the number of steps; reading the curve is part of what a sweep adds:",
+        "The MLP 64-32-10 with AdamW, by the number of steps; reading the curve comes on top where the advice is asked for:",
         "",
-        *_table(["steps", "a sweep adds", "of that, reading the curve", "bare loop"], lengths),
+        *_table(["steps", "a sweep adds", "reading its curve", "bare loop"], lengths),
     ]
 
 
