@@ -53,7 +53,8 @@ class Sweep:
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
-        self._steps = _RunningMedian()
+        self._steps = _RunningMedian()  # differences of neighbouring losses, up to the last time it was asked
+        self._compared = 1
 
     @property
     def done(self) -> bool:
@@ -95,8 +96,6 @@ class Sweep:
                 self.nonfinite_lr = self.last_lr
             self.stop = StopReason.NONFINITE
             return
-        if self.losses and loss != self.losses[-1]:
-            self._steps.add(abs(loss - self.losses[-1]))
         self.losses.append(loss)
         self._smooth()
         if self.config.early_stop and self._rose(part_of_drop=_DIVERGED_PART):
@@ -144,8 +143,12 @@ class Sweep:
         # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
         # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses. Equal neighbours do
         # not count: where most are equal, the loss moves by its rounding, and that is the noise.
-        steps = self._steps.value()
-        return steps is not None and rise > _NOISE_RISE * steps / (0.6745 * math.sqrt(2))
+        for i in range(self._compared, len(self.losses)):
+            if self.losses[i] != self.losses[i - 1]:
+                self._steps.add(abs(self.losses[i] - self.losses[i - 1]))
+        self._compared = len(self.losses)
+        step = self._steps.value()
+        return step is not None and rise > _NOISE_RISE * step / (0.6745 * math.sqrt(2))
 
     def _finish_or_extend(self) -> None:
         if self._extend > 0 and not self._rose(part_of_drop=_TURNED_PART):

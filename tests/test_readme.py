@@ -71,7 +71,7 @@ def test_every_file_that_is_linked_is_there() -> None:
 
 
 RESULTS = ROOT / "scripts" / "results"
-ADVICE = (RESULTS / "advice-second.md").read_text(encoding="utf-8")
+ADVICE = [(RESULTS / name).read_text(encoding="utf-8") for name in ("advice-second.md", "advice.md")]
 
 
 def test_the_results_of_the_benchmark_of_costs_are_the_ones_shown(monkeypatch: Any) -> None:
@@ -89,4 +89,4 @@ def test_the_results_of_the_benchmark_of_advice_are_the_ones_shown() -> None:
     rows = [line for line in shown.splitlines() if line.startswith("| ")]
     assert len(rows) >= 15
     for row in rows:
-        assert row in ADVICE.splitlines(), row
+        assert any(row in written.splitlines() for written in ADVICE), row

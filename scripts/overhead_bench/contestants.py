@@ -75,8 +75,8 @@ def prepare_ours(task: Task, **options: Any) -> Call:
 
 
 def prepare_default(task: Task) -> Call:
-    """On the clock: range_test with no range given, which searches for one and takes as many steps as that needs (at most
-    100), and the advice."""
+    """On the clock: range_test with no range given, which searches for one and takes as many steps as it needs (at
+    most 100), and the advice."""
     search: Any = prepare_ours(task, start_lr=None, end_lr=None, num_iter=None)
     return lambda: search().advice
 

@@ -323,7 +323,8 @@ def scale_tables(made: dict[str, Any]) -> list[str]:
         "",
         *_table(["parameters", "snapshot taken and restored", "a sweep adds", "bare loop"], sizes),
         "",
-        "The MLP 64-32-10 with AdamW, by the number of steps; reading the curve comes on top where the advice is asked for:",
+        "The MLP 64-32-10 with AdamW, by the number of steps. Reading the curve comes on top, when the advice is asked "
+        "for:",
         "",
         *_table(["steps", "a sweep adds", "reading its curve", "bare loop"], lengths),
     ]
