@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.errors import ConfigError, FileFormatError
+from lrfinder.kinds import MODES
 
 __all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
-
-MODES = ("exp", "linear")
 
 
 class StopReason(enum.Enum):

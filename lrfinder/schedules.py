@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from lrfinder.errors import ConfigError
+from lrfinder.kinds import KINDS, MOMENTUM_KINDS, OPEN_KINDS, STEP_KINDS, WARMUP_KINDS
 
 __all__ = [
     "KINDS",
@@ -42,24 +43,6 @@ __all__ = [
     "check_number",
     "shape_from_dict",
 ]
-
-KINDS = (
-    "onecycle",
-    "cosine",
-    "step",
-    "multistep",
-    "exponential",
-    "linear",
-    "plateau",
-    "cyclic",
-    "restarts",
-    "wsd",
-    "constant",
-)
-WARMUP_KINDS = ("cosine", "linear", "step", "multistep", "exponential", "wsd", "constant")  # take ``warmup_steps``
-STEP_KINDS = ("onecycle", "cyclic", "wsd")  # make no sense moved once per epoch
-OPEN_KINDS = ("plateau", "constant")  # need not know how long the training is
-MOMENTUM_KINDS = ("onecycle", "cyclic")  # cycle the momentum against the LR, where there is one
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:

@@ -17,6 +17,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     # module: (layer, third-party packages it may import)
     "errors": (0, set()),
     "files": (0, set()),
+    "kinds": (0, set()),
     "curve": (0, set()),
     "schedules": (0, set()),
     "calibration": (1, set()),

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfinder.cli.completion import complete_model
-from lrfinder.curve import MODES
 from lrfinder.errors import ConfigError
-from lrfinder.schedules import KINDS
+from lrfinder.kinds import KINDS, MODES
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
