@@ -74,11 +74,11 @@ def scales(made: dict[str, Any], path: Path) -> Path:
     by_size, by_length = figure.subplots(1, 2)
     _points(by_size, made["sizes"], "parameters", "snapshot", "snapshot taken and restored", _OURS)
     _points(by_size, made["sizes"], "parameters", "added", "a sweep of {} steps adds", _THEIRS)
-    _fit(by_size, made["sizes"], "parameters", made["of_size"])
+    _slope(by_size, made["sizes"], "parameters", "snapshot", made["of_size"])
     by_size.set_xlabel("parameters of an MLP with AdamW")
-    _points(by_length, made["lengths"], "steps", "added", "a sweep adds", _OURS)
+    _points(by_length, made["lengths"], "steps", "deciding", "deciding on the next learning rate and the stop", _OURS)
     _points(by_length, made["lengths"], "steps", "reading", "reading its curve", _THEIRS)
-    _fit(by_length, made["lengths"], "steps", made["of_length"])
+    _slope(by_length, made["lengths"], "steps", "deciding", made["of_length"])
     by_length.set_xlabel("steps of the sweep, MLP 64-32-10 with AdamW")
     for axes in (by_size, by_length):
         axes.set_xscale("log")
@@ -106,11 +106,16 @@ def _points(axes: Any, points: list[dict[str, Any]], size: str, cost: str, label
     )
 
 
-def _fit(axes: Any, points: list[dict[str, Any]], size: str, fit: dict[str, float] | None) -> None:
-    if fit is None:
+def _slope(axes: Any, points: list[dict[str, Any]], size: str, cost: str, exponent: float | None) -> None:
+    """The growth over the last decade, as a line through the last point."""
+    if exponent is None:
         return
-    first, last = points[0][size], points[-1][size]
-    sizes = [first * (last / first) ** (i / 99) for i in range(100)]
-    costs = [1e3 * (fit["fixed"] + fit["rate"] * value ** fit["exponent"]) for value in sizes]
-    label = f"fixed + rate × {size}$^{{{fit['exponent']:.2f}}}$"
-    axes.plot(sizes, costs, color="0.35", linewidth=1, label=label, zorder=1)
+    last, height = points[-1][size], 1e3 * points[-1][cost][1]
+    axes.plot(
+        (last / 12, last),
+        (height / 12**exponent, height),
+        color="0.35",
+        linewidth=1,
+        zorder=1,
+        label=f"{size}$^{{{exponent:.2f}}}$",
+    )

@@ -63,29 +63,20 @@ def verdict(rows: dict[str, dict[str, Any]], limit: float) -> list[str]:
     return lines
 
 
-def growth(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float, float]:
-    """The cost as ``fixed + rate * size**exponent``, fitted to the logarithms: small and large sizes count alike.
+def growth(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
+    """The power of the size with which the cost grows, over the last decade of sizes: below, fixed parts count.
 
     Args:
-        sizes: at least four, > 0.
+        sizes: rising, > 0.
         costs: > 0.
 
     Returns:
-        ``fixed`` (>= 0), ``rate`` and ``exponent``.
+        The slope of the logarithms; None with fewer than three sizes in the last decade.
     """
-    from scipy.optimize import least_squares
-
-    log_sizes, log_costs = np.log(np.asarray(sizes, float)), np.log(np.asarray(costs, float))
-    # From the last size backwards, so that no parameter depends on the exponent's.
-    far = log_sizes[-1]
-
-    def residuals(parameters: Any) -> Any:
-        log_fixed, log_far, exponent = parameters
-        return np.logaddexp(log_fixed, log_far + exponent * (log_sizes - far)) - log_costs
-
-    start = (log_costs[0] - 1.0, log_costs[-1], 1.0)
-    log_fixed, log_far, exponent = least_squares(residuals, start, loss="soft_l1", f_scale=0.1).x
-    return float(np.exp(log_fixed)), float(np.exp(log_far - exponent * far)), float(exponent)
+    last = [(size, cost) for size, cost in zip(sizes, costs, strict=True) if size >= sizes[-1] / 12]
+    if len(last) < 3:
+        return None
+    return float(np.polyfit(*np.log(np.array(last).T), 1)[0])
 
 
 def batches_by_rule(sweeps: dict[str, Any], peers: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from overhead_bench.cases import Case, Task, build_task, mlp, wide_mlp
+from overhead_bench.cases import START_LR, Case, Task, build_task, mlp, wide_mlp
 from overhead_bench.contestants import prepare_bare, prepare_ours
 from overhead_bench.timing import synchronise, warm_up
 
@@ -60,7 +60,7 @@ def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def of_length(steps: int, device: torch.device, rounds: int) -> dict[str, Any]:
-    """Seconds of a sweep so long and of its bare loop, with the stopping rule at work; and of reading its curve."""
+    """Seconds of a sweep so long and of its bare loop, and of what grows with its length: deciding, and reading."""
     from lrfinder.advice import advise
 
     case = _case(mlp)
@@ -69,7 +69,20 @@ def of_length(steps: int, device: torch.device, rounds: int) -> dict[str, Any]:
         result: Any = prepare_ours(build_task(case, device, steps, folder))()
     assert len(result.curve.losses) == steps, "a stopping rule has fired"
     reading = [_seconds(lambda: advise(result.curve), device) for _ in range(rounds)]
-    return {"steps": steps, "sweep": sweeps, "bare": bare, "reading": reading}
+    deciding = [_seconds(partial(_decide, steps), device) for _ in range(rounds)]
+    return {"steps": steps, "sweep": sweeps, "bare": bare, "reading": reading, "deciding": deciding}
+
+
+def _decide(steps: int) -> None:
+    """The state machine of a sweep by itself, on losses that keep its stopping rule busy: low once, then above."""
+    from lrfinder.curve import SweepConfig
+    from lrfinder.sweep import Sweep
+
+    sweep = Sweep(SweepConfig(start_lr=START_LR, end_lr=_END_LR, num_iter=steps))
+    for i in range(steps):
+        sweep.lr_ahead(0)
+        sweep.record((1.0, 0.9, 1.3)[i % 3] if i > 8 else 0.9)
+    assert len(sweep.losses) == steps, "the stopping rule has fired"
 
 
 def _turns(case: Case, device: torch.device, steps: int, rounds: int) -> tuple[list[float], list[float]]:

@@ -109,24 +109,17 @@ def _scale(results: dict[str, Any], device: str) -> dict[str, Any]:
         for entry in points("size", "parameters")
     ]
     lengths = [
-        {"steps": entry["steps"], "added": added(entry), "reading": quartiles(entry["reading"])}
+        {"steps": entry["steps"], "added": added(entry)}
+        | {part: quartiles(entry[part]) for part in ("deciding", "reading")}
         | {"bare": statistics.median(entry["bare"])}
         for entry in points("length", "steps")
     ]
     return {
         "sizes": sizes,
         "lengths": lengths,
-        "of_size": _growth([(point["parameters"], point["snapshot"][1]) for point in sizes]),
-        "of_length": _growth([(point["steps"], point["added"][1]) for point in lengths]),
+        "of_size": growth([p["parameters"] for p in sizes], [p["snapshot"][1] for p in sizes]),
+        "of_length": growth([p["steps"] for p in lengths], [p["deciding"][1] for p in lengths]),
     }
-
-
-def _growth(points: Sequence[tuple[float, float]]) -> dict[str, float] | None:
-    """None where noise has made a cost negative, or there are too few points to fit three numbers to."""
-    if len(points) < 4 or any(cost <= 0 for _, cost in points):
-        return None
-    fixed, rate, exponent = growth(*zip(*points, strict=True))
-    return {"fixed": fixed, "rate": rate, "exponent": exponent}
 
 
 def _startup(results: dict[str, Any], device: str) -> dict[str, Any]:
@@ -284,16 +277,14 @@ def import_lines(cases: dict[str, Any]) -> list[str]:
 def scale_sentence(made: dict[str, Any]) -> str:
     """How both costs grow, in words."""
     parts = []
-    for what, kind, points, size in (
-        ("Taking and restoring the snapshot", "of_size", made["sizes"], "parameters"),
-        ("What a sweep adds", "of_length", made["lengths"], "steps"),
+    for what, kind, points, size, cost in (
+        ("Taking and restoring the snapshot", "of_size", made["sizes"], "parameters", "snapshot"),
+        ("Deciding on the next learning rate and the stop", "of_length", made["lengths"], "steps", "deciding"),
     ):
-        if made[kind] is None:
-            parts.append(f"{what} could not be told from noise.")
-            continue
+        first, last = points[0], points[-1]
         parts.append(
-            f"{what} grows with the number of {size} to the power {made[kind]['exponent']:.2f}, beside a fixed part "
-            f"({points[0][size]:,} to {points[-1][size]:,} {size})."
+            f"{what} costs {1e3 * first[cost][1]:.2g} ms with {first[size]:,} {size} and {1e3 * last[cost][1]:.3g} ms "
+            f"with {last[size]:,}; over the last decade it grows with their number to the power {made[kind]:.2f}."
         )
     return " ".join(parts)
 
@@ -312,6 +303,7 @@ def scale_tables(made: dict[str, Any]) -> list[str]:
         [
             f"{point['steps']:,}",
             _range([1e3 * value for value in point["added"]], ".1f") + " ms",
+            _range([1e3 * value for value in point["deciding"]], ".2f") + " ms",
             _range([1e3 * value for value in point["reading"]], ".1f") + " ms",
             f"{1e3 * point['bare']:.1f} ms",
         ]
@@ -326,7 +318,7 @@ def scale_tables(made: dict[str, Any]) -> list[str]:
         "The MLP 64-32-10 with AdamW, by the number of steps. Reading the curve comes on top, when the advice is asked "
         "for:",
         "",
-        *_table(["steps", "a sweep adds", "reading its curve", "bare loop"], lengths),
+        *_table(["steps", "a sweep adds", "of that, deciding", "reading its curve", "bare loop"], lengths),
     ]
 
 
