@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lrfinder import LRFinder, StopReason
-from worlds import WORLDS, World, loader, mlp, sgd, with_sgd
+from worlds import WORLDS, World, finder, loader, mlp, seeded, sgd, with_sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 
 worlds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
-
-
-def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
-    world = build()
-    world.train(warm_up)
-    return world
-
-
-def finder(world: World, **options: Any) -> LRFinder:
-    if world.scaler is not None:
-        options |= {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
-    return LRFinder(world.model, world.optimizer, world.criterion, **options)
 
 
 @worlds

@@ -6,14 +6,12 @@ import dataclasses
 import itertools
 import math
 import os
-import random
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,7 +23,7 @@ from lrfinder.calibration import constant
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.race import plan_race
 from lrfinder.schedules import KINDS
-from worlds import WORLDS, Augmented, World, loader, mlp, points, sgd, with_sgd
+from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 
@@ -44,21 +42,6 @@ LONG = training(12, 26)  # about 200, of which 100 are
 
 worlds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
 lengths = pytest.mark.parametrize("length", [SHORT, LONG], ids=["qualifying", "with final"])
-
-
-def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
-    world = build()
-    world.train(warm_up)
-    return world
-
-
-def finder(world: World, **options: Any) -> LRFinder:
-    if world.scaler is not None:
-        options |= {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
-    return LRFinder(world.model, world.optimizer, world.criterion, **options)
 
 
 def advice(base_lr: float, **fields: Any) -> Advice:

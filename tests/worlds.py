@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lrfinder import LRFinder
+
 
 @dataclass
 class World:
@@ -228,6 +230,23 @@ def tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
     model[2].weight = model[0].weight
     return model
+
+
+def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
+    """The world as it is after so many steps, the same each time."""
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    world = build()
+    world.train(warm_up)
+    return world
+
+
+def finder(world: World, **options: Any) -> LRFinder:
+    """Of the world's own objects, in half precision where it has a scaler."""
+    if world.scaler is not None:
+        options |= {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
+    return LRFinder(world.model, world.optimizer, world.criterion, **options)
 
 
 class Pair(NamedTuple):
