@@ -128,7 +128,7 @@ class TrainStep:
         self._model = model
         self._optimizer = optimizer
         self._loss_fn = loss_fn
-        self._autocast = autocast(device_type, amp_dtype) if amp_dtype is not None else None
+        self._autocast = autocast(device_type, amp_dtype)
         self._scaler = grad_scaler
         self._clip = clip_grad_norm
         self._closure = needs_closure(optimizer)
@@ -260,11 +260,8 @@ class TrainStep:
             nn.utils.clip_grad_norm_(optimizer_parameters(self._optimizer), self._clip)
 
     def _forward(self, batch: Any) -> Tensor:
-        if self._autocast is None:
+        with self._autocast:
             loss = self._loss_fn(self._model, batch)
-        else:
-            with self._autocast:
-                loss = self._loss_fn(self._model, batch)
         if not self._checked:
             _check_loss(loss)
         return loss
