@@ -53,6 +53,7 @@ class Sweep:
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
+        self._level: float | None = None  # the loss the sweep started from
         self._steps = _RunningMedian()  # differences of neighbouring losses, up to the last time it was asked
         self._compared = 1
 
@@ -87,7 +88,7 @@ class Sweep:
         Args:
             loss: raw loss; nan and infinity end the sweep, they are not errors.
         """
-        if self.done:
+        if self.stop is not None:
             raise RuntimeError("the sweep is over; no more losses can be recorded.")
         if not math.isfinite(loss):
             if self.measured == "after":
@@ -96,11 +97,20 @@ class Sweep:
                 self.nonfinite_lr = self.last_lr
             self.stop = StopReason.NONFINITE
             return
-        self.losses.append(loss)
-        self._smooth()
-        if self.config.early_stop and self._rose(part_of_drop=_DIVERGED_PART):
-            self.stop = StopReason.DIVERGED
-        elif len(self.losses) >= self._end:
+        losses = self.losses
+        losses.append(loss)
+        if len(losses) >= 3:
+            # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so
+            # that neither does a bad batch among the first.
+            value = sorted(losses[-3:])[1]
+            average = self._average
+            self._average = average = value if average != average else _BETA * average + (1 - _BETA) * value
+            if average < self._lowest:
+                self._lowest = average
+            elif self.config.early_stop and self._rose(_DIVERGED_PART):
+                self.stop = StopReason.DIVERGED
+                return
+        if len(losses) >= self._end:
             self._finish_or_extend()
 
     def end(self, reason: StopReason) -> None:
@@ -123,35 +133,28 @@ class Sweep:
             **facts,  # type: ignore[arg-type]
         )
 
-    def _smooth(self) -> None:
-        # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so that
-        # neither does a bad batch among the first.
-        if len(self.losses) < 3:
-            return
-        value = sorted(self.losses[-3:])[1]
-        self._average = value if math.isnan(self._average) else _BETA * self._average + (1 - _BETA) * value
-        self._lowest = min(self._lowest, self._average)
-
     def _rose(self, part_of_drop: float) -> bool:
         """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
-        rise = self._average - self._lowest
-        if rise <= 0 or len(self.losses) <= 2 * _LEVEL:
+        losses = self.losses
+        if len(losses) <= 2 * _LEVEL:
             return False
-        level = median(self.losses[:_LEVEL])
-        if rise <= part_of_drop * max(0.0, level - self._lowest):
+        if self._level is None:
+            self._level = median(losses[:_LEVEL])
+        rise = self._average - self._lowest
+        if rise <= 0 or rise <= part_of_drop * (self._level - self._lowest):
             return False
         # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
         # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses. Equal neighbours do
         # not count: where most are equal, the loss moves by its rounding, and that is the noise.
-        for i in range(self._compared, len(self.losses)):
-            if self.losses[i] != self.losses[i - 1]:
-                self._steps.add(abs(self.losses[i] - self.losses[i - 1]))
-        self._compared = len(self.losses)
+        for i in range(self._compared, len(losses)):
+            if losses[i] != losses[i - 1]:
+                self._steps.add(abs(losses[i] - losses[i - 1]))
+        self._compared = len(losses)
         step = self._steps.value()
         return step is not None and rise > _NOISE_RISE * step / (0.6745 * math.sqrt(2))
 
     def _finish_or_extend(self) -> None:
-        if self._extend > 0 and not self._rose(part_of_drop=_TURNED_PART):
+        if self._extend > 0 and not self._rose(_TURNED_PART):
             self._extend -= 1
             self._end += 1
         else:
