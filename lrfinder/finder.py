@@ -15,7 +15,7 @@ from lrfinder.advice import blow_up_level, interrupted, raced, unraced, visible_
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
-from lrfinder.distributed import is_main_rank, mean_over_ranks
+from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
 from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
@@ -291,9 +291,10 @@ class LRFinder:
                     while not race.done:
                         lrs = race.certain if rehearsal.together else (race.lr,)
                         told = ", ".join(f"{lr:.1e}" for lr in lrs)
-                        bar.set_postfix_str(f"{race.stage} lr {told}", refresh=False)
+                        if bar is not None:
+                            bar.set_postfix_str(f"{race.stage} lr {told}", refresh=False)
                         plans = [HeatPlan(stage=race.stage, lr=lr, steps=race.steps, schedule=whole) for lr in lrs]
-                        for heat in rehearsal.run(plans, tick=bar.update):
+                        for heat in rehearsal.run(plans, tick=bar.update if bar is not None else None):
                             race.add(heat)
             except KeyboardInterrupt:
                 if race is not None:
@@ -396,6 +397,7 @@ class _Drive:
         self._accumulation = accumulation_steps
         self._readback = readback
         self._scales = group_scales(optimizer)
+        self._alone = world_size() == 1
         self._skipped = 0
 
     def critical_lr(self, state: Snapshot) -> float | None:
@@ -430,14 +432,14 @@ class _Drive:
 
             def record(losses: list[float]) -> None:
                 for loss in losses:
-                    if not sweep.done:
+                    if sweep.stop is None:
                         sweep.record(loss)
-                        if not bar.disable:
+                        if bar is not None:
                             bar.set_postfix_str(f"lr {sweep.last_lr:.1e}, loss {loss:.4g}", refresh=False)
                             bar.update()
 
             try:
-                while not sweep.done:
+                while sweep.stop is None:
                     lr = sweep.lr_ahead(self._readback.under_way)
                     losses = self._iterate(lr, validate) if lr is not None else self._readback.rest()
                     if losses is None:
@@ -462,7 +464,7 @@ class _Drive:
             loss, updated = self._step.run(batches)
             if validate is not None and updated:
                 loss = validate.loss()
-            losses = self._readback.put(mean_over_ranks(loss))
+            losses = self._readback.put(loss if self._alone else mean_over_ranks(loss))
             if updated or not math.isfinite(losses[-1]):
                 return losses
             # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.
@@ -479,14 +481,18 @@ class _Drive:
         )
 
 
-def _progress_bar(steps: int, what: str, *, shown: bool) -> Any:
+def _progress_bar(steps: int, what: str, *, shown: bool) -> contextlib.AbstractContextManager[Any]:
+    """Context of a bar, or of None where there is nobody to see one."""
+    if not shown:
+        return contextlib.nullcontext()
     with warnings.catch_warnings():
         # In a notebook without ipywidgets it warns in red, and then does without a bar; no bar is all there is to say.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm  # late: it looks for a notebook when imported
 
     # disable=None means: not when stderr is a file or a pipe.
-    return tqdm(total=steps, desc=what, leave=False, disable=None if shown else True)
+    bar = tqdm(total=steps, desc=what, leave=False, disable=None)
+    return contextlib.nullcontext() if bar.disable else bar
 
 
 def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:

@@ -397,7 +397,7 @@ def capture_random() -> Restorer:
     """Random states of Python, NumPy, torch and every device in use; called, the restorer puts them back."""
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = None
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         cuda = torch.cuda.get_rng_state_all()
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 

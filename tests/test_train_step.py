@@ -91,6 +91,34 @@ def test_a_step_is_the_step_of_the_plain_loop() -> None:
         assert torch.equal(weights(ours), weights(plain))
 
 
+def test_an_optimizer_that_clears_its_gradients_in_its_own_way_does_so() -> None:
+    class Counting(torch.optim.SGD):
+        cleared = 0
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            self.cleared += 1
+            super().zero_grad(set_to_none=set_to_none)
+
+    model = network()
+    optimizer = Counting(model.parameters(), lr=0.1)
+    step = train_step(model, optimizer)
+    for seed in range(3):
+        step.run([labelled(seed)])
+    assert optimizer.cleared == 3
+
+
+def test_a_parameter_that_a_batch_does_not_reach_has_no_gradient_left_from_the_batch_before() -> None:
+    # Zeros would do as well as none for plain SGD; with momentum or weight decay the update would go on.
+    two = nn.ModuleList([nn.Linear(2, 1), nn.Linear(2, 1)])
+    optimizer = torch.optim.SGD(two.parameters(), lr=0.1, weight_decay=0.5)
+    step = train_step(two, optimizer, lambda model, batch: model[int(batch[0, 0])](batch).square().mean())
+    for which in (0, 0, 1):
+        before = weights(two[1 - which])
+        step.run([torch.full((3, 2), float(which))])
+        assert torch.equal(weights(two[1 - which]), before)
+        assert two[1 - which].weight.grad is None
+
+
 def test_accumulated_micro_batches_are_one_big_batch() -> None:
     small, big = network(dtype=torch.float64), network(dtype=torch.float64)
     steps = [train_step(model, torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)) for model in (small, big)]
