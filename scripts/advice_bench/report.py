@@ -208,9 +208,9 @@ def _introduction(out: Path, reading: float) -> str:
             "",
             ", ".join(f"{split}: {count[split]} cells of {families[split]} families" for split in ALL_SPLITS)
             + f". The constants of {calibration()['date']} are fitted to all but the held-out cells, which had no part "
-            "in them. What they looked like at first sight, before a misreading that they showed was mended: "
-            "[advice-second.md](advice-second.md). An earlier calibration was looked at on the cells called first "
-            "held-out: [advice-first.md](advice-first.md).",
+            "in them. Earlier calibrations were looked at on the cells called first held-out, "
+            "[advice-first.md](advice-first.md), and on those called second held-out, "
+            "[advice-second.md](advice-second.md).",
             "",
             f"The ground truth took {hours:.1f} hours of one CPU thread; from a curve to its advice it takes "
             f"{1000 * reading:.1f} ms (median).",

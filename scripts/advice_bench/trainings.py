@@ -25,7 +25,7 @@ FRACTIONS = (0.03, 0.06, 0.125, 0.2, 0.4)
 SHAPES = ("miniature", "constant", "decay")
 """Short trainings: the whole schedule compressed; constant LR; constant with a linear decay over the last fifth."""
 
-_CENTRE = {"SGD": -3, "Adam": -10, "AdamW": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the usual LR
+_CENTRE = {"SGD": -3, "Adam": -10, "AdamW": -10, "NAdam": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the usual LR
 _BELOW, _ABOVE, _MOST = 5, 4, 26
 _POINTS = 20  # of the kept training curve
 
