@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.smoothing import noise, smooth, window
+from lrfinder.sweep import losses_until_diverged
 
 __all__ = ["Reading", "read_curve", "step_kind"]
 
@@ -73,6 +74,8 @@ class Reading:
         floor: (low, high) of the stretch around it where the smoothed loss is within a fifth of the drop of its lowest.
         edge_lr: stability edge, where the rise that ends the curve sets in; None when the curve never turned.
         edge_interval: (low, high) around the edge: how far it moves with the stretch of the rise it is read from.
+        diverged_lr: where the loss had given back most of its fall for good, as a sweep that stops early defines it;
+            None when it never had.
     """
 
     lrs: tuple[float, ...]
@@ -86,6 +89,7 @@ class Reading:
     floor: tuple[float, float] | None
     edge_lr: float | None
     edge_interval: tuple[float, float] | None
+    diverged_lr: float | None
 
 
 def read_curve(curve: LossCurve) -> Reading:
@@ -130,6 +134,7 @@ def read_curve(curve: LossCurve) -> Reading:
         floor=floor,
         edge_lr=edge,
         edge_interval=interval,
+        diverged_lr=_diverged_lr(curve, lrs),
     )
 
 
@@ -225,6 +230,14 @@ def _edge(
     low, high = min(edges), max(edges)
     edge = edges[0] if high < BLURRED * low else math.sqrt(low * high)
     return edge, (low / rung, high * rung)
+
+
+def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
+    count = losses_until_diverged(curve.losses)
+    if count is not None:
+        # Of the pairs of LR and loss there is one less where the loss was measured before the update.
+        return float(lrs[count - 1 - (len(curve.losses) - len(lrs))])
+    return float(lrs[-1]) if curve.stop is StopReason.NONFINITE and len(lrs) else None
 
 
 def _growth_edge(

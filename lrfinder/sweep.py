@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
+from collections.abc import Sequence
 from statistics import median
 
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 
-__all__ = ["Sweep"]
+__all__ = ["Sweep", "losses_until_diverged"]
 
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
@@ -159,6 +160,25 @@ class Sweep:
             self._end += 1
         else:
             self.stop = StopReason.COMPLETED
+
+
+def losses_until_diverged(losses: Sequence[float]) -> int | None:
+    """How many of these losses a sweep that stops early would have recorded; None where it would not have stopped.
+
+    Args:
+        losses: raw and finite, in the order of rising learning rates.
+
+    Example:
+        >>> losses_until_diverged([2.0 - i / 10 for i in range(12)] + [3.0, 4.0, 5.0, 6.0])
+        14
+    """
+    # The ramp has no part in the decision.
+    sweep = Sweep(SweepConfig(start_lr=1.0, end_lr=2.0, num_iter=len(losses) + 2))
+    for loss in losses:
+        sweep.record(loss)
+        if sweep.done:
+            return len(sweep.losses)
+    return None
 
 
 class _RunningMedian:

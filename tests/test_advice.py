@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -13,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice import GRADES, Advice, advise, usual_lr
+from lrfinder.advice import GRADES, Advice, advise, raced, usual_lr
 from lrfinder.calibration import constant
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.edges import read_curve, step_kind
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.race import Heat, RaceRecord
 from lrfinder.schedules import KINDS
+from lrfinder.sweep import losses_until_diverged
 
 
 def drawn(
@@ -84,6 +87,69 @@ def test_the_advice_never_exceeds_its_part_of_the_edge(edge: float) -> None:
     assert advice.ceiling == pytest.approx(ceiling)
     for lr in (advice.base_lr, advice.max_lr, *map(advice.lr_for, KINDS)):
         assert lr <= 1.05 * ceiling
+
+
+@pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])
+def test_the_advice_for_sgd_never_exceeds_its_part_of_the_middle_of_edge_and_divergence(edge: float) -> None:
+    advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100, optimizer="SGD"))
+    assert advice.edge_lr is not None and advice.diverged_lr is not None and advice.base_lr is not None
+    assert advice.edge_lr < advice.diverged_lr < edge * 100
+    weight = constant("diverged_weight")
+    ceiling = constant("edge_part.proportional") * advice.edge_lr ** (1 - weight) * advice.diverged_lr**weight
+    assert advice.ceiling == pytest.approx(ceiling)
+    for lr in (advice.base_lr, *map(advice.lr_for, KINDS)):
+        assert lr <= 1.05 * ceiling
+
+
+def test_where_sgd_has_an_edge_and_did_not_diverge_the_highest_lr_tried_stands_in() -> None:
+    curve = drawn(shifted(1e-3), start=1e-8, end=1.0, optimizer="SGD")
+    before = next(n for n in range(len(curve), 0, -1) if losses_until_diverged(curve.losses[:n]) is None)
+    short = dataclasses.replace(curve, lrs=curve.lrs[:before], losses=curve.losses[:before])
+    advice = advise(short)
+    assert advice.edge_lr is not None and advice.diverged_lr is None
+    ceiling = constant("edge_part.proportional") * math.sqrt(advice.edge_lr * short.lrs[-1])
+    assert advice.ceiling == pytest.approx(ceiling)
+    assert "the highest tried" in words(advice)
+
+
+def test_the_interval_ends_where_the_sweep_diverged_at_the_latest() -> None:
+    advice = advise(drawn(shifted(1e-4), start=1e-9, end=1e-2))
+    assert advice.interval is not None and advice.diverged_lr is not None and advice.base_lr is not None
+    assert advice.interval[1] == pytest.approx(
+        min(advice.base_lr * constant(f"spread.{advice.grade}"), advice.diverged_lr), rel=0.05
+    )
+    steep = advise(drawn(lambda x: falls(x) + (50 if x > -2 else 0)))  # at 0.01 it is over
+    assert steep.interval is not None and steep.diverged_lr is not None
+    assert steep.interval[1] <= 1.05 * steep.diverged_lr
+
+
+@pytest.mark.parametrize(
+    ("sweep", "finals", "grade"),
+    [
+        ("high", None, "high"),
+        ("low", None, "medium"),  # the heats alone are no more certain than the sweep
+        ("low", 0.10, "high"),
+        ("low", 0.19, "high"),  # the final agrees with the sweep within a factor 2 ...
+        ("low", 0.24, "medium"),  # ... and does not
+    ],
+)
+def test_a_race_is_certain_of_its_winner_where_the_sweep_was_or_agrees(
+    sweep: str, finals: float | None, grade: str
+) -> None:
+    heats = [Heat(lr=lr, steps=60, loss=1 + math.log2(lr / 0.1) ** 2 / 10) for lr in (0.025, 0.1, 0.4)]
+    if finals is not None:
+        heats += [
+            Heat(lr=finals * ratio, steps=300, loss=1 + math.log2(ratio) ** 2, stage="final")
+            for ratio in (0.8, 1, 1.25)
+        ]
+    record = RaceRecord(
+        schedule="cosine", total_steps=1200, budget_steps=1200, centre=0.1, start_loss=2.0, heats=tuple(heats)
+    )
+    before = dataclasses.replace(advise(clean()), grade=sweep)
+    after = raced(before, record)
+    assert after.grade == grade
+    if finals is not None:
+        assert after.base_lr == pytest.approx(finals, rel=0.1)
 
 
 def test_an_advice_that_is_held_below_the_edge_says_so() -> None:

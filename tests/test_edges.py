@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -230,10 +231,30 @@ def test_scaling_and_shifting_the_loss_and_scaling_the_lr_change_no_reading(
         momentum=curve.momentum,
     )
     plain, other = read_curve(curve), read_curve(moved)
-    for name in ("onset_lr", "steepest_lr", "lowest_lr", "edge_lr"):
+    for name in ("onset_lr", "steepest_lr", "lowest_lr", "edge_lr", "diverged_lr"):
         assert getattr(other, name) == pytest.approx(lr_scale * getattr(plain, name), rel=1e-6), name
     assert other.edge_interval == pytest.approx(tuple(lr_scale * lr for lr in plain.edge_interval or ()), rel=1e-6)
     assert other.drop == pytest.approx(scale * plain.drop, rel=1e-6)
+
+
+@pytest.mark.parametrize("measured", ["before", "after"])
+def test_where_a_curve_diverged_does_not_depend_on_whether_its_sweep_stopped_there(measured: str) -> None:
+    stopped, whole = (
+        dataclasses.replace(descend(loss_noise=0.02, early_stop=early_stop)[0], measured=measured)
+        for early_stop in (True, False)
+    )
+    assert len(stopped) < len(whole)
+    assert stopped.stop is StopReason.DIVERGED
+    # The last LR whose effect is on the curve.
+    assert read_curve(stopped).diverged_lr == read_curve(whole).diverged_lr == stopped.pairs()[0][-1]
+
+
+def test_a_curve_that_ends_before_it_diverges_has_no_such_lr_and_one_that_ends_in_nan_has_its_last() -> None:
+    curve, _ = descend()
+    early = dataclasses.replace(curve, lrs=curve.lrs[:-4], losses=curve.losses[:-4], stop=StopReason.COMPLETED)
+    assert read_curve(early).diverged_lr is None
+    nonfinite = dataclasses.replace(early, stop=StopReason.NONFINITE)
+    assert read_curve(nonfinite).diverged_lr == early.pairs()[0][-1]
 
 
 def test_reading_is_deterministic_and_pairs_each_lr_with_its_effect() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.curve import MODES, StopReason, SweepConfig
-from lrfinder.sweep import Sweep
+from lrfinder.sweep import Sweep, losses_until_diverged
 
 
 def config(num_iter: int = 100, *, early_stop: bool = True, mode: str = "exp") -> SweepConfig:
@@ -46,6 +46,21 @@ def typical(seed: int, *, num_iter: int = 100, noise: float = 0.05, turn: int = 
     generator = random.Random(seed)
     clean = [1 - 1.5 / (1 + math.exp(-(i - turn / 2) / 6)) + math.expm1(max(0, i - turn) / 4) for i in range(num_iter)]
     return [loss + generator.gauss(0, noise) for loss in clean]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_kept_beyond_the_stop_show_where_it_would_have_been(seed: int) -> None:
+    losses = typical(seed)
+    sweep = feed(losses)
+    assert sweep.stop is StopReason.DIVERGED
+    count = len(sweep.losses)
+    assert count < len(losses)
+    assert losses_until_diverged(losses) == losses_until_diverged(losses[:count]) == count
+    assert losses_until_diverged(losses[: count - 1]) is None
+
+
+def test_losses_that_never_diverge_have_no_such_place() -> None:
+    assert losses_until_diverged([]) is losses_until_diverged([1.0] * 50) is None
 
 
 # --- which learning rates ---------------------------------------------------------------------------------------------
