@@ -37,6 +37,14 @@ def test_a_ratio_is_taken_within_its_round() -> None:
     assert row["added_us_per_step"] == pytest.approx(0.02 * 1.25 / 100 * 1e6)
 
 
+def test_a_ratio_is_to_the_mean_of_the_two_bare_loops_of_the_round() -> None:
+    times = {BARE: [1.0, 1.2], AGAIN: [1.2, 1.0], OURS: [1.1, 1.1]}
+    rows = figures.summary(times, steps=10)
+    assert rows[OURS]["ratio_quartiles"] == [1.0, 1.0]
+    assert rows[BARE]["ratio"] == 1.0
+    assert rows[AGAIN]["ratio_quartiles"] != [1.0, 1.0]
+
+
 @pytest.mark.parametrize(("ours", "answer"), [(1.029, "yes"), (1.031, "NO")])
 def test_the_limit_is_the_promise(ours: float, answer: str) -> None:
     lines = figures.verdict(figures.summary(seconds(ours, 2.0), 100), limit=1.03)

@@ -60,10 +60,11 @@ def page(results: dict[str, Any], made: dict[str, Any], device: str) -> str:
         lines += [
             "## Time",
             "",
-            "One whole call against the bare training loop of as many steps in the same round. Ratio: median "
-            "(quartiles). *Bare loop, again* shows what the measurement itself leaves open. For all of them alike, "
-            "glibc keeps the memory that a step gives back: whether it does is otherwise a matter of chance, and costs "
-            "a step of ResNet-18 up to a tenth.",
+            "One whole call against the bare training loop of as many steps: the mean of two of them in the same "
+            "round, whose order is by lot. Ratio: median (quartiles). *Bare loop, again* is the second against the "
+            "first, and shows what the measurement itself leaves open. For all of them alike, glibc keeps the memory "
+            "that a step gives back: whether it does is otherwise a matter of chance, and costs a step of ResNet-18 up "
+            "to a tenth.",
             "",
             *tables.ratio_table(made["ratio"]),
             "",

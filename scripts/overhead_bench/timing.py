@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -128,8 +129,8 @@ def race(
     gc.freeze()
     seconds: dict[str, list[float]] = {name: [] for name in able}
     for turn in range(rounds):
-        first = turn % len(able)
-        for name in able[first:] + able[:first]:
+        # By lot, or everybody would always come after the same one, and find the memory as that one left it.
+        for name in random.Random(turn).sample(able, len(able)):
             seconds[name].append(timed(name, case, device, steps, clock))
         click.echo(f"  round {turn + 1} of {rounds}: {sum(times[-1] for times in seconds.values()):.1f} s", err=True)
     gc.unfreeze()
