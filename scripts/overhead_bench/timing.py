@@ -1,4 +1,4 @@
-"""The ratio: whole calls of all contestants in turns, in one process, each against the bare loop of the same round."""
+"""The ratio: whole calls of all contestants in turns, in one process, each against the bare loops of the same round."""
 
 from __future__ import annotations
 
