@@ -388,8 +388,14 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
             grade = "low"
         elif apart > constant("agreement.high"):
             grade = "medium"
+    kind = step_kind(curve.optimizer)
+    if usual is not None and edge is not None and not _has_no_lr(curve.optimizer):
+        limit, where = (edge, "the edge") if kind == "adaptive" else _diverged(reading)
+        part, weight = constant(f"limit_part.{kind}"), constant(f"limit_weight.{kind}")
+        base = base ** (1 - weight) * (part * limit) ** weight
+        reasons.append(f"With a weight of {weight:.0%} on {part:.1%} of {where}, {_say(part * limit)}: {_say(base)}.")
     # Where nothing was learnt in the sweep, only the edge holds the usual LR; it sinks as training goes on.
-    ceiling, what = _ceiling(reading, step_kind(curve.optimizer), seen is not None)
+    ceiling, what = _ceiling(reading, kind, falls=seen is not None)
     if base > ceiling:
         reasons.append(
             f"That is {'too close to the edge' if edge is not None else 'above the sweep'}: {what} is advised."
@@ -408,11 +414,17 @@ def _ceiling(reading: Reading, kind: str, falls: bool) -> tuple[float, str]:
         return part * edge, f"{part:.0%} of the edge"
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
-    diverged = highest if reading.diverged_lr is None else reading.diverged_lr
+    diverged, where = _diverged(reading)
     weight = constant("diverged_weight")
-    how = "the highest tried" if reading.diverged_lr is None else "where the loss had diverged"
     middle = edge ** (1 - weight) * diverged**weight
-    return part * middle, f"{part:.0%} of {_say(middle)}, the middle between the edge and lr={_say(diverged)}, {how},"
+    return part * middle, f"{part:.0%} of {_say(middle)}, the middle between the edge and {where},"
+
+
+def _diverged(reading: Reading) -> tuple[float, str]:
+    """Where the loss had diverged, with the words for it; where it had not, the highest LR tried stands in."""
+    if reading.diverged_lr is None:
+        return reading.lrs[-1], f"lr={_say(reading.lrs[-1])}, the highest tried"
+    return reading.diverged_lr, f"lr={_say(reading.diverged_lr)}, where the loss had diverged"
 
 
 def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:

@@ -79,6 +79,21 @@ def test_a_clean_curve_gets_an_lr_between_the_usual_one_and_its_own_floor_and_th
     assert "stability edge" in said and "The loss is low between" in said and "Adam usually peaks near" in said
 
 
+@pytest.mark.parametrize(("optimizer", "kind"), [("Adam", "adaptive"), ("SGD", "proportional")])
+def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, kind: str) -> None:
+    curve = drawn(shifted(1.0), start=1e-4, end=1e3, optimizer=optimizer)
+    advice, reading, usual = advise(curve), read_curve(curve), usual_lr(optimizer, 0.9)
+    assert reading.floor is not None and usual is not None and advice.base_lr is not None
+    seen = math.sqrt(reading.floor[0] * reading.floor[1]) * constant(f"floor_part.{kind}")
+    limit = (reading.edge_lr if kind == "adaptive" else reading.diverged_lr) or math.nan
+    of_sweep = constant(f"sweep_weight.{'up' if seen > usual else 'down'}")
+    of_limit = constant(f"limit_weight.{kind}")
+    logarithm = (1 - of_sweep) * math.log(usual) + of_sweep * math.log(seen)
+    logarithm += of_limit * (math.log(limit * constant(f"limit_part.{kind}")) - logarithm)
+    assert advice.base_lr == pytest.approx(min(math.exp(logarithm), advice.ceiling or math.inf), rel=0.05)
+    assert "With a weight of" in words(advice)
+
+
 @pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])
 def test_the_advice_never_exceeds_its_part_of_the_edge(edge: float) -> None:
     advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100))

@@ -113,7 +113,7 @@ def test_the_number_of_heats_is_whole() -> None:
     assert constant("race.heats") == int(constant("race.heats"))
 
 
-@pytest.mark.parametrize("name", ["floor_part", "edge_part", "sweep_weight"])
+@pytest.mark.parametrize("name", ["floor_part", "edge_part", "limit_part", "sweep_weight", "limit_weight"])
 def test_parts_and_weights_are_no_more_than_the_whole(name: str) -> None:
     assert all(0 < value <= 1 for value in leaves(calibration()["constants"][name]).values())
 

@@ -45,7 +45,7 @@ __all__ = [
     "using",
 ]
 
-FITTED_SPLITS = ("calibration", "validation", "first held-out", "second held-out")
+FITTED_SPLITS = ("calibration", "validation", "first held-out", "second held-out", "third held-out")
 COVERAGE = 0.8  # of the best learning rates, that an interval is to hold
 
 # Constant, whether it is moved on a logarithmic scale, and the width of the pull towards its prior.
@@ -63,6 +63,10 @@ FREE: tuple[tuple[str, bool, float], ...] = (
     ("edge_part.adaptive", True, 0.5),
     ("edge_part.proportional_alone", True, 0.5),
     ("edge_part.adaptive_alone", True, 0.5),
+    ("limit_part.proportional", True, 1.0),
+    ("limit_part.adaptive", True, 1.0),
+    ("limit_weight.proportional", False, 0.15),
+    ("limit_weight.adaptive", False, 0.15),
     ("trained_part.proportional", True, 0.7),
     ("trained_part.adaptive", True, 0.7),
     ("schedule.onecycle", True, 0.4),
@@ -238,7 +242,7 @@ def fit(
             for step in (size, -size, size / 3, -size / 3):
                 old = get(constants, name)
                 new = old * 2 ** (step * width) if log else old + step * width
-                if name.startswith("sweep_weight") and not 0 <= new <= 1:
+                if "_weight" in name and not 0 <= new <= 1:
                     continue
                 put(constants, name, new)
                 tried = cost()

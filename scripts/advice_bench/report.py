@@ -208,9 +208,8 @@ def _introduction(out: Path, reading: float) -> str:
             "",
             ", ".join(f"{split}: {count[split]} cells of {families[split]} families" for split in ALL_SPLITS)
             + f". The constants of {calibration()['date']} are fitted to all but the held-out cells, which had no part "
-            "in them. Earlier calibrations were looked at on the cells called first held-out, "
-            "[advice-first.md](advice-first.md), and on those called second held-out, "
-            "[advice-second.md](advice-second.md).",
+            "in them. Each calibration before was looked at on cells that were new then and joined the fit afterwards: "
+            "[first](advice-first.md), [second](advice-second.md), [third](advice-third.md).",
             "",
             f"The ground truth took {hours:.1f} hours of one CPU thread; from a curve to its advice it takes "
             f"{1000 * reading:.1f} ms (median).",
@@ -448,6 +447,7 @@ def _ablation(out: Path) -> str:
             constants["sweep_weight"] = {"up": 1.0, "down": 1.0}
         if "edge" in parts:
             constants["edge_part"] = dict.fromkeys(constants["edge_part"], 1e6)
+            constants["limit_weight"] = dict.fromkeys(constants["limit_weight"], 0.0)
         return constants
 
     lines = [
@@ -469,7 +469,7 @@ def _ablation(out: Path) -> str:
             entry
             for entry in fitting.FREE
             if not ({"floor", "usual"} & set(parts) and entry[0].startswith("sweep_weight"))
-            and not ("edge" in parts and entry[0].startswith("edge_part"))
+            and not ("edge" in parts and entry[0].startswith(("edge_part", "limit")))
         )
         unseen = fitting.leave_one_out(
             truths,
