@@ -393,7 +393,10 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
         limit, where = (edge, "the edge") if kind == "adaptive" else _diverged(reading)
         part, weight = constant(f"limit_part.{kind}"), constant(f"limit_weight.{kind}")
         base = base ** (1 - weight) * (part * limit) ** weight
-        reasons.append(f"With a weight of {weight:.0%} on {part:.1%} of {where}, {_say(part * limit)}: {_say(base)}.")
+        reasons.append(
+            f"With {weight:.0%} of the weight on {_say(part * limit)}, which is {part:.0%} of {where}, that becomes "
+            f"{_say(base)}."
+        )
     # Where nothing was learnt in the sweep, only the edge holds the usual LR; it sinks as training goes on.
     ceiling, what = _ceiling(reading, kind, falls=seen is not None)
     if base > ceiling:

@@ -91,7 +91,7 @@ def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, k
     logarithm = (1 - of_sweep) * math.log(usual) + of_sweep * math.log(seen)
     logarithm += of_limit * (math.log(limit * constant(f"limit_part.{kind}")) - logarithm)
     assert advice.base_lr == pytest.approx(min(math.exp(logarithm), advice.ceiling or math.inf), rel=0.05)
-    assert "With a weight of" in words(advice)
+    assert "of the weight on" in words(advice)
 
 
 @pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])
