@@ -67,12 +67,13 @@ def words(advice: Advice) -> str:
     return " ".join(advice.reasons)
 
 
-def test_a_clean_curve_gets_an_lr_between_the_usual_one_and_its_own_floor_and_the_best_grade() -> None:
+def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_limit_and_the_best_grade() -> None:
     curve = clean()
     advice, floor, usual = advise(curve), read_curve(curve).floor, usual_lr("Adam", 0.9)
     assert floor is not None and usual is not None and advice.base_lr is not None
     seen = math.sqrt(floor[0] * floor[1]) * constant("floor_part.adaptive")
-    assert min(usual, seen) <= advice.base_lr <= max(usual, seen)
+    limit = constant("limit_part.adaptive") * (advice.edge_lr or math.nan)
+    assert min(usual, seen, limit) <= advice.base_lr <= max(usual, seen, limit)
     assert advice.grade == "high"
     assert advice.edge_lr == pytest.approx(0.11, rel=0.2)
     said = words(advice)
