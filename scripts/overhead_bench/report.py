@@ -61,7 +61,7 @@ def page(results: dict[str, Any], made: dict[str, Any], device: str) -> str:
             "## Time",
             "",
             "One whole call against the bare training loop of as many steps: the mean of two of them in the same "
-            "round, whose order is by lot. Ratio: median (quartiles). *Bare loop, again* is the second against the "
+            "round. Ratio: median (quartiles). *Bare loop, again* is the second against the "
             "first, and shows what the measurement itself leaves open. For all of them alike, glibc keeps the memory "
             "that a step gives back: whether it does is otherwise a matter of chance, and costs a step of ResNet-18 up "
             "to a tenth.",
