@@ -209,7 +209,8 @@ def _introduction(out: Path, reading: float) -> str:
             ", ".join(f"{split}: {count[split]} cells of {families[split]} families" for split in ALL_SPLITS)
             + f". The constants of {calibration()['date']} are fitted to all but the held-out cells, which had no part "
             "in them. Each calibration before was looked at on cells that were new then and joined the fit afterwards: "
-            "[first](advice-first.md), [second](advice-second.md), [third](advice-third.md).",
+            "[first](advice-first.md), [second](advice-second.md), [third](advice-third.md). The races of fitted cells "
+            "are those that were run around the advice of then.",
             "",
             f"The ground truth took {hours:.1f} hours of one CPU thread; from a curve to its advice it takes "
             f"{1000 * reading:.1f} ms (median).",
