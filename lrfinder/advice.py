@@ -293,8 +293,7 @@ def _advice(
 ) -> Advice:
     base = _rounded(base)
     max_lr = _rounded(min(_factor("onecycle") * base, max(base, ceiling if ceiling is not None else math.inf)))
-    # In a tenth of the trainings that the constants were fitted to, the best LR lay above the edge; above the LR at
-    # which the sweep had diverged, in none.
+    # In 30 of 366 sweeps of the benchmark the best LR lay above the edge, and in none above where the sweep diverged.
     limit = diverged_lr if diverged_lr is not None else edge_lr
     high = base * spread if limit is None else min(base * spread, max(limit, base))
     return Advice(
