@@ -4,12 +4,12 @@
 usual learning rate of each optimizer, how schedules compare, and every oddity a curve can have together with its mend.
 No torch.
 
-The rule. Two things are known: the usual LR of the optimizer, and where the smoothed loss of this sweep is lowest, of
-which full trainings like a certain part. Neither is enough. The usual LR knows nothing of this model, and no point
-of a curve is a constant factor away from the best LR, which depends on the schedule and the length of the training. The
-advice is their weighted mean on a logarithmic scale, held below the stability edge and multiplied by the factor of
-the schedule. Weight, part, factors, usual LRs and widths of the intervals are fitted to real trainings, and stand in
-:mod:`lrfinder.calibration`.
+The rule. Three things are known: the usual LR of the optimizer, where the smoothed loss of this sweep is lowest, and
+where it breaks; of the last two full trainings like a certain part. None is enough. The usual LR knows nothing of this
+model, and no point of a curve is a constant factor away from the best LR, which depends on the schedule and the length
+of the training. The advice is their weighted mean on a logarithmic scale, held below the stability edge and multiplied
+by the factor of the schedule. Weights, parts, factors, usual LRs and widths of the intervals are fitted to real
+trainings, and stand in :mod:`lrfinder.calibration`.
 """
 
 from __future__ import annotations
