@@ -169,8 +169,8 @@ def losses_until_diverged(losses: Sequence[float]) -> int | None:
         losses: raw and finite, in the order of rising learning rates.
 
     Example:
-        >>> losses_until_diverged([2.0 - i / 10 for i in range(12)] + [3.0, 4.0, 5.0, 6.0])
-        14
+        >>> losses_until_diverged([2.0 - i / 10 for i in range(12)] + [3.0, 9.0, 27.0, 81.0, 243.0])
+        15
     """
     # The ramp has no part in the decision.
     sweep = Sweep(SweepConfig(start_lr=1.0, end_lr=2.0, num_iter=len(losses) + 2))
