@@ -329,9 +329,14 @@ def noisy_patches() -> Data:
 
 
 def _photographs() -> list[Tensor]:
+    return [image.mean(2) / 255 for image in _in_colour()]
+
+
+def _in_colour() -> list[Tensor]:
+    """From 0 to 255."""
     from sklearn.datasets import load_sample_images
 
-    return [torch.tensor(image, dtype=torch.float32).mean(2) / 255 for image in load_sample_images().images]
+    return [torch.tensor(image, dtype=torch.float32) for image in load_sample_images().images]
 
 
 def _windows(text: str, length: int, count: int) -> Data:
@@ -350,11 +355,14 @@ def _ascii(text: str) -> str:
 @functools.cache
 def source_code() -> Data:
     """Characters of some modules of the standard library."""
-    library = Path(sysconfig.get_path("stdlib"))
-    names = ("argparse", "datetime", "decimal", "doctest", "inspect", "pickle", "tarfile", "typing")
-    paths = [library / f"{name}.py" for name in names] + [library / "_pydecimal.py"]
-    text = "".join(_ascii(path.read_text(encoding="utf-8")) for path in paths if path.exists())
-    return _windows(text[:400_000], 24, 6000)
+    names = ("argparse", "datetime", "decimal", "doctest", "inspect", "pickle", "tarfile", "typing", "_pydecimal")
+    return _windows("".join(map(_ascii, _sources(names)))[:400_000], 24, 6000)
+
+
+def _sources(names: tuple[str, ...]) -> list[str]:
+    """Texts of those modules of the standard library; what this Python does not have is left out."""
+    paths = [Path(sysconfig.get_path("stdlib")) / f"{name}.py" for name in names]
+    return [path.read_text(encoding="utf-8") for path in paths if path.exists()]
 
 
 @functools.cache
@@ -720,10 +728,7 @@ def clusters() -> Data:
 
 def _colour_patches() -> list[Tensor]:
     """Patches of 16x16 of scikit-learn's two photographs, in colour, from 0 to 1, row after row."""
-    from sklearn.datasets import load_sample_images
-
-    photographs = [torch.tensor(image, dtype=torch.float32) / 255 for image in load_sample_images().images]
-    return [image.unfold(0, 16, 12).unfold(1, 16, 12).reshape(-1, 3, 16, 16) for image in photographs]
+    return [(image / 255).unfold(0, 16, 12).unfold(1, 16, 12).reshape(-1, 3, 16, 16) for image in _in_colour()]
 
 
 @functools.cache
@@ -766,11 +771,9 @@ def opcodes() -> Data:
             if isinstance(constant, types.CodeType):
                 collect(constant)
 
-    library = Path(sysconfig.get_path("stdlib"))
-    for name in ("ast", "configparser", "difflib", "ftplib", "locale", "mailbox", "optparse", "pdb", "ssl", "zipfile"):
-        path = library / f"{name}.py"
-        if path.exists():
-            collect(compile(path.read_text(encoding="utf-8"), name, "exec"))
+    names = ("ast", "configparser", "difflib", "ftplib", "locale", "mailbox", "optparse", "pdb", "ssl", "zipfile")
+    for text in _sources(names):
+        collect(compile(text, "a module", "exec"))
     rows = torch.tensor(codes).unfold(0, 21, 10)
     return _split(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), val=0.1)
 
