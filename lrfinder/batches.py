@@ -100,7 +100,7 @@ class Batches:
             SetupError: the loader never gave a batch.
         """
         if self._still and not self._waiting:
-            return [self._next()] if count == 1 else [self._next() for _ in range(count)]
+            return [self._next() for _ in range(count)]
         self._fetch(count)
         drawn = [self._waiting.popleft() for _ in range(count)]
         if self._lane is not None:

@@ -15,7 +15,7 @@ from lrfinder.advice import blow_up_level, interrupted, raced, unraced, visible_
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
-from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
+from lrfinder.distributed import is_main_rank, mean_over_ranks
 from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
@@ -294,7 +294,7 @@ class LRFinder:
                         if bar is not None:
                             bar.set_postfix_str(f"{race.stage} lr {told}", refresh=False)
                         plans = [HeatPlan(stage=race.stage, lr=lr, steps=race.steps, schedule=whole) for lr in lrs]
-                        for heat in rehearsal.run(plans, tick=bar.update if bar is not None else None):
+                        for heat in rehearsal.run(plans, tick=bar.update if bar is not None else lambda: None):
                             race.add(heat)
             except KeyboardInterrupt:
                 if race is not None:
@@ -397,7 +397,6 @@ class _Drive:
         self._accumulation = accumulation_steps
         self._readback = readback
         self._scales = group_scales(optimizer)
-        self._alone = world_size() == 1
         self._skipped = 0
 
     def critical_lr(self, state: Snapshot) -> float | None:
@@ -464,7 +463,7 @@ class _Drive:
             loss, updated = self._step.run(batches)
             if validate is not None and updated:
                 loss = validate.loss()
-            losses = self._readback.put(loss if self._alone else mean_over_ranks(loss))
+            losses = self._readback.put(mean_over_ranks(loss))
             if updated or not math.isfinite(losses[-1]):
                 return losses
             # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.

@@ -38,9 +38,12 @@ class Readback:
         self._device = device
         self._lag = lag
         self._slots: deque[tuple[Tensor, Any]] = deque()
-        self._waiting: deque[tuple[Tensor, Any]] = deque()
-        self.under_way = 0
+        self._under_way: deque[tuple[Tensor, Any]] = deque()
+
+    @property
+    def under_way(self) -> int:
         """Losses put in and not given back yet."""
+        return len(self._under_way)
 
     def put(self, loss: Tensor) -> list[float]:
         """Take the loss of a step, and give back what is due: the loss of ``lag`` steps before, or nothing.
@@ -50,23 +53,21 @@ class Readback:
         """
         if self._lag == 0:
             return [loss.item()]
-        if not self._slots and not self._waiting:
+        if not self._slots and not self._under_way:
             self._allocate(loss.dtype)
         slot, event = self._slots.popleft()
         slot.copy_(loss.detach().reshape(()), non_blocking=True)
         if event is not None:
             event.record(torch.cuda.current_stream(self._device))
-        self._waiting.append((slot, event))
-        self.under_way += 1
-        return [self._oldest()] if self.under_way > self._lag else []
+        self._under_way.append((slot, event))
+        return [self._oldest()] if len(self._under_way) > self._lag else []
 
     def rest(self) -> list[float]:
         """Wait for all that is under way, and give it back."""
-        return [self._oldest() for _ in range(self.under_way)]
+        return [self._oldest() for _ in range(len(self._under_way))]
 
     def _oldest(self) -> float:
-        slot, event = self._waiting.popleft()
-        self.under_way -= 1
+        slot, event = self._under_way.popleft()
         if event is not None:
             event.synchronize()
         self._slots.append((slot, event))

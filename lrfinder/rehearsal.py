@@ -114,7 +114,7 @@ class Rehearsal:
         """Validation loss of the model as it stands."""
         return mean_over_ranks(self._validation.loss()).item()
 
-    def run(self, plans: Sequence[HeatPlan], *, tick: Callable[[], object] | None) -> Iterator[Heat]:
+    def run(self, plans: Sequence[HeatPlan], *, tick: Callable[[], object]) -> Iterator[Heat]:
         """Train through each plan from the snapshot, and measure.
 
         Args:
@@ -144,7 +144,7 @@ class Rehearsal:
         for plan in plans:
             yield self._train(plan, tick)
 
-    def _train(self, plan: HeatPlan, tick: Callable[[], object] | None) -> Heat:
+    def _train(self, plan: HeatPlan, tick: Callable[[], object]) -> Heat:
         self._start()
         watch = _Watch(plan, self._limit)
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
@@ -152,14 +152,13 @@ class Rehearsal:
             for done in range(1, plan.steps + 1):
                 self._set_rates(self._optimizer, plan, done - 1)
                 loss, _ = self._step.run(batches.draw(self._accumulation))
-                if tick is not None:
-                    tick()
+                tick()
                 if watch.gives_up(done, loss):
                     return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         return self._measured(plan)
 
     def _train_together(
-        self, plans: Sequence[HeatPlan], candidates: SideBySide, tick: Callable[[], object] | None
+        self, plans: Sequence[HeatPlan], candidates: SideBySide, tick: Callable[[], object]
     ) -> list[Heat]:
         watches = [_Watch(plan, self._limit) for plan in plans]
         heats: dict[int, Heat] = {}
@@ -176,8 +175,7 @@ class Rehearsal:
                         continue  # given up: its part of the pass is lost, and changes nothing for the others
                     self._set_rates(candidates.optimizers[k], plan, done - 1)
                     candidates.update(k)
-                    if tick is not None:
-                        tick()
+                    tick()
                     if watches[k].gives_up(done, losses[k]):
                         heats[k] = Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
                 if len(heats) == len(plans):

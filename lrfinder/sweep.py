@@ -105,7 +105,7 @@ class Sweep:
             # that neither does a bad batch among the first.
             value = sorted(losses[-3:])[1]
             average = self._average
-            self._average = average = value if average != average else _BETA * average + (1 - _BETA) * value
+            self._average = average = value if math.isnan(average) else _BETA * average + (1 - _BETA) * value
             if average < self._lowest:
                 self._lowest = average
             elif self.config.early_stop and self._rose(_DIVERGED_PART):
