@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ import torch
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from overhead_bench import figures, report, tables, timing  # noqa: E402
+from overhead_bench import figures, report, tables, timing, turns  # noqa: E402
 from overhead_bench.cases import CASES  # noqa: E402
 from overhead_bench.contestants import AGAIN, BARE, OURS, Unable  # noqa: E402
 
@@ -92,6 +94,56 @@ def test_a_marked_block_is_filled_and_the_rest_stays() -> None:
 
 def test_without_a_run_on_a_gpu_the_page_names_the_command(tmp_path: Path) -> None:
     assert "`python scripts/bench_overhead gpu`" in tables.blocks(tmp_path)["ratio-cuda"]
+
+
+class Player:
+    """A call of so many updates, each of which takes so many seconds of a clock that stands still otherwise."""
+
+    def __init__(self, clock: list[float], order: list[str], name: str, updates: int, lasting: float) -> None:
+        self.clock, self.order, self.name, self.updates, self.lasting = clock, order, name, updates, lasting
+        self.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+    def __call__(self) -> None:
+        for _ in range(self.updates):
+            self.clock[0] += self.lasting
+            self.order.append(self.name)
+            self.optimizer.step()
+        self.clock[0] += 100.0  # what comes after the last update, as putting the state back
+
+
+def play(lasting: dict[str, float], updates: int = 6) -> tuple[dict[str, float], list[str]]:
+    clock, order = [0.0], []
+    players = {name: Player(clock, order, name, updates, each) for name, each in lasting.items()}
+    return turns.in_turns(players, lambda: clock[0], random.Random(0)), order
+
+
+def test_calls_in_turns_have_their_own_seconds_and_no_others() -> None:
+    seconds, order = play({"a": 1.0, "b": 2.0, "c": 0.5})
+    assert seconds == {"a": 106.0, "b": 112.0, "c": 103.0}
+    assert [sorted(order[i : i + 3]) for i in range(0, len(order), 3)] == [["a", "b", "c"]] * 6
+
+
+def test_a_turn_of_short_updates_holds_many_of_them() -> None:
+    short = turns.SHORTEST / 4
+    seconds, order = play({"a": short, "b": short}, updates=8)
+    assert seconds == pytest.approx({"a": 100 + 8 * short, "b": 100 + 8 * short})
+    assert [len(list(own)) for _, own in itertools.groupby(order)] in ([4, 4, 4, 4], [4, 8, 4])
+
+
+def test_one_call_by_itself_takes_all_turns() -> None:
+    assert play({"a": 1.0}) == ({"a": 106.0}, ["a"] * 6)
+
+
+def test_a_call_that_fails_says_so_and_lets_the_others_end() -> None:
+    order: list[str] = []
+    clock = [0.0]
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        turns.in_turns({"a": Player(clock, order, "a", 3, 1.0), "b": fail}, lambda: clock[0], random.Random(0))
+    assert order == ["a"] * 3
 
 
 @pytest.fixture

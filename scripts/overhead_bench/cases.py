@@ -183,7 +183,7 @@ class Case:
         limit: what the whole call may cost, as a ratio to the bare loop; a promise of the README.
         amp: autocast to this type.
         batches: in the loader: where fewer than steps, it starts again on the way.
-        repeat: times as many rounds where a call takes too short to be steady.
+        repeat: times as many rounds, as far as time allows: each tells a little more.
         loading: ``"plain"`` (the process itself collates), ``"ready"`` or ``"workers"``.
         default: part of a run in which no cases are named.
     """
@@ -203,6 +203,13 @@ class Case:
     repeat: int = 1
     loading: str = "plain"
     default: bool = True
+
+    def changes_over_after(self, device: torch.device) -> str:
+        """What a contestant does in one go before the next has its turn: an ``"update"`` or the whole ``"call"``.
+
+        Workers and a GPU would go on with the work of one while another is on the clock.
+        """
+        return "call" if device.type != "cpu" or self.loading == "workers" else "update"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,11 +258,17 @@ _BIG_GPU: dict[str, Any] = {"limit": 1.02, "loading": "ready"}
 
 CASES: dict[str, dict[str, Case]] = {
     "cpu": {
-        "mlp": Case(title="MLP 64-32-10, SGD", model=mlp, inputs=(64,), repeat=5, **_SGD, **_CPU),
-        "cnn": Case(title="CNN with BatchNorm, SGD", model=cnn, inputs=(3, 32, 32), **_SGD, **_CPU),
-        "cnn-adamw": Case(title="CNN with BatchNorm, AdamW", model=cnn, inputs=(3, 32, 32), **_ADAMW, **_CPU),
+        "mlp": Case(title="MLP 64-32-10, SGD", model=mlp, inputs=(64,), repeat=20, **_SGD, **_CPU),
+        "cnn": Case(title="CNN with BatchNorm, SGD", model=cnn, inputs=(3, 32, 32), repeat=3, **_SGD, **_CPU),
+        "cnn-adamw": Case(title="CNN with BatchNorm, AdamW", model=cnn, inputs=(3, 32, 32), repeat=3, **_ADAMW, **_CPU),
         "resnet18": Case(
-            title="ResNet-18 on 32x32, SGD", model=resnet18, inputs=(3, 32, 32), batch_size=8, **_SGD, **_CPU
+            title="ResNet-18 on 32x32, SGD",
+            model=resnet18,
+            inputs=(3, 32, 32),
+            batch_size=8,
+            repeat=2,
+            **_SGD,
+            **_CPU,
         ),
         "loader": Case(**_LOADER, **_CPU),
         "resnet50": Case(

@@ -50,6 +50,7 @@ def _ratio(results: dict[str, Any], device: str) -> dict[str, Any]:
             "limit": case.limit,
             "steps": entry["steps"],
             "clock": entry["clock"],
+            "turns": entry["turns"],
             "rows": (rows := summary(entry["seconds"], entry["steps"])),
             "unable": entry["unable"],
             "verdict": verdict(rows, case.limit),
@@ -238,7 +239,8 @@ def case_tables(cases: dict[str, Any]) -> list[str]:
         lines += [
             f"### {case['title']}",
             "",
-            f"Batch size {case['batch_size']}, {case['steps']} steps, {rounds} rounds, {case['clock']} time.",
+            f"Batch size {case['batch_size']}, {case['steps']} steps, {rounds} rounds, {case['clock']} time; "
+            f"contestants change over after each {case['turns']}.",
             "",
             *_table(head, rows),
             "",

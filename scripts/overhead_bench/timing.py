@@ -1,14 +1,15 @@
-"""The ratio: whole calls of all contestants in turns, in one process, each against the bare loops of the same round."""
+"""The ratio: whole calls of all contestants, in turns, in one process, each against the bare loops of its round."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import platform
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 import torch
@@ -16,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from overhead_bench.cases import Case, Task, build_task
 from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, DEFAULT, OURS, Unable, silenced
+from overhead_bench.turns import in_turns
 
 __all__ = ["CLOCKS", "check", "race", "synchronise", "timed", "warm_up"]
 
@@ -39,6 +41,7 @@ def steady_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, at its highest: the next line would freeze it at its lowest
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-8, 1)  # M_ARENA_MAX: calls in threads share the heap that a loop in the main thread has
 
 
 def warm_up(task: Task) -> None:
@@ -91,18 +94,42 @@ def check(name: str, case: Case, device: torch.device, steps: int) -> None:
         raise Unable(f"it left the weights {'as they were' if restored else 'changed'}")
 
 
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """Context in which the garbage collector neither finds what others left behind nor goes through what is theirs."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def timed(name: str, case: Case, device: torch.device, steps: int, clock: Callable[[], float]) -> float:
     """Seconds of one whole call."""
     with tempfile.TemporaryDirectory() as folder:
         task = build_task(case, device, steps, folder)
         call = CONTESTANTS[name].prepare(task)
-        gc.collect()  # what the one before left behind is not this one's bill
         warm_up(task)
-        with silenced():
+        with silenced(), collected():
             begin = clock()
             call()
             synchronise(device)
             return clock() - begin
+
+
+def timed_in_turns(
+    names: Sequence[str], case: Case, device: torch.device, steps: int, clock: Callable[[], float], lot: random.Random
+) -> dict[str, float]:
+    """Seconds of one whole call of each, all of them under way at once."""
+    calls = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            task = build_task(case, device, steps, stack.enter_context(tempfile.TemporaryDirectory()))
+            calls[name] = CONTESTANTS[name].prepare(task)
+            warm_up(task)
+        with silenced(), collected():
+            return in_turns(calls, clock, lot)
 
 
 def race(
@@ -124,14 +151,16 @@ def race(
             unable[name] = str(error)
             click.echo(f"  {name} is left out: {error}", err=True)
     able = [name for name in names if name not in unable]
-    # The collector need not go through everybody's imports while somebody is on the clock.
-    gc.collect()
-    gc.freeze()
     seconds: dict[str, list[float]] = {name: [] for name in able}
     for turn in range(rounds):
         # By lot, or everybody would always come after the same one, and find the memory as that one left it.
-        for name in random.Random(turn).sample(able, len(able)):
-            seconds[name].append(timed(name, case, device, steps, clock))
-        click.echo(f"  round {turn + 1} of {rounds}: {sum(times[-1] for times in seconds.values()):.1f} s", err=True)
-    gc.unfreeze()
+        lot = random.Random(turn)
+        order = lot.sample(able, len(able))
+        if case.changes_over_after(device) == "update":
+            times = timed_in_turns(order, case, device, steps, clock, lot)
+        else:
+            times = {name: timed(name, case, device, steps, clock) for name in order}
+        for name, own in times.items():
+            seconds[name].append(own)
+        click.echo(f"  round {turn + 1} of {rounds}: {sum(times.values()):.1f} s", err=True)
     return seconds, unable
