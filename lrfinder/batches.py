@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -19,37 +20,36 @@ _SMALL = (
 )  # bytes that a copy to a GPU takes along at once; a larger one from pageable memory keeps the host waiting
 
 
-def move(batch: Any, device: torch.device, *, pin: bool = False) -> Any:
+def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] | None = None) -> Any:
     """The batch with every tensor in it on the device; containers keep their type, other objects stay as they are.
 
     Args:
         batch: anything.
         device: where to.
-        pin: go through pinned memory, from which the copy to a GPU keeps nobody waiting.
+        carry: gives the tensor on the device for one that is elsewhere; the default is ``tensor.to``, not waited for.
     """
     if isinstance(batch, Tensor):
         if batch.device == device:
             return batch
-        source = batch.pin_memory() if pin and batch.device.type == "cpu" else batch
-        return source.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=True) if carry is None else carry(batch)
     if type(batch) in (list, tuple):  # nearly all, so they come first
-        return type(batch)([move(value, device, pin=pin) for value in batch])
+        return type(batch)([move(value, device, carry=carry) for value in batch])
     if hasattr(batch, "to") and not isinstance(batch, type):
         try:
             return batch.to(device, non_blocking=True)
         except TypeError:  # objects with a plain .to(device), as tokenizers return
             return batch.to(device)
     if isinstance(batch, Mapping):
-        moved = {key: move(value, device, pin=pin) for key, value in batch.items()}
+        moved = {key: move(value, device, carry=carry) for key, value in batch.items()}
         if not isinstance(batch, MutableMapping):
             return type(batch)(moved)  # type: ignore[call-arg]
         same = copy.copy(batch)  # keeps what a constructor would not: the default of a defaultdict
         same.update(moved)
         return same
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move(value, device, pin=pin) for value in batch))
+        return type(batch)(*(move(value, device, carry=carry) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(move(value, device, pin=pin) for value in batch)
+        return type(batch)(move(value, device, carry=carry) for value in batch)
     return batch
 
 
@@ -77,10 +77,12 @@ class Batches:
     """
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
-        self.drawn = 0
+        self.drawn = 0  # batches given out; of one that was only fetched ahead nobody has had anything
         self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
         self._lane: _Lane | None = None
-        self._still = False  # batches are where they have to be
+        self._seen = False  # one has come, so the loader is not empty
+        self._settled = False  # it has been decided how they go to the device
+        self._still = False  # they are where they have to be
         self._trouble: Exception | None = None
         self._device = device
         self._loader = loader
@@ -100,16 +102,24 @@ class Batches:
             SetupError: the loader never gave a batch.
         """
         if self._still and not self._waiting:
-            return [self._next() for _ in range(count)]
+            batches = [self._next() for _ in range(count)]
+            self.drawn += count
+            return batches
         self._fetch(count)
+        self.drawn += count
         drawn = [self._waiting.popleft() for _ in range(count)]
         if self._lane is not None:
             self._lane.arrive([event for _, event in drawn])
             try:
                 self._fetch(count)
             except Exception as error:  # nobody has asked for that batch yet, and perhaps nobody will
-                self._trouble = error
+                self._trouble = error.with_traceback(None)  # which would keep these batches
         return [batch for batch, _ in drawn]
+
+    def skip(self, count: int) -> None:
+        """Pass over the next ``count`` batches before any is drawn; they go to no device."""
+        for _ in range(count):
+            self._next()
 
     def peek(self, count: int) -> list[Any]:
         """The batches that :meth:`draw` gives next."""
@@ -122,16 +132,17 @@ class Batches:
     def close(self) -> None:
         """Let go of the loader's iterator, which ends its worker processes."""
         self._iterator = None
-        self._waiting.clear()
         if self._lane is not None:
             self._lane.close()
+        self._waiting.clear()
 
     def _fetch(self, count: int) -> None:
         while len(self._waiting) < count:
             if self._trouble is not None:
                 raise self._trouble
             batch = self._next()
-            if self.drawn == 1:
+            if not self._settled:
+                self._settled = True
                 self._lane = _lane(batch, self._device)
                 self._still = self._lane is None and self._device.type == "cpu" and _at_home(batch)
             moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)
@@ -146,30 +157,45 @@ class Batches:
             try:
                 batch = next(self._iterator)
             except StopIteration:
-                if self.drawn:
+                if self._seen:
                     raise
                 raise SetupError(
                     "the loader gave no batch at all. Check its data set, and that drop_last=True does not drop "
                     "the only batch."
                 ) from None
-        self.drawn += 1
+        self._seen = True
         return batch
 
 
 class _Lane:
-    """The way of batches to a GPU on a stream of its own, beside the computing."""
+    """The way of batches to a GPU on a stream of its own, beside the computing.
+
+    Their room belongs to the stream of the computing, so that torch may use it again, or give it back, as if there
+    were no other.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = _side_stream(device)
 
     def start(self, batch: Any) -> tuple[Any, Any]:
         """The batch on the device, and the event after which it is there."""
-        # Room on the device that an earlier batch has left may be used again once its iteration is over. Called before
-        # the next iteration is queued, so the copy runs beside that.
+        copies: list[tuple[Tensor, Tensor]] = []
+
+        def carry(tensor: Tensor) -> Tensor:
+            if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
+                return tensor.to(self._device, non_blocking=True)
+            copies.append((torch.empty_like(tensor, device=self._device), tensor.pin_memory()))
+            return copies[-1][0]
+
+        moved = move(batch, self._device, carry=carry)
+        # The room may be what an earlier batch has left, once its iteration is over. Called before the next iteration
+        # is queued, so the copy runs beside that.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            return move(batch, self._device, pin=True), self._stream.record_event()
+            for room, source in copies:
+                room.copy_(source, non_blocking=True)
+            return moved, self._stream.record_event()
 
     def arrive(self, events: list[Any]) -> None:
         """Let the computing wait for the events; the host goes on."""
@@ -177,7 +203,14 @@ class _Lane:
             torch.cuda.current_stream(self._device).wait_event(event)
 
     def close(self) -> None:
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        """Let the computing wait for what is still under way: nobody will, and its room is about to be free."""
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> Any:
+    # One for all loaders: torch has few, and hands them out in turn.
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _lane(batch: Any, device: torch.device) -> _Lane | None:

@@ -148,7 +148,7 @@ class Rehearsal:
         self._start()
         watch = _Watch(plan, self._limit)
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
-            batches.draw(self._skip)
+            batches.skip(self._skip)
             for done in range(1, plan.steps + 1):
                 self._set_rates(self._optimizer, plan, done - 1)
                 loss, _ = self._step.run(batches.draw(self._accumulation))
@@ -163,7 +163,7 @@ class Rehearsal:
         watches = [_Watch(plan, self._limit) for plan in plans]
         heats: dict[int, Heat] = {}
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
-            batches.draw(self._skip)
+            batches.skip(self._skip)
             for done in range(1, plans[0].steps + 1):
                 drawn = batches.draw(self._accumulation)
                 if done == 1:

@@ -144,6 +144,17 @@ def test_each_round_takes_a_fresh_iterator_so_a_shuffled_loader_shuffles_again()
     assert values[:8] != values[8:]
 
 
+def test_batches_passed_over_go_nowhere_and_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[float] = []
+    monkeypatch.setattr("lrfinder.batches.move", lambda batch, device: moved.append(float(batch)) or batch)
+    batches = Batches([torch.tensor(float(i)) for i in range(3)], CPU)
+    batches.skip(2)
+    assert moved == []
+    assert draw(batches, 2) == [2, 0]
+    assert batches.drawn == 2
+    assert moved == [2]  # the first; then they are known to be where they have to be
+
+
 def test_an_endless_generator_is_drawn_from_only_as_far_as_needed() -> None:
     endless = itertools.count()
     batches = Batches((torch.tensor(float(i)) for i in endless), CPU)
@@ -276,6 +287,14 @@ def test_fetching_ahead_gives_the_same_batches_in_the_same_order(count: int, lan
     batches = Batches(numbers(5), CPU)
     peeked = [float(batch) for batch in batches.peek(count)]
     assert [float(batch) for batch in batches.draw(count)] == peeked
+
+
+def test_what_is_fetched_ahead_is_not_counted_until_it_is_drawn(lane: Lane) -> None:
+    batches = Batches(numbers(8), CPU)
+    batches.peek(2)
+    assert batches.drawn == 0
+    batches.draw(2)
+    assert batches.drawn == 2
 
 
 def test_an_iterator_that_ends_while_fetching_ahead_gives_all_it_has_first(lane: Lane) -> None:
