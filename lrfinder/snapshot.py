@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -38,6 +38,24 @@ STORAGES = ("auto", "device", "cpu", "disk")
 
 _ALIGNED = 64  # bytes to which copies are aligned, as their originals are
 _AMPLE = 0.25  # part of a device's free memory the copy may take under "auto": the activations of a step need the rest
+
+# On a GPU torch copies lists of these, and refuses others, as the wider unsigned integers.
+_COPIED_TOGETHER = frozenset(
+    {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.complex64,
+        torch.complex128,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    }
+)
 
 _log = logging.getLogger("lrfinder")
 
@@ -81,8 +99,10 @@ def preserved(
         yield snapshot
     finally:
         with _interrupts_deferred():
-            snapshot.restore()
-            snapshot.close()
+            try:
+                snapshot.restore()
+            finally:
+                snapshot.close()
 
 
 class Snapshot:
@@ -118,7 +138,11 @@ class Snapshot:
         self._grads = [(parameter, _capture(parameter.grad, copies)) for parameter in parameters]
         self._loaders = [_capture_loader(loader) for loader in loaders]
         self._random = capture_random()
-        copies.take(storage)
+        try:
+            copies.take(storage)
+        except BaseException:
+            copies.close()
+            raise
 
     def rewind(self) -> None:
         """Put back what an update changes (weights, buffers, optimizer, scaler, random state), not the gradients."""
@@ -193,19 +217,20 @@ class _Copies:
                 group[1].append(copy)
             self._groups = list(groups.values())
             for tensors, copies in self._groups:
-                torch._foreach_copy_(copies, tensors, non_blocking=True)
+                _copy_all(copies, tensors)
 
     def put_back(self) -> None:
         for tensors, copies in self._groups:
-            torch._foreach_copy_(tensors, copies, non_blocking=True)
+            _copy_all(tensors, copies)
         for tensor, copy in self._others:
             tensor.copy_(copy)
 
     def close(self) -> None:
+        # What was queued still reads from the host, and torch watches only over memory that it has pinned itself.
+        pairs = [pair for tensors, copies in self._groups for pair in zip(tensors, copies, strict=True)]
+        for device in {tensor.device for tensor, copy in pairs if tensor.is_cuda and not copy.is_cuda}:
+            torch.cuda.current_stream(device).record_event().synchronize()
         if self._pinned is not None:
-            # What was queued still reads from it, and torch watches only over memory that it has pinned itself.
-            for device in {tensor.device for tensors, _ in self._groups for tensor in tensors if tensor.is_cuda}:
-                torch.cuda.current_stream(device).record_event().synchronize()
             _cudart().cudaHostUnregister(self._pinned.data_ptr())
             self._pinned = None
         self._groups.clear()
@@ -223,8 +248,9 @@ class _Copies:
             for device, tensors in blocks.items():
                 starts, size = _lay_out(tensors)
                 block = self._block(size, device, storage)
-                if storage == "cpu" and any(tensor.is_cuda for tensor in tensors):
-                    self._pin(block)
+                on_gpu = [tensor.device for tensor in tensors if tensor.is_cuda and tensor.nbytes]
+                if storage == "cpu" and on_gpu:
+                    self._pin(block, on_gpu[0])
                 views |= {id(t): _view(block, start, t) for t, start in zip(tensors, starts, strict=True)}
             return [views[id(tensor)] for tensor in originals]
         except (MemoryError, RuntimeError) as error:
@@ -243,13 +269,26 @@ class _Copies:
         os.close(handle)
         return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
 
-    def _pin(self, block: Tensor) -> None:
+    def _pin(self, block: Tensor, device: torch.device) -> None:
         # Torch's own pinned memory comes in powers of two, and is kept for ever.
+        self._pinned = block
         status = _cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 1)
         if int(status) == 0:
-            self._pinned = block
-        else:
-            _log.info("the snapshot's memory could not be pinned (%s), so the CPU waits for each copy", status)
+            return
+        self._pinned = None
+        _log.info("the snapshot's memory could not be pinned (%s), so the CPU waits for each copy", status)
+        # The runtime keeps the error for whoever asks next, and a kernel that has nothing to do with it would.
+        with suppress(RuntimeError):
+            torch.ones(1, device=device)
+
+
+def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy tensors of one dtype, queued on a GPU's stream."""
+    if sources[0].dtype in _COPIED_TOGETHER:
+        torch._foreach_copy_(targets, sources, non_blocking=True)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source, non_blocking=True)
 
 
 def _cudart() -> Any:

@@ -151,7 +151,7 @@ def test_pinned_memory_is_let_go_and_memory_that_cannot_be_pinned_serves_as_well
     copies = _Copies()
     block = torch.empty(100, dtype=torch.uint8)
     with caplog.at_level(logging.INFO, logger="lrfinder"):
-        copies._pin(block)
+        copies._pin(block, torch.device("cpu"))
     assert runtime.pinned == ([(block.data_ptr(), 100)] if status == 0 else [])
     assert ("could not be pinned (2)" in caplog.text) == (status == 2)
     copies.close()
