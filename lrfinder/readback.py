@@ -37,6 +37,7 @@ class Readback:
     def __init__(self, device: torch.device, *, lag: int) -> None:
         self._device = device
         self._lag = lag
+        self._stream: Any = None  # the one that trains
         self._slots: deque[tuple[Tensor, Any]] = deque()
         self._under_way: deque[tuple[Tensor, Any]] = deque()
 
@@ -56,9 +57,9 @@ class Readback:
         if not self._slots and not self._under_way:
             self._allocate(loss.dtype)
         slot, event = self._slots.popleft()
-        slot.copy_(loss.detach().reshape(()), non_blocking=True)
+        slot.copy_(loss.detach() if loss.ndim == 0 else loss.detach().reshape(()), non_blocking=True)
         if event is not None:
-            event.record(torch.cuda.current_stream(self._device))
+            event.record(self._stream)
         self._under_way.append((slot, event))
         return [self._oldest()] if len(self._under_way) > self._lag else []
 
@@ -75,6 +76,8 @@ class Readback:
 
     def _allocate(self, dtype: torch.dtype) -> None:
         cuda = self._device.type == "cuda"
+        if cuda:
+            self._stream = torch.cuda.current_stream(self._device)
         for slot in torch.empty(self._lag + 1, dtype=dtype, pin_memory=cuda).unbind():
             event = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
             self._slots.append((slot, event))

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -377,7 +378,10 @@ def uncompiled(optimizer: Any) -> Iterator[None]:
     compiled = optimizer.step
     optimizer.step = compiled._torchdynamo_orig_callable
     try:
-        yield
+        with warnings.catch_warnings():
+            # Compiling has set it, on a GPU, and a step that is not compiled warns that it does not pay.
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+            yield
     finally:
         optimizer.step = compiled
 
