@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,6 +17,13 @@ torch.set_num_threads(1)
 # The same examples in every run (the suite is a gate, not a search), and no time limit per example.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=torch.cuda.is_available())
+def the_same_kernels_every_time() -> Iterator[None]:
+    """Bit-identical is a promise about us, not about cuDNN's choice of algorithm; nor are its shorter floats ours."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 from lrfinder import LRFinder
 from lrfinder.train_step import lrs_in_tensors, uncompiled
-from worlds import World, loader, mlp, points
+from worlds import World, devices, loader, mlp, points
 
 SWEEPS: dict[str, dict[str, Any]] = {
     "given": {"start_lr": 1e-4, "end_lr": 1e-1, "num_iter": 20},
@@ -45,14 +45,14 @@ def nothing_compiled_before() -> Iterator[None]:
 
 
 # The backend that compiles nothing: what is counted is how often it is asked to.
-def world(build: Callable[[Any], torch.optim.Optimizer], *, step: bool) -> World:
+def world(build: Callable[[Any], torch.optim.Optimizer], *, step: bool, device: str = "cpu") -> World:
     torch.manual_seed(5)
-    model = mlp(nn.BatchNorm1d(16))
+    model = mlp(nn.BatchNorm1d(16)).to(device)
     optimizer = build(model.parameters())
     if step:
         optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
     compiled: Any = torch.compile(model, backend="eager")
-    return World(compiled, optimizer, loader(points(48)))
+    return World(compiled, optimizer, loader(points(48)), device=device)
 
 
 def compilations(one: World, **options: Any) -> list[int]:
@@ -68,19 +68,23 @@ def compilations(one: World, **options: Any) -> list[int]:
     return found + [counters["stats"]["unique_graphs"]]
 
 
+@devices
 @builds
 @pytest.mark.parametrize("sweep", SWEEPS)
-def test_a_compiled_model_is_compiled_once(build: Any, sweep: str) -> None:
-    found = compilations(world(build, step=False), **SWEEPS[sweep])
+def test_a_compiled_model_is_compiled_once(build: Any, sweep: str, device: str) -> None:
+    found = compilations(world(build, step=False, device=device), **SWEEPS[sweep])
     assert len(found) > 20
     assert set(found) == {1}
 
 
+@devices
 @builds
 @pytest.mark.parametrize("sweep", SWEEPS)
 @pytest.mark.filterwarnings("ignore:.*Profiler function.*will be ignored.*")
-def test_a_compiled_step_is_compiled_once_and_for_no_state_that_is_thrown_away(build: Any, sweep: str) -> None:
-    one = world(build, step=True)
+def test_a_compiled_step_is_compiled_once_and_for_no_state_that_is_thrown_away(
+    build: Any, sweep: str, device: str
+) -> None:
+    one = world(build, step=True, device=device)
     entries = [dict(group) for group in one.optimizer.param_groups]
     found = compilations(one, **SWEEPS[sweep])
     first = found.index(found[-1])
@@ -90,11 +94,12 @@ def test_a_compiled_step_is_compiled_once_and_for_no_state_that_is_thrown_away(b
     assert [type(group["lr"]) for group in one.optimizer.param_groups] == [type(entry["lr"]) for entry in entries]
 
 
+@devices
 @pytest.mark.filterwarnings("ignore:.*Profiler function.*will be ignored.*")
-def test_a_compiled_step_gives_the_curve_of_the_plain_one_and_leaves_no_trace() -> None:
+def test_a_compiled_step_gives_the_curve_of_the_plain_one_and_leaves_no_trace(device: str) -> None:
     curves = []
     for step in (False, True):
-        one = world(OPTIMIZERS["AdamW"], step=step)
+        one = world(OPTIMIZERS["AdamW"], step=step, device=device)
         before = one.state()
         finder = LRFinder(one.model, one.optimizer, one.criterion)
         curves.append(finder.range_test(one.loader, progress=False, **SWEEPS["given"]).curve)

@@ -16,7 +16,7 @@ import torch
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from overhead_bench import figures, report, tables, timing, turns  # noqa: E402
+from overhead_bench import drawing, figures, report, tables, timing, turns  # noqa: E402
 from overhead_bench.cases import CASES  # noqa: E402
 from overhead_bench.contestants import AGAIN, BARE, OURS, Unable  # noqa: E402
 
@@ -144,6 +144,14 @@ def test_a_call_that_fails_says_so_and_lets_the_others_end() -> None:
     with pytest.raises(ValueError, match="no"):
         turns.in_turns({"a": Player(clock, order, "a", 3, 1.0), "b": fail}, lambda: clock[0], random.Random(0))
     assert order == ["a"] * 3
+
+
+def test_a_run_that_was_cut_short_is_shown_as_far_as_it_went(tmp_path: Path) -> None:
+    point = {"parameters": 100, "snapshot": [1e-3], "sweep": [2e-3], "bare": [1e-3], "steps": 12}
+    made = tables.figures({"scale": {"size | 8": point}}, "cpu")["scale"]
+    assert "1 ms with 100 parameters" in tables.scale_sentence(made)
+    assert len(tables.scale_tables(made)) == 5
+    assert drawing.scales(made, tmp_path / "scales.png").exists()
 
 
 @pytest.fixture

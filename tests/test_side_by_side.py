@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.errors import SetupError
 from lrfinder.race import RaceRecord
-from test_gpu import devices
 from test_refine import LONG, SHORT, Cut, Recorded, advice, counted_steps, finder, same, seeded
-from worlds import WORLDS, Augmented, Counting, World, loader, mlp, points, tied, with_sgd
+from worlds import WORLDS, Augmented, Counting, World, devices, loader, mlp, points, tied, with_sgd
 
 Build = Callable[[], World]
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lrfinder import LRFinder
+
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
 @dataclass
@@ -187,6 +190,8 @@ def attached_scheduler() -> World:
 
 
 def compiled() -> World:
+    if torch.cuda.is_available():
+        torch.cuda.init()  # as compiling does, which would then pass for a trace of ours
     model = mlp()
     return World(torch.compile(model, backend="aot_eager"), sgd(model), loader())
 
