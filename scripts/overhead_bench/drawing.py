@@ -69,18 +69,21 @@ def ratios(cases: dict[str, Any], path: Path) -> Path:
 
 
 def scales(made: dict[str, Any], path: Path) -> Path:
-    """Two panels: the cost by the number of parameters, and by the number of steps, with what was fitted."""
-    figure = Figure(figsize=(10, 4.2))
-    by_size, by_length = figure.subplots(1, 2)
-    _points(by_size, made["sizes"], "parameters", "snapshot", "snapshot taken and restored", _OURS)
-    _points(by_size, made["sizes"], "parameters", "added", "a sweep of {} steps adds", _THEIRS)
-    _slope(by_size, made["sizes"], "parameters", "snapshot", made["of_size"])
-    by_size.set_xlabel("parameters of an MLP with AdamW")
-    _points(by_length, made["lengths"], "steps", "deciding", "deciding on the next learning rate and the stop", _OURS)
-    _points(by_length, made["lengths"], "steps", "reading", "reading its curve", _THEIRS)
-    _slope(by_length, made["lengths"], "steps", "deciding", made["of_length"])
-    by_length.set_xlabel("steps of the sweep, MLP 64-32-10 with AdamW")
-    for axes in (by_size, by_length):
+    """The cost by the number of parameters, and by the number of steps, with what was fitted: a panel for each."""
+    shown = [kind for kind in ("sizes", "lengths") if made[kind]]
+    figure = Figure(figsize=(5 * len(shown), 4.2))
+    for axes, kind in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        points = made[kind]
+        if kind == "sizes":
+            _points(axes, points, "parameters", "snapshot", "snapshot taken and restored", _OURS)
+            _points(axes, points, "parameters", "added", "a sweep of {} steps adds", _THEIRS)
+            _slope(axes, points, "parameters", "snapshot", made["of_size"])
+            axes.set_xlabel("parameters of an MLP with AdamW")
+        else:
+            _points(axes, points, "steps", "deciding", "deciding on the next learning rate and the stop", _OURS)
+            _points(axes, points, "steps", "reading", "reading its curve", _THEIRS)
+            _slope(axes, points, "steps", "deciding", made["of_length"])
+            axes.set_xlabel("steps of the sweep, MLP 64-32-10 with AdamW")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_ylabel("milliseconds")

@@ -250,7 +250,12 @@ def case_tables(cases: dict[str, Any]) -> list[str]:
 
 def memory_table(cases: dict[str, Any]) -> list[str]:
     """Contestants against cases: peak beyond the bare loop's."""
-    columns = [(case, peak) for case in cases.values() for peak in case["bare"]]
+    columns = [
+        (case, peak)
+        for case in cases.values()
+        for peak in case["bare"]
+        if any(abs(row[peak][1]) > SLACK for row in case["rows"].values())  # pinned memory: nobody takes any from torch
+    ]
     names = list(dict.fromkeys(name for case in cases.values() for name in _who(case) if name != BARE))
     order = [*(name for name in (OURS, OFFLOADED) if name in names), *(n for n in CONTESTANTS if n in names)]
     head = [f"{case['title']}: {peak}" for case, peak in columns]
@@ -266,6 +271,8 @@ def memory_table(cases: dict[str, Any]) -> list[str]:
 
 
 def _mb(values: Sequence[float]) -> str:
+    if len(set(values)) == 1:  # of a single run
+        return f"{values[0] / _MB:+.0f} MB"
     return _range([value / _MB for value in values], "+.0f") + " MB"
 
 
@@ -283,10 +290,14 @@ def scale_sentence(made: dict[str, Any]) -> str:
         ("Taking and restoring the snapshot", "of_size", made["sizes"], "parameters", "snapshot"),
         ("Deciding on the next learning rate and the stop", "of_length", made["lengths"], "steps", "deciding"),
     ):
+        if not points:  # not measured
+            continue
         first, last = points[0], points[-1]
+        grows = "; over the last decade it grows with their number to the power"
+        law = "" if made[kind] is None else f"{grows} {made[kind]:.2f}"
         parts.append(
             f"{what} costs {1e3 * first[cost][1]:.2g} ms with {first[size]:,} {size} and {1e3 * last[cost][1]:.3g} ms "
-            f"with {last[size]:,}; over the last decade it grows with their number to the power {made[kind]:.2f}."
+            f"with {last[size]:,}{law}."
         )
     return " ".join(parts)
 
@@ -311,17 +322,23 @@ def scale_tables(made: dict[str, Any]) -> list[str]:
         ]
         for point in made["lengths"]
     )
-    steps = made["sizes"][0]["steps"] if made["sizes"] else 0
-    return [
-        f"An MLP with AdamW, by its number of parameters; sweeps of {steps} steps:",
-        "",
-        *_table(["parameters", "snapshot taken and restored", "a sweep adds", "bare loop"], sizes),
-        "",
-        "The MLP 64-32-10 with AdamW, by the number of steps. Reading the curve comes on top, when the advice is asked "
-        "for:",
-        "",
-        *_table(["steps", "a sweep adds", "of that, deciding", "reading its curve", "bare loop"], lengths),
-    ]
+    lines = []
+    if made["sizes"]:
+        lines += [
+            f"An MLP with AdamW, by its number of parameters; sweeps of {made['sizes'][0]['steps']} steps:",
+            "",
+            *_table(["parameters", "snapshot taken and restored", "a sweep adds", "bare loop"], sizes),
+            "",
+        ]
+    if made["lengths"]:
+        lines += [
+            "The MLP 64-32-10 with AdamW, by the number of steps. Reading the curve comes on top, when the advice is "
+            "asked for:",
+            "",
+            *_table(["steps", "a sweep adds", "of that, deciding", "reading its curve", "bare loop"], lengths),
+            "",
+        ]
+    return lines[:-1]
 
 
 def startup_table(made: dict[str, Any]) -> list[str]:
