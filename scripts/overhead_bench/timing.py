@@ -111,8 +111,9 @@ def timed(name: str, case: Case, device: torch.device, steps: int, clock: Callab
     with tempfile.TemporaryDirectory() as folder:
         task = build_task(case, device, steps, folder)
         call = CONTESTANTS[name].prepare(task)
+        gc.collect()  # what the one before left behind is not this one's bill
         warm_up(task)
-        with silenced(), collected():
+        with silenced():
             begin = clock()
             call()
             synchronise(device)
@@ -153,15 +154,17 @@ def race(
             click.echo(f"  {name} is left out: {error}", err=True)
     able = [name for name in names if name not in unable]
     seconds: dict[str, list[float]] = {name: [] for name in able}
-    for turn in range(rounds):
-        # By lot, or everybody would always come after the same one, and find the memory as that one left it.
-        lot = random.Random(turn)
-        order = lot.sample(able, len(able))
-        if case.changes_over_after(device) == "update":
-            times = timed_in_turns(order, case, device, steps, clock, lot)
-        else:
-            times = {name: timed(name, case, device, steps, clock) for name in order}
-        for name, own in times.items():
-            seconds[name].append(own)
-        click.echo(f"  round {turn + 1} of {rounds}: {sum(times.values()):.1f} s", err=True)
+    by_update = case.changes_over_after(device) == "update"
+    with contextlib.nullcontext() if by_update else collected():
+        for turn in range(rounds):
+            # By lot, or everybody would always come after the same one, and find the memory as that one left it.
+            lot = random.Random(turn)
+            order = lot.sample(able, len(able))
+            if by_update:
+                times = timed_in_turns(order, case, device, steps, clock, lot)
+            else:
+                times = {name: timed(name, case, device, steps, clock) for name in order}
+            for name, own in times.items():
+                seconds[name].append(own)
+            click.echo(f"  round {turn + 1} of {rounds}: {sum(times.values()):.1f} s", err=True)
     return seconds, unable
