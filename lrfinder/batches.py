@@ -81,8 +81,7 @@ class Batches:
         self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
         self._lane: _Lane | None = None
         self._seen = False  # one has come, so the loader is not empty
-        self._settled = False  # it has been decided how they go to the device
-        self._still = False  # they are where they have to be
+        self._still: bool | None = None  # they are where they have to be; decided by the first that is fetched
         self._trouble: Exception | None = None
         self._device = device
         self._loader = loader
@@ -141,8 +140,7 @@ class Batches:
             if self._trouble is not None:
                 raise self._trouble
             batch = self._next()
-            if not self._settled:
-                self._settled = True
+            if self._still is None:
                 self._lane = _lane(batch, self._device)
                 self._still = self._lane is None and self._device.type == "cpu" and _at_home(batch)
             moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)

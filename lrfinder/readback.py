@@ -57,7 +57,7 @@ class Readback:
         if not self._slots and not self._under_way:
             self._allocate(loss.dtype)
         slot, event = self._slots.popleft()
-        slot.copy_(loss.detach() if loss.ndim == 0 else loss.detach().reshape(()), non_blocking=True)
+        slot.copy_(loss.detach().reshape(()), non_blocking=True)
         if event is not None:
             event.record(self._stream)
         self._under_way.append((slot, event))

@@ -227,7 +227,7 @@ class _Copies:
 
     def close(self) -> None:
         # What was queued still reads from the host, and torch watches only over memory that it has pinned itself.
-        pairs = [pair for tensors, copies in self._groups for pair in zip(tensors, copies, strict=True)]
+        pairs = [(tensors[0], copies[0]) for tensors, copies in self._groups]  # each group is of one device
         for device in {tensor.device for tensor, copy in pairs if tensor.is_cuda and not copy.is_cuda}:
             torch.cuda.current_stream(device).record_event().synchronize()
         if self._pinned is not None:
