@@ -92,8 +92,8 @@ def _turns(case: Case, device: torch.device, steps: int, rounds: int) -> tuple[l
         for i in (0, 1) if turn % 2 else (1, 0):
             with tempfile.TemporaryDirectory() as folder:
                 task = build_task(case, device, steps, folder)
-                warm_up(task)
                 gc.collect()
+                warm_up(task)
                 seconds[i].append(_seconds((prepare_ours, prepare_bare)[i](task), device))
     return seconds[0][1:], seconds[1][1:]  # the first round has warmed up
 

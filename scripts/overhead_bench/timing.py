@@ -51,7 +51,6 @@ def warm_up(task: Task) -> None:
     that the one before made; the room for a training step is what a loop always has.
     """
     if task.device.type == "cuda":
-        gc.collect()  # what is in cycles would be given back later, into the cache
         torch.cuda.empty_cache()
     task.model.train()
     with torch.autocast(task.device.type, dtype=task.case.amp, enabled=task.case.amp is not None):
