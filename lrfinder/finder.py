@@ -20,7 +20,7 @@ from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
-from lrfinder.readback import LAG, Readback
+from lrfinder.readback import TOGETHER, Readback
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import check_count, check_kind, check_number
@@ -135,8 +135,8 @@ class LRFinder:
         runs over three and a half decades around it, 12 iterations per decade, and further if the curve has not turned
         by then, up to 100 iterations. A number that is given is obeyed.
 
-        On a GPU nobody waits for the losses: they are read four iterations late, and so many more may be run than the
-        curve has. Only a GradScaler has to be asked after each.
+        On a GPU nobody waits for the losses: they are read two to five iterations late, and so many more may be run
+        than the curve has. Only a GradScaler has to be asked after each.
 
         Args:
             train_loader: any iterable of batches: finite (started afresh at its end), endless, or shorter than the
@@ -379,7 +379,7 @@ class LRFinder:
     def _readback(self) -> Readback:
         # Whether a GradScaler made the update is known only when its scale is read, and then the loss may be as well.
         late = self.device.type == "cuda" and self._scaler is None
-        return Readback(self.device, lag=LAG if late else 0)
+        return Readback(self.device, together=TOGETHER if late else 1)
 
     def _validation(self, loader: Iterable[Any], count: int | None) -> Validation:
         return Validation(self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype)

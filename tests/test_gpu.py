@@ -23,7 +23,7 @@ from torch import nn
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from lrfinder.batches import Batches
-from lrfinder.readback import LAG, Readback
+from lrfinder.readback import TOGETHER, Readback
 from lrfinder.snapshot import preserved
 from worlds import World, devices, loader, mlp, plain, points
 
@@ -260,8 +260,8 @@ def test_large_batches_on_their_way_make_the_host_wait_for_nothing() -> None:
 def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it diverges, and where the batches are large enough to be fetched ahead."""
     curves = []
-    for lag in (0, LAG):
-        monkeypatch.setattr(LRFinder, "_readback", lambda self, lag=lag: Readback(self.device, lag=lag))
+    for count in (1, TOGETHER):
+        monkeypatch.setattr(LRFinder, "_readback", lambda self, count=count: Readback(self.device, together=count))
         torch.manual_seed(5)
         model = nn.Linear(4096, 3).to("cuda")
         inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
