@@ -100,10 +100,10 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
-        if self._still and not self._waiting:
+        if self._still is not None and self._lane is None and not self._waiting:
             batches = [self._next() for _ in range(count)]
             self.drawn += count
-            return batches
+            return batches if self._still else [move(batch, self._device) for batch in batches]
         self._fetch(count)
         self.drawn += count
         drawn = [self._waiting.popleft() for _ in range(count)]
