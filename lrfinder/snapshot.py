@@ -135,13 +135,15 @@ class Snapshot:
             for source in (*(module.parameters() for module in roots), optimizer_parameters(optimizer))
             for parameter in source
         )
-        self._grads = [(parameter, _capture(parameter.grad, copies)) for parameter in parameters]
+        self._pending = _Copies()  # gradients: no rewind needs them, and they may be in memory that is gone by then
+        self._grads = [(parameter, _capture(parameter.grad, self._pending)) for parameter in parameters]
         self._loaders = [_capture_loader(loader) for loader in loaders]
         self._random = capture_random()
         try:
             copies.take(storage)
+            self._pending.take(storage)
         except BaseException:
-            copies.close()
+            self.close()
             raise
 
     def rewind(self) -> None:
@@ -164,6 +166,8 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back."""
         self.rewind()
+        with torch.no_grad():
+            self._pending.put_back()
         for parameter, restore in self._grads:
             parameter.grad = restore()
         for module, training in self._flags:
@@ -175,6 +179,7 @@ class Snapshot:
     def close(self) -> None:
         """Free the copy."""
         self._copies.close()
+        self._pending.close()
 
 
 class _Copies:
@@ -192,6 +197,7 @@ class _Copies:
         self._originals: dict[int, Tensor] = {}
         self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
         self._others: list[tuple[Tensor, Tensor]] = []
+        self._instead: dict[int, Tensor] = {}  # of originals that are gone
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._pinned: Tensor | None = None
 
@@ -205,7 +211,7 @@ class _Copies:
 
     def take(self, storage: str) -> None:
         originals = [tensor for tensor in self._originals.values() if _writable(tensor)]
-        plain = [tensor.detach() for tensor in originals if _plain(tensor)]
+        plain = [tensor for tensor in originals if _plain(tensor) and _there(tensor)]
         if storage == "auto":
             storage = _roomy_storage(originals)
         with torch.no_grad():
@@ -221,9 +227,20 @@ class _Copies:
 
     def put_back(self) -> None:
         for tensors, copies in self._groups:
-            _copy_all(tensors, copies)
+            if all(map(_there, tensors)):
+                _copy_all(tensors, copies)
+                continue
+            for tensor, copy in zip(tensors, copies, strict=True):
+                if _there(tensor):
+                    tensor.copy_(copy, non_blocking=True)
+                else:
+                    self._instead[id(tensor)] = copy.to(tensor.device, copy=True)
         for tensor, copy in self._others:
             tensor.copy_(copy)
+
+    def restored(self, tensor: Tensor) -> Tensor:
+        """The tensor itself with its contents of before, or one of the same contents where its memory is gone."""
+        return self._instead.get(id(tensor), tensor)
 
     def close(self) -> None:
         # What was queued still reads from the host, and torch watches only over memory that it has pinned itself.
@@ -328,6 +345,15 @@ def _writable(tensor: Tensor) -> bool:
     )
 
 
+def _there(tensor: Tensor) -> bool:
+    """Is it still in memory? What a model compiled with CUDA graphs has made is lost when the next pass begins."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _roomy_storage(tensors: list[Tensor]) -> str:
     on_device: dict[torch.device, int] = {}
     for tensor in tensors:
@@ -349,7 +375,7 @@ def _capture(value: Any, copies: _Copies) -> Restorer:
     """
     if isinstance(value, Tensor):
         copies.keep(value)
-        return lambda: value
+        return lambda: copies.restored(value)
     if isinstance(value, np.ndarray):
         return _capture_array(value)
     if _is_optimizer_like(value):

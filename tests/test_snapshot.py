@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrfinder.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
-from worlds import mlp, sgd
+from worlds import mlp, plain, sgd
 
 storages = pytest.mark.parametrize("storage", STORAGES)
 
@@ -156,3 +156,61 @@ def test_pinned_memory_is_let_go_and_memory_that_cannot_be_pinned_serves_as_well
     assert ("could not be pinned (2)" in caplog.text) == (status == 2)
     copies.close()
     assert runtime.pinned == []
+
+
+def gone(tensor: torch.Tensor) -> torch.Tensor:
+    """As torch makes what came from a CUDA graph whose memory the next pass has taken: nobody may touch it."""
+    torch._C._set_storage_data_ptr_access_error_msg(tensor.untyped_storage()._cdata, "overwritten by a subsequent run")
+    return tensor
+
+
+class Remembering(nn.Module):
+    """Keeps what it made last, where everybody can see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+        self.last: list[torch.Tensor] = [torch.ones(2)]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize("storage", ["device", "cpu", "disk"])
+def test_what_loses_its_memory_meanwhile_is_replaced_by_its_like(storage: str) -> None:
+    model = Remembering()
+    model(torch.ones(1, 3)).sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    contents = plain(gradients)
+    with preserved(model, sgd(model), storage=storage):
+        gone(gradients[0])
+        gone(model.last[0])
+        model.inner.bias.grad.zero_()
+    assert plain([parameter.grad for parameter in model.parameters()]) == contents
+    assert plain(model.last) == plain([torch.ones(2)])
+    assert model.inner.weight.grad is not gradients[0]
+    assert model.inner.bias.grad is gradients[1]
+
+
+def test_what_was_gone_before_stays_so() -> None:
+    model = Remembering()
+    model(torch.ones(1, 3)).sum().backward()
+    gradient, last = model.inner.weight.grad, model.last[0]
+    gone(gradient)
+    gone(last)
+    with preserved(model, sgd(model)):
+        model.inner.weight.grad = None
+        model.last = []
+    assert model.inner.weight.grad is gradient
+    assert model.last[0] is last
+
+
+def test_pending_gradients_are_put_back_at_the_end_and_by_no_rewind() -> None:
+    model = Remembering()
+    model(torch.ones(1, 3)).sum().backward()
+    before = plain([parameter.grad for parameter in model.parameters()])
+    with preserved(model, sgd(model)) as state:
+        model.inner.bias.grad.fill_(7.0)
+        state.rewind()
+        assert bool((model.inner.bias.grad == 7).all())
+    assert plain([parameter.grad for parameter in model.parameters()]) == before
