@@ -217,7 +217,7 @@ class _Watch:
 
     def gives_up(self, done: int, loss: Tensor) -> bool:
         """Take the loss of step ``done``, counted from 1; True where the heat should end."""
-        self._recent.append(loss.detach())
+        self._recent.append(loss.detach().clone())  # a CUDA graph writes the next one into the same memory
         if done % self._pace:
             return False
         mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in self._recent]).mean()).item()

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.calibration import constant
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.race import plan_race
+from lrfinder.race import HeatPlan, plan_race, whole_schedule
+from lrfinder.rehearsal import _Watch
 from lrfinder.schedules import KINDS
 from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
@@ -819,3 +820,14 @@ def test_nothing_is_printed_into_a_pipe(progress: bool, capsys: pytest.CaptureFi
     refine(progress=progress)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_loss_whose_memory_the_next_step_writes_into_counts_as_it_was() -> None:
+    """As that of a CUDA graph: three losses far above the limit, and one below it in the same place."""
+    watch = _Watch(HeatPlan(stage="qualifying", lr=0.1, steps=40, schedule=whole_schedule("cosine", 0.1, 40, {})), 1.0)
+    loss = torch.tensor(0.0)
+    ended = []
+    for step in range(1, 9):
+        loss.fill_(0.5 if step % 4 == 0 else 9.0)
+        ended.append(watch.gives_up(step, loss))
+    assert ended == [False] * 7 + [True]
