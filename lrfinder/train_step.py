@@ -138,7 +138,7 @@ class TrainStep:
         self._checked = False
         self._first = True
         self._plain = amp_dtype is None and grad_scaler is None and clip_grad_norm is None and not self._closure
-        self._written = False
+        self._norm = math.nan  # of the gradients, as plain_backward left them
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -201,25 +201,24 @@ class TrainStep:
             if self._unscale():
                 break
             self.backward(batches)
-        self._written = False
+        self._norm = self._gradient_norm()
         return loss
 
     def update(self, batches: Sequence[Any]) -> None:
         """One update with the gradients that :meth:`plain_backward` left.
 
-        Some optimizers write into them (SGD with Nesterov momentum, on a GPU). After such an update they are made anew
-        from the batches: a copy would take the room of another set of gradients, which the training does not need.
+        Some optimizers write into them (SGD with Nesterov momentum, on a GPU), and the next forward pass does where a
+        model was compiled with CUDA graphs. Then they are made anew from the batches: a copy would take the room of
+        another set of gradients, which the training does not need.
         """
         with uncompiled(self._optimizer):
             if self._closure:
                 self._update_with_closure(batches)
                 return
-            if self._written:
-                self.plain_backward(batches)
-            before = self._gradient_norm()
-            self._optimizer.step()
             # Written so that nan counts as changed, and infinity, which hides every change.
-            self._written = not (math.isfinite(before) and self._gradient_norm() == before)
+            if not (math.isfinite(self._norm) and self._gradient_norm() == self._norm):
+                self.plain_backward(batches)
+            self._optimizer.step()
 
     def _clear_gradients(self) -> None:
         if not self._clears_as_torch:

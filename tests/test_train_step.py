@@ -234,9 +234,7 @@ def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_
     make: Callable[[Any], Any], backwards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # torch's foreach Nesterov SGD, the default on a GPU, adds the momentum into .grad itself.
-    calls = []
-    backward = TrainStep.backward
-    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
+    calls = count_backwards(monkeypatch)
     model = network()
     optimizer = make(model.parameters())
     step = train_step(model, optimizer)
@@ -251,21 +249,49 @@ def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_
     assert len(calls) == backwards
 
 
-def test_gradients_whose_norm_hides_a_change_are_made_anew() -> None:
+def test_gradients_whose_norm_hides_a_change_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(dtype=torch.float16)
     step = train_step(model, overwriting(model.parameters()), lambda model, batch: model(batch).sum() * 60000)
-    step.plain_backward([torch.ones(8, 4, dtype=torch.float16)])
-    step.update([torch.ones(8, 4, dtype=torch.float16)])
-    assert step._written
+    batches = [torch.ones(8, 4, dtype=torch.float16)]
+    calls = count_backwards(monkeypatch)
+    step.plain_backward(batches)
+    step.update(batches)
+    assert len(calls) == 2
 
 
-def test_sparse_gradients_are_looked_at_too() -> None:
+
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(7.0)
+            return self.inner(inputs)
+
+    found = []
+    for model in (Sharing(), network()):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = train_step(model, optimizer)
+        with preserved(model, optimizer) as state:
+            step.plain_backward([labelled(0)])
+            for _ in range(2):
+                state.rewind()
+                step.update([labelled(0)])
+                step.loss([labelled(0)])
+                found.append(weights(model))
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_sparse_gradients_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = nn.Embedding(10, 3, sparse=True)
     step = train_step(model, torch.optim.SparseAdam(model.parameters()), lambda model, ids: model(ids).square().mean())
     step.plain_backward([torch.tensor([1, 2, 2])])
     step.update([torch.tensor([1, 2, 2])])
-    assert not step._written
+    assert len(calls) == 1
 
 
 # --- mixed precision --------------------------------------------------------------------------------------------------
@@ -285,6 +311,13 @@ def test_under_bfloat16_forward_and_loss_run_as_in_a_loop_with_autocast() -> Non
             expected = nn.functional.cross_entropy(plain(inputs), target)
         expected.backward()
         optimizers[1].step()
+def count_backwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    backward = TrainStep.backward
+    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
+    return calls
+
+
         assert torch.equal(loss, expected.detach())
         assert torch.equal(weights(ours), weights(plain))
     assert seen == [torch.bfloat16] * 3
@@ -331,6 +364,7 @@ def test_the_reported_loss_is_not_scaled() -> None:
     assert torch.equal(step.run([(inputs, target)])[0], nn.functional.cross_entropy(network()(inputs), target).detach())
 
 
+    calls = count_backwards(monkeypatch)
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> None:
     scaled, plain = network(), network()
