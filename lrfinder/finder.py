@@ -32,6 +32,7 @@ from lrfinder.train_step import (
     LossFn,
     TrainStep,
     Validation,
+    backward_here,
     check_amp,
     criterion_loss,
     lrs_in_tensors,
@@ -167,7 +168,11 @@ class LRFinder:
         _check_range(start_lr, end_lr, num_iter, mode)
         _check_val_batches(val_batches, val_loader)
         self.last_curve = None
-        with lrs_in_tensors(self.optimizer), self._preserved(train_loader, val_loader, snapshot) as state:
+        with (
+            backward_here(self.model),
+            lrs_in_tensors(self.optimizer),
+            self._preserved(train_loader, val_loader, snapshot) as state,
+        ):
             self._enter_training()
             validate = self._validation(val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, self.device)) as batches:
@@ -269,7 +274,11 @@ class LRFinder:
             return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
         race = None
         # Each heat starts with an optimizer state of its own, so a compiled step would be compiled for each.
-        with uncompiled(self.optimizer), self._preserved(train_loader, val_loader, snapshot) as state:
+        with (
+            backward_here(self.model),
+            uncompiled(self.optimizer),
+            self._preserved(train_loader, val_loader, snapshot) as state,
+        ):
             try:
                 rehearsal = self._rehearsal(
                     state, train_loader, val_loader, val_batches, blow_up_level(result.curve), side_by_side

@@ -26,6 +26,7 @@ __all__ = [
     "LossFn",
     "TrainStep",
     "Validation",
+    "backward_here",
     "criterion_loss",
     "lrs_in_tensors",
     "resolve_device",
@@ -139,6 +140,9 @@ class TrainStep:
         self._first = True
         self._plain = amp_dtype is None and grad_scaler is None and clip_grad_norm is None and not self._closure
         self._norm = math.nan  # of the gradients, as plain_backward left them
+        self._one: Tensor | None = None  # the gradient of the loss by itself
+        # A parameter of one element may be handed that very memory as its gradient, and an optimizer may write there.
+        self._lone = any(parameter.numel() == 1 for parameter in optimizer_parameters(optimizer))
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -160,7 +164,7 @@ class TrainStep:
             # The loop a user writes, and no more: each call from here on costs a small model's step a thousandth.
             self._clear_gradients()
             loss = self._loss_fn(self._model, batches[0])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward(self._gradient_of(loss))  # type: ignore[no-untyped-call]
             self._optimizer.step()
             return loss, True
         if self._closure:
@@ -228,6 +232,16 @@ class TrainStep:
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+
+    def _gradient_of(self, loss: Tensor) -> Tensor | None:
+        """The one with which a backward pass starts: made anew each time, it would cost a small step a thirtieth."""
+        if self._lone:
+            return None
+        one = self._one
+        # Who writes into it, as a hook of the loss may, is counted by its version.
+        if one is None or one._version or one.shape != loss.shape or one.device != loss.device:
+            self._one = one = torch.ones_like(loss)
+        return one
 
     def _gradient_norm(self) -> float:
         gradients = [parameter.grad for parameter in optimizer_parameters(self._optimizer)]
@@ -341,6 +355,20 @@ class Validation:
         if not samples:
             raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
         return total / samples
+
+
+@contextlib.contextmanager
+def backward_here(model: nn.Module) -> Iterator[None]:
+    """Context in which backward passes run in the thread that asks for them, where all parameters are on one device.
+
+    A GPU has a thread of its own for them. To hand each pass over to it and to wait costs a small model more than all
+    else that a sweep adds; with several GPUs, their threads work side by side.
+    """
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        yield
+        return
+    with torch.autograd.set_multithreading_enabled(False):
+        yield
 
 
 @contextlib.contextmanager

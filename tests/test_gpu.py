@@ -7,10 +7,12 @@ before a GPU sees them.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,6 +268,35 @@ def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pyt
         model = nn.Linear(4096, 3).to("cuda")
         inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
         one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, nn.MSELoss(), device="cuda")
+@devices
+@pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
+def test_a_sweep_is_the_loop_a_user_would_write_with_the_learning_rate_set_by_hand(build: Build, device: str) -> None:
+    swept, by_hand = build(device), build(device)
+    torch.manual_seed(6)
+    curve = range_test(swept, **SWEEP)
+    torch.manual_seed(6)
+    losses = []
+    for lr, (inputs, target) in zip(curve.lrs, itertools.chain.from_iterable(itertools.repeat(by_hand.loader))):
+        by_hand.optimizer.param_groups[0]["lr"] = lr
+        by_hand.optimizer.zero_grad()
+        loss = by_hand.criterion(by_hand.model(inputs.to(device)), target.to(device))
+        loss.backward()
+        by_hand.optimizer.step()
+        losses.append(loss.item())
+    assert list(curve.losses) == losses
+
+
+@devices
+def test_backward_passes_run_in_the_thread_of_the_sweep_and_elsewhere_as_before(device: str) -> None:
+    threads = set()
+    one = world(device)
+    next(one.model.parameters()).register_hook(lambda gradient: threads.add(threading.get_ident()))
+    range_test(one, **SWEEP)
+    assert threads == {threading.get_ident()}
+    one.train(1)
+    assert (len(threads) == 1) == (device == "cpu")
+
+
         one.loader = [(inputs[i : i + 16], target[i : i + 16]) for i in range(0, 64, 16)]
         before = one.state()
         curves.append(range_test(one, start_lr=1e-6, end_lr=1e3, num_iter=100))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.snapshot import preserved
-from lrfinder.train_step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from lrfinder.train_step import TrainStep, Validation, backward_here, check_amp, criterion_loss, resolve_device
 from worlds import Encoding, Pair, Record
 
 CPU = torch.device("cpu")
@@ -88,6 +90,70 @@ def test_a_step_is_the_step_of_the_plain_loop() -> None:
         optimizers[1].step()
         assert updated
         assert torch.equal(loss, expected.detach())
+        assert torch.equal(weights(ours), weights(plain))
+
+
+def written_by_a_hook(loss: Tensor) -> Tensor:
+    loss.register_hook(lambda gradient: gradient.mul_(0.5))
+    return loss
+
+
+def decaying(parameters: Any) -> torch.optim.Optimizer:
+    """As optimizers of old do: the decay is added to the gradient, through ``.data``, so that no version tells."""
+
+    class Decaying(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad.data.add_(parameter.data, alpha=0.5)
+            return super().step(closure)
+
+    return Decaying(parameters, lr=0.1)
+
+
+class Tempered(nn.Module):
+    """Its loss ends in a parameter of one element, whose gradient is the one the backward pass starts with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+        self.temperature = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.inner(inputs)
+
+    def loss(self, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1]) * 0.5 + self.temperature.squeeze()
+
+
+@pytest.mark.parametrize(
+    ("build", "loss_fn", "optimizer"),
+    [
+        (network, lambda model, batch: written_by_a_hook(model(batch[0]).square().mean()), torch.optim.SGD),
+        (
+            network,
+            lambda model, batch: model(batch[0]).square().mean().reshape([1] * int(batch[1][0])),
+            torch.optim.SGD,
+        ),
+        (network, lambda model, batch: model(batch[0]).double().square().mean(), torch.optim.SGD),
+        (Tempered, lambda model, batch: model.loss(batch), decaying),
+        (Tempered, lambda model, batch: model.loss(batch), torch.optim.SGD),
+    ],
+    ids=["hook", "other shapes", "float64", "decay through data", "parameter of one element"],
+)
+def test_whatever_becomes_of_the_gradient_a_step_starts_with_the_next_one_is_right(
+    build: Callable[[], nn.Module], loss_fn: Any, optimizer: Callable[[Any], Any]
+) -> None:
+    ours, plain = build(), build()
+    ours_optimizer, plain_optimizer = optimizer(ours.parameters()), optimizer(plain.parameters())
+    step = train_step(ours, ours_optimizer, loss_fn)
+    for i in range(5):
+        loss, _ = step.run([labelled(i)])
+        plain_optimizer.zero_grad()
+        expected = loss_fn(plain, labelled(i))
+        expected.backward()
+        plain_optimizer.step()
+        assert torch.equal(loss.detach(), expected.detach())
         assert torch.equal(weights(ours), weights(plain))
 
 
@@ -219,6 +285,13 @@ def overwriting(parameters: Any) -> torch.optim.Optimizer:
     return Overwriting(parameters, lr=0.1)
 
 
+def count_backwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    backward = TrainStep.backward
+    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
+    return calls
+
+
 @pytest.mark.parametrize(
     ("make", "backwards"),
     [
@@ -259,6 +332,8 @@ def test_gradients_whose_norm_hides_a_change_are_made_anew(monkeypatch: pytest.M
     assert len(calls) == 2
 
 
+def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
+    """As a model does that was compiled with CUDA graphs: its passes share their memory."""
 
     class Sharing(nn.Module):
         def __init__(self) -> None:
@@ -289,6 +364,7 @@ def test_sparse_gradients_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     model = nn.Embedding(10, 3, sparse=True)
     step = train_step(model, torch.optim.SparseAdam(model.parameters()), lambda model, ids: model(ids).square().mean())
+    calls = count_backwards(monkeypatch)
     step.plain_backward([torch.tensor([1, 2, 2])])
     step.update([torch.tensor([1, 2, 2])])
     assert len(calls) == 1
@@ -311,13 +387,6 @@ def test_under_bfloat16_forward_and_loss_run_as_in_a_loop_with_autocast() -> Non
             expected = nn.functional.cross_entropy(plain(inputs), target)
         expected.backward()
         optimizers[1].step()
-def count_backwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    calls: list[int] = []
-    backward = TrainStep.backward
-    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
-    return calls
-
-
         assert torch.equal(loss, expected.detach())
         assert torch.equal(weights(ours), weights(plain))
     assert seen == [torch.bfloat16] * 3
@@ -364,7 +433,6 @@ def test_the_reported_loss_is_not_scaled() -> None:
     assert torch.equal(step.run([(inputs, target)])[0], nn.functional.cross_entropy(network()(inputs), target).detach())
 
 
-    calls = count_backwards(monkeypatch)
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> None:
     scaled, plain = network(), network()
@@ -676,3 +744,25 @@ def test_a_device_number_beyond_the_last_is_refused_and_the_last_accepted(monkey
     with pytest.raises(SetupError, match=r"device cuda:2 is not there: this machine has 2 CUDA device\(s\)"):
         resolve_device("cuda:2")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_a_step_that_is_no_longer_needed_is_gone_at_once() -> None:
+    """Not when garbage is collected next: it holds the model, and perhaps a graph with all its activations."""
+    model = network()
+    step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    step.run([labelled(0)])
+    alive = weakref.ref(step)
+    gc.disable()
+    try:
+        del step
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("places", "here"), [(["cpu", "cpu"], True), (["cpu", "meta"], False)])
+def test_backward_passes_run_here_where_there_is_one_device(places: list[str], here: bool) -> None:
+    model = nn.ModuleList([nn.Linear(2, 2, device=place) for place in places])
+    with backward_here(model):
+        assert torch._C._is_multithreading_enabled() != here
+    assert torch._C._is_multithreading_enabled()
