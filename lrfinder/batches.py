@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrfinder.errors import SetupError
 
-__all__ = ["Batches", "batch_size", "describe_batch", "move"]
+__all__ = ["Batches", "batch_size", "copied", "describe_batch", "move", "tensors_in"]
 
 _SMALL = (
     2**16
@@ -39,17 +39,27 @@ def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] 
             return batch.to(device, non_blocking=True)
         except TypeError:  # objects with a plain .to(device), as tokenizers return
             return batch.to(device)
+    return _rebuilt(batch, lambda value: move(value, device, carry=carry))
+
+
+def copied(batch: Any) -> Any:
+    """The batch with tensors of its own; containers keep their type, other objects stay as they are."""
+    return batch.clone() if isinstance(batch, Tensor) else _rebuilt(batch, copied)
+
+
+def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
+    """A container of the same type with what the function makes of its items; what is none stays as it is."""
     if isinstance(batch, Mapping):
-        moved = {key: move(value, device, carry=carry) for key, value in batch.items()}
+        items = {key: function(value) for key, value in batch.items()}
         if not isinstance(batch, MutableMapping):
-            return type(batch)(moved)  # type: ignore[call-arg]
+            return type(batch)(items)  # type: ignore[call-arg]
         same = copy.copy(batch)  # keeps what a constructor would not: the default of a defaultdict
-        same.update(moved)
+        same.update(items)
         return same
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move(value, device, carry=carry) for value in batch))
+        return type(batch)(*map(function, batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(move(value, device, carry=carry) for value in batch)
+        return type(batch)(map(function, batch))
     return batch
 
 
@@ -215,7 +225,7 @@ def _lane(batch: Any, device: torch.device) -> _Lane | None:
     """A lane of its own for batches like this one, where that pays."""
     if device.type != "cuda":
         return None
-    size = sum(tensor.nbytes for tensor in _tensors(batch) if tensor.device.type == "cpu")
+    size = sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu")
     return _Lane(device) if size > _SMALL else None
 
 
@@ -230,12 +240,13 @@ def _at_home(batch: Any) -> bool:
 
 def batch_size(batch: Any) -> int:
     """Leading length of the first tensor in the batch that has one; 1 where none has."""
-    return next((len(tensor) for tensor in _tensors(batch) if tensor.ndim), 1)
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """Those in lists, tuples and dicts, however deep, in order."""
     if isinstance(batch, Tensor):
         yield batch
     elif isinstance(batch, (Mapping, list, tuple)):
         for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(value)
+            yield from tensors_in(value)

@@ -31,6 +31,8 @@ from worlds import World, devices, loader, mlp, plain, points
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
 
+ADVICE = Advice(max_lr=0.02, base_lr=0.02, min_lr=1e-4, interval=(0.01, 0.04), grade="low", reasons=())
+
 Build = Callable[[str], World]
 
 
@@ -45,8 +47,17 @@ def world(
     return World(model, optimizer(model.parameters()), loader(), device=device, **options)
 
 
-def range_test(world: World, *, amp_dtype: torch.dtype | None = None, **options: Any) -> LossCurve:
-    finder = LRFinder(world.model, world.optimizer, world.criterion, amp_dtype=amp_dtype, grad_scaler=world.scaler)
+def range_test(
+    world: World, *, amp_dtype: torch.dtype | None = None, cuda_graph: bool = False, **options: Any
+) -> LossCurve:
+    finder = LRFinder(
+        world.model,
+        world.optimizer,
+        world.criterion,
+        amp_dtype=amp_dtype,
+        grad_scaler=world.scaler,
+        cuda_graph=cuda_graph,
+    )
     return finder.range_test(world.loader, progress=False, **options).curve
 
 
@@ -125,8 +136,7 @@ def test_a_race_leaves_no_trace_on_the_device_and_is_the_same_again(build: Build
     before = one.state()
     amp_dtype = torch.float16 if one.scaler else None
     finder = LRFinder(one.model, one.optimizer, one.criterion, amp_dtype=amp_dtype, grad_scaler=one.scaler)
-    advice = Advice(max_lr=0.02, base_lr=0.02, min_lr=1e-4, interval=(0.01, 0.04), grade="low", reasons=())
-    result = RangeTestResult(curve=finder.range_test(one.loader, progress=False, **SWEEP).curve, advice=advice)
+    result = RangeTestResult(curve=finder.range_test(one.loader, progress=False, **SWEEP).curve, advice=ADVICE)
     races = [
         finder.refine(
             result, one.loader, loader(points(32)), schedule="onecycle", total_steps=160, budget=0.6, progress=False
@@ -258,16 +268,6 @@ def test_large_batches_on_their_way_make_the_host_wait_for_nothing() -> None:
         assert range_test(one, **SWEEP) == expected
 
 
-@pytest.mark.gpu
-def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it diverges, and where the batches are large enough to be fetched ahead."""
-    curves = []
-    for count in (1, TOGETHER):
-        monkeypatch.setattr(LRFinder, "_readback", lambda self, count=count: Readback(self.device, together=count))
-        torch.manual_seed(5)
-        model = nn.Linear(4096, 3).to("cuda")
-        inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
-        one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, nn.MSELoss(), device="cuda")
 @devices
 @pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
 def test_a_sweep_is_the_loop_a_user_would_write_with_the_learning_rate_set_by_hand(build: Build, device: str) -> None:
@@ -297,6 +297,16 @@ def test_backward_passes_run_in_the_thread_of_the_sweep_and_elsewhere_as_before(
     assert (len(threads) == 1) == (device == "cpu")
 
 
+@pytest.mark.gpu
+def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it diverges, and where the batches are large enough to be fetched ahead."""
+    curves = []
+    for count in (1, TOGETHER):
+        monkeypatch.setattr(LRFinder, "_readback", lambda self, count=count: Readback(self.device, together=count))
+        torch.manual_seed(5)
+        model = nn.Linear(4096, 3).to("cuda")
+        inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
+        one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, nn.MSELoss(), device="cuda")
         one.loader = [(inputs[i : i + 16], target[i : i + 16]) for i in range(0, 64, 16)]
         before = one.state()
         curves.append(range_test(one, start_lr=1e-6, end_lr=1e3, num_iter=100))
@@ -610,6 +620,101 @@ def test_a_compiled_model_on_the_gpu_leaves_no_trace() -> None:
     before = one.state()
     range_test(one, **SWEEP)
     assert one.state() == before
+
+
+# What the compiler finds to say about the machine is not ours.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.gpu
+def test_a_model_compiled_with_cuda_graphs_is_swept_and_raced_as_the_plain_one_is() -> None:
+    """Its passes share their memory: a loss or a gradient is gone as soon as the next pass begins."""
+    found = []
+    for compiled in (False, True):
+        one = world("cuda")
+        if compiled:
+            one.model = torch.compile(one.model, mode="reduce-overhead")
+        one.train(4)
+        before = one.state()
+        finder = LRFinder(one.model, one.optimizer, one.criterion)
+        result = finder.range_test(one.loader, progress=False)
+        race = finder.refine(
+            RangeTestResult(curve=result.curve, advice=ADVICE),
+            one.loader,
+            loader(points(32)),
+            schedule="onecycle",
+            total_steps=160,
+            budget=0.6,
+            progress=False,
+        ).race
+        assert one.state() == before
+        assert race is not None
+        found.append((result.curve, race))
+    (curve, race), (compiled_curve, compiled_race) = found
+    assert compiled_curve.lrs[:20] == curve.lrs[:20]
+    assert compiled_curve.losses[:20] == pytest.approx(curve.losses[:20], rel=1e-3)
+    # Near the edge a sweep doubles its rounding errors with each step, so it may end a step sooner or later.
+    assert abs(len(compiled_curve) - len(curve)) <= 3
+    assert [heat.lr for heat in compiled_race.heats] == [heat.lr for heat in race.heats]
+    assert [heat.loss for heat in compiled_race.heats] == pytest.approx([heat.loss for heat in race.heats], rel=1e-2)
+
+
+# --- passes recorded as a CUDA graph ----------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [SWEEP, {}], ids=["given range", "chosen range"])
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
+def test_a_sweep_from_a_graph_is_the_sweep_without_one(
+    build: Build, amp_dtype: torch.dtype | None, options: dict[str, Any]
+) -> None:
+    one = build("cuda")
+    one.train(2)
+    before = one.state()
+    expected = range_test(one, amp_dtype=amp_dtype, **options)
+    assert range_test(one, amp_dtype=amp_dtype, cuda_graph=True, **options) == expected
+    assert one.state() == before
+
+
+@pytest.mark.gpu
+def test_a_graph_goes_with_a_scaler() -> None:
+    one = WORLDS["GradScaler"]("cuda")
+    expected = range_test(one, amp_dtype=torch.float16, **SWEEP)
+    graphed = range_test(one, amp_dtype=torch.float16, cuda_graph=True, **SWEEP)
+    assert graphed.lrs == expected.lrs
+    assert graphed.losses == pytest.approx(expected.losses, rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["SGD with momentum", "dropout", "convolution, BatchNorm and dropout"])
+def test_a_race_from_a_graph_is_the_race_without_one(name: str) -> None:
+    one = WORLDS[name]("cuda")
+    before = one.state()
+    races = []
+    for cuda_graph in (False, True):
+        finder = LRFinder(one.model, one.optimizer, one.criterion, cuda_graph=cuda_graph)
+        curve = finder.range_test(one.loader, progress=False, **SWEEP).curve
+        result = RangeTestResult(curve=curve, advice=ADVICE)
+        races.append(finder.refine(result, one.loader, schedule="onecycle", total_steps=160, progress=False).race)
+        assert one.state() == before
+    assert races[0] is not None
+    assert races[0] == races[1]
+
+
+@pytest.mark.gpu
+def test_a_sweep_from_a_graph_makes_the_host_wait_for_nothing_and_gives_its_memory_back_at_once() -> None:
+    one = world("cuda", nn.Dropout(0.2))
+    one.loader = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
+    expected = range_test(one, **SWEEP)
+    range_test(one, cuda_graph=True, **SWEEP)  # cuBLAS takes its workspace
+    gc.collect()
+    gc.disable()
+    try:
+        before = torch.cuda.memory_allocated()
+        with nobody_waits():
+            assert range_test(one, cuda_graph=True, **SWEEP) == expected
+        assert torch.cuda.memory_allocated() == before
+    finally:
+        gc.enable()
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
