@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,3 +231,20 @@ def test_a_criterion_with_state_and_parameters_is_put_back_too() -> None:
     LRFinder(model, optimizer, criterion).range_test(loader(), **SWEEP)
     assert criterion.log_scale.item() == 0 and criterion.seen.item() == 0
     assert not optimizer.state
+
+
+@pytest.mark.parametrize("options", [{}, SWEEP], ids=["chosen range", "given range"])
+def test_nothing_keeps_the_model_alive_until_garbage_is_collected(options: dict[str, Any]) -> None:
+    """Its memory on a GPU is free as soon as the user has let go of it."""
+
+    def swept() -> weakref.ref[nn.Parameter]:
+        model = mlp(nn.BatchNorm1d(16))
+        LRFinder(model, sgd(model), nn.CrossEntropyLoss()).range_test(loader(), progress=False, **options)
+        return weakref.ref(next(model.parameters()))
+
+    swept()  # what torch imports at the first call keeps the frames it was called from
+    gc.disable()
+    try:
+        assert swept()() is None
+    finally:
+        gc.enable()
