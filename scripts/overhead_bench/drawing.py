@@ -31,7 +31,8 @@ def ratios(cases: dict[str, Any], path: Path) -> Path:
         axes.axvline(case["limit"], color="0.35", linewidth=1, linestyle=":")
         for place, name in enumerate(names):
             if name not in rows:
-                axes.annotate("not able", (1.0, place), va="center", fontsize=9, color=_GREY)
+                why = "not able" if name in case["unable"] else "not measured"
+                axes.annotate(why, (1.0, place), va="center", fontsize=9, color=_GREY)
                 continue
             row = rows[name]
             colour = {OURS: _OURS, DEFAULT: _OURS, GRAPHED: _OURS, AGAIN: _GREY}.get(name, _THEIRS)

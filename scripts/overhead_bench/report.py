@@ -76,7 +76,7 @@ def page(results: dict[str, Any], made: dict[str, Any], device: str) -> str:
             "",
             "On the clock, beside the steps:",
             "",
-            *tables.clock_lines(),
+            *tables.clock_lines(device),
             "",
             *tables.case_tables(made["ratio"]),
         ]

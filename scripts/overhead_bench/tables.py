@@ -364,10 +364,10 @@ def steps_table(made: dict[str, Any]) -> list[str]:
     return _table(["", "batches"], ([name, _range(row["quartiles"], ".0f")] for name, row in ordered))
 
 
-def clock_lines() -> list[str]:
-    """What each contestant does on the clock, in its own docstring's words."""
+def clock_lines(device: str) -> list[str]:
+    """What each contestant there does on the clock, in its own docstring's words."""
     return [
         f"- **{name}**: {' '.join((contestant.prepare.__doc__ or '').split()).removeprefix('On the clock: ')}"
         for name, contestant in CONTESTANTS.items()
-        if name != AGAIN
+        if name != AGAIN and device in contestant.on
     ]
