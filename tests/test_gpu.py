@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from lrfinder.batches import Batches
@@ -268,8 +269,23 @@ def test_large_batches_on_their_way_make_the_host_wait_for_nothing() -> None:
         assert range_test(one, **SWEEP) == expected
 
 
+class Checkpointed(nn.Module):
+    """Its backward pass runs another one inside: it makes its activations anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.inner = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return checkpoint(self.inner, inputs, use_reentrant=True)
+
+
+BY_HAND: dict[str, Build] = {**SWEEPING, "checkpoint": lambda device: world(device, Checkpointed())}
+
+
 @devices
-@pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
+@pytest.mark.parametrize("build", BY_HAND.values(), ids=BY_HAND)
 def test_a_sweep_is_the_loop_a_user_would_write_with_the_learning_rate_set_by_hand(build: Build, device: str) -> None:
     swept, by_hand = build(device), build(device)
     torch.manual_seed(6)
