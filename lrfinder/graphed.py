@@ -8,6 +8,7 @@ hook, a print) was done when it was recorded and is not done again, so nobody ge
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,8 @@ from lrfinder.errors import BatchError, SetupError
 __all__ = ["Graphed"]
 
 _WARM_UP = 3  # passes made as usual before: libraries choose their kernels and compilers compile at the first ones
+
+_log = logging.getLogger("lrfinder")
 
 Passes = Callable[[Sequence[Any]], Tensor]
 
@@ -42,6 +45,7 @@ class Graphed:
         self._made = 0
         self._kind: Any = None  # of the batches that were recorded
         self._inputs: list[Tensor] = []
+        self._told = False
 
     def run(self, passes: Passes, batches: Sequence[Any]) -> Tensor:
         """What ``passes(batches)`` does and returns; the loss may lie in memory that the next call writes into.
@@ -65,6 +69,9 @@ class Graphed:
             self._replay, self._loss = self._record(passes, static)
             self._gradients = [parameter.grad for parameter in self._parameters]
         elif kind != self._kind:
+            if not self._told:
+                self._told = True
+                _log.info("batches of another shape than those in the CUDA graph are trained as usual")
             return passes(batches)
         else:
             for own, given in zip(self._inputs, tensors_in(batches), strict=True):
@@ -105,12 +112,12 @@ def _record(run: Callable[[], Tensor], device: torch.device) -> tuple[Callable[[
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             result = run()
+            graph.capture_end()
         except BaseException:
             with suppress(RuntimeError):  # says again that it failed
                 graph.capture_end()
             _end_failed_recording()
             raise
-        graph.capture_end()
     torch.cuda.current_stream(device).wait_stream(stream)
     return graph.replay, result
 

@@ -6,6 +6,7 @@ would write. On a GPU the same tests run with the real one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,11 +118,13 @@ def test_a_replayed_pass_is_the_pass(
 
 @devices
 def test_batches_of_another_kind_are_trained_as_usual_between_replays(
-    device: str, monkeypatch: pytest.MonkeyPatch
+    device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     batches = [[batch] for batch in pairs(device, [8, 8, 8, 8, 8, 5, 8, 5, 8])]
-    made = assert_same_training(device, batches, monkeypatch)
+    with caplog.at_level(logging.INFO, logger="lrfinder"):
+        made = assert_same_training(device, batches, monkeypatch)
     assert made.count("replayed") == (0 if device == "cuda" else 4)
+    assert [record.message.partition(" are ")[2] for record in caplog.records] == ["trained as usual"]
 
 
 @devices
