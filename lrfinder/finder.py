@@ -415,6 +415,7 @@ class _Drive:
         self._accumulation = accumulation_steps
         self._readback = readback
         self._scales = group_scales(optimizer)
+        self._alone = world_size() == 1
         self._skipped = 0
 
     def critical_lr(self, state: Snapshot) -> float | None:
@@ -481,7 +482,7 @@ class _Drive:
             loss, updated = self._step.run(batches)
             if validate is not None and updated:
                 loss = validate.loss()
-            losses = self._readback.put(mean_over_ranks(loss))
+            losses = self._readback.put(loss if self._alone else mean_over_ranks(loss))
             if updated or not math.isfinite(losses[-1]):
                 return losses
             # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.

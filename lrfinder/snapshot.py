@@ -171,7 +171,8 @@ class Snapshot:
         for parameter, restore in self._grads:
             parameter.grad = restore()
         for module, training in self._flags:
-            module.training = training
+            if module.training != training:  # to set an attribute of a module is slow
+                module.training = training
         for rewind, resume in self._loaders:
             rewind()
             resume()

@@ -154,8 +154,10 @@ class TrainStep:
         )
         self._norm = math.nan  # of the gradients, as plain_backward left them
         self._one: Tensor | None = None  # the gradient of the loss by itself
-        # A parameter of one element may be handed that very memory as its gradient, and an optimizer may write there.
-        self._lone = any(parameter.numel() == 1 for parameter in optimizer_parameters(optimizer))
+        # On a CPU it costs less than torch's look at a given one. A parameter of one element may be handed that very
+        # memory as its gradient, and an optimizer may write there.
+        alone = any(parameter.numel() == 1 for parameter in optimizer_parameters(optimizer))
+        self._keeps_one = device_type == "cuda" and not alone
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -182,7 +184,7 @@ class TrainStep:
             # The loop a user writes, and no more: each call from here on costs a small model's step a thousandth.
             self._clear_gradients()
             loss = self._loss_fn(self._model, batches[0])
-            loss.backward(self._gradient_of(loss))  # type: ignore[no-untyped-call]
+            loss.backward(self._gradient_of(loss) if self._keeps_one else None)  # type: ignore[no-untyped-call]
             self._optimizer.step()
             return loss, True
         if self._closure:
@@ -251,10 +253,8 @@ class TrainStep:
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def _gradient_of(self, loss: Tensor) -> Tensor | None:
+    def _gradient_of(self, loss: Tensor) -> Tensor:
         """The one with which a backward pass starts: made anew each time, it would cost a small step a thirtieth."""
-        if self._lone:
-            return None
         one = self._one
         # Who writes into it, as a hook of the loss may, is counted by its version.
         if one is None or one._version or one.shape != loss.shape or one.device != loss.device:

@@ -146,7 +146,8 @@ def test_whatever_becomes_of_the_gradient_a_step_starts_with_the_next_one_is_rig
 ) -> None:
     ours, plain = build(), build()
     ours_optimizer, plain_optimizer = optimizer(ours.parameters()), optimizer(plain.parameters())
-    step = train_step(ours, ours_optimizer, loss_fn)
+    # As on a GPU, where it is kept; the tensors may be anywhere.
+    step = TrainStep(ours, ours_optimizer, loss_fn, device_type="cuda")
     for i in range(5):
         loss, _ = step.run([labelled(i)])
         plain_optimizer.zero_grad()
