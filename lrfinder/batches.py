@@ -111,7 +111,7 @@ class Batches:
             SetupError: the loader never gave a batch.
         """
         if self._still is not None and self._lane is None and not self._waiting:
-            batches = [self._next() for _ in range(count)]
+            batches = [self._next()] if count == 1 else [self._next() for _ in range(count)]
             self.drawn += count
             return batches if self._still else [move(batch, self._device) for batch in batches]
         self._fetch(count)

@@ -212,6 +212,8 @@ class _Copies:
 
     def take(self, storage: str) -> None:
         self.walked.clear()  # which leads back here: what stays in a circle keeps the model alive for a while
+        if not self._originals:
+            return
         originals = [tensor for tensor in self._originals.values() if _writable(tensor)]
         plain = [tensor for tensor in originals if _plain(tensor) and _there(tensor)]
         if storage == "auto":
