@@ -63,10 +63,9 @@ def page(results: dict[str, Any], made: dict[str, Any], device: str) -> str:
             "One whole call against the bare training loop of as many steps: the mean of two of them in the same "
             "round. Ratio: median (quartiles). The calls of a round are under way at once and change over after "
             "an update, 20 ms apart or more (where a GPU or workers would go on meanwhile, after whole calls). *Bare "
-            "loop, again* is "
-            "the second against the first, and shows what the measurement itself leaves open. For all of them alike, "
-            "glibc keeps the memory that a step gives back: whether it does is otherwise a matter of chance, and "
-            "costs a step of ResNet-18 up to a tenth.",
+            "loop, again* is the second against the first, and shows what the measurement itself leaves open. For all "
+            "of them alike, glibc keeps the memory that a step gives back: whether it does is otherwise a matter of "
+            "chance, and costs a step of ResNet-18 up to a tenth.",
             "",
             *tables.ratio_table(made["ratio"]),
             "",
