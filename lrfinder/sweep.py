@@ -7,7 +7,6 @@ the same machine, so the rule for "next" and the rule for "stop" stand here and 
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import math
 from collections.abc import Sequence
 from statistics import median
@@ -18,6 +17,8 @@ __all__ = ["Sweep", "losses_until_diverged"]
 
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
+_TOGETHER = 16  # learning rates worked out at once, while that is in the processor's caches
+_MEDIAN_STEP = 0.6745 * math.sqrt(2)  # median distance of neighbours, in standard deviations of normal noise
 _NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
 _DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start
 _TURNED_PART = 0.1  # part of the drop that must be given back for the curve to count as turned
@@ -50,13 +51,18 @@ class Sweep:
         self.losses: list[float] = []
         self.stop: StopReason | None = None
         self.nonfinite_lr: float | None = None
+        self._lrs: list[float] = []  # of the ramp, as far as they were asked for and a little further
         self._end = config.num_iter
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
-        self._level: float | None = None  # the loss the sweep started from
-        self._steps = _RunningMedian()  # differences of neighbouring losses, up to the last time it was asked
-        self._compared = 1
+        self._averaged = 0  # losses that the two are of
+        self._level = math.nan  # the loss the sweep started from
+        self._steps: list[float] = []  # between neighbouring losses, sorted
+        self._compared = 1  # losses that these are of
+        self._calm = 0.0  # a rise up to here is noise, as long as there are fewer losses than
+        self._calm_until = 0
+        self._look_ahead()
 
     @property
     def done(self) -> bool:
@@ -65,7 +71,7 @@ class Sweep:
     @property
     def lr(self) -> float:
         """Learning rate of the iteration whose loss is recorded next."""
-        return self.config.lr_at(len(self.losses))
+        return self._lr_at(len(self.losses))
 
     def lr_ahead(self, count: int) -> float | None:
         """Learning rate of the iteration ``count`` after the next, for a driver that learns of its losses late.
@@ -76,12 +82,12 @@ class Sweep:
             count: iterations that were run and whose losses are not recorded yet; >= 0.
         """
         ahead = len(self.losses) + count
-        return self.config.lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
+        return self._lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
 
     @property
     def last_lr(self) -> float:
         """Learning rate of the iteration whose loss was recorded last."""
-        return self.config.lr_at(len(self.losses) - 1)
+        return self._lr_at(len(self.losses) - 1)
 
     def record(self, loss: float) -> None:
         """Take the loss of the iteration run with :attr:`lr`; afterwards :attr:`stop` may be set.
@@ -98,21 +104,10 @@ class Sweep:
                 self.nonfinite_lr = self.last_lr
             self.stop = StopReason.NONFINITE
             return
-        losses = self.losses
-        losses.append(loss)
-        if len(losses) >= 3:
-            # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so
-            # that neither does a bad batch among the first.
-            value = sorted(losses[-3:])[1]
-            average = self._average
-            self._average = average = value if math.isnan(average) else _BETA * average + (1 - _BETA) * value
-            if average < self._lowest:
-                self._lowest = average
-            elif self.config.early_stop and self._rose(_DIVERGED_PART):
-                self.stop = StopReason.DIVERGED
-                return
-        if len(losses) >= self._end:
-            self._finish_or_extend()
+        self.losses.append(loss)
+        low, high = self._between
+        if len(self.losses) >= self._decide_at or not low <= loss <= high:
+            self._decide()
 
     def end(self, reason: StopReason) -> None:
         """End from outside: the data ran out, or somebody pressed Ctrl-C. A sweep that is over stays as it is."""
@@ -123,9 +118,9 @@ class Sweep:
         """What was recorded so far, as a value; ``facts`` are the fields of :class:`LossCurve` a sweep cannot know."""
         config = self.config
         if self._end != config.num_iter:
-            config = dataclasses.replace(config, end_lr=config.lr_at(self._end - 1), num_iter=self._end)
+            config = dataclasses.replace(config, end_lr=self._lr_at(self._end - 1), num_iter=self._end)
         return LossCurve(
-            lrs=tuple(self.config.lr_at(i) for i in range(len(self.losses))),
+            lrs=tuple(map(self._lr_at, range(len(self.losses)))),
             losses=tuple(self.losses),
             stop=self.stop or StopReason.INTERRUPTED,
             config=config,
@@ -134,32 +129,92 @@ class Sweep:
             **facts,  # type: ignore[arg-type]
         )
 
+    def _lr_at(self, iteration: int) -> float:
+        lrs = self._lrs
+        if iteration >= len(lrs):
+            until = max(iteration + 1, min(iteration + _TOGETHER, self._end + self._extend))
+            lrs.extend(map(self.config.lr_at, range(len(lrs), until)))
+        return lrs[iteration]
+
+    def _decide(self) -> None:
+        self._take_average()
+        if self.config.early_stop and self._rose(_DIVERGED_PART):
+            self.stop = StopReason.DIVERGED
+        elif len(self.losses) < self._end:
+            self._look_ahead()
+        elif self._extend > 0 and not self._rose(_TURNED_PART):
+            self._extend -= 1
+            self._end += 1
+        else:
+            self.stop = StopReason.COMPLETED
+
+    def _take_average(self) -> None:
+        """Bring the running average and its lowest level up to the last loss."""
+        losses = self.losses
+        # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so that
+        # neither does a bad batch among the first.
+        for i in range(max(self._averaged, 2), len(losses)):
+            value = sorted(losses[i - 2 : i + 1])[1]
+            self._average = value if i == 2 else _BETA * self._average + (1 - _BETA) * value
+            self._lowest = min(self._lowest, self._average)
+        self._averaged = len(losses)
+
     def _rose(self, part_of_drop: float) -> bool:
         """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
         losses = self.losses
         if len(losses) <= 2 * _LEVEL:
             return False
-        if self._level is None:
+        if math.isnan(self._level):
             self._level = median(losses[:_LEVEL])
         rise = self._average - self._lowest
         if rise <= 0 or rise <= part_of_drop * (self._level - self._lowest):
             return False
-        # Median of the absolute differences: a blow-up at the end does not enter it. 0.6745 makes it a standard
-        # deviation for normal noise, sqrt(2) because a difference holds the noise of two losses. Equal neighbours do
-        # not count: where most are equal, the loss moves by its rounding, and that is the noise.
-        for i in range(self._compared, len(losses)):
-            if losses[i] != losses[i - 1]:
-                self._steps.add(abs(losses[i] - losses[i - 1]))
-        self._compared = len(losses)
-        step = self._steps.value()
-        return step is not None and rise > _NOISE_RISE * step / (0.6745 * math.sqrt(2))
+        if rise <= self._calm and len(losses) < self._calm_until:
+            return False
+        self._compare()
+        return bool(self._steps) and rise > _NOISE_RISE * median(self._steps) / _MEDIAN_STEP
 
-    def _finish_or_extend(self) -> None:
-        if self._extend > 0 and not self._rose(_TURNED_PART):
-            self._extend -= 1
-            self._end += 1
-        else:
-            self.stop = StopReason.COMPLETED
+    def _compare(self) -> None:
+        """Bring the noise, told from how far neighbouring losses are apart, up to the last loss.
+
+        Its measure is the median, which a blow-up at the end does not enter. Equal neighbours do not count: where most
+        are equal, the loss moves by its rounding, and that is the noise.
+        """
+        losses, steps = self.losses, self._steps
+        neighbours = zip(losses[self._compared - 1 : -1], losses[self._compared :], strict=True)
+        steps.extend(abs(after - before) for before, after in neighbours if after != before)
+        steps.sort()
+        self._compared = len(losses)
+        # Whatever half as many more are, the median stays above this one. Sorting at each iteration would make long
+        # sweeps cost their square.
+        more = len(steps) // 2
+        self._calm = _NOISE_RISE * steps[(len(steps) - more - 1) // 2] / _MEDIAN_STEP if steps else 0.0
+        self._calm_until = len(losses) + more + 1
+
+    def _look_ahead(self) -> None:
+        """Find between which limits the next losses decide nothing.
+
+        To average and to compare at every iteration would cost a small model's step a hundredth: not the arithmetic,
+        but that it is out of the processor's caches each time. As long as the losses stay between two limits, so does
+        their average, and its rise cannot be more than their distance.
+        """
+        losses = self.losses
+        self._decide_at, self._between = self._end, (-math.inf, math.inf)
+        if not self.config.early_stop:
+            return
+        if len(losses) <= 2 * _LEVEL:
+            self._decide_at = min(2 * _LEVEL + 1, self._end)
+            return
+        if len(losses) >= self._calm_until:
+            self._compare()
+        self._decide_at = min(self._calm_until, self._end)
+        # However low the average goes between them, it would have to rise by more than the noise from there, and to
+        # give back that part of the drop.
+        low = self._lowest - self._calm / 2
+        high = low + max(self._calm, _DIVERGED_PART * (self._level - low))
+        # The next medians are also of the last two losses.
+        settled = all(low <= value <= high for value in (self._average, *losses[-2:]))
+        self._between = (low, high) if settled else (math.inf, -math.inf)
 
 
 def losses_until_diverged(losses: Sequence[float]) -> int | None:
@@ -179,23 +234,3 @@ def losses_until_diverged(losses: Sequence[float]) -> int | None:
         if sweep.done:
             return len(sweep.losses)
     return None
-
-
-class _RunningMedian:
-    """Median of the numbers so far. Sorting them anew at each iteration would make long sweeps cost their square."""
-
-    def __init__(self) -> None:
-        self._below: list[float] = []  # the lower half, negated: a heap has its smallest number first
-        self._above: list[float] = []
-
-    def add(self, value: float) -> None:
-        heapq.heappush(self._above, -heapq.heappushpop(self._below, -value))
-        if len(self._above) > len(self._below):
-            heapq.heappush(self._below, -heapq.heappop(self._above))
-
-    def value(self) -> float | None:
-        """None where there is no number yet."""
-        if not self._below:
-            return None
-        low = -self._below[0]
-        return low if len(self._below) > len(self._above) else (low + self._above[0]) / 2

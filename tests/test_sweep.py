@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -170,6 +171,39 @@ def test_a_bad_batch_does_not_hide_the_blow_up_that_comes_later(where: int, seed
     losses = typical(seed)
     losses[where] += 1e3
     assert feed(losses).stop is StopReason.DIVERGED
+
+
+def first_divergence(losses: list[float]) -> int | None:
+    """The rule by which a sweep stops early, written down loss by loss."""
+    average, lowest = math.nan, math.inf
+    for count in range(3, len(losses) + 1):
+        smooth = statistics.median(losses[count - 3 : count])
+        average = smooth if count == 3 else 0.8 * average + 0.2 * smooth
+        lowest = min(lowest, average)
+        steps = [abs(b - a) for a, b in itertools.pairwise(losses[:count]) if a != b]
+        if count > 10 and steps:
+            rise, drop = average - lowest, statistics.median(losses[:5]) - lowest
+            if rise > 0.8 * drop and rise > 16 * statistics.median(steps) / (0.6745 * math.sqrt(2)):
+                return count
+    return None
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    turn=st.integers(5, 110),
+    noise=st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5]),
+    fall=st.sampled_from([0.0, 0.1, 1.0]),
+    digits=st.sampled_from([1, 16]),
+)
+def test_a_sweep_that_decides_seldom_stops_where_one_does_that_decides_at_each_loss(
+    seed: int, turn: int, noise: float, fall: float, digits: int
+) -> None:
+    falling = typical(seed, num_iter=130, noise=0.0, turn=turn)
+    generator = random.Random(seed)
+    losses = [
+        round(fall * min(loss, 1.0) + max(loss - 1.0, 0.0) + generator.gauss(0, noise), digits) for loss in falling
+    ]
+    assert losses_until_diverged(losses) == first_divergence(losses)
 
 
 NOISES: dict[str, Callable[[random.Random], float]] = {
