@@ -57,6 +57,9 @@ _COPIED_TOGETHER = frozenset(
     }
 )
 
+# Nothing inside that could change; most of what an optimizer keeps about itself.
+_ATOMS = frozenset({bool, int, float, str, type(None)})
+
 _log = logging.getLogger("lrfinder")
 
 # Puts one captured value back and returns the object that stands for it.
@@ -186,10 +189,11 @@ class Snapshot:
 class _Copies:
     """The tensors to keep, each once however many names it has, and their copies.
 
-    The copies lie one behind the other in one block of memory (on each device), so that there is one allocation of
-    exactly their size, and are written and put back in as few calls as there are dtypes. To and from a GPU all of that
-    is queued on the stream the training itself uses, and nobody waits: not beside it, as a forward pass may write
-    parameters too (``max_norm`` of an embedding, a clamp in a loss function), and the copy has to be of before.
+    The copies of what is on a GPU lie one behind the other in one block of memory, and so do those on disk, so that
+    there is one allocation of exactly their size; they are written and put back in as few calls as there are dtypes. To
+    and from a GPU all of that is queued on the stream the training itself uses, and nobody waits: not beside it, as a
+    forward pass may write parameters too (``max_norm`` of an embedding, a clamp in a loss function), and the copy has
+    to be of before.
     """
 
     def __init__(self) -> None:
@@ -262,24 +266,31 @@ class _Copies:
 
     def _allocate(self, originals: list[Tensor], storage: str) -> list[Tensor]:
         try:
-            blocks: dict[torch.device, list[Tensor]] = {}
-            for tensor in originals:
-                blocks.setdefault(tensor.device if storage == "device" else torch.device("cpu"), []).append(tensor)
-            views: dict[int, Tensor] = {}
-            for device, tensors in blocks.items():
-                starts, size = _lay_out(tensors)
-                block = self._block(size, device, storage)
-                on_gpu = [tensor.device for tensor in tensors if tensor.is_cuda and tensor.nbytes]
-                if storage == "cpu" and on_gpu:
-                    self._pin(block, on_gpu[0])
-                views |= {id(t): _view(block, start, t) for t, start in zip(tensors, starts, strict=True)}
-            return [views[id(tensor)] for tensor in originals]
+            return self._room(originals, storage)
         except (MemoryError, RuntimeError) as error:
             if storage == "disk":
                 raise
             following = {"device": "cpu", "cpu": "disk"}[storage]
             _log.warning("no room for the snapshot on the %s (%s): trying %s", storage, error, following)
         return self._allocate(originals, following)
+
+    def _room(self, originals: list[Tensor], storage: str) -> list[Tensor]:
+        room: dict[int, Tensor] = {}
+        blocks: dict[torch.device, list[Tensor]] = {}
+        for tensor in originals:
+            if storage != "disk" and tensor.device.type == "cpu":
+                # What earlier passes have left serves for these; a large block would be new, page by page.
+                room[id(tensor)] = torch.empty_like(tensor)
+            else:
+                blocks.setdefault(tensor.device if storage == "device" else torch.device("cpu"), []).append(tensor)
+        for device, tensors in blocks.items():
+            starts, size = _lay_out(tensors)
+            block = self._block(size, device, storage)
+            on_gpu = [tensor.device for tensor in tensors if tensor.is_cuda and tensor.nbytes]
+            if storage == "cpu" and on_gpu:
+                self._pin(block, on_gpu[0])
+            room |= {id(t): _view(block, start, t) for t, start in zip(tensors, starts, strict=True)}
+        return [room[id(tensor)] for tensor in originals]
 
     def _block(self, size: int, device: torch.device, storage: str) -> Tensor:
         if storage != "disk" or size == 0:
@@ -402,8 +413,9 @@ def _capture_container(value: Any, copies: _Copies) -> Restorer:
     if id(value) not in copies.walked:
         copies.walked[id(value)] = lambda: value
         if kind in (dict, OrderedDict, defaultdict):
-            parts = {key: _capture(item, copies) for key, item in value.items()}
-            copies.walked[id(value)] = lambda: _refill(value, {key: part() for key, part in parts.items()})
+            contents = dict(value)
+            parts = {key: _capture(item, copies) for key, item in value.items() if type(item) not in _ATOMS}
+            copies.walked[id(value)] = lambda: _refill(value, contents | {key: part() for key, part in parts.items()})
         elif kind is set:
             members = set(value)
             copies.walked[id(value)] = lambda: _refill(value, members)

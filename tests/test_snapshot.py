@@ -93,12 +93,12 @@ def test_copies_lie_one_behind_the_other_aligned_and_in_no_more_room_than_that_t
     assert sum(sizes) <= total <= sum(sizes) + 64 * len(sizes)
 
 
-def test_there_is_one_allocation_however_many_tensors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_one_file_however_many_tensors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     block = _Copies._block
     monkeypatch.setattr(_Copies, "_block", lambda self, size, *rest: made.append(size) or block(self, size, *rest))
     model = mlp(nn.BatchNorm1d(16))
-    Snapshot(model, sgd(model), storage="device")
+    Snapshot(model, sgd(model), storage="disk").close()
     state = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     assert len(made) == 1
     assert state <= made[0] <= state + 64 * 9
@@ -108,14 +108,14 @@ def test_there_is_one_allocation_however_many_tensors_there_are(monkeypatch: pyt
 def test_without_room_the_next_place_is_tried_and_said(
     storage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    block = _Copies._block
+    room = _Copies._room
 
-    def full(self: _Copies, size: int, device: torch.device, place: str) -> Any:
+    def full(self: _Copies, originals: list[torch.Tensor], place: str) -> Any:
         if place == storage:
             raise RuntimeError("out of memory")
-        return block(self, size, device, place)
+        return room(self, originals, place)
 
-    monkeypatch.setattr(_Copies, "_block", full)
+    monkeypatch.setattr(_Copies, "_room", full)
     model = mlp()
     expected = [parameter.clone() for parameter in model.parameters()]
     with caplog.at_level(logging.WARNING, logger="lrfinder"), preserved(model, sgd(model), storage=storage):
