@@ -266,7 +266,7 @@ CASES: dict[str, dict[str, Case]] = {
             model=resnet18,
             inputs=(3, 32, 32),
             batch_size=8,
-            repeat=2,
+            repeat=4,
             **_SGD,
             **_CPU,
         ),
