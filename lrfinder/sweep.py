@@ -6,6 +6,7 @@ the same machine, so the rule for "next" and the rule for "stop" stand here and 
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -171,10 +172,10 @@ class Sweep:
             return False
         if rise <= self._calm and len(losses) < self._calm_until:
             return False
-        self._compare()
+        self._compare(rise)
         return bool(self._steps) and rise > _NOISE_RISE * median(self._steps) / _MEDIAN_STEP
 
-    def _compare(self) -> None:
+    def _compare(self, rise: float) -> None:
         """Bring the noise, told from how far neighbouring losses are apart, up to the last loss.
 
         Its measure is the median, which a blow-up at the end does not enter. Equal neighbours do not count: where most
@@ -185,11 +186,13 @@ class Sweep:
         steps.extend(abs(after - before) for before, after in neighbours if after != before)
         steps.sort()
         self._compared = len(losses)
-        # Whatever half as many more are, the median stays above this one. Sorting at each iteration would make long
-        # sweeps cost their square.
-        more = len(steps) // 2
-        self._calm = _NOISE_RISE * steps[(len(steps) - more - 1) // 2] / _MEDIAN_STEP if steps else 0.0
-        self._calm_until = len(losses) + more + 1
+        # The median stays at this one or above, whatever as many more are as lie between the two: half as many as there
+        # are, or fewer where the rise is close. Sorting at each iteration would make long sweeps cost their square.
+        middle = (len(steps) - 1) // 2
+        close = (bisect.bisect_left(steps, rise * _MEDIAN_STEP / _NOISE_RISE) + middle) // 2
+        at = min(max(len(steps) // 4, close), middle)
+        self._calm = _NOISE_RISE * steps[at] / _MEDIAN_STEP if steps else 0.0
+        self._calm_until = len(losses) + len(steps) - 2 * at
 
     def _look_ahead(self) -> None:
         """Find between which limits the next losses decide nothing.
@@ -206,7 +209,7 @@ class Sweep:
             self._decide_at = min(2 * _LEVEL + 1, self._end)
             return
         if len(losses) >= self._calm_until:
-            self._compare()
+            self._compare(self._average - self._lowest)
         self._decide_at = min(self._calm_until, self._end)
         # However low the average goes between them, it would have to rise by more than the noise from there, and to
         # give back that part of the drop.

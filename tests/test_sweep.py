@@ -206,6 +206,19 @@ def test_a_sweep_that_decides_seldom_stops_where_one_does_that_decides_at_each_l
     assert losses_until_diverged(losses) == first_divergence(losses)
 
 
+@pytest.mark.parametrize("height", [0.0, 6.0, 9.0, 12.0, 13.0])
+def test_losses_that_stay_above_their_lowest_are_not_sorted_again_each_time(
+    height: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    compare = Sweep._compare
+    monkeypatch.setattr(Sweep, "_compare", lambda self, rise: lengths.append(len(self.losses)) or compare(self, rise))
+    generator = random.Random(0)
+    sweep = feed(generator.gauss(0, 1) + (height if i > 60 else 0.0) for i in range(5000))
+    assert sweep.stop is StopReason.COMPLETED
+    assert sum(lengths) < 40 * 5000  # 2500 * 5000 each time; half as many again each time is 3 * 5000
+
+
 NOISES: dict[str, Callable[[random.Random], float]] = {
     "normal": lambda generator: generator.gauss(0, 1),
     "uniform": lambda generator: generator.random(),
