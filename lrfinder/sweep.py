@@ -18,7 +18,7 @@ __all__ = ["Sweep", "losses_until_diverged"]
 
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
-_TOGETHER = 16  # learning rates worked out at once, while that is in the processor's caches
+_LRS_AT_ONCE = 16  # learning rates worked out at once, while that is in the processor's caches
 _MEDIAN_STEP = 0.6745 * math.sqrt(2)  # median distance of neighbours, in standard deviations of normal noise
 _NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
 _DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start
@@ -133,7 +133,7 @@ class Sweep:
     def _lr_at(self, iteration: int) -> float:
         lrs = self._lrs
         if iteration >= len(lrs):
-            until = max(iteration + 1, min(iteration + _TOGETHER, self._end + self._extend))
+            until = max(iteration + 1, min(iteration + _LRS_AT_ONCE, self._end + self._extend))
             lrs.extend(map(self.config.lr_at, range(len(lrs), until)))
         return lrs[iteration]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, OURS
 
-__all__ = ["batches_by_rule", "growth", "quartiles", "summary", "verdict"]
+__all__ = ["batches_by_rule", "growth", "last_decade", "quartiles", "summary", "verdict"]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -71,6 +71,11 @@ def verdict(rows: dict[str, dict[str, Any]], limit: float) -> list[str]:
     return lines
 
 
+def last_decade(sizes: Sequence[float], costs: Sequence[float]) -> list[tuple[float, float]]:
+    """The sizes of the last decade, a little more, and their costs."""
+    return [(size, cost) for size, cost in zip(sizes, costs, strict=True) if size >= sizes[-1] / 12]
+
+
 def growth(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
     """The power of the size with which the cost grows, over the last decade of sizes: below, fixed parts count.
 
@@ -81,7 +86,7 @@ def growth(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
     Returns:
         The slope of the logarithms; None with fewer than three sizes in the last decade.
     """
-    last = [(size, cost) for size, cost in zip(sizes, costs, strict=True) if size >= sizes[-1] / 12]
+    last = last_decade(sizes, costs)
     if len(last) < 3:
         return None
     return float(np.polyfit(*np.log(np.array(last).T), 1)[0])

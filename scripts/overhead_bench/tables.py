@@ -10,7 +10,7 @@ from typing import Any
 from advice_bench import store
 from overhead_bench.cases import CASES
 from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, DEFAULT, OURS
-from overhead_bench.figures import growth, quartiles, summary, verdict
+from overhead_bench.figures import growth, last_decade, quartiles, summary, verdict
 from overhead_bench.memory import MEMORY_CASES, OFFLOADED
 
 __all__ = ["KINDS", "NAMES", "blocks", "figures", "load"]
@@ -293,8 +293,14 @@ def scale_sentence(made: dict[str, Any]) -> str:
         if not points:  # not measured
             continue
         first, last = points[0], points[-1]
-        grows = "; over the last decade it grows with their number to the power"
-        law = "" if made[kind] is None else f"{grows} {made[kind]:.2f}"
+        law = ""
+        if made[kind] is not None:
+            last_ones = last_decade([point[size] for point in points], [point[cost][1] for point in points])
+            each = ", ".join(f"{1e9 * seconds / number:,.1f}" for number, seconds in last_ones)
+            law = (
+                f"; over the last decade it grows with their number to the power {made[kind]:.2f} "
+                f"({each} ns for each of them)"
+            )
         parts.append(
             f"{what} costs {1e3 * first[cost][1]:.2g} ms with {first[size]:,} {size} and {1e3 * last[cost][1]:.3g} ms "
             f"with {last[size]:,}{law}."
