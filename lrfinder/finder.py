@@ -24,7 +24,6 @@ from lrfinder.readback import TOGETHER, Readback
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import check_count, check_kind, check_number
-from lrfinder.side_by_side import PAYS_ON, SideBySide
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
 from lrfinder.train_step import (
@@ -215,7 +214,6 @@ class LRFinder:
         val_batches: int | None = None,
         progress: bool = True,
         snapshot: str = "auto",
-        side_by_side: bool | None = None,
         **options: Any,
     ) -> RangeTestResult:
         """Race a few learning rates around the advice, each in a miniature of the schedule you will train with.
@@ -236,10 +234,6 @@ class LRFinder:
             val_batches: keep this many batches of ``val_loader`` and use only them; >= 1. None takes all.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
             snapshot: as in :meth:`range_test`.
-            side_by_side: train the first heats, whose learning rates are known beforehand, together: one forward and
-                one backward pass for all of them, through ``torch.func.vmap``. The race is the same up to rounding,
-                and needs as many times the memory. True insists on it, False never does it, and None does it where
-                ``scripts/bench_side_by_side`` has shown that it pays (so far nowhere) and the model allows it.
             **options: of the schedule, as in :func:`lrfinder.recipe`, counted in steps of the whole training.
 
         Returns:
@@ -250,8 +244,7 @@ class LRFinder:
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
             NoAdviceError: the curve of ``result`` carries no advice to race around.
-            SetupError: a loader that cannot be iterated twice, a validation loss that is not finite, or
-                ``side_by_side=True`` with a model or an optimizer that does not allow it.
+            SetupError: a loader that cannot be iterated twice, or a validation loss that is not finite.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
         Example:
@@ -288,9 +281,7 @@ class LRFinder:
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):
             try:
-                rehearsal = self._rehearsal(
-                    state, train_loader, val_loader, val_batches, blow_up_level(result.curve), side_by_side
-                )
+                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
                 self._enter_training()
                 fall = visible_fall(result.curve)
                 record = RaceRecord(
@@ -306,13 +297,10 @@ class LRFinder:
                 race = Race(record, ceiling=result.advice.ceiling if fall == 0 else None)
                 with _progress_bar(budget_steps, "LR race", shown=progress and is_main_rank()) as bar:
                     while not race.done:
-                        lrs = race.certain if rehearsal.together else (race.lr,)
-                        told = ", ".join(f"{lr:.1e}" for lr in lrs)
                         if bar is not None:
-                            bar.set_postfix_str(f"{race.stage} lr {told}", refresh=False)
-                        plans = [HeatPlan(stage=race.stage, lr=lr, steps=race.steps, schedule=whole) for lr in lrs]
-                        for heat in rehearsal.run(plans, tick=bar.update if bar is not None else lambda: None):
-                            race.add(heat)
+                            bar.set_postfix_str(f"{race.stage} lr {race.lr:.1e}", refresh=False)
+                        plan = HeatPlan(stage=race.stage, lr=race.lr, steps=race.steps, schedule=whole)
+                        race.add(rehearsal.run(plan, tick=bar.update if bar is not None else lambda: None))
             except KeyboardInterrupt:
                 if race is not None:
                     race.interrupt()
@@ -346,14 +334,12 @@ class LRFinder:
         val_loader: Iterable[Any] | None,
         val_batches: int | None,
         limit: float,
-        side_by_side: bool | None,
     ) -> Rehearsal:
         if val_loader is None:
             held_out = hold_out(train_loader)
             validation = self._validation(held_out, len(held_out))
         else:
             held_out, validation = [], self._validation(val_loader, val_batches)
-        wanted = self.device.type in PAYS_ON if side_by_side is None else side_by_side
         return Rehearsal(
             self.optimizer,
             self._train_step(),
@@ -365,21 +351,6 @@ class LRFinder:
             device=self.device,
             accumulation_steps=self._accumulation,
             limit=limit,
-            side_by_side=self._candidates if wanted else None,
-            insist=side_by_side is True,
-        )
-
-    def _candidates(self, count: int) -> SideBySide:
-        return SideBySide(
-            self.model,
-            self.optimizer,
-            self._loss_fn,
-            count,
-            criterion=self._criterion,
-            grad_scaler=self._scaler,
-            device=self.device,
-            amp_dtype=self._amp_dtype,
-            clip_grad_norm=self._clip,
         )
 
     def _train_step(self) -> TrainStep:

@@ -316,20 +316,6 @@ class Race:
         """Optimizer steps of the next heat."""
         return self._plan[self.stage][1]
 
-    @property
-    def certain(self) -> tuple[float, ...]:
-        """Learning rates of the next heats of this stage that are run whatever the ones before them end with, in order;
-        the first is :attr:`lr`. Three at the most: the centre and its two neighbours."""
-        lrs = [self.lr]
-        heats = list(self.record.in_stage(self.stage))
-        while self.stage == "qualifying" and self._room() >= (len(lrs) + 1) * self.steps:
-            heats.append(Heat(lr=lrs[-1], steps=self.steps, loss=None, stage=self.stage))  # its end does not matter
-            new = self._opening(sorted(heats, key=lambda heat: heat.lr))
-            if new is None:
-                break
-            lrs.append(new)
-        return tuple(lrs)
-
     def add(self, heat: Heat) -> None:
         """Take a heat that was run; the next follows from all of them."""
         self.record = dataclasses.replace(self.record, heats=(*self.record.heats, heat))

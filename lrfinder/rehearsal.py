@@ -2,16 +2,14 @@
 
 Every heat starts from the same weights, optimizer state and random states and sees the same batches in the same order,
 so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.race`.
-Several can be trained side by side, with the outcome of one after another; see :mod:`lrfinder.side_by_side`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,8 +20,7 @@ from lrfinder.distributed import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.race import Heat, HeatPlan
-from lrfinder.side_by_side import SideBySide, Unsuited
-from lrfinder.snapshot import Snapshot, capture_random
+from lrfinder.snapshot import Snapshot
 from lrfinder.train_step import TrainStep, Validation
 
 __all__ = ["Rehearsal", "hold_out"]
@@ -31,8 +28,6 @@ __all__ = ["Rehearsal", "hold_out"]
 _HELD_OUT_PART, _HELD_OUT_MOST = 5, 16  # a fifth of the loader's batches is kept back as the probe, 16 at the most
 _CHECKS = 10  # looks at the training loss in a heat; each makes a GPU wait
 _BAD_CHECKS = 2  # that many in a row above the limit end a heat: one may be a spike that recovers
-
-_log = logging.getLogger("lrfinder")
 
 
 def hold_out(loader: Iterable[Any]) -> list[Any]:
@@ -71,8 +66,6 @@ class Rehearsal:
         device: where batches go.
         accumulation_steps: batches per optimizer step.
         limit: training loss above which a heat is given up.
-        side_by_side: builds so many candidates that are trained together; None runs heats one after another.
-        insist: whether it is an error when they cannot be.
     """
 
     def __init__(
@@ -88,8 +81,6 @@ class Rehearsal:
         device: torch.device,
         accumulation_steps: int,
         limit: float,
-        side_by_side: Callable[[int], SideBySide] | None = None,
-        insist: bool = False,
     ) -> None:
         self._optimizer = optimizer
         self._scales = group_scales(optimizer)
@@ -102,108 +93,41 @@ class Rehearsal:
         self._device = device
         self._accumulation = accumulation_steps
         self._limit = limit
-        self._side_by_side = side_by_side
-        self._insist = insist
-
-    @property
-    def together(self) -> bool:
-        """Whether several heats are trained at once, as far as is known."""
-        return self._side_by_side is not None
 
     def loss(self) -> float:
         """Validation loss of the model as it stands."""
         return mean_over_ranks(self._validation.loss()).item()
 
-    def run(self, plans: Sequence[HeatPlan], *, tick: Callable[[], object]) -> Iterator[Heat]:
-        """Train through each plan from the snapshot, and measure.
+    def run(self, plan: HeatPlan, *, tick: Callable[[], object]) -> Heat:
+        """Train through the plan from the snapshot, and measure; the loss is None where it blew up or was given up.
 
         Args:
-            plans: learning rates of the heats, which are of one length.
+            plan: learning rates of the heat.
             tick: called after each optimizer step.
-
-        Returns:
-            The heats in the order of their plans; the loss of one is None where it blew up or was given up.
-
-        Raises:
-            SetupError: they have to be trained side by side and cannot be.
         """
-        if len(plans) > 1 and self._side_by_side is not None:
-            try:
-                self._start()
-                heats = self._train_together(plans, self._side_by_side(len(plans)), tick)
-            except Unsuited as reason:
-                if self._insist:
-                    raise SetupError(
-                        f"the heats cannot be trained side by side: {reason}. Leave side_by_side out."
-                    ) from reason
-                _log.info("the heats of the race are trained one after another: %s", reason)
-                self._side_by_side = None
-            else:
-                yield from heats
-                return
-        for plan in plans:
-            yield self._train(plan, tick)
-
-    def _train(self, plan: HeatPlan, tick: Callable[[], object]) -> Heat:
         self._start()
         watch = _Watch(plan, self._limit)
         with contextlib.closing(Batches(self._loader, self._device)) as batches:
             batches.skip(self._skip)
             for done in range(1, plan.steps + 1):
-                self._set_rates(self._optimizer, plan, done - 1)
+                self._set_rates(plan, done - 1)
                 loss, _ = self._step.run(batches.draw(self._accumulation))
                 tick()
                 if watch.gives_up(done, loss):
                     return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
-        return self._measured(plan)
-
-    def _train_together(
-        self, plans: Sequence[HeatPlan], candidates: SideBySide, tick: Callable[[], object]
-    ) -> list[Heat]:
-        watches = [_Watch(plan, self._limit) for plan in plans]
-        heats: dict[int, Heat] = {}
-        with contextlib.closing(Batches(self._loader, self._device)) as batches:
-            batches.skip(self._skip)
-            for done in range(1, plans[0].steps + 1):
-                drawn = batches.draw(self._accumulation)
-                if done == 1:
-                    losses = candidates.proven_backward(drawn, self._step.backward)
-                else:
-                    losses = candidates.backward(drawn)
-                for k, plan in enumerate(plans):
-                    if k in heats:
-                        continue  # given up: its part of the pass is lost, and changes nothing for the others
-                    self._set_rates(candidates.optimizers[k], plan, done - 1)
-                    candidates.update(k)
-                    tick()
-                    if watches[k].gives_up(done, losses[k]):
-                        heats[k] = Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
-                if len(heats) == len(plans):
-                    break
-        rewind_random = capture_random()
-        for k, plan in enumerate(plans):
-            if k not in heats:
-                rewind_random()
-                self._state.rewind_loaders()
-                candidates.load(k)
-                heats[k] = self._measured(plan)
-        return [heats[k] for k in range(len(plans))]
+        final = self.loss()
+        return Heat(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
 
     def _start(self) -> None:
         self._state.rewind()
         self._state.rewind_loaders()
         self._enter_training()
 
-    def _set_rates(self, optimizer: Any, plan: HeatPlan, t: int) -> None:
-        set_lr(optimizer, plan.lr_at(t), self._scales)
+    def _set_rates(self, plan: HeatPlan, t: int) -> None:
+        set_lr(self._optimizer, plan.lr_at(t), self._scales)
         cycled = plan.momentum_at(t)
         if cycled is not None:
-            set_momentum(optimizer, cycled)
-
-    def _measured(self, plan: HeatPlan) -> Heat:
-        """The heat that went through its plan, with the loss of the model as it stands."""
-        loss = self.loss()
-        return Heat(lr=plan.lr, steps=plan.steps, loss=loss if math.isfinite(loss) else None, stage=plan.stage)
+            set_momentum(self._optimizer, cycled)
 
 
 class _Watch:

@@ -40,7 +40,6 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "plotting": (2, {"PIL", "numpy", "matplotlib"}),
     "report": (2, set()),
     "result": (3, set()),
-    "side_by_side": (3, {"torch"}),
     "rehearsal": (3, {"torch"}),
     "finder": (3, {"torch", "tqdm"}),
 }

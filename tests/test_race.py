@@ -196,38 +196,6 @@ def test_a_centre_that_blows_up_sends_the_race_downwards() -> None:
     assert made.winner <= CENTRE / 10
 
 
-@pytest.mark.parametrize(
-    ("visible", "ceiling", "certain"),
-    [
-        (0.0, None, (0.1, 0.4, 0.025)),
-        (1.0, None, (0.1, 0.4)),
-        (0.0, 0.3, (0.1, 0.3, 0.025)),
-        (0.0, 0.1, (0.1, 0.025)),
-        (1.0, 0.1, (0.1,)),
-    ],
-)
-def test_the_heats_known_beforehand(visible: float, ceiling: float | None, certain: tuple[float, ...]) -> None:
-    assert Race(record(visible=visible), ceiling=ceiling).certain == pytest.approx(certain)
-
-
-@pytest.mark.parametrize("losses", [(None,) * 9, (1.0,) * 9, (7.9, 3.0, 1.0) * 3, (1.0, 3.0, 7.9) * 3], ids=str)
-@pytest.mark.parametrize("visible", [0.0, 1.0])
-@pytest.mark.parametrize("ceiling", [None, 0.1, 0.3])
-@pytest.mark.parametrize("budget_steps", [30, QUALIFYING, WITH_FINAL + TOTAL // 2])
-def test_what_is_certain_is_what_is_run_whatever_the_heats_end_with(
-    losses: tuple[float | None, ...], visible: float, ceiling: float | None, budget_steps: int
-) -> None:
-    race = Race(record(visible=visible, budget_steps=budget_steps), ceiling=ceiling)
-    promised: list[float] = []
-    following = iter(losses * 9)
-    while not race.done:
-        certain = list(race.certain)
-        assert certain[: len(promised)] == promised and race.lr == certain[0]
-        race.add(Heat(lr=race.lr, steps=race.steps, loss=next(following), stage=race.stage))
-        promised = certain[1:]
-    assert not promised
-
-
 # --- the final --------------------------------------------------------------------------------------------------------
 
 
