@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrfinder.errors import SetupError
 
-__all__ = ["Batches", "batch_size", "copied", "describe_batch", "move", "tensors_in"]
+__all__ = ["Batches", "batch_size", "describe_batch", "move", "tensors_in"]
 
 _SMALL = (
     2**16
@@ -40,11 +40,6 @@ def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] 
         except TypeError:  # objects with a plain .to(device), as tokenizers return
             return batch.to(device)
     return _rebuilt(batch, lambda value: move(value, device, carry=carry))
-
-
-def copied(batch: Any) -> Any:
-    """The batch with tensors of its own; containers keep their type, other objects stay as they are."""
-    return batch.clone() if isinstance(batch, Tensor) else _rebuilt(batch, copied)
 
 
 def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:

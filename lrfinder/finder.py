@@ -57,10 +57,6 @@ class LRFinder:
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
         clip_grad_norm: clip the global gradient norm to this, as your training does; > 0.
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
-        cuda_graph: record the forward and backward pass once, as a CUDA graph, and replay it with each batch. The
-            numbers are the same; a model whose step is mostly the host telling the GPU what to do is swept several
-            times faster, and one that keeps the GPU busy is not. What Python does in the passes (a branch, a counter,
-            a hook) is done when they are recorded and not again, and the activations need their room a second time.
 
     Raises:
         ConfigError: a number out of its range, or both or neither of ``criterion`` and ``loss_fn``.
@@ -94,7 +90,6 @@ class LRFinder:
         grad_scaler: Any = None,
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
-        cuda_graph: bool = False,
     ) -> None:
         if (criterion is None) == (loss_fn is None):
             raise ConfigError(
@@ -109,8 +104,6 @@ class LRFinder:
         self.model = model
         self.optimizer = optimizer
         self.device = _input_device(model, device)
-        if cuda_graph:
-            _check_graph(model, optimizer, self.device)
         self.last_curve: LossCurve | None = None
         """What the last range test recorded, also when it raised or was interrupted before its end."""
         self._criterion = criterion
@@ -121,7 +114,6 @@ class LRFinder:
             self._scaler = torch.amp.GradScaler(self.device.type)
         self._clip = clip_grad_norm
         self._accumulation = accumulation_steps
-        self._graph = cuda_graph
 
     def range_test(
         self,
@@ -362,7 +354,6 @@ class LRFinder:
             amp_dtype=self._amp_dtype,
             grad_scaler=self._scaler,
             clip_grad_norm=self._clip,
-            cuda_graph=self._graph,
         )
 
     def _readback(self) -> Readback:
@@ -551,23 +542,6 @@ def _check_parameters(model: nn.Module, optimizer: Any, criterion: object) -> No
     if not any(parameter.requires_grad for parameter in held):
         raise SetupError(
             "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
-        )
-
-
-def _check_graph(model: nn.Module, optimizer: Any, device: torch.device) -> None:
-    """Refuse what would be recorded wrongly; what cannot be recorded at all says so then."""
-    parameters = dict.fromkeys((*model.parameters(), *optimizer_parameters(optimizer)))
-    places = sorted({str(parameter.device) for parameter in parameters})
-    if len(places) > 1 or device.type != "cuda":
-        raise SetupError(f"cuda_graph needs everything on one CUDA device; got {', '.join(places)}. Leave it out.")
-    if world_size() > 1:
-        raise SetupError(
-            "cuda_graph cannot record what the ranks of a distributed run tell each other. Leave it out there."
-        )
-    if any(parameter._post_accumulate_grad_hooks for parameter in parameters):
-        raise SetupError(
-            "cuda_graph would do what a hook does after each gradient (register_post_accumulate_grad_hook) only once. "
-            "Leave it out, or remove the hooks."
         )
 
 

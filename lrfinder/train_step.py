@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from lrfinder.batches import batch_size, describe_batch, move
 from lrfinder.errors import BatchError, ConfigError, SetupError
-from lrfinder.graphed import Graphed
 from lrfinder.param_groups import optimizer_parameters
 
 __all__ = [
@@ -115,8 +114,6 @@ class TrainStep:
         amp_dtype: autocast to this type; None trains in the model's own.
         grad_scaler: scales the loss (float16); an update it skips is reported, not counted.
         clip_grad_norm: largest global gradient norm; None does not clip.
-        cuda_graph: replay the forward and backward passes of :meth:`run` from a CUDA graph; see
-            :mod:`lrfinder.graphed`.
     """
 
     def __init__(
@@ -129,7 +126,6 @@ class TrainStep:
         amp_dtype: torch.dtype | None = None,
         grad_scaler: Any = None,
         clip_grad_norm: float | None = None,
-        cuda_graph: bool = False,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -142,16 +138,7 @@ class TrainStep:
         self._clears_as_torch = getattr(zero_grad, "__func__", None) is torch.optim.Optimizer.zero_grad
         self._checked = False
         self._first = True
-        self._graphed: Graphed | None = None
-        if cuda_graph:
-            self._graphed = Graphed((*model.parameters(), *optimizer_parameters(optimizer)))
-        self._plain = (
-            amp_dtype is None
-            and grad_scaler is None
-            and clip_grad_norm is None
-            and not self._closure
-            and not cuda_graph
-        )
+        self._plain = amp_dtype is None and grad_scaler is None and clip_grad_norm is None and not self._closure
         self._norm = math.nan  # of the gradients, as plain_backward left them
         self._one: Tensor | None = None  # the gradient of the loss by itself
         # On a CPU it costs less than torch's look at a given one. A parameter of one element may be handed that very
@@ -162,11 +149,6 @@ class TrainStep:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
                 "Leave grad_scaler out, or use amp_dtype=torch.bfloat16."
-            )
-        if self._closure and cuda_graph:
-            raise SetupError(
-                f"{type(optimizer).__name__} needs a closure and decides itself how often it is called, which a CUDA "
-                "graph cannot follow. Leave cuda_graph out."
             )
 
     def run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
@@ -189,7 +171,7 @@ class TrainStep:
             return loss, True
         if self._closure:
             return self._update_with_closure(batches), True
-        loss = self.backward(batches) if self._graphed is None else self._graphed.run(self.backward, batches)
+        loss = self.backward(batches)
         if self._scaler is not None:
             return loss, self._scaled_update()
         if self._clip is not None:

@@ -48,16 +48,9 @@ def world(
     return World(model, optimizer(model.parameters()), loader(), device=device, **options)
 
 
-def range_test(
-    world: World, *, amp_dtype: torch.dtype | None = None, cuda_graph: bool = False, **options: Any
-) -> LossCurve:
+def range_test(world: World, *, amp_dtype: torch.dtype | None = None, **options: Any) -> LossCurve:
     finder = LRFinder(
-        world.model,
-        world.optimizer,
-        world.criterion,
-        amp_dtype=amp_dtype,
-        grad_scaler=world.scaler,
-        cuda_graph=cuda_graph,
+        world.model, world.optimizer, world.criterion, amp_dtype=amp_dtype, grad_scaler=world.scaler
     )
     return finder.range_test(world.loader, progress=False, **options).curve
 
@@ -671,66 +664,6 @@ def test_a_model_compiled_with_cuda_graphs_is_swept_and_raced_as_the_plain_one_i
     assert abs(len(compiled_curve) - len(curve)) <= 3
     assert [heat.lr for heat in compiled_race.heats] == [heat.lr for heat in race.heats]
     assert [heat.loss for heat in compiled_race.heats] == pytest.approx([heat.loss for heat in race.heats], rel=1e-2)
-
-
-# --- passes recorded as a CUDA graph ----------------------------------------------------------------------------------
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("options", [SWEEP, {}], ids=["given range", "chosen range"])
-@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("build", SWEEPING.values(), ids=SWEEPING)
-def test_a_sweep_from_a_graph_is_the_sweep_without_one(
-    build: Build, amp_dtype: torch.dtype | None, options: dict[str, Any]
-) -> None:
-    one = build("cuda")
-    one.train(2)
-    before = one.state()
-    expected = range_test(one, amp_dtype=amp_dtype, **options)
-    assert range_test(one, amp_dtype=amp_dtype, cuda_graph=True, **options) == expected
-    assert one.state() == before
-
-
-@pytest.mark.gpu
-def test_a_graph_goes_with_a_scaler() -> None:
-    one = WORLDS["GradScaler"]("cuda")
-    expected = range_test(one, amp_dtype=torch.float16, **SWEEP)
-    graphed = range_test(one, amp_dtype=torch.float16, cuda_graph=True, **SWEEP)
-    assert graphed.lrs == expected.lrs
-    assert graphed.losses == pytest.approx(expected.losses, rel=1e-2)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["SGD with momentum", "dropout", "convolution, BatchNorm and dropout"])
-def test_a_race_from_a_graph_is_the_race_without_one(name: str) -> None:
-    one = WORLDS[name]("cuda")
-    before = one.state()
-    races = []
-    for cuda_graph in (False, True):
-        finder = LRFinder(one.model, one.optimizer, one.criterion, cuda_graph=cuda_graph)
-        curve = finder.range_test(one.loader, progress=False, **SWEEP).curve
-        result = RangeTestResult(curve=curve, advice=ADVICE)
-        races.append(finder.refine(result, one.loader, schedule="onecycle", total_steps=160, progress=False).race)
-        assert one.state() == before
-    assert races[0] is not None
-    assert races[0] == races[1]
-
-
-@pytest.mark.gpu
-def test_a_sweep_from_a_graph_makes_the_host_wait_for_nothing_and_gives_its_memory_back_at_once() -> None:
-    one = world("cuda", nn.Dropout(0.2))
-    one.loader = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
-    expected = range_test(one, **SWEEP)
-    range_test(one, cuda_graph=True, **SWEEP)  # cuBLAS takes its workspace
-    gc.collect()
-    gc.disable()
-    try:
-        before = torch.cuda.memory_allocated()
-        with nobody_waits():
-            assert range_test(one, cuda_graph=True, **SWEEP) == expected
-        assert torch.cuda.memory_allocated() == before
-    finally:
-        gc.enable()
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "snapshot": (2, {"numpy", "torch"}),
     "batches": (2, {"torch"}),
     "readback": (2, {"torch"}),
-    "graphed": (2, {"torch"}),
     "train_step": (2, {"torch"}),
     "distributed": (2, {"torch"}),
     "schedulers": (2, {"torch"}),

@@ -28,7 +28,6 @@ __all__ = [
     "BARE",
     "CONTESTANTS",
     "DEFAULT",
-    "GRAPHED",
     "OURS",
     "Contestant",
     "Unable",
@@ -37,7 +36,7 @@ __all__ = [
 ]
 
 BARE, AGAIN, OURS = "bare loop", "bare loop, again", "lrfinder"
-DEFAULT, GRAPHED = f"{OURS}, no range given", f"{OURS}, cuda_graph=True"
+DEFAULT = f"{OURS}, no range given"
 
 Call = Callable[[], object]
 
@@ -73,14 +72,14 @@ def prepare_bare(task: Task) -> Call:
     return call
 
 
-def prepare_ours(task: Task, *, cuda_graph: bool = False, **options: Any) -> Call:
+def prepare_ours(task: Task, **options: Any) -> Call:
     """On the clock: LRFinder(...) and range_test. The advice is read when it is asked for, and nobody asks here."""
     from lrfinder import LRFinder
 
     given = {"start_lr": START_LR, "end_lr": task.case.end_lr, "num_iter": task.steps, "progress": False, **options}
 
     def call() -> object:
-        finder = LRFinder(task.model, task.optimizer, task.criterion, amp_dtype=task.case.amp, cuda_graph=cuda_graph)
+        finder = LRFinder(task.model, task.optimizer, task.criterion, amp_dtype=task.case.amp)
         return finder.range_test(task.loader, **given)
 
     return call
@@ -91,11 +90,6 @@ def prepare_default(task: Task) -> Call:
     most 100), and the advice."""
     search: Any = prepare_ours(task, start_lr=None, end_lr=None, num_iter=None)
     return lambda: search().advice
-
-
-def prepare_graphed(task: Task) -> Call:
-    """On the clock: as lrfinder. Three steps are made as usual, then one is recorded, which the others replay."""
-    return prepare_ours(task, cuda_graph=True)
 
 
 def prepare_torch_lr_finder(task: Task) -> Call:
@@ -268,7 +262,6 @@ CONTESTANTS = {
         package="lrfinder", module="lrfinder", prepare=prepare_ours, keeps="a copy, on the device where there is room"
     ),
     DEFAULT: Contestant(package="lrfinder", module="lrfinder", prepare=prepare_default),
-    GRAPHED: Contestant(package="lrfinder", module="lrfinder", prepare=prepare_graphed, on=("cuda",)),
     "torch-lr-finder": Contestant(
         package="torch-lr-finder",
         module="torch_lr_finder",

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, DEFAULT, GRAPHED, OURS
+from overhead_bench.contestants import AGAIN, BARE, CONTESTANTS, DEFAULT, OURS
 
 __all__ = ["ratios", "scales"]
 
@@ -35,7 +35,7 @@ def ratios(cases: dict[str, Any], path: Path) -> Path:
                 axes.annotate(why, (1.0, place), va="center", fontsize=9, color=_GREY)
                 continue
             row = rows[name]
-            colour = {OURS: _OURS, DEFAULT: _OURS, GRAPHED: _OURS, AGAIN: _GREY}.get(name, _THEIRS)
+            colour = {OURS: _OURS, DEFAULT: _OURS, AGAIN: _GREY}.get(name, _THEIRS)
             axes.plot(row["ratio_quartiles"], (place, place), color=colour, linewidth=3, solid_capstyle="round")
             axes.plot(row["ratio"], place, "o", color=colour, markersize=7)
             axes.annotate(
