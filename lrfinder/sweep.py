@@ -18,7 +18,6 @@ __all__ = ["Sweep", "losses_until_diverged"]
 
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
-_LRS_AT_ONCE = 16  # learning rates worked out at once, while that is in the processor's caches
 _MEDIAN_STEP = 0.6745 * math.sqrt(2)  # median distance of neighbours, in standard deviations of normal noise
 _NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
 _DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start
@@ -52,18 +51,12 @@ class Sweep:
         self.losses: list[float] = []
         self.stop: StopReason | None = None
         self.nonfinite_lr: float | None = None
-        self._lrs: list[float] = []  # of the ramp, as far as they were asked for and a little further
         self._end = config.num_iter
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
-        self._averaged = 0  # losses that the two are of
-        self._level = math.nan  # the loss the sweep started from
-        self._steps: list[float] = []  # between neighbouring losses, sorted
-        self._compared = 1  # losses that these are of
-        self._calm = 0.0  # a rise up to here is noise, as long as there are fewer losses than
-        self._calm_until = 0
-        self._look_ahead()
+        self._steps: list[float] = []  # distances of neighbouring losses, sorted
+        self._compared = 1  # losses whose distances are in it
 
     @property
     def done(self) -> bool:
@@ -72,7 +65,7 @@ class Sweep:
     @property
     def lr(self) -> float:
         """Learning rate of the iteration whose loss is recorded next."""
-        return self._lr_at(len(self.losses))
+        return self.config.lr_at(len(self.losses))
 
     def lr_ahead(self, count: int) -> float | None:
         """Learning rate of the iteration ``count`` after the next, for a driver that learns of its losses late.
@@ -83,12 +76,12 @@ class Sweep:
             count: iterations that were run and whose losses are not recorded yet; >= 0.
         """
         ahead = len(self.losses) + count
-        return self._lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
+        return self.config.lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
 
     @property
     def last_lr(self) -> float:
         """Learning rate of the iteration whose loss was recorded last."""
-        return self._lr_at(len(self.losses) - 1)
+        return self.config.lr_at(len(self.losses) - 1)
 
     def record(self, loss: float) -> None:
         """Take the loss of the iteration run with :attr:`lr`; afterwards :attr:`stop` may be set.
@@ -106,9 +99,11 @@ class Sweep:
             self.stop = StopReason.NONFINITE
             return
         self.losses.append(loss)
-        low, high = self._between
-        if len(self.losses) >= self._decide_at or not low <= loss <= high:
-            self._decide()
+        self._take_average()
+        if self.config.early_stop and self._rose(_DIVERGED_PART):
+            self.stop = StopReason.DIVERGED
+        elif len(self.losses) >= self._end:
+            self._end_or_extend()
 
     def end(self, reason: StopReason) -> None:
         """End from outside: the data ran out, or somebody pressed Ctrl-C. A sweep that is over stays as it is."""
@@ -119,9 +114,9 @@ class Sweep:
         """What was recorded so far, as a value; ``facts`` are the fields of :class:`LossCurve` a sweep cannot know."""
         config = self.config
         if self._end != config.num_iter:
-            config = dataclasses.replace(config, end_lr=self._lr_at(self._end - 1), num_iter=self._end)
+            config = dataclasses.replace(config, end_lr=self.config.lr_at(self._end - 1), num_iter=self._end)
         return LossCurve(
-            lrs=tuple(map(self._lr_at, range(len(self.losses)))),
+            lrs=tuple(map(self.config.lr_at, range(len(self.losses)))),
             losses=tuple(self.losses),
             stop=self.stop or StopReason.INTERRUPTED,
             config=config,
@@ -130,20 +125,8 @@ class Sweep:
             **facts,  # type: ignore[arg-type]
         )
 
-    def _lr_at(self, iteration: int) -> float:
-        lrs = self._lrs
-        if iteration >= len(lrs):
-            until = max(iteration + 1, min(iteration + _LRS_AT_ONCE, self._end + self._extend))
-            lrs.extend(map(self.config.lr_at, range(len(lrs), until)))
-        return lrs[iteration]
-
-    def _decide(self) -> None:
-        self._take_average()
-        if self.config.early_stop and self._rose(_DIVERGED_PART):
-            self.stop = StopReason.DIVERGED
-        elif len(self.losses) < self._end:
-            self._look_ahead()
-        elif self._extend > 0 and not self._rose(_TURNED_PART):
+    def _end_or_extend(self) -> None:
+        if self._extend > 0 and not self._rose(_TURNED_PART):
             self._extend -= 1
             self._end += 1
         else:
@@ -151,73 +134,35 @@ class Sweep:
 
     def _take_average(self) -> None:
         """Bring the running average and its lowest level up to the last loss."""
-        losses = self.losses
+        if len(self.losses) < 3:
+            return
         # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so that
         # neither does a bad batch among the first.
-        for i in range(max(self._averaged, 2), len(losses)):
-            value = sorted(losses[i - 2 : i + 1])[1]
-            self._average = value if i == 2 else _BETA * self._average + (1 - _BETA) * value
-            self._lowest = min(self._lowest, self._average)
-        self._averaged = len(losses)
+        value = sorted(self.losses[-3:])[1]
+        self._average = value if len(self.losses) == 3 else _BETA * self._average + (1 - _BETA) * value
+        self._lowest = min(self._lowest, self._average)
 
     def _rose(self, part_of_drop: float) -> bool:
         """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
-        losses = self.losses
-        if len(losses) <= 2 * _LEVEL:
+        if len(self.losses) <= 2 * _LEVEL:
             return False
-        if math.isnan(self._level):
-            self._level = median(losses[:_LEVEL])
-        rise = self._average - self._lowest
-        if rise <= 0 or rise <= part_of_drop * (self._level - self._lowest):
-            return False
-        if rise <= self._calm and len(losses) < self._calm_until:
-            return False
-        self._compare(rise)
-        return bool(self._steps) and rise > _NOISE_RISE * median(self._steps) / _MEDIAN_STEP
+        rise, drop = self._average - self._lowest, median(self.losses[:_LEVEL]) - self._lowest
+        return rise > 0 and rise > part_of_drop * drop and rise > _NOISE_RISE * self._noise()
 
-    def _compare(self, rise: float) -> None:
-        """Bring the noise, told from how far neighbouring losses are apart, up to the last loss.
+    def _noise(self) -> float:
+        """Standard deviation of the batch noise, from the distances of neighbouring losses; infinite without any.
 
-        Its measure is the median, which a blow-up at the end does not enter. Equal neighbours do not count: where most
-        are equal, the loss moves by its rounding, and that is the noise.
+        Their median is used, as a blow-up at the end does not enter it. Equal neighbours do not count: where most are
+        equal, the loss moves by its rounding, and that is the noise.
         """
-        losses, steps = self.losses, self._steps
-        neighbours = zip(losses[self._compared - 1 : -1], losses[self._compared :], strict=True)
-        steps.extend(abs(after - before) for before, after in neighbours if after != before)
-        steps.sort()
-        self._compared = len(losses)
-        # The median stays at this one or above, whatever as many more are as lie between the two: half as many as there
-        # are, or fewer where the rise is close. Sorting at each iteration would make long sweeps cost their square.
-        middle = (len(steps) - 1) // 2
-        close = (bisect.bisect_left(steps, rise * _MEDIAN_STEP / _NOISE_RISE) + middle) // 2
-        at = min(max(len(steps) // 4, close), middle)
-        self._calm = _NOISE_RISE * steps[at] / _MEDIAN_STEP if steps else 0.0
-        self._calm_until = len(losses) + len(steps) - 2 * at
-
-    def _look_ahead(self) -> None:
-        """Find between which limits the next losses decide nothing.
-
-        To average and to compare at every iteration would cost a small model's step a hundredth: not the arithmetic,
-        but that it is out of the processor's caches each time. As long as the losses stay between two limits, so does
-        their average, and its rise cannot be more than their distance.
-        """
-        losses = self.losses
-        self._decide_at, self._between = self._end, (-math.inf, math.inf)
-        if not self.config.early_stop:
-            return
-        if len(losses) <= 2 * _LEVEL:
-            self._decide_at = min(2 * _LEVEL + 1, self._end)
-            return
-        if len(losses) >= self._calm_until:
-            self._compare(self._average - self._lowest)
-        self._decide_at = min(self._calm_until, self._end)
-        # However low the average goes between them, it would have to rise by more than the noise from there, and to
-        # give back that part of the drop.
-        low = self._lowest - self._calm / 2
-        high = low + max(self._calm, _DIVERGED_PART * (self._level - low))
-        # The next medians are also of the last two losses.
-        settled = all(low <= value <= high for value in (self._average, *losses[-2:]))
-        self._between = (low, high) if settled else (math.inf, -math.inf)
+        for i in range(self._compared, len(self.losses)):
+            if self.losses[i] != self.losses[i - 1]:
+                bisect.insort(self._steps, abs(self.losses[i] - self.losses[i - 1]))
+        self._compared = len(self.losses)
+        if not self._steps:
+            return math.inf
+        middle = len(self._steps) // 2
+        return (self._steps[middle] + self._steps[~middle]) / 2 / _MEDIAN_STEP  # sorted, so their median
 
 
 def losses_until_diverged(losses: Sequence[float]) -> int | None:
