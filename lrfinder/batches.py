@@ -85,8 +85,8 @@ class Batches:
         self.drawn = 0  # batches given out; of one that was only fetched ahead nobody has had anything
         self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
         self._lane: _Lane | None = None
+        self._decided = False  # whether there is a lane, by the first batch that is fetched
         self._seen = False  # one has come, so the loader is not empty
-        self._still: bool | None = None  # they are where they have to be; decided by the first that is fetched
         self._trouble: Exception | None = None
         self._device = device
         self._loader = loader
@@ -105,10 +105,6 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
-        if self._still is not None and self._lane is None and not self._waiting:
-            batches = [self._next()] if count == 1 else [self._next() for _ in range(count)]
-            self.drawn += count
-            return batches if self._still else [move(batch, self._device) for batch in batches]
         self._fetch(count)
         self.drawn += count
         drawn = [self._waiting.popleft() for _ in range(count)]
@@ -145,9 +141,8 @@ class Batches:
             if self._trouble is not None:
                 raise self._trouble
             batch = self._next()
-            if self._still is None:
-                self._lane = _lane(batch, self._device)
-                self._still = self._lane is None and self._device.type == "cpu" and _at_home(batch)
+            if not self._decided:
+                self._decided, self._lane = True, _lane(batch, self._device)
             moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)
             self._waiting.append(moved)
 
@@ -222,15 +217,6 @@ def _lane(batch: Any, device: torch.device) -> _Lane | None:
         return None
     size = sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu")
     return _Lane(device) if size > _SMALL else None
-
-
-def _at_home(batch: Any) -> bool:
-    """Is it made of tensors on the CPU and nothing else that could be elsewhere?"""
-    if isinstance(batch, Tensor):
-        return batch.device.type == "cpu"
-    if type(batch) in (list, tuple):
-        return all(map(_at_home, batch))
-    return isinstance(batch, (int, float, str))
 
 
 def batch_size(batch: Any) -> int:

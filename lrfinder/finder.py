@@ -31,7 +31,6 @@ from lrfinder.train_step import (
     LossFn,
     TrainStep,
     Validation,
-    backward_here,
     check_amp,
     criterion_loss,
     lrs_in_tensors,
@@ -168,7 +167,6 @@ class LRFinder:
         _check_val_batches(val_batches, val_loader)
         self.last_curve = None
         with (
-            backward_here(self.model),
             lrs_in_tensors(self.optimizer),
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):
@@ -268,7 +266,6 @@ class LRFinder:
         race = None
         # Each heat starts with an optimizer state of its own, so a compiled step would be compiled for each.
         with (
-            backward_here(self.model),
             uncompiled(self.optimizer),
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):

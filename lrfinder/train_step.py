@@ -26,7 +26,6 @@ __all__ = [
     "LossFn",
     "TrainStep",
     "Validation",
-    "backward_here",
     "criterion_loss",
     "lrs_in_tensors",
     "resolve_device",
@@ -134,17 +133,9 @@ class TrainStep:
         self._scaler = grad_scaler
         self._clip = clip_grad_norm
         self._closure = needs_closure(optimizer)
-        zero_grad = getattr(optimizer, "zero_grad", None)
-        self._clears_as_torch = getattr(zero_grad, "__func__", None) is torch.optim.Optimizer.zero_grad
         self._checked = False
         self._first = True
-        self._plain = amp_dtype is None and grad_scaler is None and clip_grad_norm is None and not self._closure
         self._norm = math.nan  # of the gradients, as plain_backward left them
-        self._one: Tensor | None = None  # the gradient of the loss by itself
-        # On a CPU it costs less than torch's look at a given one. A parameter of one element may be handed that very
-        # memory as its gradient, and an optimizer may write there.
-        alone = any(parameter.numel() == 1 for parameter in optimizer_parameters(optimizer))
-        self._keeps_one = device_type == "cuda" and not alone
         if self._closure and grad_scaler is not None:
             raise SetupError(
                 f"{type(optimizer).__name__} needs a closure, which a GradScaler does not support. "
@@ -155,20 +146,13 @@ class TrainStep:
         """Train one iteration.
 
         Returns:
-            The loss before the update, averaged over the micro-batches, perhaps with its graph, and whether the update
+            The loss before the update, averaged over the micro-batches and detached, and whether the update
             was made (False when the GradScaler skipped it).
         """
         if self._first:
             self._first = False
             with uncompiled(self._optimizer):
                 return self.run(batches)
-        if self._plain and self._checked and len(batches) == 1:
-            # The loop a user writes, and no more: each call from here on costs a small model's step a thousandth.
-            self._clear_gradients()
-            loss = self._loss_fn(self._model, batches[0])
-            loss.backward(self._gradient_of(loss) if self._keeps_one else None)  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            return loss, True
         if self._closure:
             return self._update_with_closure(batches), True
         loss = self.backward(batches)
@@ -188,7 +172,7 @@ class TrainStep:
 
     def backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
-        self._clear_gradients()
+        self._optimizer.zero_grad(set_to_none=True)
         total: Tensor | None = None
         for batch in batches:
             loss = self._forward(batch)
@@ -225,23 +209,6 @@ class TrainStep:
             if not (math.isfinite(self._norm) and self._gradient_norm() == self._norm):
                 self.plain_backward(batches)
             self._optimizer.step()
-
-    def _clear_gradients(self) -> None:
-        if not self._clears_as_torch:
-            self._optimizer.zero_grad(set_to_none=True)
-            return
-        # What torch's own zero_grad does, without the range it opens for the profiler: a twentieth of a small step.
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    def _gradient_of(self, loss: Tensor) -> Tensor:
-        """The one with which a backward pass starts: made anew each time, it would cost a small step a thirtieth."""
-        one = self._one
-        # Who writes into it, as a hook of the loss may, is counted by its version.
-        if one is None or one._version or one.shape != loss.shape or one.device != loss.device:
-            self._one = one = torch.ones_like(loss)
-        return one
 
     def _gradient_norm(self) -> float:
         gradients = [parameter.grad for parameter in optimizer_parameters(self._optimizer)]
@@ -355,20 +322,6 @@ class Validation:
         if not samples:
             raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
         return total / samples
-
-
-@contextlib.contextmanager
-def backward_here(model: nn.Module) -> Iterator[None]:
-    """Context in which backward passes run in the thread that asks for them, where all parameters are on one device.
-
-    A GPU has a thread of its own for them. To hand each pass over to it and to wait costs a small model more than all
-    else that a sweep adds; with several GPUs, their threads work side by side.
-    """
-    if len({parameter.device for parameter in model.parameters()}) > 1:
-        yield
-        return
-    with torch.autograd.set_multithreading_enabled(False):
-        yield
 
 
 @contextlib.contextmanager

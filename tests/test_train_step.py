@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.snapshot import preserved
-from lrfinder.train_step import TrainStep, Validation, backward_here, check_amp, criterion_loss, resolve_device
+from lrfinder.train_step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
 from worlds import Encoding, Pair, Record
 
 CPU = torch.device("cpu")
@@ -759,11 +759,3 @@ def test_a_step_that_is_no_longer_needed_is_gone_at_once() -> None:
         assert alive() is None
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize(("places", "here"), [(["cpu", "cpu"], True), (["cpu", "meta"], False)])
-def test_backward_passes_run_here_where_there_is_one_device(places: list[str], here: bool) -> None:
-    model = nn.ModuleList([nn.Linear(2, 2, device=place) for place in places])
-    with backward_here(model):
-        assert torch._C._is_multithreading_enabled() != here
-    assert torch._C._is_multithreading_enabled()
