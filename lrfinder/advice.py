@@ -24,11 +24,14 @@ from typing import Any
 import numpy as np
 
 from lrfinder.calibration import calibration, constant
+from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.edges import BLURRED, Reading, read_curve, step_kind
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.numbers import format_lr as _say
+from lrfinder.numbers import round_lr
 from lrfinder.race import RaceRecord
-from lrfinder.schedules import check_count, check_kind
+from lrfinder.schedules import KINDS
 
 __all__ = ["GRADES", "Advice", "advise", "blow_up_level", "interrupted", "raced", "unraced", "usual_lr", "visible_fall"]
 
@@ -117,7 +120,7 @@ class Advice:
             >>> advice.lr_for("cosine"), advice.lr_for("constant") < 0.1, advice.lr_for("exponential")
             (0.1, True, 0.12)
         """
-        check_kind(kind)
+        check_choice("kind", kind, KINDS)
         if total_steps is not None:
             check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
@@ -127,7 +130,7 @@ class Advice:
         if kind == "onecycle" and self.max_lr is not None:
             return self.max_lr
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
-        return _rounded(min(self.base_lr * _factor(kind), max(ceiling, self.base_lr)))
+        return round_lr(min(self.base_lr * _factor(kind), max(ceiling, self.base_lr)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""
@@ -245,7 +248,7 @@ def raced(advice: Advice, record: RaceRecord) -> Advice:
         diverged_lr=advice.diverged_lr,
     )
     # The schedule that was raced for gets the winner itself, and what is named after it is the same number.
-    peak = _rounded(winner)
+    peak = round_lr(winner)
     return dataclasses.replace(
         refined,
         peaks=((record.schedule, peak),),
@@ -291,16 +294,16 @@ def _advice(
     edge_lr: float | None,
     diverged_lr: float | None,
 ) -> Advice:
-    base = _rounded(base)
-    max_lr = _rounded(min(_factor("onecycle") * base, max(base, ceiling if ceiling is not None else math.inf)))
+    base = round_lr(base)
+    max_lr = round_lr(min(_factor("onecycle") * base, max(base, ceiling if ceiling is not None else math.inf)))
     # In 30 of 366 sweeps of the benchmark the best LR lay above the edge, and in none above where the sweep diverged.
     limit = diverged_lr if diverged_lr is not None else edge_lr
     high = base * spread if limit is None else min(base * spread, max(limit, base))
     return Advice(
         max_lr=max_lr,
         base_lr=base,
-        min_lr=_rounded(min(min_lr, base, max_lr)),
-        interval=(_rounded(base / spread), max(_rounded(high), base)),
+        min_lr=round_lr(min(min_lr, base, max_lr)),
+        interval=(round_lr(base / spread), max(round_lr(high), base)),
         grade=grade,
         reasons=tuple(reasons),
         edge_lr=edge_lr,
@@ -554,12 +557,3 @@ def _period(reading: Reading) -> int:
         if match[lag] > _PERIOD and match[lag] - beside > _PERIOD / 2:
             return lag
     return 0
-
-
-def _rounded(lr: float) -> float:
-    """The LR to two significant digits: more would claim a precision that no sweep has."""
-    return float(f"{lr:.2g}")
-
-
-def _say(lr: float) -> str:
-    return f"{_rounded(lr):g}"

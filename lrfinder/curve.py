@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
+from lrfinder.checks import check_choice, check_count, check_lr
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.kinds import MODES
 
@@ -84,15 +84,14 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         for name in ("start_lr", "end_lr"):
-            check_lr(name, getattr(self, name))
+            object.__setattr__(self, name, check_lr(name, getattr(self, name)))
         if self.end_lr <= self.start_lr:
             raise ConfigError(
                 f"end_lr must be greater than start_lr; got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}. "
                 "Did you swap them?"
             )
-        check_num_iter(self.num_iter)
-        if self.mode not in MODES:
-            raise ConfigError(f"mode must be 'exp' or 'linear'; got {self.mode!r}.")
+        object.__setattr__(self, "num_iter", check_count("num_iter", self.num_iter, 2))
+        check_choice("mode", self.mode, MODES)
 
     def lr_at(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 0; past ``num_iter - 1`` the same ramp goes on."""
@@ -100,18 +99,6 @@ class SweepConfig:
         if self.mode == "linear":
             return self.start_lr + (self.end_lr - self.start_lr) * part
         return float(self.start_lr ** (1 - part) * self.end_lr**part)  # exact at both ends, and no ratio to overflow
-
-
-def check_lr(name: str, value: Any) -> None:
-    """Refuse anything but a positive finite number, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
-        raise ConfigError(f"{name} must be a positive finite number; got {value!r}.")
-
-
-def check_num_iter(value: Any) -> None:
-    """Refuse anything but an integer of at least 2 (a sweep has two ends)."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-        raise ConfigError(f"num_iter must be an integer of at least 2 (10 or more to get advice); got {value!r}.")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -154,8 +141,7 @@ class LossCurve:
             raise ConfigError(f"lrs and losses must have one length; got {len(self.lrs)} and {len(self.losses)}.")
         if not all(math.isfinite(value) for value in (*self.lrs, *self.losses)):
             raise ConfigError("lrs and losses must be finite; leave a non-finite loss out and set nonfinite_lr.")
-        if self.measured not in ("before", "after"):
-            raise ConfigError(f"measured must be 'before' or 'after'; got {self.measured!r}.")
+        check_choice("measured", self.measured, ("before", "after"))
         if self.nonfinite_lr is not None:
             check_lr("nonfinite_lr", self.nonfinite_lr)
         if not all(math.isfinite(value) for value in (*self.group_scales, self.momentum)):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lrfinder.advice import blow_up_level, interrupted, raced, unraced, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
-from lrfinder.curve import LossCurve, StopReason, SweepConfig, check_lr
+from lrfinder.checks import check_choice, check_count, check_lr, check_number
+from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
 from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
@@ -23,7 +24,7 @@ from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
 from lrfinder.readback import TOGETHER, Readback
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
-from lrfinder.schedules import check_count, check_kind, check_number
+from lrfinder.schedules import KINDS
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
 from lrfinder.train_step import (
@@ -98,7 +99,6 @@ class LRFinder:
         check_amp(amp_dtype)
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {clip_grad_norm!r}.")
-        _check_count("accumulation_steps", accumulation_steps)
         _check_parameters(model, optimizer, criterion)
         self.model = model
         self.optimizer = optimizer
@@ -112,7 +112,7 @@ class LRFinder:
         if grad_scaler is None and amp_dtype == torch.float16:
             self._scaler = torch.amp.GradScaler(self.device.type)
         self._clip = clip_grad_norm
-        self._accumulation = accumulation_steps
+        self._accumulation = check_count("accumulation_steps", accumulation_steps)
 
     def range_test(
         self,
@@ -253,9 +253,9 @@ class LRFinder:
         Reference:
             Short runs from one snapshot: Jin et al., AutoLRS, arXiv:2105.10762.
         """
-        check_kind(schedule)
-        check_count("total_steps", total_steps)
-        check_number("budget", budget, 0.0, 100.0, open_ends=True)
+        check_choice("schedule", schedule, KINDS)
+        total_steps = check_count("total_steps", total_steps)
+        budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         _check_val_batches(val_batches, val_loader)
         _check_repeatable(train_loader)
         centre = result.lr_for(schedule, total_steps)
@@ -371,7 +371,7 @@ class _Drive:
         self._optimizer = optimizer
         self._step = step
         self._batches = batches
-        self._accumulation = accumulation_steps
+        self._accumulation = check_count("accumulation_steps", accumulation_steps)
         self._readback = readback
         self._scales = group_scales(optimizer)
         self._alone = world_size() == 1
@@ -474,13 +474,12 @@ def _progress_bar(steps: int, what: str, *, shown: bool) -> contextlib.AbstractC
 
 def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
     """Refuse a bad number before anything is touched; :class:`SweepConfig` would see it only after the search."""
-    if start_lr is not None:
-        check_lr("start_lr", start_lr)
-    if end_lr is not None:
-        check_lr("end_lr", end_lr)
+    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
+        if value is not None:
+            check_lr(name, value)
     SweepConfig(
-        start_lr=start_lr if start_lr is not None else (end_lr or 1.0) / 10,
-        end_lr=end_lr if end_lr is not None else (start_lr or 0.1) * 10,
+        start_lr=start_lr if start_lr is not None else float(end_lr or 1.0) / 10,
+        end_lr=end_lr if end_lr is not None else float(start_lr or 0.1) * 10,
         num_iter=num_iter if num_iter is not None else 10,
         mode=mode,
     )
@@ -488,7 +487,7 @@ def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | N
 
 def _check_val_batches(val_batches: Any, val_loader: object) -> None:
     if val_batches is not None:
-        _check_count("val_batches", val_batches)
+        check_count("val_batches", val_batches)
         if val_loader is None:
             raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
 
@@ -508,11 +507,6 @@ def _check_repeatable(loader: object) -> None:
             "train_loader is an iterator, which can be gone through only once, and every heat of the race needs the "
             "same batches. Pass a DataLoader or a list."
         )
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} must be an integer of at least 1; got {value!r}.")
 
 
 def _check_parameters(model: nn.Module, optimizer: Any, criterion: object) -> None:

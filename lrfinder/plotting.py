@@ -28,7 +28,7 @@ from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.edges import Reading, read_curve
 from lrfinder.errors import ConfigError
-from lrfinder.report import format_lr
+from lrfinder.numbers import format_lr
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from lrfinder.calibration import constant
-from lrfinder.curve import check_lr
+from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedules import check_count, check_kind, check_number
+from lrfinder.schedules import KINDS
 
 __all__ = ["Heat", "HeatPlan", "Race", "RaceRecord", "plan_race", "whole_schedule"]
 
@@ -58,8 +58,7 @@ class Heat:
         check_count("steps", self.steps)
         if self.loss is not None and not math.isfinite(self.loss):
             raise ConfigError(f"the loss of a heat must be finite, or None where it blew up; got {self.loss!r}.")
-        if self.stage not in _STAGES:
-            raise ConfigError(f"stage must be 'qualifying' or 'final'; got {self.stage!r}.")
+        check_choice("stage", self.stage, _STAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +100,10 @@ class RaceRecord:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
-        check_kind(self.schedule)
+        check_choice("schedule", self.schedule, KINDS)
         check_count("total_steps", self.total_steps)
         check_lr("centre", self.centre)
-        if self.measured not in ("validation", "held-out"):
-            raise ConfigError(f"measured must be 'validation' or 'held-out'; got {self.measured!r}.")
+        check_choice("measured", self.measured, ("validation", "held-out"))
         if not math.isfinite(self.start_loss):
             raise ConfigError(f"start_loss must be finite; got {self.start_loss!r}.")
         check_number("visible", self.visible, 0.0)

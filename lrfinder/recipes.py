@@ -8,7 +8,6 @@ is imported only when :meth:`Recipe.build` is called, and matplotlib only when a
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import textwrap
@@ -17,10 +16,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.curve import check_lr
+from lrfinder.checks import check_choice, check_count, check_lr, check_number, did_you_mean
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.files import read_json, write_json
 from lrfinder.schedules import (
+    KINDS,
     OPEN_KINDS,
     STEP_KINDS,
     WARMUP_KINDS,
@@ -36,9 +36,6 @@ from lrfinder.schedules import (
     Sequential,
     Shape,
     Step,
-    check_count,
-    check_kind,
-    check_number,
     shape_from_dict,
 )
 
@@ -92,8 +89,8 @@ class Recipe:
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_kind(self.kind)
-        check_lr("peak_lr", self.peak_lr)
+        check_choice("kind", self.kind, KINDS)
+        object.__setattr__(self, "peak_lr", check_lr("peak_lr", self.peak_lr))
         if self.interval not in _INTERVALS:
             raise ConfigError(f"interval must be 'step' or 'epoch'; got {self.interval!r}.")
         if self.shape.floor >= self.peak_lr:
@@ -107,8 +104,6 @@ class Recipe:
                 f"group_scales={scales}. Torch has one eta_min for all groups, so they could not keep their ratio. "
                 "Leave it out, or take 'linear' with end_factor."
             )
-        # A numpy number would be printed as np.float64(0.1), and could not be pasted.
-        object.__setattr__(self, "peak_lr", float(self.peak_lr))
         object.__setattr__(self, "group_scales", scales)
 
     def lr_at(self, t: int) -> float:
@@ -295,8 +290,8 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).shape
         Step(step_size=30, gamma=0.1)
     """
-    check_kind(kind)
-    check_lr("peak_lr", peak_lr)
+    check_choice("kind", kind, KINDS)
+    peak_lr = check_lr("peak_lr", peak_lr)
     length, interval = _length(kind, total_steps, epochs, steps_per_epoch)
     plan = _Plan(kind, length, interval, options)
     plan.take_warmup(warmup_steps)
@@ -343,7 +338,8 @@ def _length(
     if steps_per_epoch is not None and epochs is None:
         raise ConfigError(f"steps_per_epoch needs epochs; got {_listed(given)}. Add epochs=..., or give total_steps.")
     if kind == "plateau":
-        return epochs, "epoch"  # total_steps says nothing about epochs, and plateau can do without
+        # total_steps does not give the number of epochs, and plateau needs neither.
+        return None if epochs is None else int(epochs), "epoch"
     if total_steps is not None:
         return int(total_steps), "step"
     if epochs is None:
@@ -398,7 +394,8 @@ class _Plan:
             value = default
         else:
             source = "given"
-        self.notes.append(f"{name}={value} ({source})")
+        shown = "(" + ", ".join(map(str, value)) + ")" if isinstance(value, tuple) else value  # no np.int64(20)
+        self.notes.append(f"{name}={shown} ({source})")
         return value
 
     def take_warmup(self, given: int | None) -> None:
@@ -448,9 +445,10 @@ class _Plan:
 
     def check_all_taken(self) -> None:
         for name in self._options:
-            near = difflib.get_close_matches(name, self._known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{self.kind} has no option {name!r}; its options: {', '.join(self._known)}.{hint}")
+            raise ConfigError(
+                f"{self.kind} has no option {name!r}; its options: {', '.join(self._known)}."
+                f"{did_you_mean(name, self._known)}"
+            )
 
 
 def _onecycle(plan: _Plan) -> Shape:

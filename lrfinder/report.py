@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from lrfinder.advice import Advice
 from lrfinder.curve import LossCurve
+from lrfinder.numbers import format_lr
 from lrfinder.schedules import KINDS
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
 
-__all__ = ["describe", "format_lr", "html", "recipe_html"]
+__all__ = ["describe", "html", "recipe_html"]
 
 _COLUMNS = 80
 _GRADES = {
@@ -32,16 +33,6 @@ _GRADES = {
 # Text keeps the colour of the page, so it is legible in any theme; the frame is a grey that shows on white and black.
 _CELL = "text-align: left; padding: 0.15em 1em 0.15em 0; border: none; background: none; vertical-align: top"
 _FRAME = "overflow-x: auto; padding: 0.5em 0.8em; border: 1px solid rgba(128, 128, 128, 0.5)"
-
-
-def format_lr(lr: float) -> str:
-    """The learning rate as people write it: two significant digits.
-
-    Example:
-        >>> format_lr(0.031622), format_lr(1e-5), format_lr(150.0)
-        ('0.032', '1e-05', '150')
-    """
-    return f"{float(f'{lr:.2g}'):g}"
 
 
 def describe(curve: LossCurve, advice: Advice) -> str:

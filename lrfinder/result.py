@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from lrfinder.advice import Advice, advise
+from lrfinder.checks import check_count
 from lrfinder.curve import LossCurve
 from lrfinder.errors import FileFormatError
 from lrfinder.files import read_json, write_json
 from lrfinder.race import RaceRecord
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.report import describe, html
-from lrfinder.schedules import MOMENTUM_KINDS, check_count
+from lrfinder.schedules import MOMENTUM_KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,15 +8,14 @@ that users name are put together from shapes in ``lrfinder.recipes``. Standard l
 
 from __future__ import annotations
 
-import difflib
 import math
-import numbers
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from lrfinder.checks import check_count, check_number
 from lrfinder.errors import ConfigError
 from lrfinder.kinds import KINDS, MOMENTUM_KINDS, OPEN_KINDS, STEP_KINDS, WARMUP_KINDS
 
@@ -38,38 +37,8 @@ __all__ = [
     "Sequential",
     "Shape",
     "Step",
-    "check_count",
-    "check_kind",
-    "check_number",
     "shape_from_dict",
 ]
-
-
-def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:
-    """The value as a float, if it is a finite number from ``low`` to ``high`` (both excluded with ``open_ends``)."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (low < value < high if open_ends else low <= value <= high):
-        if high == math.inf:
-            allowed = f"a finite number {'above' if open_ends else 'of at least'} {low:g}"
-        else:
-            allowed = f"a number from {low:g} to {high:g}{', both excluded' if open_ends else ''}"
-        raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
-    return float(value)
-
-
-def check_kind(kind: Any) -> None:
-    """Refuse a kind of schedule that there is not, with the list and the nearest name."""
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind).lower(), KINDS, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.{hint}")
-
-
-def check_count(name: str, value: Any, low: int = 1) -> int:
-    """The value as an int, if it is a whole number of at least ``low``."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"{name} must be a whole number of at least {low}; got {value!r}.")
-    return int(value)
 
 
 @dataclass(frozen=True, kw_only=True)

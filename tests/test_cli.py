@@ -215,7 +215,7 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
         (("alexnet", "--image-size", "31"), "alexnet cannot be trained on images of 31x31 pixels"),
         (("resnet18", "--start-lr", "1", "--end-lr", "0.1"), "end_lr must be greater than start_lr"),
         (("resnet18", "--start-lr", "-1"), "start_lr must be a positive finite number; got -1.0"),
-        (("resnet18", "--num-iter", "1"), "num_iter must be an integer of at least 2"),
+        (("resnet18", "--num-iter", "1"), "num_iter must be a whole number of at least 2"),
         (("resnet18", "--clip-grad-norm", "0"), "clip_grad_norm must be positive"),
         (("resnet18", "--schedule", "cosin"), "'cosin' is not one of"),
         (("resnet18", "--epochs", "0"), "0 is not in the range x>=1"),

@@ -365,7 +365,7 @@ def test_their_nearest_neighbours_are_accepted(options: dict[str, Any]) -> None:
         ({"start_lr": "1e-3"}, "positive finite"),
         ({"num_iter": 1}, "at least 2"),
         ({"num_iter": 10.0}, "at least 2"),
-        ({"mode": "cosine"}, "'exp' or 'linear'"),
+        ({"mode": "cosine"}, "mode must be one of exp, linear"),
         ({"snapshot": "cloud"}, "'auto', 'device', 'cpu', 'disk'"),
         ({"val_batches": 2}, "needs a val_loader"),
         ({"val_batches": 0, "val_loader": [1]}, "at least 1"),

@@ -18,6 +18,8 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "errors": (0, set()),
     "files": (0, set()),
     "kinds": (0, set()),
+    "checks": (0, set()),
+    "numbers": (0, set()),
     "curve": (0, set()),
     "schedules": (0, set()),
     "calibration": (1, set()),

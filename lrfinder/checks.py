@@ -1,0 +1,100 @@
+"""Checks of what users pass in, shared by all modules, so that a number is accepted everywhere or nowhere.
+
+Each check returns the value as a plain Python number or string, or raises with the argument, the allowed range and what
+was got. NumPy's numbers are accepted wherever Python's are. Standard library only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+from lrfinder.errors import ConfigError
+
+__all__ = ["check_choice", "check_count", "check_lr", "check_number", "did_you_mean"]
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:
+    """The value as a float, if it is a finite number from ``low`` to ``high`` (both excluded with ``open_ends``).
+
+    Raises:
+        ConfigError: anything else.
+
+    Example:
+        >>> check_number("gamma", 0.1, 0.0, 1.0)
+        0.1
+    """
+    number = _finite(value)
+    if number is None or not (low < number < high if open_ends else low <= number <= high):
+        if high == math.inf:
+            allowed = f"a finite number {'above' if open_ends else 'of at least'} {low:g}"
+        else:
+            allowed = f"a number from {low:g} to {high:g}{', both excluded' if open_ends else ''}"
+        raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
+    return number
+
+
+def check_lr(name: str, value: Any) -> float:
+    """The value as a float, if it is a positive finite number.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    number = _finite(value)
+    if number is None or number <= 0:
+        raise ConfigError(f"{name} must be a positive finite number; got {value!r}.")
+    return number
+
+
+def check_count(name: str, value: Any, low: int = 1) -> int:
+    """The value as an int, if it is a whole number of at least ``low``.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"{name} must be a whole number of at least {low}; got {value!r}.")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str = "") -> str:
+    """The value, if it is one of the names allowed; else an error with the nearest of them.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        allowed: the names.
+        listed: what the message says in place of all the names, as in ``"a model of torchvision"``.
+
+    Raises:
+        ConfigError: it is none of them.
+
+    Example:
+        >>> check_choice("mode", "exp", ("exp", "linear"))
+        'exp'
+    """
+    names = list(allowed)
+    if value not in names:
+        listed = listed or f"one of {', '.join(names)}"
+        raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
+    return str(value)
+
+
+def did_you_mean(value: Any, names: Iterable[str]) -> str:
+    """The sentence `` Did you mean 'cosine'?`` with the nearest name, whatever its case; empty when none is near."""
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.5)
+    return f" Did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def _finite(value: Any) -> float | None:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
