@@ -15,7 +15,7 @@ from typing import Any
 
 from lrfinder.checks import check_choice, check_count, check_lr
 from lrfinder.errors import ConfigError, FileFormatError
-from lrfinder.kinds import MODES
+from lrfinder.tables.kinds import MODES
 
 __all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
 

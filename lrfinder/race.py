@@ -25,7 +25,7 @@ from lrfinder.calibration import constant
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedules import KINDS
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 __all__ = ["Heat", "HeatPlan", "Race", "RaceRecord", "plan_race", "whole_schedule"]
 
@@ -264,14 +264,15 @@ class HeatPlan:
 def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Recipe:
     """The schedule that is raced for, as it would be trained with at that peak.
 
-    ``plateau`` waits for epochs and is rehearsed as ``multistep``, which it imitates.
+    A kind whose LR follows the loss (``plateau``) is replaced by its surrogate, ``multistep``.
 
     Raises:
         ConfigError: an option that the schedule does not have, or out of its range.
     """
-    if kind == "plateau":
-        recipe(kind, peak_lr=peak_lr, **options)
-        return recipe("multistep", peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
+    surrogate = KIND_TABLE[check_choice("kind", kind, KINDS)].surrogate
+    if surrogate:
+        recipe(kind, peak_lr=peak_lr, **options)  # refuses options that the kind does not have
+        return recipe(surrogate, peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
     return recipe(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
 
 

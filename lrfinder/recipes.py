@@ -20,10 +20,6 @@ from lrfinder.checks import check_choice, check_count, check_lr, check_number, d
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.files import read_json, write_json
 from lrfinder.schedules import (
-    KINDS,
-    OPEN_KINDS,
-    STEP_KINDS,
-    WARMUP_KINDS,
     Constant,
     Cosine,
     Cyclic,
@@ -38,6 +34,7 @@ from lrfinder.schedules import (
     Step,
     shape_from_dict,
 )
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -337,13 +334,14 @@ def _length(
         )
     if steps_per_epoch is not None and epochs is None:
         raise ConfigError(f"steps_per_epoch needs epochs; got {_listed(given)}. Add epochs=..., or give total_steps.")
-    if kind == "plateau":
-        # total_steps does not give the number of epochs, and plateau needs neither.
+    row = KIND_TABLE[kind]
+    if row.unit == "epoch":
+        # total_steps does not give the number of epochs, and such a kind needs neither.
         return None if epochs is None else int(epochs), "epoch"
     if total_steps is not None:
         return int(total_steps), "step"
     if epochs is None:
-        if kind in OPEN_KINDS:
+        if not row.needs_length:
             return None, "step"
         raise ConfigError(
             f"{kind} needs the length of the training; got none. "
@@ -351,7 +349,7 @@ def _length(
         )
     if steps_per_epoch is not None:
         return int(epochs) * int(steps_per_epoch), "step"
-    if kind in STEP_KINDS:
+    if row.unit == "step":
         raise ConfigError(
             f"{kind} changes the LR after every batch and needs their number; got epochs={epochs} alone. "
             "Add steps_per_epoch=len(train_loader), or give total_steps."
@@ -399,12 +397,12 @@ class _Plan:
         return value
 
     def take_warmup(self, given: int | None) -> None:
-        if self.kind not in WARMUP_KINDS:
+        if not KIND_TABLE[self.kind].warmup:
             if given is not None and check_count("warmup_steps", given, 0) > 0:
                 own = {"onecycle": " It has its own: set pct_start.", "cyclic": " It starts low by itself."}
                 raise ConfigError(
                     f"{self.kind} takes no warmup_steps; got {given}.{own.get(self.kind, '')} "
-                    f"Kinds that do: {', '.join(WARMUP_KINDS)}."
+                    f"Kinds that do: {', '.join(row.name for row in KIND_TABLE.values() if row.warmup)}."
                 )
             return
         if given is not None:
@@ -672,7 +670,8 @@ def _loop_lines(recipe: Recipe) -> list[str]:
     batches = "    for inputs, targets in train_loader:"
     per_batch = "scheduler.step()  # after every batch, not after every epoch"
     epochs = f"for epoch in range({recipe.epochs}):"
-    if recipe.epochs is None and (recipe.total_steps is None or recipe.kind == "plateau"):
+    row = KIND_TABLE[recipe.kind]
+    if recipe.epochs is None and (recipe.total_steps is None or row.follows_loss):
         epochs = f"for epoch in range({_OPEN_EPOCHS}):  # as many as you like"
     elif recipe.epochs is None:
         return [
@@ -681,7 +680,7 @@ def _loop_lines(recipe: Recipe) -> list[str]:
             batches,
             *_indented(update, per_batch, "step += 1", f"if step == {recipe.total_steps}:", "    break"),
         ]
-    if recipe.kind == "plateau":
+    if row.follows_loss:
         return [
             epochs,
             "    losses = []",

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from lrfinder.advice import Advice, advise
-from lrfinder.checks import check_count
+from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve
 from lrfinder.errors import FileFormatError
 from lrfinder.files import read_json, write_json
 from lrfinder.race import RaceRecord
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.report import describe, html
-from lrfinder.schedules import MOMENTUM_KINDS
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,12 +93,13 @@ class RangeTestResult:
             ConfigError: unknown kind, or numbers that do not fit each other.
             NoAdviceError: no ``peak_lr``, and the curve carries no advice.
         """
+        check_choice("kind", kind, KINDS)
         if peak_lr is None:
             horizon = total_steps
             if total_steps is None and epochs is not None and steps_per_epoch is not None:
                 horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", steps_per_epoch)
             peak_lr = self.advice.lr_for(kind, horizon)
-        if kind in MOMENTUM_KINDS:
+        if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)
         return recipe(
             kind,

@@ -17,14 +17,10 @@ from typing import Any, ClassVar
 
 from lrfinder.checks import check_count, check_number
 from lrfinder.errors import ConfigError
-from lrfinder.kinds import KINDS, MOMENTUM_KINDS, OPEN_KINDS, STEP_KINDS, WARMUP_KINDS
+from lrfinder.tables.kinds import KINDS
 
 __all__ = [
     "KINDS",
-    "MOMENTUM_KINDS",
-    "OPEN_KINDS",
-    "STEP_KINDS",
-    "WARMUP_KINDS",
     "Constant",
     "Cosine",
     "Cyclic",

@@ -17,7 +17,8 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     # module: (layer, third-party packages it may import)
     "errors": (0, set()),
     "files": (0, set()),
-    "kinds": (0, set()),
+    "tables": (0, set()),
+    "tables.kinds": (0, set()),
     "checks": (0, set()),
     "numbers": (0, set()),
     "curve": (0, set()),

@@ -20,20 +20,12 @@ from hypothesis import strategies as st
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.files import write_json
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedules import (
-    KINDS,
-    STEP_KINDS,
-    WARMUP_KINDS,
-    Cyclic,
-    Exponential,
-    MultiStep,
-    Restarts,
-    Sequential,
-    Step,
-)
+from lrfinder.schedules import Cyclic, Exponential, MultiStep, Restarts, Sequential, Step
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
+STEP_KINDS = [kind for kind, row in KIND_TABLE.items() if row.unit == "step"]
 kinds = pytest.mark.parametrize("kind", KINDS)
-warmup_kinds = pytest.mark.parametrize("kind", WARMUP_KINDS)
+warmup_kinds = pytest.mark.parametrize("kind", [kind for kind, row in KIND_TABLE.items() if row.warmup])
 
 
 def build(kind: str, **changes: Any) -> Recipe:

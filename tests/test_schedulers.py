@@ -20,12 +20,14 @@ from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.schedulers import build_scheduler
-from lrfinder.schedules import KINDS, OPEN_KINDS, STEP_KINDS, WARMUP_KINDS, Sequential
+from lrfinder.schedules import Sequential
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 torch.set_num_threads(1)
 
 EPOCHS, BATCHES = 4, 15
 TOTAL = EPOCHS * BATCHES
+PER_EPOCH = [kind for kind, row in KIND_TABLE.items() if row.unit != "step"]
 kinds = pytest.mark.parametrize("kind", KINDS)
 STOCK = {
     "onecycle": "OneCycleLR",
@@ -89,7 +91,7 @@ def test_the_recipe_says_what_the_scheduler_does_at_every_step(kind: str) -> Non
     check_twins(make(kind), sgd())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in STEP_KINDS])
+@pytest.mark.parametrize("kind", PER_EPOCH)
 def test_the_same_holds_per_epoch(kind: str) -> None:
     check_twins(recipe(kind, peak_lr=0.1, epochs=30), sgd())
 
@@ -99,7 +101,7 @@ def test_the_same_holds_per_epoch(kind: str) -> None:
 @given(total=st.integers(4, 150), peak=st.floats(1e-6, 10.0), data=st.data())
 def test_the_same_holds_for_any_length_peak_and_warmup(kind: str, total: int, peak: float, data: st.DataObject) -> None:
     options: dict[str, Any] = {"total_steps": total}
-    if kind in WARMUP_KINDS:
+    if KIND_TABLE[kind].warmup:
         highest = total // 2 - 1 if kind in ("multistep", "wsd") else total - 1
         options["warmup_steps"] = data.draw(st.integers(0, highest))
     check_twins(recipe(kind, peak_lr=peak, **options), sgd())
@@ -145,7 +147,7 @@ def test_plateau_drops_by_its_factor_after_its_patience_down_to_its_floor() -> N
 
 @kinds
 def test_a_stock_scheduler_is_built(kind: str) -> None:
-    options = {"warmup_steps": 0} if kind in WARMUP_KINDS else {}
+    options = {"warmup_steps": 0} if KIND_TABLE[kind].warmup else {}
     scheduler = make(kind, **options).build(sgd())
     assert type(scheduler) is getattr(lr_scheduler, STOCK[kind])
     if options and kind != "wsd":
@@ -319,8 +321,8 @@ def check_code(one: Recipe, optimizer: Callable[[], torch.optim.Optimizer]) -> N
 LENGTHS: list[tuple[dict[str, Any], list[str]]] = [
     ({"epochs": EPOCHS, "steps_per_epoch": BATCHES}, list(KINDS)),
     ({"total_steps": 37}, list(KINDS)),
-    ({"epochs": EPOCHS}, [kind for kind in KINDS if kind not in STEP_KINDS]),
-    ({}, list(OPEN_KINDS)),
+    ({"epochs": EPOCHS}, PER_EPOCH),
+    ({}, [kind for kind, row in KIND_TABLE.items() if not row.needs_length]),
 ]
 
 

@@ -14,10 +14,6 @@ from hypothesis import strategies as st
 
 from lrfinder.errors import ConfigError
 from lrfinder.schedules import (
-    KINDS,
-    OPEN_KINDS,
-    STEP_KINDS,
-    WARMUP_KINDS,
     Constant,
     Cosine,
     Cyclic,
@@ -49,11 +45,6 @@ SHAPES: dict[str, Shape] = {
     ),
 }
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-
-
-def test_the_kinds_with_a_special_rule_are_kinds() -> None:
-    assert len(set(KINDS)) == len(KINDS) == 11
-    assert {*WARMUP_KINDS, *STEP_KINDS, *OPEN_KINDS} < set(KINDS)
 
 
 def test_no_torch_and_no_numpy_is_needed() -> None:

@@ -13,7 +13,7 @@ import click
 
 from lrfinder.cli.completion import complete_model
 from lrfinder.errors import ConfigError
-from lrfinder.kinds import KINDS, MODES
+from lrfinder.tables.kinds import KINDS, MODES
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe

@@ -10,7 +10,7 @@ import click
 
 from lrfinder.cli.arguments import parse_pairs
 from lrfinder.cli.plot import write_plot
-from lrfinder.kinds import KINDS
+from lrfinder.tables.kinds import KINDS
 
 __all__ = ["schedule"]
 
