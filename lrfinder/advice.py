@@ -9,7 +9,7 @@ where it breaks; of the last two full trainings like a certain part. None is eno
 model, and no point of a curve is a constant factor away from the best LR, which depends on the schedule and the length
 of the training. The advice is their weighted mean on a logarithmic scale, held below the stability edge and multiplied
 by the factor of the schedule. Weights, parts, factors, usual LRs and widths of the intervals are fitted to real
-trainings, and stand in :mod:`lrfinder.calibration`.
+trainings, and stand in :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from lrfinder.calibration import calibration, constant
 from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve, StopReason
-from lrfinder.edges import BLURRED, Reading, read_curve, step_kind
+from lrfinder.edges import BLURRED, Reading, read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.numbers import format_lr as _say
 from lrfinder.numbers import round_lr
 from lrfinder.race import RaceRecord
-from lrfinder.schedules import KINDS
+from lrfinder.tables.constants import FITTED
+from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.optimizers import is_lr_free, typical_lr, update_rule
 
-__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "interrupted", "raced", "unraced", "usual_lr", "visible_fall"]
+__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "interrupted", "raced", "unraced", "visible_fall"]
 
 GRADES = ("high", "medium", "low", "none")
-
-_NO_LR = ("prodigy", "dadapt", "dog", "ldog", "mechanize")  # find their step themselves; lr is a multiplier near 1
 
 _TRAILING = (
     " Validation losses of a fresh net with BatchNorm look like this at any learning rate, as its running statistics "
@@ -182,11 +181,11 @@ def advise(curve: LossCurve) -> Advice:
         reasons.append(sentence)
         grade = max(grade, cap, key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
-    onset = constant("onset_part") * top if reading.onset_lr is None else reading.onset_lr
+    onset = FITTED.onset_part * top if reading.onset_lr is None else reading.onset_lr
     return _advice(
         base,
         ceiling,
-        constant(f"spread.{grade}"),
+        FITTED.spread.of(grade),
         min_lr=onset,
         grade=grade,
         reasons=reasons,
@@ -236,7 +235,7 @@ def raced(advice: Advice, record: RaceRecord) -> Advice:
     agreed = bool(record.in_stage("final")) and max(winner, record.centre) <= 2 * min(winner, record.centre)
     grade = "high" if inside and record.learning and (advice.grade == "high" or agreed) else "medium"
     base = winner / _factor(record.schedule)
-    spread = constant("race.spread") if grade == "high" else constant("spread.medium")
+    spread = FITTED.search.spread if grade == "high" else FITTED.spread.medium
     refined = _advice(
         base if advice.ceiling is None else min(base, max(advice.ceiling, winner)),
         None if advice.ceiling is None else max(advice.ceiling, winner),
@@ -274,7 +273,7 @@ def unraced(advice: Advice, schedule: str, budget_steps: int) -> Advice:
 def visible_fall(curve: LossCurve) -> float:
     """Fall of the loss that shows learning in a race: any, if the sweep showed learning, else some batch noises."""
     reading = read_curve(curve)
-    return 0.0 if reading.onset_lr is not None else constant("race.visible_noises") * reading.noise
+    return 0.0 if reading.onset_lr is not None else FITTED.search.min_improvement_noises * reading.noise
 
 
 def blow_up_level(curve: LossCurve) -> float:
@@ -314,7 +313,7 @@ def _advice(
 
 def _factor(kind: str) -> float:
     """Best peak of this schedule relative to cosine."""
-    return constant(f"schedule.{kind}")
+    return FITTED.peak_factor(kind)
 
 
 def _refusal(curve: LossCurve, reading: Reading) -> str:
@@ -347,7 +346,7 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
     """``base_lr``, the ceiling for every schedule, how they came about, and the best grade the advice can have."""
     edge = reading.edge_lr
     name = curve.optimizer or "the optimizer"
-    usual = usual_lr(curve.optimizer, curve.momentum)
+    usual = typical_lr(curve.optimizer, curve.momentum, FITTED)
     reasons, grade = [], "high"
     if edge is not None and reading.edge_interval is not None:
         low, high = reading.edge_interval
@@ -356,14 +355,14 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
             "rises and does not come back."
         )
     floor = None if reading.floor is None else math.sqrt(reading.floor[0] * reading.floor[1])
-    seen = None if floor is None else floor * constant(f"floor_part.{step_kind(curve.optimizer)}")
+    seen = None if floor is None else floor * FITTED.low_region_part.of(update_rule(curve.optimizer))
     if floor is not None and seen is not None and reading.floor is not None:
         reasons.append(
             f"The loss is low between lr={_say(reading.floor[0])} and {_say(reading.floor[1])}; full trainings with "
             f"such an optimizer like about {seen / floor:.0%} of the middle of that, {_say(seen)}."
         )
     if usual is None and seen is None:
-        base = constant("unknown_part") * (reading.lrs[-1] if edge is None else edge)
+        base = FITTED.unknown_part * (reading.lrs[-1] if edge is None else edge)
         reasons.append(f"No usual learning rate is known for {name}, and the loss only rises: a fifth of the edge.")
         grade = "low"
     elif usual is None:
@@ -372,28 +371,29 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
         reasons.append(f"No usual learning rate is known for {name}, so the sweep alone speaks.")
         grade = "medium"
     elif seen is None:
-        base = usual * constant(f"trained_part.{step_kind(curve.optimizer)}")
+        base = usual * FITTED.trained_part.of(update_rule(curve.optimizer))
         reasons.append(
             f"{name} usually peaks near {_say(usual)}. Nothing was learnt visibly in this sweep; trainings that begin "
             f"so like about {base / usual:.0%} of that, {_say(base)}."
         )
         grade = "low"
     else:
-        weight = 0.0 if _has_no_lr(curve.optimizer) else constant(f"sweep_weight.{'up' if seen > usual else 'down'}")
+        weight = FITTED.sweep_weight.up if seen > usual else FITTED.sweep_weight.down
+        weight = 0.0 if is_lr_free(curve.optimizer) else weight
         base = usual ** (1 - weight) * seen**weight
         apart = max(usual, seen) / min(usual, seen)
         reasons.append(
             f"{name} usually peaks near {_say(usual)}; between the two, with a weight of {weight:.0%} on the sweep, "
             f"lies {_say(base)}."
         )
-        if apart > constant("agreement.medium"):
+        if apart > FITTED.agreement.medium:
             grade = "low"
-        elif apart > constant("agreement.high"):
+        elif apart > FITTED.agreement.high:
             grade = "medium"
-    kind = step_kind(curve.optimizer)
-    if usual is not None and edge is not None and not _has_no_lr(curve.optimizer):
+    kind = update_rule(curve.optimizer)
+    if usual is not None and edge is not None and not is_lr_free(curve.optimizer):
         limit, where = (edge, "the edge") if kind == "adaptive" else _diverged(reading)
-        part, weight = constant(f"limit_part.{kind}"), constant(f"limit_weight.{kind}")
+        part, weight = FITTED.limit_part.of(kind), FITTED.limit_weight.of(kind)
         base = base ** (1 - weight) * (part * limit) ** weight
         reasons.append(
             f"With {weight:.0%} of the weight on {_say(part * limit)}, which is {part:.0%} of {where}, that becomes "
@@ -414,13 +414,13 @@ def _ceiling(reading: Reading, kind: str, falls: bool) -> tuple[float, str]:
     edge, highest = reading.edge_lr, reading.lrs[-1]
     if edge is None:
         return highest, "the highest tried"
-    part = constant(f"edge_part.{kind}{'' if falls else '_alone'}")
+    part = FITTED.edge_part.of(kind, falls=falls)
     if kind == "adaptive":
         return part * edge, f"{part:.0%} of the edge"
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, where = _diverged(reading)
-    weight = constant("diverged_weight")
+    weight = FITTED.diverged_weight
     middle = edge ** (1 - weight) * diverged**weight
     return part * middle, f"{part:.0%} of {_say(middle)}, the middle between the edge and {where},"
 
@@ -484,7 +484,7 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
         )
     if curve.stop is StopReason.NONFINITE and curve.nonfinite_lr is not None:
         yield "high", f"The loss became nan or infinite after the update with lr={_say(curve.nonfinite_lr)}."
-    if _has_no_lr(curve.optimizer):
+    if is_lr_free(curve.optimizer):
         yield "low", (
             f"{curve.optimizer} finds its own step size, so its learning rate is a multiplier near 1 and a range test "
             "says little about it. Keep 1 unless training is unstable."
@@ -494,26 +494,6 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
         yield "high", (
             f"The learning rates are those of the reference parameter group; the groups are at {scales} times it."
         )
-
-
-def usual_lr(optimizer: str, momentum: float) -> float | None:
-    """Usual peak LR by class name: its own, or that of the longest known name within it (as in ``AdamW8bit``)."""
-    if _has_no_lr(optimizer):
-        return 1.0
-    name = optimizer.lower()
-    usual: dict[str, float] = calibration()["constants"]["usual"]
-    known = max((key for key in usual if key in name), key=len, default=None)
-    if known is None:
-        return None
-    if known in ("sgd", "asgd"):
-        # Steps add up to 1 / (1 - momentum), and part of that is taken back.
-        taken_back: float = (1.0 - min(momentum, 0.999)) ** constant("momentum_power")
-        return usual[known] * taken_back
-    return usual[known]
-
-
-def _has_no_lr(optimizer: str) -> bool:
-    return optimizer.lower().startswith(_NO_LR)
 
 
 def _readable_part(reading: Reading) -> int:

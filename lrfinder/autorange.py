@@ -88,7 +88,7 @@ def choose_range(
         num_iter: iterations, or None for 12 per decade (100 in linear mode).
         mode: ``"exp"`` or ``"linear"``.
         early_stop: handed on.
-        kind: how the optimizer makes its steps, ``"proportional"`` or ``"adaptive"``; see :func:`edges.step_kind`.
+        kind: update rule, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
 
     Example:
         >>> config, extend = choose_range(0.1, kind="proportional")

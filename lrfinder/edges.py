@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.smoothing import noise, smooth, window
 from lrfinder.sweep import losses_until_diverged
+from lrfinder.tables.optimizers import update_rule
 
-__all__ = ["Reading", "read_curve", "step_kind"]
+__all__ = ["Reading", "read_curve"]
 
 _LEVEL = 5  # losses whose median is a level, at both ends of the curve
 _DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
@@ -51,7 +52,6 @@ _STEPS = 6  # iterations over which growth is measured; 3 and 4 chased single lu
 _TALL_DROPS, _TALL_NOISES = 3.0, 30.0  # rates are read up to the third loss ...
 _TALL_POINTS = 3  # ... that is so far above the lowest level: a sweep stops not much later
 _GENTLE, _EXPLOSIVE = 2.5, 4.0  # growth as a power of the LR: below, no instability; above, nothing but one
-_PROPORTIONAL = ("sgd", "unknown")  # optimizers (parts of their class names) whose step grows with the gradient
 BLURRED = 3.0  # readings this factor apart: a rise in two parts, of which noise would pick one; their middle is taken
 _ENSEMBLE = tuple((steps, visible) for steps in (2, 4, 6, 8) for visible in (5.0, 10.0, 20.0))
 
@@ -138,12 +138,6 @@ def read_curve(curve: LossCurve) -> Reading:
     )
 
 
-def step_kind(optimizer: str) -> str:
-    """``"proportional"`` where the step grows with the gradient (SGD, and what is not known), else ``"adaptive"``."""
-    known = any(name in (optimizer or "unknown").lower() for name in _PROPORTIONAL)
-    return "proportional" if known else "adaptive"
-
-
 def _fall(lrs: Floats, smoothed: Floats, start: float, drop: float, sigma: float) -> tuple[float, float, float]:
     """Onset, steepest and lowest LR of a curve that falls."""
     low = int(smoothed.argmin())
@@ -220,7 +214,7 @@ def _edge(
     moved = abs(float(smoothed[max(last - _STEPS, 0)] - smoothed[last]))
     left = float(lrs[last])
     rung = float(lrs[-1] / lrs[-2])
-    if step_kind(curve.optimizer) == "adaptive":
+    if update_rule(curve.optimizer) == "adaptive":
         return left, (left / rung, left * rung)
     edges = []
     for steps, visible in ((_STEPS, _VISIBLE), *_ENSEMBLE):

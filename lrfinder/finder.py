@@ -17,7 +17,6 @@ from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
-from lrfinder.edges import step_kind
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
@@ -27,6 +26,7 @@ from lrfinder.result import RangeTestResult
 from lrfinder.schedules import KINDS
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
+from lrfinder.tables.optimizers import update_rule
 from lrfinder.train_step import (
     SKIPS_IN_A_ROW,
     LossFn,
@@ -182,7 +182,7 @@ class LRFinder:
                     num_iter=num_iter,
                     mode=mode,
                     early_stop=early_stop,
-                    kind=step_kind(optimizer_name(self.optimizer)),
+                    kind=update_rule(optimizer_name(self.optimizer)),
                 )
                 sweep = Sweep(config, measured="after" if validate else "before", extend=extend)
                 try:

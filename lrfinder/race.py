@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from lrfinder.calibration import constant
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.recipes import Recipe, recipe
+from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 __all__ = ["Heat", "HeatPlan", "Race", "RaceRecord", "plan_race", "whole_schedule"]
@@ -140,7 +140,7 @@ class RaceRecord:
         won = self._winner("final", qualified or self.centre)
         if won is None and qualified is not None:
             # A final that went wrong at the LR that qualified shows that it is too high, and no more.
-            return min(qualified, finalists[0].lr) / constant("race.margin")
+            return min(qualified, finalists[0].lr) / FITTED.search.margin
         return won
 
     def _winner(self, name: str, centre: float) -> float | None:
@@ -153,7 +153,7 @@ class RaceRecord:
             return None
         places = np.log2([heat.lr / centre for heat in heats])
         fall = self.start_loss - _loss(best)
-        worst = constant("race.worst_part")
+        worst = FITTED.search.worst_part
         parts = [min((_loss(heat) - _loss(best)) / fall, worst) for heat in heats]
         grid = np.arange(places[0], places[-1] + 1e-9, 1 / 16) if len(places) > 1 else places
         joined = np.interp(grid, places, parts)
@@ -163,11 +163,11 @@ class RaceRecord:
             bend = np.polynomial.Polynomial.fit(places[around], parts[around], 2)
             inside = (grid >= places[at - 1]) & (grid <= places[at + 1])
             joined[inside] = bend(grid[inside])
-        pull = constant("race.pull") * self.total_steps / max(heat.steps for heat in heats)
+        pull = FITTED.search.pull * self.total_steps / max(heat.steps for heat in heats)
         winner = float(centre * 2.0 ** grid[int((joined + pull * grid**2).argmin())])
         # A short training has less time to blow up than a long one. (From trained weights all high ones begin badly.)
         bad = [heat.lr for heat in heats if self.learning and heat.lr > best.lr and _loss(heat) >= self.start_loss]
-        return min([winner, *(lr / constant("race.margin") for lr in bad[:1])])
+        return min([winner, *(lr / FITTED.search.margin for lr in bad[:1])])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal record back."""
@@ -201,8 +201,8 @@ def plan_race(budget_steps: int, total_steps: int) -> dict[str, tuple[int, int]]
         >>> plan_race(29, 1000)
         {}
     """
-    longest = max(_SHORTEST, int(constant("race.qualifying_part") * total_steps))
-    for count in range(int(constant("race.heats")), _FEWEST - 1, -1):
+    longest = max(_SHORTEST, int(FITTED.search.screening_part * total_steps))
+    for count in range(FITTED.search.trials, _FEWEST - 1, -1):
         steps = min(budget_steps // count, longest)
         if steps >= _SHORTEST:
             break
@@ -210,7 +210,7 @@ def plan_race(budget_steps: int, total_steps: int) -> dict[str, tuple[int, int]]
         return {}
     plan = {"qualifying": (count, steps)}
     left = min((budget_steps - count * steps) // _FINALISTS, total_steps)
-    if left >= max(_SHORTEST, constant("race.final_part") * total_steps):
+    if left >= max(_SHORTEST, FITTED.search.confirmation_part * total_steps):
         plan["final"] = (_FINALISTS, left)
     return plan
 

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice import GRADES, Advice, advise, raced, usual_lr
-from lrfinder.calibration import constant
+from lrfinder.advice import GRADES, Advice, advise, raced
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.edges import read_curve, step_kind
+from lrfinder.edges import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.race import Heat, RaceRecord
-from lrfinder.schedules import KINDS
 from lrfinder.sweep import losses_until_diverged
+from lrfinder.tables.constants import FITTED
+from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.optimizers import typical_lr, update_rule
 
 
 def drawn(
@@ -69,10 +70,10 @@ def words(advice: Advice) -> str:
 
 def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_limit_and_the_best_grade() -> None:
     curve = clean()
-    advice, floor, usual = advise(curve), read_curve(curve).floor, usual_lr("Adam", 0.9)
+    advice, floor, usual = advise(curve), read_curve(curve).floor, typical_lr("Adam", 0.9, FITTED)
     assert floor is not None and usual is not None and advice.base_lr is not None
-    seen = math.sqrt(floor[0] * floor[1]) * constant("floor_part.adaptive")
-    limit = constant("limit_part.adaptive") * (advice.edge_lr or math.nan)
+    seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.adaptive
+    limit = FITTED.limit_part.adaptive * (advice.edge_lr or math.nan)
     assert min(usual, seen, limit) <= advice.base_lr <= max(usual, seen, limit)
     assert advice.grade == "high"
     assert advice.edge_lr == pytest.approx(0.11, rel=0.2)
@@ -83,14 +84,14 @@ def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_li
 @pytest.mark.parametrize(("optimizer", "kind"), [("Adam", "adaptive"), ("SGD", "proportional")])
 def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, kind: str) -> None:
     curve = drawn(shifted(1.0), start=1e-4, end=1e3, optimizer=optimizer)
-    advice, reading, usual = advise(curve), read_curve(curve), usual_lr(optimizer, 0.9)
+    advice, reading, usual = advise(curve), read_curve(curve), typical_lr(optimizer, 0.9, FITTED)
     assert reading.floor is not None and usual is not None and advice.base_lr is not None
-    seen = math.sqrt(reading.floor[0] * reading.floor[1]) * constant(f"floor_part.{kind}")
+    seen = math.sqrt(reading.floor[0] * reading.floor[1]) * FITTED.low_region_part.of(kind)
     limit = (reading.edge_lr if kind == "adaptive" else reading.diverged_lr) or math.nan
-    of_sweep = constant(f"sweep_weight.{'up' if seen > usual else 'down'}")
-    of_limit = constant(f"limit_weight.{kind}")
+    of_sweep = FITTED.sweep_weight.up if seen > usual else FITTED.sweep_weight.down
+    of_limit = FITTED.limit_weight.of(kind)
     logarithm = (1 - of_sweep) * math.log(usual) + of_sweep * math.log(seen)
-    logarithm += of_limit * (math.log(limit * constant(f"limit_part.{kind}")) - logarithm)
+    logarithm += of_limit * (math.log(limit * FITTED.limit_part.of(kind)) - logarithm)
     assert advice.base_lr == pytest.approx(min(math.exp(logarithm), advice.ceiling or math.inf), rel=0.05)
     assert "of the weight on" in words(advice)
 
@@ -99,7 +100,7 @@ def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, k
 def test_the_advice_never_exceeds_its_part_of_the_edge(edge: float) -> None:
     advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100))
     assert advice.edge_lr is not None and advice.base_lr is not None and advice.max_lr is not None
-    ceiling = constant("edge_part.adaptive") * advice.edge_lr
+    ceiling = FITTED.edge_part.adaptive * advice.edge_lr
     assert advice.ceiling == pytest.approx(ceiling)
     for lr in (advice.base_lr, advice.max_lr, *map(advice.lr_for, KINDS)):
         assert lr <= 1.05 * ceiling
@@ -110,8 +111,8 @@ def test_the_advice_for_sgd_never_exceeds_its_part_of_the_middle_of_edge_and_div
     advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100, optimizer="SGD"))
     assert advice.edge_lr is not None and advice.diverged_lr is not None and advice.base_lr is not None
     assert advice.edge_lr < advice.diverged_lr < edge * 100
-    weight = constant("diverged_weight")
-    ceiling = constant("edge_part.proportional") * advice.edge_lr ** (1 - weight) * advice.diverged_lr**weight
+    weight = FITTED.diverged_weight
+    ceiling = FITTED.edge_part.proportional * advice.edge_lr ** (1 - weight) * advice.diverged_lr**weight
     assert advice.ceiling == pytest.approx(ceiling)
     for lr in (advice.base_lr, *map(advice.lr_for, KINDS)):
         assert lr <= 1.05 * ceiling
@@ -123,7 +124,7 @@ def test_where_sgd_has_an_edge_and_did_not_diverge_the_highest_lr_tried_stands_i
     short = dataclasses.replace(curve, lrs=curve.lrs[:before], losses=curve.losses[:before])
     advice = advise(short)
     assert advice.edge_lr is not None and advice.diverged_lr is None
-    ceiling = constant("edge_part.proportional") * math.sqrt(advice.edge_lr * short.lrs[-1])
+    ceiling = FITTED.edge_part.proportional * math.sqrt(advice.edge_lr * short.lrs[-1])
     assert advice.ceiling == pytest.approx(ceiling)
     assert "the highest tried" in words(advice)
 
@@ -132,7 +133,7 @@ def test_the_interval_ends_where_the_sweep_diverged_at_the_latest() -> None:
     advice = advise(drawn(shifted(1e-4), start=1e-9, end=1e-2))
     assert advice.interval is not None and advice.diverged_lr is not None and advice.base_lr is not None
     assert advice.interval[1] == pytest.approx(
-        min(advice.base_lr * constant(f"spread.{advice.grade}"), advice.diverged_lr), rel=0.05
+        min(advice.base_lr * FITTED.spread.of(advice.grade), advice.diverged_lr), rel=0.05
     )
     steep = advise(drawn(lambda x: falls(x) + (50 if x > -2 else 0)))  # at 0.01 it is over
     assert steep.interval is not None and steep.diverged_lr is not None
@@ -184,32 +185,12 @@ def test_a_curve_far_from_the_usual_lr_has_a_lower_grade() -> None:
     assert GRADES.index(near.grade) < GRADES.index(far.grade)
 
 
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [
-        ("PagedAdamW8bit", "AdamW"),
-        ("AdamWScheduleFree", "AdamW"),
-        ("FusedAdam", "Adam"),
-        ("SingleDeviceMuon", "Muon"),
-        ("RMSpropTF", "RMSprop"),
-    ],
-)
-def test_an_optimizer_is_known_by_the_longest_known_name_in_its_own(name: str, known: str) -> None:
-    assert usual_lr(name, 0.9) == usual_lr(known, 0.9) is not None
-
-
-def test_the_usual_lr_of_sgd_sinks_with_its_momentum_and_of_others_does_not() -> None:
-    lrs = [usual_lr("SGD", momentum) for momentum in (0.0, 0.5, 0.9, 0.99)]
-    assert lrs == sorted(lrs, reverse=True) and len(set(lrs)) == 4  # type: ignore[type-var]
-    assert usual_lr("Adam", 0.0) == usual_lr("Adam", 0.99)
-
-
 @pytest.mark.parametrize("optimizer", ["", "Shiny"])
 def test_an_unknown_optimizer_gets_what_the_curve_alone_shows_and_a_lower_grade(optimizer: str) -> None:
     curve = drawn(bowl, optimizer=optimizer)
     advice, floor = advise(curve), read_curve(curve).floor
     assert floor is not None and advice.base_lr is not None and advice.ceiling is not None
-    seen = math.sqrt(floor[0] * floor[1]) * constant(f"floor_part.{step_kind(optimizer)}")
+    seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.of(update_rule(optimizer))
     assert advice.base_lr == pytest.approx(min(seen, advice.ceiling), rel=0.05)
     assert advice.grade == "medium"
     assert "No usual learning rate is known" in words(advice)

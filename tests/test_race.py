@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.calibration import constant
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.race import Heat, HeatPlan, Race, RaceRecord, plan_race, whole_schedule
 from lrfinder.recipes import recipe
-from lrfinder.schedules import KINDS
+from lrfinder.tables.constants import FITTED
+from lrfinder.tables.kinds import KINDS
 
 CENTRE = 0.1
 TOTAL = 4000
@@ -143,7 +143,7 @@ def test_the_first_heat_is_at_the_centre_and_the_next_two_are_at_four_times_abov
 
 @pytest.mark.parametrize("bottom", [CENTRE / 20, CENTRE, CENTRE * 20])
 def test_the_fourth_heat_follows_the_loss_outward_or_closes_in_on_the_best(bottom: float) -> None:
-    if constant("race.heats") < 4:
+    if FITTED.search.trials < 4:
         pytest.skip("a race has three heats")
     lrs = tried(run(bowl(bottom), start_loss=100.0))
     assert len(lrs) >= 4
@@ -272,7 +272,7 @@ def test_a_final_that_learnt_says_something_though_no_qualifying_heat_did() -> N
 def test_a_heat_above_the_best_that_blew_up_holds_the_winner_at_a_part_of_it(loss: int, low: int, lowest: int) -> None:
     made = record(heats=heats((CENTRE / 4, lowest), (CENTRE / 2, low), (CENTRE, loss), (CENTRE * 4, None)))
     assert made.learning and made.winner is not None
-    assert made.winner <= 4 * CENTRE / constant("race.margin") * (1 + 1e-9)
+    assert made.winner <= 4 * CENTRE / FITTED.search.margin * (1 + 1e-9)
 
 
 def test_a_blow_up_holds_nothing_back_where_no_heat_fell_visibly() -> None:

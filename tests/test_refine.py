@@ -19,11 +19,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
-from lrfinder.calibration import constant
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.race import HeatPlan, plan_race, whole_schedule
 from lrfinder.rehearsal import _Watch
-from lrfinder.schedules import KINDS
+from lrfinder.tables.constants import FITTED
+from lrfinder.tables.kinds import KINDS
 from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
@@ -31,9 +31,9 @@ SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 
 def training(shortest: int, finalist: int) -> dict[str, Any]:
     """A training and a budget for four qualifying heats of so many steps, and two of so many or more in the final."""
-    total_steps = math.ceil((shortest + 0.01) / constant("race.qualifying_part"))
-    final = max(finalist, math.ceil(constant("race.final_part") * total_steps)) if finalist else 0
-    heats = max(4, constant("race.heats")) if finalist else 4
+    total_steps = math.ceil((shortest + 0.01) / FITTED.search.screening_part)
+    final = max(finalist, math.ceil(FITTED.search.confirmation_part * total_steps)) if finalist else 0
+    heats = max(4, FITTED.search.trials) if finalist else 4
     budget_steps = heats * shortest + 2 * final
     return {"schedule": "cosine", "total_steps": total_steps, "budget": (budget_steps + 0.5) / total_steps}
 
@@ -48,7 +48,7 @@ lengths = pytest.mark.parametrize("length", [SHORT, LONG], ids=["qualifying", "w
 def advice(base_lr: float, **fields: Any) -> Advice:
     """Advice by hand: the same for cosine and every other schedule up to its factor."""
     given = {
-        "max_lr": constant("schedule.onecycle") * base_lr,
+        "max_lr": FITTED.peak_factor("onecycle") * base_lr,
         "base_lr": base_lr,
         "min_lr": base_lr / 100,
         "interval": (base_lr / 3, base_lr * 3),
@@ -562,7 +562,7 @@ def bowl_race(h: float, centre: float, **options: Any) -> tuple[RangeTestResult,
     batches = [torch.zeros(1)] * 20
     lr_finder = LRFinder(model, optimizer, loss_fn=lambda model, batch: model(batch))
     result = lr_finder.range_test(batches)
-    result = dataclasses.replace(result, advice=advice(centre / constant("schedule.constant"), ceiling=None))
+    result = dataclasses.replace(result, advice=advice(centre / FITTED.peak_factor("constant"), ceiling=None))
     given = {"schedule": "constant", "total_steps": 400, "budget": 0.25, "warmup_steps": 0, **options}
     return result, lr_finder.refine(result, batches, **given)
 
@@ -637,7 +637,7 @@ def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, le
     assert refined.lr_for(schedule) == pytest.approx(race.winner, rel=0.1)
     assert refined.lr_for(schedule) == float(f"{refined.lr_for(schedule):.2g}")
     low, high = refined.advice.interval or (math.inf, 0.0)
-    assert low * 0.95 <= race.winner / constant(f"schedule.{schedule}") <= high * 1.05
+    assert low * 0.95 <= race.winner / FITTED.peak_factor(schedule) <= high * 1.05
     assert refined.advice.grade in ("high", "medium")
     assert refined.curve == result.curve
 

@@ -1,0 +1,108 @@
+"""What is known of an optimizer before any range test, one row each: update rule and typical LR, with its source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lrfinder.tables.constants import Constants
+
+__all__ = ["OPTIMIZERS", "Optimizer", "find_optimizer", "is_lr_free", "typical_lr", "update_rule"]
+
+_FITTED = "fitted to real trainings by scripts/bench_advice"
+_TORCH = "default of torch.optim"
+_OWN = "default of its own package"
+_CHOICE = "our choice, not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """One row: a family of optimizers.
+
+    Args:
+        match: regular expression searched for in the class name, in lower case. The first row that matches counts.
+        update_rule: ``"proportional"`` where an update grows with the gradient, ``"adaptive"`` where it does not.
+        source: where the typical LR comes from.
+        fitted: family of :attr:`Constants.typical_lr` it belongs to; "" for none.
+        multiple: typical LR as a multiple of that of the family.
+        lr: typical LR of a row without a family; > 0.
+        lr_free: whether it sets its own step size, so that the LR is a multiplier near 1.
+    """
+
+    match: str
+    update_rule: str
+    source: str
+    fitted: str = ""
+    multiple: float = 1.0
+    lr: float | None = None
+    lr_free: bool = False
+
+
+# Special rows come first: "SingleDeviceMuonWithAuxAdam" is Muon, whose LR is that of its matrices, and no Adam.
+OPTIMIZERS: tuple[Optimizer, ...] = (
+    Optimizer(match="^dadaptsgd", update_rule="proportional", source=_OWN, lr=1.0, lr_free=True),
+    Optimizer(match="^(prodigy|dadapt|l?dog|mechanize)", update_rule="adaptive", source=_OWN, lr=1.0, lr_free=True),
+    Optimizer(match="muon", update_rule="adaptive", source=_OWN, lr=0.02),
+    Optimizer(match="adafactor", update_rule="adaptive", source=_TORCH, lr=0.01),
+    Optimizer(match="adadelta", update_rule="adaptive", source=_TORCH, lr=1.0),
+    Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01),
+    Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0),
+    Optimizer(match="lion", update_rule="adaptive", source=_OWN, lr=0.0001),
+    Optimizer(match="lamb", update_rule="adaptive", source=_CHOICE, lr=0.005),
+    Optimizer(match="lars", update_rule="adaptive", source=_CHOICE, lr=0.3),
+    # Its update is divided by the largest gradient seen and not by a mean, and torch's default is twice that of Adam.
+    Optimizer(match="adamax", update_rule="adaptive", source=_FITTED, fitted="adam", multiple=2.0),
+    Optimizer(match="rmsprop", update_rule="adaptive", source=_FITTED, fitted="rmsprop"),
+    Optimizer(match="adagrad", update_rule="adaptive", source=_FITTED, fitted="adagrad"),
+    Optimizer(match="adam", update_rule="adaptive", source=_FITTED, fitted="adam"),
+    Optimizer(match="sgd", update_rule="proportional", source=_FITTED, fitted="sgd"),
+)
+
+
+def find_optimizer(name: str) -> Optimizer | None:
+    """The row for a class name, as in ``"AdamW8bit"``; None for one that no row matches.
+
+    Example:
+        >>> find_optimizer("PagedAdamW8bit").fitted, find_optimizer("SingleDeviceMuonWithAuxAdam").lr
+        ('adam', 0.02)
+    """
+    return next((row for row in OPTIMIZERS if re.search(row.match, name.lower())), None)
+
+
+def update_rule(name: str) -> str:
+    """``"proportional"`` where an update grows with the gradient, else ``"adaptive"``.
+
+    An unknown class name counts as adaptive, as most newer optimizers are; no name at all counts as proportional.
+
+    Example:
+        >>> update_rule("SGD"), update_rule("AdamW"), update_rule("Sophia"), update_rule("")
+        ('proportional', 'adaptive', 'adaptive', 'proportional')
+    """
+    row = find_optimizer(name)
+    if row is not None:
+        return row.update_rule
+    return "adaptive" if name else "proportional"
+
+
+def is_lr_free(name: str) -> bool:
+    """Whether the optimizer sets its own step size."""
+    row = find_optimizer(name)
+    return row is not None and row.lr_free
+
+
+def typical_lr(name: str, momentum: float, constants: Constants) -> float | None:
+    """Typical peak LR of an optimizer, > 0; None for an unknown one.
+
+    Args:
+        name: its class name.
+        momentum: of SGD, from 0 to 1. Its steps add up to ``1 / (1 - momentum)`` updates, so the LR is lower.
+        constants: the fitted ones.
+    """
+    row = find_optimizer(name)
+    if row is None or row.lr is not None:
+        return None if row is None else row.lr
+    # Three digits, as the fitted numbers have.
+    lr = float(f"{constants.typical_lr[row.fitted] * row.multiple:.3g}")
+    if row.update_rule == "proportional":
+        lr *= (1.0 - min(momentum, 0.999)) ** constants.momentum_power
+    return lr
