@@ -25,10 +25,11 @@ import numpy as np
 
 from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve, StopReason
-from lrfinder.edges import BLURRED, Reading, read_curve
+from lrfinder.edges import Reading, read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.numbers import format_lr as _say
 from lrfinder.numbers import round_lr
+from lrfinder.stability import BLURRED
 from lrfinder.race import RaceRecord
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
@@ -44,7 +45,6 @@ _TRAILING = (
 )
 
 # What makes a curve readable, and odd.
-_LEVEL = 5  # losses whose median is the level at the start
 _POINTS = 10  # readable points below which nothing is advised: the smoothing window alone covers them
 _NOISY = 5.0  # a drop of fewer noises is advised from with care
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
@@ -273,13 +273,13 @@ def unraced(advice: Advice, schedule: str, budget_steps: int) -> Advice:
 def visible_fall(curve: LossCurve) -> float:
     """Fall of the loss that shows learning in a race: any, if the sweep showed learning, else some batch noises."""
     reading = read_curve(curve)
-    return 0.0 if reading.onset_lr is not None else FITTED.search.min_improvement_noises * reading.noise
+    return 0.0 if reading.onset_lr is not None else FITTED.search.min_improvement_noises * reading.noise_std
 
 
 def blow_up_level(curve: LossCurve) -> float:
     """Training loss that no useful training goes above: the level at the start, plus the drop and ten noises."""
     reading = read_curve(curve)
-    return median(reading.losses[:_LEVEL]) + reading.drop + 10 * reading.noise
+    return reading.level + reading.total_drop + 10 * reading.noise_std
 
 
 def _advice(
@@ -354,11 +354,11 @@ def _base(curve: LossCurve, reading: Reading) -> tuple[float, float, list[str], 
             f"The stability edge is at lr={_say(edge)} (between {_say(low)} and {_say(high)}): above it the loss "
             "rises and does not come back."
         )
-    floor = None if reading.floor is None else math.sqrt(reading.floor[0] * reading.floor[1])
+    floor = None if reading.low_region is None else math.sqrt(reading.low_region[0] * reading.low_region[1])
     seen = None if floor is None else floor * FITTED.low_region_part.of(update_rule(curve.optimizer))
-    if floor is not None and seen is not None and reading.floor is not None:
+    if floor is not None and seen is not None and reading.low_region is not None:
         reasons.append(
-            f"The loss is low between lr={_say(reading.floor[0])} and {_say(reading.floor[1])}; full trainings with "
+            f"The loss is low between lr={_say(reading.low_region[0])} and {_say(reading.low_region[1])}; full trainings with "
             f"such an optimizer like about {seen / floor:.0%} of the middle of that, {_say(seen)}."
         )
     if usual is None and seen is None:
@@ -460,9 +460,9 @@ def _oddities(curve: LossCurve, reading: Reading) -> Iterator[tuple[str, str]]:
             "The loss only rises: the model is already trained, or nothing can be learnt this fast. Only the edge and "
             "the optimizer speak for the advice; start with warm-up, and compare it with a third of it."
         )
-    elif reading.noise > 0 and reading.drop < _NOISY * reading.noise:
+    elif reading.noise_std > 0 and reading.total_drop < _NOISY * reading.noise_std:
         yield "medium", (
-            f"Very noisy: the loss falls by {reading.drop / reading.noise:.1f} standard deviations of its batch noise. "
+            f"Very noisy: the loss falls by {reading.total_drop / reading.noise_std:.1f} standard deviations of its batch noise. "
             "A larger batch, accumulation or a val_loader makes the curve clearer."
         )
     period = _period(reading)
@@ -511,14 +511,14 @@ def _spike(reading: Reading) -> float | None:
     later = np.minimum.accumulate(smoothed[::-1])[::-1]
     height = smoothed - np.maximum(np.minimum.accumulate(smoothed), later)
     top = int(height.argmax())
-    high = max(_SPIKE_PART * reading.drop, _SPIKE_NOISES * reading.noise)
+    high = max(_SPIKE_PART * reading.total_drop, _SPIKE_NOISES * reading.noise_std)
     return reading.lrs[top] if height[top] > high else None
 
 
 def _period(reading: Reading) -> int:
     """Iterations after which the residuals of the smoothed curve repeat; 0 when they do not."""
     end = _readable_part(reading)
-    if end < _PERIOD_POINTS or reading.noise <= 1e-3 * reading.drop:
+    if end < _PERIOD_POINTS or reading.noise_std <= 1e-3 * reading.total_drop:
         return 0
     # First differences: a trend leaves them nearly alone, and losses in blocks (sorted classes) keep their jumps.
     steps = np.diff(np.asarray(reading.losses[:end]))

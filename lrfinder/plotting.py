@@ -465,13 +465,13 @@ def _parts_of_drop(reading: Reading) -> np.ndarray[Any, np.dtype[np.float64]]:
         return smooth
     start = _start_level(reading)
     # Ten standard deviations: what a curve without any fall shows by chance then stays within a tenth or two.
-    scale = max(reading.drop, 10 * reading.noise) or 1.0
+    scale = max(reading.total_drop, 10 * reading.noise_std) or 1.0
     return 1 + (smooth - start) / scale
 
 
 def _start_level(reading: Reading) -> float:
     lowest = _smooth_at(reading, reading.lowest_lr) if reading.lowest_lr is not None else None
-    return reading.smooth[0] if lowest is None else lowest + reading.drop
+    return reading.smooth[0] if lowest is None else lowest + reading.total_drop
 
 
 def _levels(label: str, reading: Reading) -> str:
@@ -479,7 +479,7 @@ def _levels(label: str, reading: Reading) -> str:
         return f"{label}: too few points"
     start = _start_level(reading)
     edge = "no edge" if reading.edge_lr is None else f"edge {format_lr(reading.edge_lr)}"
-    return f"{label}: {start:.3g} to {start - reading.drop:.3g}, {edge}"
+    return f"{label}: {start:.3g} to {start - reading.total_drop:.3g}, {edge}"
 
 
 def _stop_words(curve: LossCurve) -> str:

@@ -40,11 +40,12 @@ class Suggestion:
     reference: str
 
 
-def steepest(curve: LossCurve) -> Suggestion:
+def steepest(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """LR where the smoothed loss falls fastest per decade of LR.
 
     Args:
         curve: a range test with at least 10 readable points that falls.
+        reading: what the curve shows, where it was read already.
 
     Returns:
         The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
@@ -66,7 +67,7 @@ def steepest(curve: LossCurve) -> Suggestion:
     Reference:
         Range test: Smith, arXiv:1506.01186. Steepest slope: fastai, ``steep``; torch-lr-finder, ``plot``.
     """
-    reading = _readable(curve, "steepest")
+    reading = _readable(curve, reading, "steepest")
     assert reading.steepest_lr is not None
     return Suggestion(
         lr=reading.steepest_lr,
@@ -76,7 +77,7 @@ def steepest(curve: LossCurve) -> Suggestion:
     )
 
 
-def valley(curve: LossCurve) -> Suggestion:
+def valley(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """LR halfway (in log LR) down the valley: between where the smoothed loss starts to fall and where it is lowest.
 
     fastai takes the longest decreasing subsequence, whose points need not be neighbours, and counts its length as
@@ -85,6 +86,7 @@ def valley(curve: LossCurve) -> Suggestion:
 
     Args:
         curve: a range test with at least 10 readable points that falls.
+        reading: what the curve shows, where it was read already.
 
     Returns:
         The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
@@ -105,18 +107,19 @@ def valley(curve: LossCurve) -> Suggestion:
     Reference:
         fastai, ``valley``.
     """
-    reading = _readable(curve, "valley")
+    reading = _readable(curve, reading, "valley")
     assert reading.onset_lr is not None and reading.lowest_lr is not None
     middle = math.sqrt(reading.onset_lr * reading.lowest_lr)
     index = int(np.abs(np.log(np.asarray(reading.lrs) / middle)).argmin())
     return Suggestion(lr=reading.lrs[index], method="valley", index=index, reference="fastai, valley")
 
 
-def minimum(curve: LossCurve) -> Suggestion:
+def minimum(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """A tenth of the LR with the lowest smoothed loss.
 
     Args:
         curve: a range test with at least 10 readable points that falls.
+        reading: what the curve shows, where it was read already.
 
     Returns:
         The suggestion; ``index`` is the lowest point of ``curve.pairs()``, not the point at its tenth.
@@ -137,19 +140,20 @@ def minimum(curve: LossCurve) -> Suggestion:
     Reference:
         fastai, ``minimum``.
     """
-    reading = _readable(curve, "minimum")
+    reading = _readable(curve, reading, "minimum")
     assert reading.lowest_lr is not None
     index = reading.lrs.index(reading.lowest_lr)
     return Suggestion(lr=reading.lowest_lr / 10, method="minimum", index=index, reference="fastai, minimum")
 
 
-def slide(curve: LossCurve) -> Suggestion:
+def slide(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """LR at the left end of an interval of 1.2 decades, slid down from the blow-up until the slopes at its ends agree.
 
     They agree when they differ by less than a tenth of the steepest fall; slopes are per decade of LR.
 
     Args:
         curve: a range test with at least 10 readable points that falls, over more than 1.2 decades.
+        reading: what the curve shows, where it was read already.
 
     Returns:
         The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
@@ -170,7 +174,7 @@ def slide(curve: LossCurve) -> Suggestion:
     Reference:
         fastai, ``slide``.
     """
-    reading = _readable(curve, "slide")
+    reading = _readable(curve, reading, "slide")
     decades = np.log10(reading.lrs)
     slopes = np.gradient(reading.smooth, decades)
     tolerance = _SLIDE_PART * float(-slopes.min())
@@ -186,9 +190,9 @@ def slide(curve: LossCurve) -> Suggestion:
     )
 
 
-def _readable(curve: LossCurve, method: str) -> Reading:
+def _readable(curve: LossCurve, reading: Reading | None, method: str) -> Reading:
     """The reading, if it has enough points and falls."""
-    reading = read_curve(curve)
+    reading = reading or read_curve(curve)
     if len(reading.lrs) < _POINTS:
         raise NoAdviceError(
             f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs {_POINTS}. "
@@ -196,8 +200,8 @@ def _readable(curve: LossCurve, method: str) -> Reading:
         )
     if reading.lowest_lr is None:
         raise NoAdviceError(
-            f"the loss never falls by more than its noise ({reading.noise:.2g}) between lr={reading.lrs[0]:.2g} and "
-            f"lr={reading.lrs[-1]:.2g}; {method!r} needs a fall. Raise end_lr if the curve is flat, lower start_lr if "
-            "it only rises."
+            f"the loss never falls by more than its noise ({reading.noise_std:.2g}) between "
+            f"lr={reading.lrs[0]:.2g} and lr={reading.lrs[-1]:.2g}; {method!r} needs a fall. Raise end_lr if the curve "
+            "is flat, lower start_lr if it only rises."
         )
     return reading

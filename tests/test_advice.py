@@ -70,7 +70,7 @@ def words(advice: Advice) -> str:
 
 def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_limit_and_the_best_grade() -> None:
     curve = clean()
-    advice, floor, usual = advise(curve), read_curve(curve).floor, typical_lr("Adam", 0.9, FITTED)
+    advice, floor, usual = advise(curve), read_curve(curve).low_region, typical_lr("Adam", 0.9, FITTED)
     assert floor is not None and usual is not None and advice.base_lr is not None
     seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.adaptive
     limit = FITTED.limit_part.adaptive * (advice.edge_lr or math.nan)
@@ -85,8 +85,8 @@ def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_li
 def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, kind: str) -> None:
     curve = drawn(shifted(1.0), start=1e-4, end=1e3, optimizer=optimizer)
     advice, reading, usual = advise(curve), read_curve(curve), typical_lr(optimizer, 0.9, FITTED)
-    assert reading.floor is not None and usual is not None and advice.base_lr is not None
-    seen = math.sqrt(reading.floor[0] * reading.floor[1]) * FITTED.low_region_part.of(kind)
+    assert reading.low_region is not None and usual is not None and advice.base_lr is not None
+    seen = math.sqrt(reading.low_region[0] * reading.low_region[1]) * FITTED.low_region_part.of(kind)
     limit = (reading.edge_lr if kind == "adaptive" else reading.diverged_lr) or math.nan
     of_sweep = FITTED.sweep_weight.up if seen > usual else FITTED.sweep_weight.down
     of_limit = FITTED.limit_weight.of(kind)
@@ -188,7 +188,7 @@ def test_a_curve_far_from_the_usual_lr_has_a_lower_grade() -> None:
 @pytest.mark.parametrize("optimizer", ["", "Shiny"])
 def test_an_unknown_optimizer_gets_what_the_curve_alone_shows_and_a_lower_grade(optimizer: str) -> None:
     curve = drawn(bowl, optimizer=optimizer)
-    advice, floor = advise(curve), read_curve(curve).floor
+    advice, floor = advise(curve), read_curve(curve).low_region
     assert floor is not None and advice.base_lr is not None and advice.ceiling is not None
     seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.of(update_rule(optimizer))
     assert advice.base_lr == pytest.approx(min(seen, advice.ceiling), rel=0.05)

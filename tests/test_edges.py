@@ -163,8 +163,8 @@ def test_the_regimes_of_an_analytic_curve_are_where_they_were_drawn(noise: float
     assert reading.onset_lr == pytest.approx(10**-3.75, rel=0.8)  # 5 % of the fall is gone at 10**-3.74
     assert reading.steepest_lr == pytest.approx(1e-3, rel=0.8)
     assert 10**-2.2 < reading.lowest_lr < 10**-0.8
-    assert reading.drop == pytest.approx(1.0, abs=0.15)
-    assert reading.noise == pytest.approx(noise, abs=0.01)
+    assert reading.total_drop == pytest.approx(1.0, abs=0.15)
+    assert reading.noise_std == pytest.approx(noise, abs=0.01)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
@@ -234,7 +234,7 @@ def test_scaling_and_shifting_the_loss_and_scaling_the_lr_change_no_reading(
     for name in ("onset_lr", "steepest_lr", "lowest_lr", "edge_lr", "diverged_lr"):
         assert getattr(other, name) == pytest.approx(lr_scale * getattr(plain, name), rel=1e-6), name
     assert other.edge_interval == pytest.approx(tuple(lr_scale * lr for lr in plain.edge_interval or ()), rel=1e-6)
-    assert other.drop == pytest.approx(scale * plain.drop, rel=1e-6)
+    assert other.total_drop == pytest.approx(scale * plain.total_drop, rel=1e-6)
 
 
 @pytest.mark.parametrize("measured", ["before", "after"])
@@ -388,19 +388,19 @@ def test_a_rise_in_two_parts_has_a_blurred_edge_between_them() -> None:
 
 def test_the_floor_lies_around_the_lowest_point_and_ends_where_a_fifth_of_the_drop_has_come_back() -> None:
     reading = read_curve(drawn(valley))
-    assert reading.floor is not None and reading.lowest_lr is not None
-    low, high = reading.floor
+    assert reading.low_region is not None and reading.lowest_lr is not None
+    low, high = reading.low_region
     assert low <= reading.lowest_lr <= high
     lowest = min(reading.smooth)
     inside = [loss for lr, loss in zip(reading.lrs, reading.smooth, strict=True) if low <= lr <= high]
-    assert max(inside) <= lowest + 0.2 * reading.drop
-    assert reading.smooth[reading.lrs.index(low) - 1] > lowest + 0.2 * reading.drop
-    assert reading.smooth[reading.lrs.index(high) + 1] > lowest + 0.2 * reading.drop
+    assert max(inside) <= lowest + 0.2 * reading.total_drop
+    assert reading.smooth[reading.lrs.index(low) - 1] > lowest + 0.2 * reading.total_drop
+    assert reading.smooth[reading.lrs.index(high) + 1] > lowest + 0.2 * reading.total_drop
 
 
 def test_the_middle_of_the_floor_moves_less_between_seeds_than_the_lowest_point() -> None:
     readings = [read_curve(drawn(valley, noise=0.05, seed=seed)) for seed in range(20)]
-    middles = [math.log10(r.floor[0] * r.floor[1]) / 2 for r in readings if r.floor is not None]
+    middles = [math.log10(r.low_region[0] * r.low_region[1]) / 2 for r in readings if r.low_region is not None]
     lowest = [math.log10(r.lowest_lr) for r in readings if r.lowest_lr is not None]
     assert len(middles) == len(lowest) == 20
     assert np.std(middles) < np.std(lowest)
@@ -408,18 +408,19 @@ def test_the_middle_of_the_floor_moves_less_between_seeds_than_the_lowest_point(
 
 def test_a_fall_that_only_a_decade_of_losses_shows_is_seen() -> None:
     readings = [read_curve(drawn(valley, noise=0.65, seed=seed)) for seed in range(20)]
-    hidden = [reading for reading in readings if reading.drop < 2.5 * reading.noise]  # too little for the smoother
+    # Too little for the narrow smoother.
+    hidden = [reading for reading in readings if reading.total_drop < 2.5 * reading.noise_std]
     assert len(hidden) >= 5
-    assert sum(reading.floor is not None for reading in hidden) >= 0.8 * len(hidden)
+    assert sum(reading.low_region is not None for reading in hidden) >= 0.8 * len(hidden)
     for reading in readings:
-        assert (reading.floor is None) == (reading.onset_lr is None) == (reading.lowest_lr is None)
-        assert reading.floor is None or reading.floor[0] <= reading.floor[1]
+        assert (reading.low_region is None) == (reading.onset_lr is None) == (reading.lowest_lr is None)
+        assert reading.low_region is None or reading.low_region[0] <= reading.low_region[1]
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_noise_alone_shows_neither_a_fall_nor_an_edge_but_for_a_few_in_a_hundred(optimizer: str) -> None:
     readings = [read_curve(drawn(lambda x: 2.0, noise=0.1, seed=seed, optimizer=optimizer)) for seed in range(100)]
-    assert sum(reading.floor is not None for reading in readings) <= 5
+    assert sum(reading.low_region is not None for reading in readings) <= 5
     assert sum(reading.edge_lr is not None for reading in readings) <= 2
 
 
@@ -441,6 +442,6 @@ def test_a_net_that_explodes_within_two_steps_has_its_edge_no_lower_than_its_flo
         lrs=tuple(lrs), losses=tuple(losses), stop=StopReason.DIVERGED, config=config, optimizer="SGD", momentum=0.9
     )
     reading = read_curve(curve)
-    assert reading.floor is not None and reading.edge_lr is not None and reading.edge_interval is not None
-    assert reading.edge_lr >= reading.floor[0] >= 0.08
+    assert reading.low_region is not None and reading.edge_lr is not None and reading.edge_interval is not None
+    assert reading.edge_lr >= reading.low_region[0] >= 0.08
     assert reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]

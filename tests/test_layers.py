@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "param_groups": (1, set()),
     "smoothing": (1, {"numpy", "scipy"}),
     "edges": (1, {"numpy", "scipy"}),
+    "stability": (1, {"numpy"}),
     "rules": (1, {"numpy", "scipy"}),
     "advice": (1, {"numpy", "scipy"}),
     "recipes": (1, {"numpy", "scipy"}),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.edges import read_curve
 from lrfinder.errors import NoAdviceError
 from lrfinder.rules import Suggestion, minimum, slide, steepest, valley
 
 RULES = [steepest, valley, minimum, slide]
-Rule = Callable[[LossCurve], Suggestion]
+Rule = Callable[..., Suggestion]
 
 
 def drawn(
@@ -139,3 +140,9 @@ def test_a_curve_that_never_falls_is_refused_with_the_mend(rule: Rule) -> None:
 def test_slide_refuses_a_sweep_narrower_than_its_interval() -> None:
     with pytest.raises(NoAdviceError, match="Lower start_lr"):
         slide(drawn(lambda x: (x - 0.7) ** 2, start=1.0, count=50))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_uses_the_reading_that_it_is_given(rule: Rule) -> None:
+    curve = drawn(bowl)
+    assert rule(curve, reading=read_curve(curve)) == rule(curve)
