@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice import GRADES, Advice, advise, raced
+from lrfinder.advice import Advice, advise, raced
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.diagnose import GRADES, Finding
 from lrfinder.edges import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.evidence import combine, peak_lr
 from lrfinder.race import Heat, RaceRecord
 from lrfinder.sweep import losses_until_diverged
 from lrfinder.tables.constants import FITTED
@@ -68,7 +70,7 @@ def words(advice: Advice) -> str:
     return " ".join(advice.reasons)
 
 
-def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_limit_and_the_best_grade() -> None:
+def test_a_clean_curve_gets_the_best_grade_and_an_lr_among_its_evidence() -> None:
     curve = clean()
     advice, floor, usual = advise(curve), read_curve(curve).low_region, typical_lr("Adam", 0.9, FITTED)
     assert floor is not None and usual is not None and advice.base_lr is not None
@@ -78,11 +80,11 @@ def test_a_clean_curve_gets_an_lr_between_the_usual_one_its_own_floor_and_its_li
     assert advice.grade == "high"
     assert advice.edge_lr == pytest.approx(0.11, rel=0.2)
     said = words(advice)
-    assert "stability edge" in said and "The loss is low between" in said and "Adam usually peaks near" in said
+    assert "stability edge" in said and "The loss is lowest between" in said and "typical peak LR for Adam" in said
 
 
 @pytest.mark.parametrize(("optimizer", "kind"), [("Adam", "adaptive"), ("SGD", "proportional")])
-def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, kind: str) -> None:
+def test_typical_lr_low_region_and_limit_are_averaged_on_a_log_scale(optimizer: str, kind: str) -> None:
     curve = drawn(shifted(1.0), start=1e-4, end=1e3, optimizer=optimizer)
     advice, reading, usual = advise(curve), read_curve(curve), typical_lr(optimizer, 0.9, FITTED)
     assert reading.low_region is not None and usual is not None and advice.base_lr is not None
@@ -93,7 +95,7 @@ def test_usual_lr_floor_and_limit_are_weighed_in_the_logarithm(optimizer: str, k
     logarithm = (1 - of_sweep) * math.log(usual) + of_sweep * math.log(seen)
     logarithm += of_limit * (math.log(limit * FITTED.limit_part.of(kind)) - logarithm)
     assert advice.base_lr == pytest.approx(min(math.exp(logarithm), advice.ceiling or math.inf), rel=0.05)
-    assert "of the weight on" in words(advice)
+    assert "average on a log scale" in words(advice)
 
 
 @pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])
@@ -107,7 +109,7 @@ def test_the_advice_never_exceeds_its_part_of_the_edge(edge: float) -> None:
 
 
 @pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])
-def test_the_advice_for_sgd_never_exceeds_its_part_of_the_middle_of_edge_and_divergence(edge: float) -> None:
+def test_the_advice_for_sgd_never_exceeds_its_part_of_the_limit(edge: float) -> None:
     advice = advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100, optimizer="SGD"))
     assert advice.edge_lr is not None and advice.diverged_lr is not None and advice.base_lr is not None
     assert advice.edge_lr < advice.diverged_lr < edge * 100
@@ -118,7 +120,7 @@ def test_the_advice_for_sgd_never_exceeds_its_part_of_the_middle_of_edge_and_div
         assert lr <= 1.05 * ceiling
 
 
-def test_where_sgd_has_an_edge_and_did_not_diverge_the_highest_lr_tried_stands_in() -> None:
+def test_without_divergence_the_highest_lr_tried_stands_in_for_sgd() -> None:
     curve = drawn(shifted(1e-3), start=1e-8, end=1.0, optimizer="SGD")
     before = next(n for n in range(len(curve), 0, -1) if losses_until_diverged(curve.losses[:n]) is None)
     short = dataclasses.replace(curve, lrs=curve.lrs[:before], losses=curve.losses[:before])
@@ -126,7 +128,7 @@ def test_where_sgd_has_an_edge_and_did_not_diverge_the_highest_lr_tried_stands_i
     assert advice.edge_lr is not None and advice.diverged_lr is None
     ceiling = FITTED.edge_part.proportional * math.sqrt(advice.edge_lr * short.lrs[-1])
     assert advice.ceiling == pytest.approx(ceiling)
-    assert "the highest tried" in words(advice)
+    assert "The highest LR tried was" in words(advice)
 
 
 def test_the_interval_ends_where_the_sweep_diverged_at_the_latest() -> None:
@@ -180,20 +182,20 @@ def test_a_curve_that_lies_lower_gets_a_lower_lr_and_by_less_than_it_is_lower() 
     assert 1 < lrs[0] / lrs[1] < 10 and 1 < lrs[1] / lrs[2] < 5  # type: ignore[operator]
 
 
-def test_a_curve_far_from_the_usual_lr_has_a_lower_grade() -> None:
+def test_a_curve_far_from_the_typical_lr_has_a_lower_grade() -> None:
     near, far = advise(drawn(shifted(0.1), start=1e-6, end=10.0)), advise(drawn(shifted(30.0), start=3e-4, end=3e3))
     assert GRADES.index(near.grade) < GRADES.index(far.grade)
 
 
 @pytest.mark.parametrize("optimizer", ["", "Shiny"])
-def test_an_unknown_optimizer_gets_what_the_curve_alone_shows_and_a_lower_grade(optimizer: str) -> None:
+def test_an_unknown_optimizer_gets_what_the_curve_shows_and_grade_medium(optimizer: str) -> None:
     curve = drawn(bowl, optimizer=optimizer)
     advice, floor = advise(curve), read_curve(curve).low_region
     assert floor is not None and advice.base_lr is not None and advice.ceiling is not None
     seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.of(update_rule(optimizer))
     assert advice.base_lr == pytest.approx(min(seen, advice.ceiling), rel=0.05)
     assert advice.grade == "medium"
-    assert "No usual learning rate is known" in words(advice)
+    assert "No typical LR is known" in words(advice)
 
 
 def test_an_lr_free_optimizer_is_told_to_keep_its_multiplier() -> None:
@@ -476,3 +478,84 @@ def test_any_curve_gets_advice_or_reasons(losses: list[float], stop: StopReason,
     if advice.grade != "none":
         assert advice.min_lr is not None and advice.base_lr is not None
         assert 0 < advice.min_lr <= advice.base_lr
+
+
+# --- evidence and findings --------------------------------------------------------------------------------------------
+
+CURVES = {
+    "clean": clean(),
+    "SGD": drawn(bowl, optimizer="SGD"),
+    "never turned": drawn(falls),
+    "only rises": drawn(lambda x: max(0.0, x + 2)),
+    "noisy": drawn(bowl, noise=0.3),
+    "unknown optimizer": drawn(bowl, optimizer="Sophia"),
+    "unknown and rising": drawn(lambda x: max(0.0, x + 2), optimizer="Sophia"),
+    "LR-free": drawn(bowl, optimizer="Prodigy"),
+}
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+def test_base_lr_is_the_weighted_mean_of_the_evidence_below_the_ceiling(curve: LossCurve) -> None:
+    advice = advise(curve)
+    weighed = [each for each in advice.evidence if each.name != "ceiling"]
+    assert sum(each.weight for each in weighed) == pytest.approx(1.0)
+    mean = math.exp(sum(each.weight * math.log(each.lr) for each in weighed))
+    ceilings = [each.lr for each in advice.evidence if each.name == "ceiling"]
+    assert advice.base_lr == pytest.approx(min([mean, *ceilings]), rel=0.05)
+    assert advice.ceiling is not None and (not ceilings or ceilings == [advice.ceiling])
+
+
+def test_a_program_can_ask_how_much_weight_the_limit_had() -> None:
+    limit = next(each for each in advise(CURVES["SGD"]).evidence if each.name == "limit")
+    assert limit.weight == FITTED.limit_weight.proportional and limit.part == FITTED.limit_part.proportional
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+def test_the_grade_is_no_better_than_any_finding_allows(curve: LossCurve) -> None:
+    advice = advise(curve)
+    assert all(GRADES.index(advice.grade) >= GRADES.index(finding.caps_grade) for finding in advice.findings)
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+def test_there_is_one_sentence_for_each_finding_and_each_evidence(curve: LossCurve) -> None:
+    advice = advise(curve)
+    averaged = len([each for each in advice.evidence if each.name != "ceiling"]) > 1
+    assert len(advice.reasons) == len(advice.findings) + len(advice.evidence) + averaged
+    assert all(reason.endswith(".") and "None" not in reason for reason in advice.reasons)
+
+
+def test_reasons_that_are_given_are_kept_as_in_files_without_evidence() -> None:
+    content = advise(clean()).to_dict()
+    old = {name: value for name, value in content.items() if name not in ("evidence", "findings")}
+    assert Advice.from_dict({**old, "reasons": ["As it was."]}).reasons == ("As it was.",)
+
+
+def test_further_findings_come_first() -> None:
+    advice = advise(clean())
+    after = advice.with_findings(Finding(code="noisy", values=(3.0,), caps_grade="medium"))
+    assert after.reasons[1:] == advice.reasons and after.reasons[0].startswith("Very noisy")
+    assert after.findings[1:] == advice.findings
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_peak_of_an_estimate_is_that_of_the_advice(curve: LossCurve, kind: str) -> None:
+    estimate = combine(curve, read_curve(curve))
+    assert peak_lr(kind, estimate.base_lr, estimate.ceiling) == advise(curve).lr_for(kind)
+
+
+def test_other_constants_give_other_advice_and_change_nothing_else() -> None:
+    curve = clean()
+    before = advise(curve)
+    lower = dataclasses.replace(FITTED, typical_lr={**FITTED.typical_lr, "adam": 1e-4})
+    other = advise(curve, constants=lower)
+    assert other.base_lr is not None and before.base_lr is not None and other.base_lr < before.base_lr
+    assert advise(curve) == before
+    assert before.lr_for("constant", constants=dataclasses.replace(FITTED, schedule_factor={"constant": 1.0})) == (
+        before.base_lr
+    )
+
+
+def test_a_reading_that_is_given_is_used() -> None:
+    curve = clean()
+    assert advise(curve, reading=read_curve(curve)) == advise(curve)
