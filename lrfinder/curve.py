@@ -21,7 +21,7 @@ __all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
 
 
 class StopReason(enum.Enum):
-    """Why a sweep ended. ``sentence`` says it to people, ``mend`` says what to do where something is to be done."""
+    """Why a sweep ended: in a ``sentence``, or ``short``. ``mend`` says what to do where something is to be done."""
 
     COMPLETED = "completed"
     DIVERGED = "diverged"
@@ -32,6 +32,11 @@ class StopReason(enum.Enum):
     @property
     def sentence(self) -> str:
         return _STOPS[self][0]
+
+    @property
+    def short(self) -> str:
+        """The reason in a few words."""
+        return _SHORT[self]
 
     @property
     def mend(self) -> str:
@@ -53,6 +58,14 @@ _STOPS = {
         "or lower num_iter.",
     ),
     StopReason.INTERRUPTED: ("the sweep was interrupted", "Run it again to the end for advice you can rely on."),
+}
+
+_SHORT = {
+    StopReason.COMPLETED: "completed",
+    StopReason.DIVERGED: "the loss diverged",
+    StopReason.NONFINITE: "the loss became nan or infinite",
+    StopReason.DATA_EXHAUSTED: "the loader ran out of batches",
+    StopReason.INTERRUPTED: "interrupted",
 }
 
 
