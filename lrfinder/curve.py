@@ -21,7 +21,7 @@ __all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
 
 
 class StopReason(enum.Enum):
-    """Why a sweep ended: in a ``sentence``, or ``short``. ``mend`` says what to do where something is to be done."""
+    """Why a sweep ended: ``sentence`` in full, ``short`` in a few words, ``hint`` with what to do about it."""
 
     COMPLETED = "completed"
     DIVERGED = "diverged"
@@ -39,7 +39,7 @@ class StopReason(enum.Enum):
         return _SHORT[self]
 
     @property
-    def mend(self) -> str:
+    def hint(self) -> str:
         """What to do about it; empty where nothing is wrong."""
         return _STOPS[self][1]
 

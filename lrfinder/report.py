@@ -129,7 +129,7 @@ def _sweep_facts(curve: LossCurve) -> list[str]:
     """How the sweep went: why it ended with the mend, what it visited, what it cost."""
     at = f" at lr {format_lr(curve.nonfinite_lr)}" if curve.nonfinite_lr is not None else ""
     ended = f"{curve.stop.sentence}{at}."
-    facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.mend}".rstrip()]
+    facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.hint}".rstrip()]
     if curve.lrs:
         spacing = "equal ratios" if curve.config.mode == "exp" else "equal differences"
         facts.append(

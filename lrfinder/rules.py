@@ -196,7 +196,7 @@ def _readable(curve: LossCurve, reading: Reading | None, method: str) -> Reading
     if len(reading.lrs) < _POINTS:
         raise NoAdviceError(
             f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs {_POINTS}. "
-            + (curve.stop.mend or "Raise num_iter.")
+            + (curve.stop.hint or "Raise num_iter.")
         )
     if reading.lowest_lr is None:
         raise NoAdviceError(

@@ -118,13 +118,13 @@ def _nonfinite_early(found: Finding) -> str:
     points, needed = found.values
     return (
         f"The loss became nan or infinite {where}, after {points:g} readable points; {needed:g} are needed. "
-        f"{StopReason.NONFINITE.mend}"
+        f"{StopReason.NONFINITE.hint}"
     )
 
 
 def _too_few_points(found: Finding) -> str:
     stop, (points, needed) = StopReason(found.detail), found.values
-    hint = stop.mend or "Raise num_iter; about 20 iterations per decade read well."
+    hint = stop.hint or "Raise num_iter; about 20 iterations per decade read well."
     if stop is StopReason.DIVERGED:
         hint = "Lower start_lr by a factor 1000."
     return f"Too few points: {points:g} can be read ({stop.sentence}), and {needed:g} are needed. {hint}"
@@ -132,7 +132,7 @@ def _too_few_points(found: Finding) -> str:
 
 def _flat(found: Finding) -> str:
     first, last, end = map(format_lr, found.values)
-    hint = StopReason(found.detail).mend or (
+    hint = StopReason(found.detail).hint or (
         f"Raise end_lr above {end}; if the curve stays flat, look for frozen parameters, a detached loss, or an "
         "optimizer that holds other parameters."
     )
@@ -144,7 +144,7 @@ def _flat(found: Finding) -> str:
 
 def _ended_early(found: Finding) -> str:
     stop = StopReason(found.detail)
-    return f"Early end: {stop.sentence}. {stop.mend}"
+    return f"Early end: {stop.sentence}. {stop.hint}"
 
 
 def _never_turned(found: Finding) -> str:

@@ -106,7 +106,7 @@ def test_an_unknown_mode_is_refused_with_the_two_there_are(mode: object) -> None
 # --- StopReason -------------------------------------------------------------------------------------------------------
 
 
-def test_every_stop_reason_says_itself_in_words_and_the_bad_ones_say_the_mend() -> None:
+def test_each_stop_reason_has_a_sentence_and_an_abnormal_one_a_hint() -> None:
     assert {reason.value for reason in StopReason} == {
         "completed",
         "diverged",
@@ -114,8 +114,8 @@ def test_every_stop_reason_says_itself_in_words_and_the_bad_ones_say_the_mend() 
         "data_exhausted",
         "interrupted",
     }
-    assert all(reason.sentence for reason in StopReason)
-    assert {reason for reason in StopReason if not reason.mend} == {StopReason.COMPLETED, StopReason.DIVERGED}
+    assert all(reason.sentence and reason.short for reason in StopReason)
+    assert {reason for reason in StopReason if not reason.hint} == {StopReason.COMPLETED, StopReason.DIVERGED}
 
 
 # --- LossCurve --------------------------------------------------------------------------------------------------------

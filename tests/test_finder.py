@@ -253,7 +253,7 @@ def test_an_iterator_that_runs_out_is_a_stop_reason_with_a_mend() -> None:
     curve = finder().range_test(iter(loader()), **SWEEP).curve
     assert curve.stop is StopReason.DATA_EXHAUSTED
     assert len(curve) == 6 and curve.batches == 6
-    assert "iterated more than once" in curve.stop.mend
+    assert "iterated more than once" in curve.stop.hint
 
 
 def test_the_curve_counts_the_batches_drawn() -> None:

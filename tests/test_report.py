@@ -93,7 +93,7 @@ def test_the_report_has_every_reason_whole():
 @pytest.mark.parametrize("stop", StopReason)
 def test_the_report_says_what_ended_the_sweep_and_the_mend(stop):
     text = one_line(describe(curve_of(stop=stop), advice_of()))
-    assert stop.sentence[1:] in text and stop.mend in text
+    assert stop.sentence[1:] in text and stop.hint in text
 
 
 def test_the_report_says_what_the_sweep_visited_and_used():
