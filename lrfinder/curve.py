@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.checks import check_choice, check_count, check_lr
-from lrfinder.errors import ConfigError, FileFormatError
+from lrfinder.errors import ConfigError
+from lrfinder.files import saved_content
 from lrfinder.tables.kinds import MODES
 
 __all__ = ["LossCurve", "StopReason", "SweepConfig", "MODES"]
@@ -197,21 +198,18 @@ class LossCurve:
         Raises:
             FileFormatError: a field is missing, unknown or out of range.
         """
-        try:
-            fields = dict(content)
+        with saved_content("curve", hint="Run the range test again."):
             return cls(
                 **{
-                    **fields,
-                    "lrs": tuple(map(float, fields["lrs"])),
-                    "losses": tuple(map(float, fields["losses"])),
-                    "group_scales": tuple(map(float, fields["group_scales"])),
-                    "stop": StopReason(fields["stop"]),
-                    "config": SweepConfig(**fields["config"]),
-                    "optimizer": str(fields["optimizer"]),
-                    "momentum": float(fields["momentum"]),
-                    "batches": int(fields["batches"]),
-                    "skipped": int(fields["skipped"]),
+                    **content,
+                    "lrs": tuple(map(float, content["lrs"])),
+                    "losses": tuple(map(float, content["losses"])),
+                    "group_scales": tuple(map(float, content["group_scales"])),
+                    "stop": StopReason(content["stop"]),
+                    "config": SweepConfig(**content["config"]),
+                    "optimizer": str(content["optimizer"]),
+                    "momentum": float(content["momentum"]),
+                    "batches": int(content["batches"]),
+                    "skipped": int(content["skipped"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FileFormatError(f"the saved curve is damaged: {error}. Run the range test again.") from error

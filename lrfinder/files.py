@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lrfinder.errors import ConfigError, FileFormatError
 
-__all__ = ["read_json", "write_atomic", "write_json"]
+__all__ = ["read_json", "saved_content", "write_atomic", "write_json"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -84,6 +86,31 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             "Upgrade lrfinder to read it."
         )
     return {key: value for key, value in document.items() if key not in ("format", "version")}
+
+
+@contextmanager
+def saved_content(what: str, hint: str) -> Iterator[None]:
+    """Raise FileFormatError for whatever goes wrong in the block, which builds a value from saved content.
+
+    Args:
+        what: name of the value, as in ``"curve"``.
+        hint: what the user can do, as a sentence.
+
+    Example:
+        >>> with saved_content("curve", hint="Run the range test again."):
+        ...     lr = float({"loss": 1.0}["lr"])
+        Traceback (most recent call last):
+        lrfinder.errors.FileFormatError: the saved curve is damaged: 'lr' is missing. Run the range test again.
+    """
+    try:
+        yield
+    except FileFormatError:  # of a value inside this one, which names it already
+        raise
+    except KeyError as error:
+        raise FileFormatError(f"the saved {what} is damaged: {error} is missing. {hint}") from error
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).removesuffix(".")
+        raise FileFormatError(f"the saved {what} is damaged: {reason}. {hint}") from error
 
 
 def _refuse(constant: str) -> None:

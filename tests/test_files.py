@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.errors import ConfigError, FileFormatError
-from lrfinder.files import read_json, write_atomic, write_json
+from lrfinder.files import read_json, saved_content, write_atomic, write_json
 
 FULL_DISK = OSError(errno.ENOSPC, "No space left on device")
 
@@ -168,3 +168,38 @@ def test_a_missing_file_and_a_folder_are_refused_saying_which_file_is_wanted(tmp
         read_json(tmp_path / "none.json", "result")
     with pytest.raises(FileFormatError, match="Give a file written by lrfinder, as a recipe"):
         read_json(tmp_path, "recipe")
+
+
+# --- values from saved content ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("lr"), "'lr' is missing"),
+        (TypeError("3 is no list"), "3 is no list"),
+        (ValueError("lr must be positive."), "lr must be positive"),
+        (OverflowError("too large"), "too large"),
+        (AttributeError("a list has no items"), "a list has no items"),
+    ],
+    ids=repr,
+)
+def test_an_error_in_saved_content_says_what_is_damaged_and_what_to_do(error: Exception, told: str) -> None:
+    with pytest.raises(FileFormatError) as caught, saved_content("thing", hint="Make it again."):
+        raise error
+    assert str(caught.value) == f"the saved thing is damaged: {told}. Make it again."
+
+
+def test_an_inner_value_of_saved_content_keeps_its_own_error() -> None:
+    with (
+        pytest.raises(FileFormatError, match="^the saved inside is damaged: 'x' is missing. Look.$"),
+        saved_content("outside", hint="Make it again."),
+        saved_content("inside", hint="Look."),
+    ):
+        raise KeyError("x")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")], ids=repr)
+def test_any_other_error_in_saved_content_passes_through(error: BaseException) -> None:
+    with pytest.raises(type(error)), saved_content("thing", hint="Make it again."):
+        raise error
