@@ -15,8 +15,9 @@ from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve
 from lrfinder.diagnose import GRADES, Finding, diagnose, unreadable
 from lrfinder.edges import Reading, read_curve
-from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.evidence import Evidence, combine, peak_lr
+from lrfinder.files import saved_content
 from lrfinder.numbers import format_lr, round_lr
 from lrfinder.race import RaceRecord
 from lrfinder.tables.constants import FITTED, Constants
@@ -124,7 +125,7 @@ class Advice:
         Raises:
             FileFormatError: a field is missing, unknown or out of range.
         """
-        try:
+        with saved_content("advice", hint="Run the range test again."):
             # Fields that the first files did not have.
             fields: dict[str, Any] = {"diverged_lr": None, "evidence": (), "findings": (), **content}
             for name in ("max_lr", "base_lr", "min_lr", "edge_lr", "ceiling", "diverged_lr"):
@@ -137,8 +138,6 @@ class Advice:
             fields["evidence"] = tuple(map(Evidence.from_dict, fields["evidence"]))
             fields["findings"] = tuple(map(Finding.from_dict, fields["findings"]))
             return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"the saved advice is damaged: {error}. Run the range test again.") from error
 
 
 def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Constants = FITTED) -> Advice:
