@@ -18,14 +18,13 @@ from lrfinder.edges import Reading, read_curve
 from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.evidence import Evidence, combine, peak_lr
 from lrfinder.files import saved_content
-from lrfinder.numbers import format_lr, round_lr
-from lrfinder.race import RaceRecord
+from lrfinder.numbers import round_lr
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr
 from lrfinder.words import explain
 
-__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "interrupted", "raced", "unraced", "visible_fall"]
+__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "rounded_advice", "visible_fall"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,82 +231,6 @@ def _findings(curve: LossCurve, reading: Reading, constants: Constants) -> tuple
     if typical_lr(curve.optimizer, curve.momentum, constants) is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     return tuple(found)
-
-
-def raced(advice: Advice, record: RaceRecord) -> Advice:
-    """The advice after a race around it: the winner is the LR of its schedule, and the others follow by their factors.
-
-    Args:
-        advice: of the range test.
-        record: what the race measured.
-    """
-    cost = (
-        f"{record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the {record.total_steps} "
-        f"of the {record.schedule} training{', until it was interrupted' if record.interrupted else ''}"
-    )
-    winner = record.winner
-    if winner is None or advice.min_lr is None:
-        reason = (
-            f"Race: {cost}. No heat came below the {record.measured} loss it started from, so the race says nothing, "
-            "and the sweep alone speaks."
-        )
-        return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
-    reasons = [
-        f"Race: {cost}; by their {record.measured} losses lr={format_lr(winner)} is the best for {record.schedule}. "
-        f"The sweep had advised {format_lr(record.centre)}."
-    ]
-    for name in ("qualifying", "final"):
-        if heats := record.in_stage(name):
-            told = ", ".join(
-                f"{format_lr(heat.lr)} {'blew up' if heat.loss is None else f'at {heat.loss:.4g}'}" for heat in heats
-            )
-            reasons.append(f"The {name} heats of {max(heat.steps for heat in heats)} steps ended with lr {told}.")
-    heats = record.in_stage("qualifying")
-    inside = heats[0].lr < winner < heats[-1].lr
-    if not inside:
-        reasons.append("The winner is at the border of what was tried, and the best may lie beyond it.")
-    if not record.learning:
-        reasons.append(
-            "No heat fell visibly, as if the weights were trained already: a short training cannot show what a long "
-            "one gains with a high learning rate, so none below the sweep's was tried."
-        )
-    # A race of heats alone, too short for finals, picks as well as a sweep does and no better.
-    agreed = bool(record.in_stage("final")) and max(winner, record.centre) <= 2 * min(winner, record.centre)
-    grade = "high" if inside and record.learning and (advice.grade == "high" or agreed) else "medium"
-    base = winner / FITTED.peak_factor(record.schedule)
-    spread = FITTED.search.spread if grade == "high" else FITTED.spread.medium
-    refined = rounded_advice(
-        base if advice.ceiling is None else min(base, max(advice.ceiling, winner)),
-        None if advice.ceiling is None else max(advice.ceiling, winner),
-        spread,
-        min_lr=advice.min_lr,
-        grade=grade,
-        reasons=tuple(reasons),
-        edge_lr=advice.edge_lr,
-        diverged_lr=advice.diverged_lr,
-    )
-    # The schedule that was raced for gets the winner itself, and what is named after it is the same number.
-    peak = round_lr(winner)
-    return dataclasses.replace(
-        refined,
-        peaks=((record.schedule, peak),),
-        max_lr=peak if record.schedule == "onecycle" else refined.max_lr,
-        base_lr=peak if record.schedule == "cosine" else refined.base_lr,
-    )
-
-
-def interrupted(advice: Advice) -> Advice:
-    """The advice where Ctrl-C came before the first heat."""
-    return dataclasses.replace(advice, reasons=("The race was interrupted before its first heat.", *advice.reasons))
-
-
-def unraced(advice: Advice, schedule: str, budget_steps: int) -> Advice:
-    """The advice where the budget has no room for a race."""
-    reason = (
-        f"No race for {schedule}: {budget_steps} steps are too few for three heats of ten. Give a larger budget, or "
-        "train with the sweep's advice."
-    )
-    return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
 
 
 def visible_fall(curve: LossCurve) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice import blow_up_level, interrupted, raced, unraced, visible_fall
+from lrfinder.advice import blow_up_level, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
@@ -19,11 +19,11 @@ from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
-from lrfinder.race import HeatPlan, Race, RaceRecord, plan_race, whole_schedule
 from lrfinder.readback import TOGETHER, Readback
 from lrfinder.rehearsal import Rehearsal, hold_out
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import KINDS
+from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
 from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
 from lrfinder.tables.optimizers import update_rule
@@ -38,6 +38,8 @@ from lrfinder.train_step import (
     resolve_device,
     uncompiled,
 )
+from lrfinder.trials import TrialRecord
+from lrfinder.verdict import advice_without_search, advice_without_trials, refined_advice
 
 __all__ = ["LRFinder"]
 
@@ -206,34 +208,34 @@ class LRFinder:
         snapshot: str = "auto",
         **options: Any,
     ) -> RangeTestResult:
-        """Race a few learning rates around the advice, each in a miniature of the schedule you will train with.
+        """Try a few learning rates around the advice in short trainings, and refine the advice by their loss.
 
-        Every heat starts from the same state and sees the same batches; the loss at its end decides. Nothing is left
+        Every trial starts from the same state and sees the same batches; the loss at its end decides. Nothing is left
         behind, as after :meth:`range_test`. It pays where the length of the training and its schedule are known and a
         part of its cost can be spent: a range test cannot see either.
 
         Args:
             result: of :meth:`range_test` on the same objects.
-            train_loader: batches to train the heats on; anything that can be iterated again and again.
+            train_loader: batches to train the trials on; anything that can be iterated again and again.
             val_loader: batches whose loss decides. Without it the first batches of ``train_loader`` are held out of
-                the heats' first pass, a fifth of it or 16 at the most.
+                the trials' first pass, a fifth of it or 16 at the most.
             schedule: kind of schedule that will be trained with, one of ``lrfinder.schedules.KINDS``.
             total_steps: its length in optimizer steps; >= 1.
-            budget: optimizer steps of all heats together, as a part of ``total_steps``; > 0, never exceeded. Passes
-                over validation batches come on top: one before the race and one after each heat.
+            budget: optimizer steps of all trials together, as a part of ``total_steps``; > 0, never exceeded. Passes
+                over validation batches come on top: one before the search and one after each trial.
             val_batches: keep this many batches of ``val_loader`` and use only them; >= 1. None takes all.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
             snapshot: as in :meth:`range_test`.
             **options: of the schedule, as in :func:`lrfinder.recipe`, counted in steps of the whole training.
 
         Returns:
-            The result with the advice refined and ``race`` filled. Where the budget is too small for a race (three
-            heats of 10 steps), or no heat learnt anything, the advice is the old one and says so. Ctrl-C ends the race
-            and returns what it has so far.
+            The result with the advice refined and ``trials`` filled. Where the budget is too small for a search
+            (three trials of 10 steps), or no trial lowered the loss, the advice is the old one and says so. Ctrl-C ends
+            the search and returns what it has so far.
 
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
-            NoAdviceError: the curve of ``result`` carries no advice to race around.
+            NoAdviceError: the curve of ``result`` carries no advice to search around.
             SetupError: a loader that cannot be iterated twice, or a validation loss that is not finite.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
@@ -247,7 +249,7 @@ class LRFinder:
             >>> finder = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss())
             >>> result = finder.range_test(loader)
             >>> better = finder.refine(result, loader, schedule="cosine", total_steps=200, budget=0.25)
-            >>> better.race.spent <= 50
+            >>> better.trials.spent <= 50
             True
 
         Reference:
@@ -258,13 +260,14 @@ class LRFinder:
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         _check_val_batches(val_batches, val_loader)
         _check_repeatable(train_loader)
-        centre = result.lr_for(schedule, total_steps)
-        whole = whole_schedule(schedule, centre, total_steps, options)
+        initial_lr = result.lr_for(schedule, total_steps)
+        whole = whole_schedule(schedule, initial_lr, total_steps, options)
         budget_steps = int(budget * total_steps)
-        if not plan_race(budget_steps, total_steps):
-            return RangeTestResult(curve=result.curve, advice=unraced(result.advice, schedule, budget_steps))
-        race = None
-        # Each heat starts with an optimizer state of its own, so a compiled step would be compiled for each.
+        if not plan_search(budget_steps, total_steps):
+            advice = advice_without_search(result.advice, schedule, budget_steps)
+            return RangeTestResult(curve=result.curve, advice=advice)
+        search = None
+        # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
         with (
             uncompiled(self.optimizer),
             self._preserved(train_loader, val_loader, snapshot) as state,
@@ -272,30 +275,31 @@ class LRFinder:
             try:
                 rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
                 self._enter_training()
-                fall = visible_fall(result.curve)
-                record = RaceRecord(
+                min_improvement = visible_fall(result.curve)
+                record = TrialRecord(
                     schedule=schedule,
                     total_steps=total_steps,
                     budget_steps=budget_steps,
-                    centre=centre,
+                    initial_lr=initial_lr,
                     start_loss=_check_start(rehearsal.loss()),
-                    visible=fall,
+                    min_improvement=min_improvement,
                     measured="validation" if val_loader is not None else "held-out",
                 )
                 # From trained weights the edge is read too low to hold anything.
-                race = Race(record, ceiling=result.advice.ceiling if fall == 0 else None)
-                with _progress_bar(budget_steps, "LR race", shown=progress and is_main_rank()) as bar:
-                    while not race.done:
+                search = TrialSearch(record, ceiling=result.advice.ceiling if min_improvement == 0 else None)
+                with _progress_bar(budget_steps, "LR trials", shown=progress and is_main_rank()) as bar:
+                    while not search.done:
                         if bar is not None:
-                            bar.set_postfix_str(f"{race.stage} lr {race.lr:.1e}", refresh=False)
-                        plan = HeatPlan(stage=race.stage, lr=race.lr, steps=race.steps, schedule=whole)
-                        race.add(rehearsal.run(plan, tick=bar.update if bar is not None else lambda: None))
+                            bar.set_postfix_str(f"{search.stage} lr {search.lr:.1e}", refresh=False)
+                        plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
+                        search.add(rehearsal.run(plan, tick=bar.update if bar is not None else lambda: None))
             except KeyboardInterrupt:
-                if race is not None:
-                    race.interrupt()
-        if race is None:
-            return RangeTestResult(curve=result.curve, advice=interrupted(result.advice))
-        return RangeTestResult(curve=result.curve, advice=raced(result.advice, race.record), race=race.record)
+                if search is not None:
+                    search.interrupt()
+        if search is None:
+            return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
+        record = search.record
+        return RangeTestResult(curve=result.curve, advice=refined_advice(result.advice, record), trials=record)
 
     def _preserved(
         self, train_loader: Iterable[Any], val_loader: Iterable[Any] | None, storage: str
@@ -504,7 +508,7 @@ def _check_start(loss: float) -> float:
 def _check_repeatable(loader: object) -> None:
     if isinstance(loader, Iterator):
         raise SetupError(
-            "train_loader is an iterator, which can be gone through only once, and every heat of the race needs the "
+            "train_loader is an iterator, which can be gone through only once, and every trial of the search needs the "
             "same batches. Pass a DataLoader or a list."
         )
 

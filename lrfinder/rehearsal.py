@@ -1,7 +1,7 @@
 """Short trainings from one snapshot, on the same batches: what a race of learning rates is run with.
 
 Every heat starts from the same weights, optimizer state and random states and sees the same batches in the same order,
-so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.race`.
+so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.search`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from lrfinder.batches import Batches
 from lrfinder.distributed import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
-from lrfinder.race import Heat, HeatPlan
+from lrfinder.search import TrialPlan
 from lrfinder.snapshot import Snapshot
 from lrfinder.train_step import TrainStep, Validation
+from lrfinder.trials import Trial
 
 __all__ = ["Rehearsal", "hold_out"]
 
@@ -98,7 +99,7 @@ class Rehearsal:
         """Validation loss of the model as it stands."""
         return mean_over_ranks(self._validation.loss()).item()
 
-    def run(self, plan: HeatPlan, *, tick: Callable[[], object]) -> Heat:
+    def run(self, plan: TrialPlan, *, tick: Callable[[], object]) -> Trial:
         """Train through the plan from the snapshot, and measure; the loss is None where it blew up or was given up.
 
         Args:
@@ -114,16 +115,16 @@ class Rehearsal:
                 loss, _ = self._step.run(batches.draw(self._accumulation))
                 tick()
                 if watch.gives_up(done, loss):
-                    return Heat(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
+                    return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         final = self.loss()
-        return Heat(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
+        return Trial(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
 
     def _start(self) -> None:
         self._state.rewind()
         self._state.rewind_loaders()
         self._enter_training()
 
-    def _set_rates(self, plan: HeatPlan, t: int) -> None:
+    def _set_rates(self, plan: TrialPlan, t: int) -> None:
         set_lr(self._optimizer, plan.lr_at(t), self._scales)
         cycled = plan.momentum_at(t)
         if cycled is not None:
@@ -133,7 +134,7 @@ class Rehearsal:
 class _Watch:
     """Looks at the training loss of a heat now and then, and gives up what is hopeless."""
 
-    def __init__(self, plan: HeatPlan, limit: float) -> None:
+    def __init__(self, plan: TrialPlan, limit: float) -> None:
         self._pace = max(1, plan.steps // _CHECKS)
         self._limit = limit
         self._bad = 0

@@ -15,10 +15,10 @@ from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve
 from lrfinder.errors import FileFormatError
 from lrfinder.files import read_json, write_json
-from lrfinder.race import RaceRecord
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.report import describe, html
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
+from lrfinder.trials import TrialRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ class RangeTestResult:
     Args:
         curve: what the sweep recorded.
         advice: what was read from it; left out, it is read when it is first asked for (see :func:`lrfinder.advise`).
-        race: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
+        trials: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
 
     Example:
         >>> from lrfinder import StopReason, SweepConfig
@@ -52,7 +52,7 @@ class RangeTestResult:
 
     curve: LossCurve
     advice: Advice = field(default_factory=lambda: cast(Advice, None))
-    race: RaceRecord | None = None
+    trials: TrialRecord | None = None
 
     def __post_init__(self) -> None:
         if self.advice is None:
@@ -134,8 +134,8 @@ class RangeTestResult:
             ConfigError: the folder is missing or cannot be written.
         """
         content = {"curve": self.curve.to_dict(), "advice": self.advice.to_dict()}
-        if self.race is not None:
-            content["race"] = self.race.to_dict()
+        if self.trials is not None:
+            content["trials"] = self.trials.to_dict()
         return write_json(path, "result", content)
 
     @classmethod
@@ -146,15 +146,17 @@ class RangeTestResult:
             FileFormatError: the file is missing, damaged, or not a saved result.
         """
         content = read_json(path, "result")
-        if set(content) - {"race"} != {"curve", "advice"}:
+        if "race" in content:  # its name before 0.1.0
+            content["trials"] = content.pop("race")
+        if set(content) - {"trials"} != {"curve", "advice"}:
             raise FileFormatError(
-                f"{path} has the parts {sorted(content)}; a saved result has 'advice', 'curve' and perhaps 'race'. "
+                f"{path} has the parts {sorted(content)}; a saved result has 'advice', 'curve' and perhaps 'trials'. "
                 "Run the range test again."
             )
         return cls(
             curve=LossCurve.from_dict(content["curve"]),
             advice=Advice.from_dict(content["advice"]),
-            race=RaceRecord.from_dict(content["race"]) if "race" in content else None,
+            trials=TrialRecord.from_dict(content["trials"]) if "trials" in content else None,
         )
 
     def __str__(self) -> str:

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice import Advice, advise, raced
+from lrfinder.advice import Advice, advise
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.diagnose import GRADES, Finding
 from lrfinder.edges import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.evidence import combine, peak_lr
-from lrfinder.race import Heat, RaceRecord
 from lrfinder.sweep import losses_until_diverged
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
@@ -140,35 +139,6 @@ def test_the_interval_ends_where_the_sweep_diverged_at_the_latest() -> None:
     steep = advise(drawn(lambda x: falls(x) + (50 if x > -2 else 0)))  # at 0.01 it is over
     assert steep.interval is not None and steep.diverged_lr is not None
     assert steep.interval[1] <= 1.05 * steep.diverged_lr
-
-
-@pytest.mark.parametrize(
-    ("sweep", "finals", "grade"),
-    [
-        ("high", None, "high"),
-        ("low", None, "medium"),  # the heats alone are no more certain than the sweep
-        ("low", 0.10, "high"),
-        ("low", 0.19, "high"),  # the final agrees with the sweep within a factor 2 ...
-        ("low", 0.24, "medium"),  # ... and does not
-    ],
-)
-def test_a_race_is_certain_of_its_winner_where_the_sweep_was_or_agrees(
-    sweep: str, finals: float | None, grade: str
-) -> None:
-    heats = [Heat(lr=lr, steps=60, loss=1 + math.log2(lr / 0.1) ** 2 / 10) for lr in (0.025, 0.1, 0.4)]
-    if finals is not None:
-        heats += [
-            Heat(lr=finals * ratio, steps=300, loss=1 + math.log2(ratio) ** 2, stage="final")
-            for ratio in (0.8, 1, 1.25)
-        ]
-    record = RaceRecord(
-        schedule="cosine", total_steps=1200, budget_steps=1200, centre=0.1, start_loss=2.0, heats=tuple(heats)
-    )
-    before = dataclasses.replace(advise(clean()), grade=sweep)
-    after = raced(before, record)
-    assert after.grade == grade
-    if finals is not None:
-        assert after.base_lr == pytest.approx(finals, rel=0.1)
 
 
 def test_an_advice_that_is_held_below_the_edge_says_so() -> None:

@@ -105,11 +105,11 @@ def test_refine_races_for_the_schedule_and_the_recipe_has_the_winner(tmp_path: P
     result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.15", "--json", "--out", tmp_path)
     loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")
     assert result.exit_code == 0
-    assert loaded.race is not None and loaded.race.schedule == "cosine"
-    assert 0 < loaded.race.spent <= 0.15 * loaded.race.total_steps
-    assert loaded.race.total_steps == 2 * (1797 // 16)
+    assert loaded.trials is not None and loaded.trials.schedule == "cosine"
+    assert 0 < loaded.trials.spent <= 0.15 * loaded.trials.total_steps
+    assert loaded.trials.total_steps == 2 * (1797 // 16)
     content = json.loads(result.stdout)
-    assert content["race"]["heats"] and content["recipe"]["peak_lr"] == loaded.lr_for("cosine")
+    assert content["trials"]["trials"] and content["recipe"]["peak_lr"] == loaded.lr_for("cosine")
 
 
 @pytest.mark.parametrize("part", ["0", "-1", "much"])

@@ -134,11 +134,11 @@ def test_a_race_leaves_no_trace_on_the_device_and_is_the_same_again(build: Build
     races = [
         finder.refine(
             result, one.loader, loader(points(32)), schedule="onecycle", total_steps=160, budget=0.6, progress=False
-        ).race
+        ).trials
         for _ in range(2)
     ]
     assert one.state() == before
-    assert races[0] is not None and races[0].in_stage("final")
+    assert races[0] is not None and races[0].in_stage("confirmation")
     if one.scaler is None:  # the order of float16 sums is no promise of a GPU
         assert races[0] == races[1]
 
@@ -653,7 +653,7 @@ def test_a_model_compiled_with_cuda_graphs_is_swept_and_raced_as_the_plain_one_i
             total_steps=160,
             budget=0.6,
             progress=False,
-        ).race
+        ).trials
         assert one.state() == before
         assert race is not None
         found.append((result.curve, race))
@@ -662,8 +662,8 @@ def test_a_model_compiled_with_cuda_graphs_is_swept_and_raced_as_the_plain_one_i
     assert compiled_curve.losses[:20] == pytest.approx(curve.losses[:20], rel=1e-3)
     # Near the edge a sweep doubles its rounding errors with each step, so it may end a step sooner or later.
     assert abs(len(compiled_curve) - len(curve)) <= 3
-    assert [heat.lr for heat in compiled_race.heats] == [heat.lr for heat in race.heats]
-    assert [heat.loss for heat in compiled_race.heats] == pytest.approx([heat.loss for heat in race.heats], rel=1e-2)
+    assert [heat.lr for heat in compiled_race.trials] == [heat.lr for heat in race.trials]
+    assert [heat.loss for heat in compiled_race.trials] == pytest.approx([heat.loss for heat in race.trials], rel=1e-2)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

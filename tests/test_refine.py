@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.race import HeatPlan, plan_race, whole_schedule
 from lrfinder.rehearsal import _Watch
+from lrfinder.search import TrialPlan, plan_search, whole_schedule
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
+from lrfinder.verdict import best_trial_lr
 from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
@@ -42,7 +43,7 @@ SHORT = training(10, 0)  # about 160 steps, of which 40 are raced
 LONG = training(12, 26)  # about 200, of which 100 are
 
 worlds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
-lengths = pytest.mark.parametrize("length", [SHORT, LONG], ids=["qualifying", "with final"])
+lengths = pytest.mark.parametrize("length", [SHORT, LONG], ids=["screening", "with confirmation"])
 
 
 def advice(base_lr: float, **fields: Any) -> Advice:
@@ -117,8 +118,8 @@ def test_the_state_is_the_same_before_and_after(build: Callable[[], World], warm
     before = world.state()
     refined = finder(world).refine(result, world.loader, **LONG)
     assert world.state() == before
-    assert refined.race is not None
-    assert {heat.stage for heat in refined.race.heats} == {"qualifying", "final"}
+    assert refined.trials is not None
+    assert {heat.stage for heat in refined.trials.trials} == {"screening", "confirmation"}
 
 
 @pytest.mark.parametrize(
@@ -159,8 +160,8 @@ def test_a_race_for_every_schedule_leaves_no_trace(schedule: str, name: str) -> 
     refined = finder(world).refine(result, world.loader, **{**LONG, "schedule": schedule})
     assert world.state() == before
     assert "step" not in vars(world.optimizer)
-    assert refined.race is not None and refined.race.schedule == schedule
-    assert len(refined.race.in_stage("final")) == 2
+    assert refined.trials is not None and refined.trials.schedule == schedule
+    assert len(refined.trials.in_stage("confirmation")) == 2
 
 
 @worlds
@@ -181,9 +182,9 @@ def test_ctrl_c_gives_back_what_was_raced_and_leaves_no_trace(build: Callable[[]
     # Five or six batches a pass: the second or third heat is under way.
     refined = finder(world).refine(result, Cut(world.loader, 30, "interrupt"), **SHORT)
     assert same(world, before)
-    race = refined.race
+    race = refined.trials
     assert race is not None and race.interrupted
-    assert 1 <= len(race.heats) <= 3 and race.heats[0].lr == race.centre == 0.001
+    assert 1 <= len(race.trials) <= 3 and race.trials[0].lr == race.initial_lr == 0.001
     assert "interrupted" in refined.advice.reasons[0]
 
 
@@ -193,7 +194,7 @@ def test_ctrl_c_in_the_first_heat_leaves_the_old_advice_and_a_reason() -> None:
     before = world.state()
     refined = finder(world).refine(result, Cut(world.loader, 5, "interrupt"), **SHORT)
     assert same(world, before)
-    assert refined.race is not None and refined.race.interrupted and refined.race.heats == ()
+    assert refined.trials is not None and refined.trials.interrupted and refined.trials.trials == ()
     assert dataclasses.replace(refined.advice, reasons=()) == dataclasses.replace(result.advice, reasons=())
     assert refined.advice.reasons[1:] == result.advice.reasons
     assert "interrupted" in refined.advice.reasons[0]
@@ -210,7 +211,7 @@ def test_ctrl_c_is_never_raised_by_a_race_wherever_it_comes(number: int) -> None
         pytest.fail("Ctrl-C came through")
     finally:
         assert same(world, before)
-    assert refined.race is None or refined.race.interrupted
+    assert refined.trials is None or refined.trials.interrupted
 
 
 def test_an_exception_inside_the_step_leaves_no_trace() -> None:
@@ -236,7 +237,7 @@ def test_heats_that_blow_up_leave_no_trace() -> None:
     before = world.state()
     refined = finder(world).refine(result, world.loader, **SHORT)
     assert world.state() == before
-    assert refined.race is not None and any(heat.loss is None for heat in refined.race.heats)
+    assert refined.trials is not None and any(heat.loss is None for heat in refined.trials.trials)
 
 
 @pytest.mark.parametrize("val_batches", [None, 2])
@@ -317,11 +318,11 @@ def test_no_more_steps_are_made_than_the_budget_has_and_all_of_them_are_counted(
         refined = finder(world).refine(
             result, world.loader, schedule="onecycle", total_steps=total_steps, budget=budget
         )
-    race = refined.race
+    race = refined.trials
     assert race is not None
     assert len(made) == race.spent <= race.budget_steps <= budget * total_steps
-    assert (race.schedule, race.total_steps, race.centre) == ("onecycle", total_steps, result.lr_for("onecycle"))
-    assert bool(race.in_stage("final")) == ("final" in plan_race(race.budget_steps, total_steps))
+    assert (race.schedule, race.total_steps, race.initial_lr) == ("onecycle", total_steps, result.lr_for("onecycle"))
+    assert bool(race.in_stage("confirmation")) == ("confirmation" in plan_search(race.budget_steps, total_steps))
 
 
 def test_steps_of_heats_that_blew_up_are_counted_too() -> None:
@@ -329,9 +330,9 @@ def test_steps_of_heats_that_blew_up_are_counted_too() -> None:
     result = swept(world, 1e4)
     with counted_steps() as made:
         refined = finder(world).refine(result, world.loader, schedule="cosine", total_steps=800, budget=0.5)
-    assert refined.race is not None
-    assert any(heat.loss is None for heat in refined.race.heats)
-    assert len(made) == refined.race.spent <= 400
+    assert refined.trials is not None
+    assert any(heat.loss is None for heat in refined.trials.trials)
+    assert len(made) == refined.trials.spent <= 400
 
 
 def test_accumulated_batches_count_as_one_step() -> None:
@@ -340,9 +341,9 @@ def test_accumulated_batches_count_as_one_step() -> None:
     recorded = Recorded(world, accumulation_steps=3)
     with counted_steps() as made:
         refined = recorded.finder.refine(result, world.loader, **SHORT)
-    assert refined.race is not None
-    assert len(made) == refined.race.spent <= 40
-    assert len(recorded.trained) == 3 * refined.race.spent
+    assert refined.trials is not None
+    assert len(made) == refined.trials.spent <= 40
+    assert len(recorded.trained) == 3 * refined.trials.spent
 
 
 @pytest.mark.parametrize("budget", [1e-9, 0.01, 0.18])
@@ -359,19 +360,19 @@ def test_a_budget_too_small_for_a_race_runs_nothing_and_says_so(budget: float) -
 
     with counted_steps() as made:
         refined = finder(world).refine(result, Watched(), schedule="linear", total_steps=160, budget=budget)
-    assert refined.race is None and not made and not drawn
+    assert refined.trials is None and not made and not drawn
     assert world.state() == before
     assert [refined.lr_for(kind) for kind in KINDS] == [result.lr_for(kind) for kind in KINDS]
     assert refined.advice.reasons[1:] == result.advice.reasons
-    assert "No race for linear" in refined.advice.reasons[0] and "larger budget" in refined.advice.reasons[0]
+    assert "No trial search for linear" in refined.advice.reasons[0] and "larger budget" in refined.advice.reasons[0]
     assert refined.curve == result.curve
 
 
 def test_the_smallest_budget_with_a_race_has_three_heats_of_ten_steps() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world), world.loader, schedule="linear", total_steps=1000, budget=0.03)
-    assert refined.race is not None
-    assert [heat.steps for heat in refined.race.heats] == [10, 10, 10]
+    assert refined.trials is not None
+    assert [heat.steps for heat in refined.trials.trials] == [10, 10, 10]
 
 
 def test_a_training_too_short_for_a_race_is_not_told_to_raise_its_budget() -> None:
@@ -379,8 +380,8 @@ def test_a_training_too_short_for_a_race_is_not_told_to_raise_its_budget() -> No
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     refined = finder(world).refine(result, world.loader, schedule="cosine", total_steps=100, budget=3.0)
-    if refined.race is None:
-        assert "too few for three heats of ten" not in refined.advice.reasons[0]
+    if refined.trials is None:
+        assert "too few for three trials of ten" not in refined.advice.reasons[0]
         assert "larger budget" not in refined.advice.reasons[0]
 
 
@@ -404,9 +405,9 @@ class Recorded:
 
     def heats(self, result: RangeTestResult, per_step: int = 1) -> list[list[tuple[float, ...]]]:
         """Batches trained on in each heat."""
-        assert result.race is not None
+        assert result.trials is not None
         following = iter(self.trained)
-        parts = [list(itertools.islice(following, per_step * heat.steps)) for heat in result.race.heats]
+        parts = [list(itertools.islice(following, per_step * heat.steps)) for heat in result.trials.trials]
         assert not list(following)
         return parts
 
@@ -452,7 +453,7 @@ def test_without_validation_the_batches_held_out_are_not_trained_on_in_the_first
     result = swept(world, 0.02)
     recorded = Recorded(world)
     refined = recorded.finder.refine(result, world.loader, **SHORT)
-    assert refined.race is not None and refined.race.measured == "held-out"
+    assert refined.trials is not None and refined.trials.measured == "held-out"
     held_out = set(recorded.measured)
     assert len(held_out) == 1, "a fifth of six batches"
     samples = {sample for batch in held_out for sample in batch}
@@ -498,7 +499,7 @@ def test_a_loader_of_unknown_length_can_be_raced_on(make: Callable[[], Any], val
     result = swept(world, 0.02)
     recorded = Recorded(world)
     refined = recorded.finder.refine(result, world.loader, make() if validated else None, **SHORT)
-    assert refined.race is not None and len(refined.race.heats) >= 3
+    assert refined.trials is not None and len(refined.trials.trials) >= 3
     if not validated:
         assert not set(recorded.measured) & {batch for heat in recorded.heats(refined) for batch in heat[:3]}
 
@@ -522,10 +523,10 @@ def test_with_a_validation_loader_its_batches_decide_and_nothing_is_held_out() -
     validation = DataLoader(points(20), batch_size=10)
     recorded = Recorded(world)
     refined = recorded.finder.refine(result, world.loader, validation, **SHORT)
-    assert refined.race is not None and refined.race.measured == "validation"
+    assert refined.trials is not None and refined.trials.measured == "validation"
     assert set(recorded.measured) == {tuple(inputs[:, 0].tolist()) for inputs, _ in validation}
     # Before the race and after each heat.
-    assert len(recorded.measured) == 2 * (1 + len(refined.race.heats))
+    assert len(recorded.measured) == 2 * (1 + len(refined.trials.trials))
     assert all(len({sample for batch in heat[:6] for sample in batch}) == 48 for heat in recorded.heats(refined))
 
 
@@ -534,9 +535,9 @@ def test_val_batches_keeps_the_first_ones_as_a_fixed_probe(val_batches: int) -> 
     world = seeded(WORLDS["SGD with momentum"])
     recorded = Recorded(world)
     refined = recorded.finder.refine(swept(world, 0.02), world.loader, loader(), val_batches=val_batches, **SHORT)
-    assert refined.race is not None
+    assert refined.trials is not None
     assert len(set(recorded.measured)) == val_batches
-    assert len(recorded.measured) == val_batches * (1 + len(refined.race.heats))
+    assert len(recorded.measured) == val_batches * (1 + len(refined.trials.trials))
 
 
 # --- known truth ------------------------------------------------------------------------------------------------------
@@ -575,9 +576,9 @@ def test_from_far_too_low_the_advice_moves_up_and_stays_below_the_stability_limi
 ) -> None:
     limit = 2 / h
     result, refined = bowl_race(h, limit / too_low, budget=budget)
-    assert refined.race is not None
+    assert refined.trials is not None
     assert result.lr_for("constant") < refined.lr_for("constant") < limit
-    assert max(heat.lr for heat in refined.race.heats if heat.loss is not None) < limit
+    assert max(heat.lr for heat in refined.trials.trials if heat.loss is not None) < limit
 
 
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
@@ -592,14 +593,14 @@ def test_from_far_too_high_the_advice_moves_below_the_stability_limit(h: float, 
 def test_a_heat_that_blows_up_is_given_up_early_and_does_not_decide(steps: int) -> None:
     limit = 2.0
     _, refined = bowl_race(1.0, limit / 2.5, total_steps=steps)
-    assert refined.race is not None
-    planned = max(heat.steps for heat in refined.race.heats)
-    high = [heat for heat in refined.race.heats if heat.lr > 1.5 * limit]
-    low = [heat for heat in refined.race.heats if heat.lr < 0.75 * limit]
+    assert refined.trials is not None
+    planned = max(heat.steps for heat in refined.trials.trials)
+    high = [heat for heat in refined.trials.trials if heat.lr > 1.5 * limit]
+    low = [heat for heat in refined.trials.trials if heat.lr < 0.75 * limit]
     assert high and low
     assert all(heat.loss is None and heat.steps < planned for heat in high)
     assert all(heat.loss is not None and math.isfinite(heat.loss) and heat.steps == planned for heat in low)
-    assert refined.race.winner is not None and refined.race.winner < limit
+    assert (best_trial_lr(refined.trials) or limit) < limit
 
 
 def test_no_heat_exceeds_the_ceiling_where_the_sweep_saw_learning() -> None:
@@ -607,9 +608,9 @@ def test_no_heat_exceeds_the_ceiling_where_the_sweep_saw_learning() -> None:
     result = finder(world).range_test(world.loader)
     result = dataclasses.replace(result, advice=advice(0.02, ceiling=0.03, edge_lr=0.06))
     refined = finder(world).refine(result, world.loader, **LONG)
-    assert refined.race is not None
-    assert refined.race.visible == 0, "the sweep saw learning, or its edge would be no limit"
-    assert max(heat.lr for heat in refined.race.heats) <= 0.03 * (1 + 1e-6)
+    assert refined.trials is not None
+    assert refined.trials.min_improvement == 0, "the sweep saw learning, or its edge would be no limit"
+    assert max(heat.lr for heat in refined.trials.trials) <= 0.03 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("schedule", KINDS)
@@ -618,9 +619,9 @@ def test_no_schedule_is_advised_more_than_the_ceiling_or_what_won_the_race(sched
     result = swept(world)
     result = dataclasses.replace(result, advice=advice(0.2, ceiling=0.25, edge_lr=0.5))
     refined = finder(world).refine(result, world.loader, **{**SHORT, "schedule": schedule})
-    assert refined.race is not None and refined.race.winner is not None
+    assert refined.trials is not None and best_trial_lr(refined.trials) is not None
     highest = max(refined.lr_for(kind) for kind in KINDS)
-    assert highest <= 1.05 * max(0.25, refined.race.winner)
+    assert highest <= 1.05 * max(0.25, best_trial_lr(refined.trials))
 
 
 # --- the refined advice -----------------------------------------------------------------------------------------------
@@ -632,12 +633,12 @@ def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, le
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 0.02)
     refined = finder(world).refine(result, world.loader, **{**length, "schedule": schedule})
-    race = refined.race
-    assert race is not None and race.winner is not None
-    assert refined.lr_for(schedule) == pytest.approx(race.winner, rel=0.1)
+    race = refined.trials
+    assert race is not None and best_trial_lr(race) is not None
+    assert refined.lr_for(schedule) == pytest.approx(best_trial_lr(race), rel=0.1)
     assert refined.lr_for(schedule) == float(f"{refined.lr_for(schedule):.2g}")
     low, high = refined.advice.interval or (math.inf, 0.0)
-    assert low * 0.95 <= race.winner / FITTED.peak_factor(schedule) <= high * 1.05
+    assert low * 0.95 <= best_trial_lr(race) / FITTED.peak_factor(schedule) <= high * 1.05
     assert refined.advice.grade in ("high", "medium")
     assert refined.curve == result.curve
 
@@ -646,14 +647,14 @@ def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, le
 def test_the_reasons_tell_of_the_race_its_cost_and_every_heat(length: dict[str, Any]) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world, 0.02), world.loader, **length)
-    race = refined.race
+    race = refined.trials
     assert race is not None
     told = " ".join(refined.advice.reasons)
-    assert refined.advice.reasons[0].startswith("Race: ")
+    assert refined.advice.reasons[0].startswith("Trial search: ")
     assert f"{race.spent} optimizer steps" in told and "cosine" in told and "held-out" in told
     assert "interrupted" not in told
-    assert all(f"{float(f'{heat.lr:.2g}'):g}" in told for heat in race.heats)
-    assert ("final" in told) == bool(race.in_stage("final"))
+    assert all(f"{float(f'{heat.lr:.2g}'):g}" in told for heat in race.trials)
+    assert ("confirmation" in told) == bool(race.in_stage("confirmation"))
 
 
 @lengths
@@ -662,10 +663,10 @@ def test_a_refined_result_comes_back_equal_from_its_file_and_is_printed(length: 
     refined = finder(world).refine(swept(world, 0.3), world.loader, **length)
     back = RangeTestResult.load(refined.save(tmp_path / "lr.json"))
     assert back == refined
-    assert back.race == refined.race is not None
+    assert back.trials == refined.trials is not None
     assert str(back) == str(refined)
     assert str(refined).startswith("Learning-rate range test with SGD")
-    assert "Race:" in str(refined)
+    assert "Trial search:" in str(refined)
     assert all(len(line) <= 80 for line in str(refined).splitlines())
 
 
@@ -673,17 +674,17 @@ def test_a_refined_result_can_be_refined_again() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     once = finder(world).refine(swept(world, 0.02), world.loader, **SHORT)
     twice = finder(world).refine(once, world.loader, **SHORT)
-    assert once.race is not None and twice.race is not None
-    assert twice.race.centre == once.lr_for("cosine")
+    assert once.trials is not None and twice.trials is not None
+    assert twice.trials.initial_lr == once.lr_for("cosine")
 
 
 def test_a_race_in_which_nothing_is_learnt_leaves_the_old_advice_and_says_so() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 1e30)
     refined = finder(world).refine(result, world.loader, **SHORT)
-    assert refined.race is not None and refined.race.winner is None
+    assert refined.trials is not None and best_trial_lr(refined.trials) is None
     assert [refined.lr_for(kind) for kind in KINDS] == [result.lr_for(kind) for kind in KINDS]
-    assert "says nothing" in refined.advice.reasons[0]
+    assert "No trial lowered the held-out loss" in refined.advice.reasons[0]
     assert refined.advice.reasons[1:] == result.advice.reasons
 
 
@@ -753,7 +754,7 @@ def test_a_bad_value_is_refused_before_anything_runs_and_the_nearest_accepted(
 def test_an_option_that_the_schedule_does_not_have_is_refused_with_its_own() -> None:
     with pytest.raises(ConfigError, match="cosine has no option 'eta'.*Did you mean 'eta_min'"):
         refine(eta=1e-5)
-    assert refine(eta_min=1e-5).race is not None
+    assert refine(eta_min=1e-5).trials is not None
 
 
 @pytest.mark.parametrize("make", [iter, lambda batches: (batch for batch in batches)], ids=["iterator", "generator"])
@@ -763,13 +764,13 @@ def test_a_train_loader_that_can_be_gone_through_only_once_is_refused_and_a_list
     batches = list(loader())
     with pytest.raises(SetupError, match="train_loader is an iterator.*Pass a DataLoader or a list"):
         refine(train=make(batches))
-    assert refine(train=batches).race is not None
+    assert refine(train=batches).trials is not None
 
 
 def test_a_val_loader_that_can_be_gone_through_only_once_is_refused_unless_a_probe_of_it_is_kept() -> None:
     with pytest.raises(SetupError, match="val_loader is an iterator"):
         refine(validation=iter(list(loader())))
-    assert refine(validation=iter(list(loader())), val_batches=2).race is not None
+    assert refine(validation=iter(list(loader())), val_batches=2).trials is not None
 
 
 def test_a_curve_without_advice_has_nothing_to_race_around() -> None:
@@ -777,15 +778,15 @@ def test_a_curve_without_advice_has_nothing_to_race_around() -> None:
     result = swept(world, 0.02)
     with pytest.raises(NoAdviceError, match="Nothing to see"):
         refine(dataclasses.replace(result, advice=NO_ADVICE))
-    assert refine(result).race is not None
+    assert refine(result).trials is not None
 
 
 def test_a_single_batch_cannot_be_held_out_but_can_be_raced_with_a_val_loader() -> None:
     single = list(loader())[:1]
     with pytest.raises(SetupError, match="too few batches.*Pass val_loader"):
         refine(train=single)
-    assert refine(train=single, validation=list(loader())).race is not None
-    assert refine(train=list(loader())[:2]).race is not None
+    assert refine(train=single, validation=list(loader())).trials is not None
+    assert refine(train=list(loader())[:2]).trials is not None
 
 
 @pytest.mark.parametrize("validated", [False, True])
@@ -811,8 +812,8 @@ def test_what_is_refused_leaves_no_trace(bad: dict[str, Any]) -> None:
 
 def test_options_that_the_whole_training_takes_never_end_a_race_half_way() -> None:
     # Valid for 1000 steps; rounded to the length of a heat, the last drop and the end of the warm-up fall on its end.
-    assert refine(schedule="multistep", total_steps=1000, budget=0.6, milestones=[500, 999]).race is not None
-    assert refine(schedule="cosine", total_steps=1000, budget=0.6, warmup_steps=999).race is not None
+    assert refine(schedule="multistep", total_steps=1000, budget=0.6, milestones=[500, 999]).trials is not None
+    assert refine(schedule="cosine", total_steps=1000, budget=0.6, warmup_steps=999).trials is not None
 
 
 @pytest.mark.parametrize("progress", [True, False])
@@ -824,7 +825,7 @@ def test_nothing_is_printed_into_a_pipe(progress: bool, capsys: pytest.CaptureFi
 
 def test_a_loss_whose_memory_the_next_step_writes_into_counts_as_it_was() -> None:
     """As that of a CUDA graph: three losses far above the limit, and one below it in the same place."""
-    watch = _Watch(HeatPlan(stage="qualifying", lr=0.1, steps=40, schedule=whole_schedule("cosine", 0.1, 40, {})), 1.0)
+    watch = _Watch(TrialPlan(stage="screening", lr=0.1, steps=40, schedule=whole_schedule("cosine", 0.1, 40, {})), 1.0)
     loss = torch.tensor(0.0)
     ended = []
     for step in range(1, 9):

@@ -119,7 +119,7 @@ class Experiment:
             )
 
     def refine(self, result: RangeTestResult, schedule: str, epochs: int, budget: float) -> RangeTestResult:
-        """Race around its advice, for a training of so many epochs.
+        """Search around its advice with short trials, for a training of so many epochs.
 
         Raises:
             LRFinderError: as :meth:`range_test`.

@@ -86,7 +86,7 @@ PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val
     "budget",
     type=click.FloatRange(min=0, min_open=True, max=100),
     metavar="PART",
-    help="Race learning rates around the advice with that part of the training's steps, such as 0.25.",
+    help="Try LRs around the advice in short trainings, with that part of the training's steps, such as 0.25.",
 )
 @click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: found by itself]")
 @click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: found by itself]")
@@ -201,7 +201,7 @@ def _as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None
         "setup": facts,
         "stop": result.curve.stop.value,
         "advice": result.advice.to_dict(),
-        "race": result.race.to_dict() if result.race is not None else None,
+        "trials": result.trials.to_dict() if result.trials is not None else None,
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         "files": files,

@@ -68,8 +68,8 @@ def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: flo
         "grade": better.advice.grade,
         "base_lr": better.advice.base_lr,
         "interval": better.advice.interval,
-        "spent": better.race.spent if better.race is not None else 0,
-        "heats": [[heat.lr, heat.steps, heat.loss] for heat in better.race.heats] if better.race is not None else [],
+        "spent": better.trials.spent if better.trials is not None else 0,
+        "heats": [[heat.lr, heat.steps, heat.loss] for heat in better.trials.trials] if better.trials is not None else [],
     }
 
 
