@@ -39,7 +39,7 @@ class Evidence:
 
     Args:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
-            known) or ``"ceiling"`` (which the others are held below).
+            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found).
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
             that lowered the mean has weight 0.

@@ -18,9 +18,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from lrfinder.advice import Advice, rounded_advice
-from lrfinder.numbers import format_lr, round_lr
+from lrfinder.diagnose import GRADES, Finding
+from lrfinder.evidence import Evidence
+from lrfinder.numbers import round_lr
+from lrfinder.search_words import explain_trials
 from lrfinder.tables.constants import FITTED, Constants
-from lrfinder.trials import STAGES, Trial, TrialRecord, best_trial
+from lrfinder.trials import Trial, TrialRecord, best_trial
+from lrfinder.words import explain
 
 __all__ = ["advice_without_search", "advice_without_trials", "best_trial_lr", "refined_advice", "screened_lr"]
 
@@ -98,10 +102,16 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         record: what the search measured.
         constants: factors of the schedules, widths of the interval, and how losses are compared.
     """
+    if not record.trials:
+        return advice_without_trials(advice)
     found = best_trial_lr(record, constants=constants)
     if found is None or advice.min_lr is None:
-        return dataclasses.replace(advice, reasons=(_nothing_found(record), *advice.reasons))
-    grade = _grade(advice, record, found)
+        refused = Finding(code="no_trial_learned", detail=record.measured)
+        reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
+        return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
+    evidence = Evidence(name="trials", lr=found, weight=1.0, part=1.0, seen=(found, found), source=record.schedule)
+    findings = tuple(_findings(record, found))
+    grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     base = found / constants.peak_factor(record.schedule)
     ceiling = None if advice.ceiling is None else max(advice.ceiling, found)
     refined = rounded_advice(
@@ -109,10 +119,13 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         ceiling,
         constants.search.spread if grade == "high" else constants.spread.medium,
         min_lr=advice.min_lr,
-        grade=grade,
-        reasons=tuple(_reasons(record, found)),
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,
+        constants=constants,
+        grade=grade,
+        evidence=(evidence,),
+        findings=findings,
+        reasons=(*explain((evidence,), ()), *explain_trials(record), *explain((), findings)),
     )
     # The schedule that the search was for gets the LR itself, and what is named after that schedule is the same number.
     peak = round_lr(found)
@@ -126,65 +139,24 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
 
 def advice_without_search(advice: Advice, schedule: str, budget_steps: int) -> Advice:
     """The advice where the budget has no room for a search."""
-    reason = (
-        f"No trial search for {schedule}: {budget_steps} steps are too few for three trials of ten. Give a larger "
-        "budget, or train with the LR of the range test."
-    )
-    return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
+    return advice.with_findings(Finding(code="search_too_short", values=(budget_steps,), detail=schedule))
 
 
 def advice_without_trials(advice: Advice) -> Advice:
     """The advice where Ctrl-C came before the first trial."""
-    reason = "The trial search was interrupted before its first trial."
-    return dataclasses.replace(advice, reasons=(reason, *advice.reasons))
+    return advice.with_findings(Finding(code="search_interrupted"))
+
+
+def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
+    screened = record.in_stage("screening")
+    if not screened[0].lr < found < screened[-1].lr:
+        yield Finding(code="outside_screening", lr=found, caps_grade="medium")
+    if not record.improved:
+        yield Finding(code="no_improvement", caps_grade="medium")
 
 
 def _grade(advice: Advice, record: TrialRecord, found: float) -> str:
     """Screening trials alone find the best LR as well as a range test does and no better; agreement makes it sure."""
     agreed = max(found, record.initial_lr) <= _AGREED * min(found, record.initial_lr)
     confirmed = agreed and bool(record.in_stage("confirmation"))
-    sure = _is_inside(record, found) and record.improved and (advice.grade == "high" or confirmed)
-    return "high" if sure else "medium"
-
-
-def _is_inside(record: TrialRecord, found: float) -> bool:
-    trials = record.in_stage("screening")
-    return trials[0].lr < found < trials[-1].lr
-
-
-def _cost(record: TrialRecord) -> str:
-    """As in "Trial search: 50 optimizer steps in all, 25% of the 200 of the cosine training"."""
-    return (
-        f"Trial search: {record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the "
-        f"{record.total_steps} of the {record.schedule} training"
-        f"{', until it was interrupted' if record.interrupted else ''}"
-    )
-
-
-def _nothing_found(record: TrialRecord) -> str:
-    return (
-        f"{_cost(record)}. No trial lowered the {record.measured} loss it started from, so the advice is that of the "
-        "range test."
-    )
-
-
-def _reasons(record: TrialRecord, found: float) -> Iterator[str]:
-    yield (
-        f"{_cost(record)}. By the {record.measured} loss, the best LR for {record.schedule} is {format_lr(found)}; the "
-        f"range test advised {format_lr(record.initial_lr)}."
-    )
-    for stage in STAGES:
-        if trials := record.in_stage(stage):
-            steps = max(trial.steps for trial in trials)
-            yield f"Losses after {stage} trials of {steps} steps: {', '.join(map(_outcome, trials))}."
-    if not _is_inside(record, found):
-        yield "That LR is not inside the range that was screened; the best may lie beyond it."
-    if not record.improved:
-        yield (
-            "No trial improved the loss noticeably, which is typical of pretrained weights. Short trials underestimate "
-            "the best LR there, so LRs below the range test's were not tried."
-        )
-
-
-def _outcome(trial: Trial) -> str:
-    return f"{'diverged' if trial.loss is None else f'{trial.loss:.4g}'} at lr {format_lr(trial.lr)}"
+    return "high" if advice.grade == "high" or confirmed else "medium"

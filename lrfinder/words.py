@@ -11,6 +11,7 @@ from lrfinder.curve import StopReason
 from lrfinder.diagnose import Finding
 from lrfinder.evidence import Evidence
 from lrfinder.numbers import format_lr
+from lrfinder.search_words import SEARCH_SENTENCES
 
 __all__ = ["explain"]
 
@@ -102,6 +103,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "typical": _typical,
     "limit": _limit,
     "edge": _edge_alone,
+    "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
 }
 
 
@@ -183,6 +185,7 @@ def _lr(found: Finding) -> str:
 
 
 _SENTENCES: dict[str, Callable[[Finding], str]] = {
+    **SEARCH_SENTENCES,
     "edge": _edge,
     "nonfinite_early": _nonfinite_early,
     "too_few_points": _too_few_points,

@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "diagnose": (1, {"numpy"}),
     "evidence": (1, set()),
     "words": (1, set()),
+    "search_words": (1, set()),
     "advice": (1, set()),
     "recipes": (1, {"numpy", "scipy"}),
     "trials": (0, set()),
