@@ -24,7 +24,7 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr
 from lrfinder.words import explain
 
-__all__ = ["GRADES", "Advice", "advise", "blow_up_level", "rounded_advice", "visible_fall"]
+__all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,15 +231,3 @@ def _findings(curve: LossCurve, reading: Reading, constants: Constants) -> tuple
     if typical_lr(curve.optimizer, curve.momentum, constants) is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     return tuple(found)
-
-
-def visible_fall(curve: LossCurve) -> float:
-    """Fall of the loss that shows learning in a race: any, if the sweep showed learning, else some batch noises."""
-    reading = read_curve(curve)
-    return 0.0 if reading.onset_lr is not None else FITTED.search.min_improvement_noises * reading.noise_std
-
-
-def blow_up_level(curve: LossCurve) -> float:
-    """Training loss that no useful training goes above: the level at the start, plus the drop and ten noises."""
-    reading = read_curve(curve)
-    return reading.level + reading.total_drop + 10 * reading.noise_std

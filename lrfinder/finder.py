@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice import blow_up_level, visible_fall
 from lrfinder.autorange import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
@@ -39,7 +38,13 @@ from lrfinder.train_step import (
     uncompiled,
 )
 from lrfinder.trials import TrialRecord
-from lrfinder.verdict import advice_without_search, advice_without_trials, refined_advice
+from lrfinder.verdict import (
+    advice_without_search,
+    advice_without_trials,
+    divergence_level,
+    min_improvement,
+    refined_advice,
+)
 
 __all__ = ["LRFinder"]
 
@@ -273,20 +278,21 @@ class LRFinder:
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):
             try:
-                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, blow_up_level(result.curve))
+                limit = divergence_level(result.reading)
+                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, limit)
                 self._enter_training()
-                min_improvement = visible_fall(result.curve)
+                threshold = min_improvement(result.reading)
                 record = TrialRecord(
                     schedule=schedule,
                     total_steps=total_steps,
                     budget_steps=budget_steps,
                     initial_lr=initial_lr,
                     start_loss=_check_start(rehearsal.loss()),
-                    min_improvement=min_improvement,
+                    min_improvement=threshold,
                     measured="validation" if val_loader is not None else "held-out",
                 )
                 # From trained weights the edge is read too low to hold anything.
-                search = TrialSearch(record, ceiling=result.advice.ceiling if min_improvement == 0 else None)
+                search = TrialSearch(record, ceiling=result.advice.ceiling if threshold == 0 else None)
                 with _progress_bar(budget_steps, "LR trials", shown=progress and is_main_rank()) as bar:
                     while not search.done:
                         if bar is not None:

@@ -1,20 +1,21 @@
-"""What a range test hands back: the record, the advice, and every way on from there.
+"""What a range test returns: the curve, the advice, and every way on from there.
 
-The result is a value that composes the layers below; each method is a line that delegates. No torch and no matplotlib
-until a scheduler or a picture is asked for, so a saved result opens in an instant.
+The result is a value that composes the layers below; each method is a line that delegates. Torch and matplotlib are
+imported only when a scheduler or a picture is asked for, so a saved result opens at once.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from lrfinder.advice import Advice, advise
 from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve
-from lrfinder.errors import FileFormatError
-from lrfinder.files import read_json, write_json
+from lrfinder.edges import Reading, read_curve
+from lrfinder.files import read_json, saved_content, write_json
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.report import describe, html
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
@@ -32,11 +33,11 @@ __all__ = ["RangeTestResult"]
 
 @dataclass(frozen=True, kw_only=True)
 class RangeTestResult:
-    """Curve and advice of a range test: draws itself as the last line of a notebook cell, explains itself when printed.
+    """Curve and advice of a range test: drawn as the last line of a notebook cell, explained in words when printed.
 
     Args:
         curve: what the sweep recorded.
-        advice: what was read from it; left out, it is read when it is first asked for (see :func:`lrfinder.advise`).
+        advice: learning rates that follow from it; by default those of :func:`lrfinder.advise`.
         trials: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
 
     Example:
@@ -51,19 +52,17 @@ class RangeTestResult:
     """
 
     curve: LossCurve
-    advice: Advice = field(default_factory=lambda: cast(Advice, None))
+    advice: Advice = None  # type: ignore[assignment]  # only until __post_init__
     trials: TrialRecord | None = None
 
     def __post_init__(self) -> None:
         if self.advice is None:
-            object.__delattr__(self, "advice")
+            object.__setattr__(self, "advice", advise(self.curve, reading=self.reading))
 
-    def __getattr__(self, name: str) -> Any:
-        # Called only for what is not there.
-        if name != "advice":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        object.__setattr__(self, "advice", advise(self.curve))
-        return self.advice
+    @cached_property
+    def reading(self) -> Reading:
+        """What the curve shows: smoothed losses, noise, stability edge and low region. Read once, when first used."""
+        return read_curve(self.curve)
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""
@@ -125,7 +124,7 @@ class RangeTestResult:
         """Curve with the advice marked; see :func:`lrfinder.plot_curve`. Shows nothing by itself."""
         from lrfinder.plotting import plot_curve
 
-        return plot_curve(self.curve, self.advice, ax)
+        return plot_curve(self.curve, self.advice, ax, reading=self.reading)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as JSON; :meth:`load` and ``lrfind show`` read it.
@@ -133,10 +132,7 @@ class RangeTestResult:
         Raises:
             ConfigError: the folder is missing or cannot be written.
         """
-        content = {"curve": self.curve.to_dict(), "advice": self.advice.to_dict()}
-        if self.trials is not None:
-            content["trials"] = self.trials.to_dict()
-        return write_json(path, "result", content)
+        return write_json(path, "result", self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RangeTestResult:
@@ -145,19 +141,33 @@ class RangeTestResult:
         Raises:
             FileFormatError: the file is missing, damaged, or not a saved result.
         """
-        content = read_json(path, "result")
-        if "race" in content:  # its name before 0.1.0
-            content["trials"] = content.pop("race")
-        if set(content) - {"trials"} != {"curve", "advice"}:
-            raise FileFormatError(
-                f"{path} has the parts {sorted(content)}; a saved result has 'advice', 'curve' and perhaps 'trials'. "
-                "Run the range test again."
+        return cls.from_dict(read_json(path, "result"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary, which :meth:`save` and ``lrfind --json`` write; :meth:`from_dict` reads it."""
+        return {
+            "curve": self.curve.to_dict(),
+            "advice": self.advice.to_dict(),
+            "trials": None if self.trials is None else self.trials.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> RangeTestResult:
+        """Result from :meth:`to_dict`. Names used before 0.1.0 are read as well.
+
+        Raises:
+            FileFormatError: a part is missing, unknown or damaged.
+        """
+        with saved_content("result", hint="Run the range test again."):
+            parts = {"trials": content.get("race"), **content}
+            parts.pop("race", None)
+            trials = parts.pop("trials")
+            return cls(
+                curve=LossCurve.from_dict(parts.pop("curve")),
+                advice=Advice.from_dict(parts.pop("advice")),
+                trials=None if trials is None else TrialRecord.from_dict(trials),
+                **parts,
             )
-        return cls(
-            curve=LossCurve.from_dict(content["curve"]),
-            advice=Advice.from_dict(content["advice"]),
-            trials=TrialRecord.from_dict(content["trials"]) if "trials" in content else None,
-        )
 
     def __str__(self) -> str:
         return describe(self.curve, self.advice)

@@ -6,7 +6,7 @@ prefer one that is too high. The trials start at the advised LR and at four time
 the best. *Confirmation*, where the budget allows: two longer trials of the schedule itself, one at the LR that the
 screening found and one at twice that (at half, where the first went wrong).
 
-Which LR the trials speak for is decided in :mod:`lrfinder.verdict`.
+Which LR the trials show to be best is decided in :mod:`lrfinder.verdict`.
 """
 
 from __future__ import annotations

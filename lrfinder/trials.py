@@ -1,6 +1,7 @@
 """The record of a trial search: frozen values that hold facts and no opinion.
 
-Which LR the trials speak for is decided in :mod:`lrfinder.verdict`, which LR is tried next in :mod:`lrfinder.search`.
+Which LR the trials show to be best is decided in :mod:`lrfinder.verdict`, and which LR is tried next in
+:mod:`lrfinder.search`.
 Standard library only.
 """
 

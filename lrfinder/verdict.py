@@ -1,4 +1,4 @@
-"""What a trial search comes to: the LR that its trials speak for, and the advice that follows from it. No torch.
+"""What a trial search comes to: the LR that its trials show to be best, and the advice that follows. No torch.
 
 The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
 the best trial and its neighbours, elsewhere by straight lines. With x the distance from the initial LR in octaves, the
@@ -19,6 +19,7 @@ import numpy as np
 
 from lrfinder.advice import Advice, rounded_advice
 from lrfinder.diagnose import GRADES, Finding
+from lrfinder.edges import Reading
 from lrfinder.evidence import Evidence
 from lrfinder.numbers import round_lr
 from lrfinder.search_words import explain_trials
@@ -26,10 +27,28 @@ from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.trials import Trial, TrialRecord, best_trial
 from lrfinder.words import explain
 
-__all__ = ["advice_without_search", "advice_without_trials", "best_trial_lr", "refined_advice", "screened_lr"]
+__all__ = [
+    "advice_without_search",
+    "advice_without_trials",
+    "best_trial_lr",
+    "divergence_level",
+    "min_improvement",
+    "refined_advice",
+    "screened_lr",
+]
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
 _AGREED = 2.0  # factor up to which search and range test count as agreed
+
+
+def min_improvement(reading: Reading, *, constants: Constants = FITTED) -> float:
+    """Fall of the loss that counts as an improvement: any, if the range test showed a fall, else some batch noises."""
+    return 0.0 if reading.onset_lr is not None else constants.search.min_improvement_noises * reading.noise_std
+
+
+def divergence_level(reading: Reading) -> float:
+    """Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises."""
+    return reading.level + reading.total_drop + 10 * reading.noise_std
 
 
 def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
@@ -54,7 +73,7 @@ def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> floa
 
 
 def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
-    """LR that the screening trials speak for; None where none of them came below the loss it started from."""
+    """Best LR by the screening trials; None where none of them came below the loss it started from."""
     return _stage_lr(record, record.in_stage("screening"), record.initial_lr, constants)
 
 

@@ -353,7 +353,7 @@ def test_show_prints_what_run_printed(saved: Path, done: tuple[Result, Path]) ->
 def test_show_gives_json_and_a_plot(saved: Path, tmp_path: Path) -> None:
     result = lrfind("show", saved, "--json", "--plot", tmp_path / "curve.png")
     in_file = json.loads(saved.read_text())
-    assert json.loads(result.stdout) == {key: in_file[key] for key in ("advice", "curve")}
+    assert json.loads(result.stdout) == {key: in_file[key] for key in ("advice", "curve", "trials")}
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

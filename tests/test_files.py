@@ -40,7 +40,7 @@ def test_text_and_bytes_arrive_as_they_are_and_the_path_comes_back(tmp_path: Pat
     assert (tmp_path / "bytes").read_bytes() == b"\x89PNG\r\n\x00"
 
 
-def test_an_existing_file_is_replaced_and_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) -> None:
     target = tmp_path / "lr.json"
     target.write_text("a much longer old content")
     write_atomic(target, "new")
@@ -123,7 +123,7 @@ def test_the_file_names_its_kind_and_version_and_ends_with_a_line_feed(tmp_path:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_strict_json_cannot_hold_is_refused_before_the_file_is_touched(tmp_path: Path, value: float) -> None:
+def test_what_json_cannot_hold_is_refused_before_the_file_is_touched(tmp_path: Path, value: float) -> None:
     path = write_json(tmp_path / "a.json", "thing", {"x": 1.7976931348623157e308})
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, "thing", {"x": value})
@@ -163,7 +163,7 @@ def test_a_foreign_damaged_or_newer_file_is_refused_in_one_sentence(
     assert read_json(path, "result") == {"x": 1}
 
 
-def test_a_missing_file_and_a_folder_are_refused_saying_which_file_is_wanted(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused_with_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"No such file or directory. Give a file written by result.save\(path\)"):
         read_json(tmp_path / "none.json", "result")
     with pytest.raises(FileFormatError, match="Give a file written by lrfinder, as a recipe"):

@@ -71,7 +71,7 @@ def test_the_report_has_every_number_of_the_advice():
         assert words in text
 
 
-def test_the_report_names_every_schedule_once_with_the_learning_rate_it_gets():
+def test_the_report_names_every_schedule_once_with_its_lr():
     config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=60)
     lrs = tuple(config.lr_at(i) for i in range(60))
     losses = tuple(0.4 + 1.9 / (1 + lr / 0.01) + (lr / 0.5) ** 4 for lr in lrs)
@@ -118,7 +118,7 @@ def test_the_report_says_what_was_special_and_is_silent_where_nothing_was():
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_without_advice_the_report_has_the_grade_and_what_to_do_and_no_learning_rate(n):
+def test_without_advice_the_report_has_grade_and_hint_and_no_lr(n):
     text = describe(curve_of(n), NO_ADVICE)
     assert "max_lr" not in text and "base_lr" not in text
     assert "none" in text and "Raise end_lr." in text
@@ -150,7 +150,7 @@ def test_the_html_has_the_same_words_as_the_report():
         assert part in words
 
 
-def test_the_html_carries_both_pictures_and_chooses_by_the_theme_of_the_page():
+def test_the_html_carries_both_pictures_and_chooses_by_theme():
     page = html(curve_of(), advice_of(), light=LIGHT, dark=DARK)
     light, dark = (base64.b64encode(png).decode() for png in (LIGHT, DARK))
     assert re.search(rf'<source media="\(prefers-color-scheme: dark\)" srcset="data:image/png;base64,{dark}">', page)
@@ -172,7 +172,7 @@ def test_the_html_escapes_what_comes_from_outside():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_html_of_a_recipe_has_its_peak_its_code_and_where_the_step_belongs(kind):
+def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
     plan = recipe(kind, peak_lr=0.0123, total_steps=1000)
     page = Balanced(recipe_html(plan, light=LIGHT, dark=DARK))
     words = "".join(page.words)

@@ -13,26 +13,36 @@ import matplotlib.image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from curves import breaks, curve_of
 from lrfinder.advice import Advice, advise
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.curve import StopReason
+from lrfinder.edges import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
+from lrfinder.files import write_json
 from lrfinder.recipes import recipe
 from lrfinder.report import describe
 from lrfinder.result import RangeTestResult
+from lrfinder.trials import Trial, TrialRecord
 
 
 def result_of(n=60, **facts):
-    config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=max(n, 2))
-    lrs = tuple(config.lr_at(i) for i in range(n))
-    losses = tuple(0.4 + 1.9 / (1 + lr / 0.01) + (lr / 0.5) ** 4 + 0.01 * (-1) ** i for i, lr in enumerate(lrs))
     facts = {"stop": StopReason.DIVERGED, "batches": n, "optimizer": "SGD", "momentum": 0.9, **facts}
-    curve = LossCurve(lrs=lrs, losses=losses, config=config, **facts)
-    return RangeTestResult(curve=curve, advice=advise(curve))
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=n, noise=0.01, measured="before", **facts)
+    return RangeTestResult(curve=curve)
 
 
 RESULT = result_of()
 NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("The curve is flat.",))
+TRIALS = TrialRecord(
+    schedule="cosine",
+    total_steps=100,
+    budget_steps=30,
+    initial_lr=0.1,
+    start_loss=2.0,
+    trials=(Trial(lr=0.1, steps=10, loss=1.0), Trial(lr=0.4, steps=10, loss=None)),
+)
 EMPTY_HANDED = RangeTestResult(curve=RESULT.curve, advice=NO_ADVICE)
 
 
@@ -53,21 +63,35 @@ def test_a_result_is_a_frozen_value():
     assert pickle.loads(pickle.dumps(RESULT)) == RESULT
 
 
-def test_advice_that_is_not_given_is_read_from_the_curve_once_when_it_is_asked_for(monkeypatch):
-    read = []
-    monkeypatch.setattr("lrfinder.result.advise", lambda curve: read.append(curve) or advise(curve))
-    result = RangeTestResult(curve=RESULT.curve)
-    assert "advice" not in vars(pickle.loads(pickle.dumps(result)))
-    assert read == []
-    assert result.advice == RESULT.advice
-    assert result.advice is result.advice
-    assert read == [RESULT.curve]
-    assert RangeTestResult(curve=RESULT.curve) == RESULT
-    assert str(RangeTestResult(curve=RESULT.curve)) == str(RESULT)
+def test_advice_that_is_not_given_is_that_of_the_curve():
+    assert RangeTestResult(curve=RESULT.curve).advice == advise(RESULT.curve)
+    assert RangeTestResult(curve=RESULT.curve, advice=NO_ADVICE).advice is NO_ADVICE
     with pytest.raises(dataclasses.FrozenInstanceError):
-        result.advice = NO_ADVICE
-    with pytest.raises(AttributeError, match="no attribute 'advise'"):
-        result.advise
+        RangeTestResult(curve=RESULT.curve).advice = NO_ADVICE
+
+
+def test_the_reading_is_that_of_the_curve_and_made_once():
+    result = RangeTestResult(curve=RESULT.curve, advice=NO_ADVICE)
+    assert result.reading == read_curve(RESULT.curve)
+    assert result.reading is result.reading
+
+
+def test_using_a_result_changes_nothing_in_it(tmp_path):
+    result, untouched = RangeTestResult(curve=RESULT.curve), RangeTestResult(curve=RESULT.curve)
+    before = dict(vars(result))
+    str(result), repr(result), hash(result), result.plot(Figure().subplots()), result._repr_html_()
+    result.save(tmp_path / "lr.json")
+    result.recipe("cosine", total_steps=100)
+    assert vars(result) == before
+    assert result == untouched and repr(result) == repr(untouched) and hash(result) == hash(untouched)
+    assert pickle.loads(pickle.dumps(result)) == untouched
+
+
+def test_a_reading_made_later_changes_no_comparison_and_no_text():
+    early, late = (RangeTestResult(curve=RESULT.curve, advice=NO_ADVICE) for _ in range(2))
+    assert early.reading is not None
+    assert early == late and hash(early) == hash(late) and repr(early) == repr(late)
+    assert early.to_dict() == late.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -89,12 +113,36 @@ def test_every_finite_loss_survives_the_file_bit_by_bit(tmp_path_factory, losses
     assert RangeTestResult.load(path) == saved
 
 
+def test_save_and_show_write_the_one_dictionary_of_a_result(tmp_path):
+    from click.testing import CliRunner
+
+    from lrfinder.cli import main
+
+    result = dataclasses.replace(RESULT, trials=TRIALS)
+    path = result.save(tmp_path / "lr.json")
+    content = json.loads(path.read_text())
+    assert content == json.loads(json.dumps({"format": "lrfinder.result", "version": 1, **result.to_dict()}))
+    assert content["trials"]["trials"]
+    shown = CliRunner().invoke(main, ["show", str(path), "--json"])
+    assert json.loads(shown.stdout) == json.loads(json.dumps(result.to_dict()))
+    assert RangeTestResult.from_dict(json.loads(shown.stdout)) == result
+
+
+def test_a_file_written_before_0_1_0_is_still_read(tmp_path):
+    content = dataclasses.replace(RESULT, trials=TRIALS).to_dict()
+    content["race"] = content.pop("trials")
+    write_json(tmp_path / "lr.json", "result", content)
+    assert RangeTestResult.load(tmp_path / "lr.json") == dataclasses.replace(RESULT, trials=TRIALS)
+    write_json(tmp_path / "lr.json", "result", {"curve": content["curve"], "advice": content["advice"]})
+    assert RangeTestResult.load(tmp_path / "lr.json") == RESULT
+
+
 def test_a_path_may_be_a_string(tmp_path):
     RESULT.save(str(tmp_path / "lr.json"))
     assert RangeTestResult.load(str(tmp_path / "lr.json")) == RESULT
 
 
-def test_saving_into_a_missing_folder_is_refused_and_into_an_existing_one_works(tmp_path):
+def test_a_missing_folder_is_refused_and_an_existing_one_accepted(tmp_path):
     with pytest.raises(ConfigError, match="folder that exists"):
         RESULT.save(tmp_path / "missing" / "lr.json")
     (tmp_path / "missing").mkdir()
@@ -121,6 +169,8 @@ def damaged(change):
         damaged(lambda document: document.pop("curve")),
         damaged(lambda document: document.pop("advice")),
         damaged(lambda document: document.update(more=1)),
+        damaged(lambda document: document.update(trials={})),
+        damaged(lambda document: document.update(race={})),
         damaged(lambda document: document.update(curve=None)),
         damaged(lambda document: document.update(curve=[])),
         damaged(lambda document: document.update(advice=None)),
@@ -162,17 +212,10 @@ def test_a_recipe_has_the_advised_peak_for_its_kind_and_horizon():
     assert by_steps == recipe("cosine", peak_lr=peak, total_steps=3000, warmup_steps=100)
 
 
-def test_epochs_times_steps_per_epoch_is_the_horizon_the_advice_is_asked_for(monkeypatch):
-    asked = []
-
-    def lr_for(self, kind, total_steps=None):
-        asked.append((kind, total_steps))
-        return 0.1
-
-    monkeypatch.setattr(Advice, "lr_for", lr_for)
+def test_a_recipe_by_epochs_has_the_advised_peak_as_well():
     made = RESULT.recipe("onecycle", epochs=30, steps_per_epoch=100)
-    assert asked == [("onecycle", 3000)]
-    assert made == recipe("onecycle", peak_lr=0.1, epochs=30, steps_per_epoch=100, cycle_momentum=True)
+    peak = RESULT.lr_for("onecycle", 3000)
+    assert made == recipe("onecycle", peak_lr=peak, epochs=30, steps_per_epoch=100, cycle_momentum=True)
 
 
 def test_the_printed_lines_know_the_optimizer_the_curve_is_of():
@@ -220,8 +263,6 @@ def test_printed_it_is_the_report():
 
 
 def test_plot_draws_curve_and_advice_on_the_axes_given():
-    from matplotlib.figure import Figure
-
     ax = Figure().subplots()
     assert RESULT.plot(ax) is ax
     assert any(str(line.get_label()).startswith("base_lr") for line in ax.get_lines())
@@ -238,11 +279,20 @@ def test_a_notebook_gets_a_picture_and_a_page_and_no_open_figure(result):
     assert pyplot.get_fignums() == []
 
 
-def test_opening_and_reading_a_result_loads_neither_torch_nor_matplotlib(tmp_path):
+@pytest.mark.parametrize(
+    ("use", "packages"),
+    [
+        ("", ("torch", "matplotlib", "scipy")),
+        ("str(result); result.recipe('cosine', total_steps=100)", ("torch", "matplotlib", "scipy")),
+        ("result.reading", ("torch", "matplotlib")),
+    ],
+    ids=["opening", "printing", "reading"],
+)
+def test_a_saved_result_is_opened_without_a_heavy_import(tmp_path, use, packages):
     RESULT.save(tmp_path / "lr.json")
     program = (
-        "import sys; from lrfinder import RangeTestResult; result = RangeTestResult.load(sys.argv[1]); str(result); "
-        "result.recipe('cosine', total_steps=100); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+        f"import sys; from lrfinder import RangeTestResult; result = RangeTestResult.load(sys.argv[1]); {use}\n"
+        f"print([name for name in {packages} if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "lr.json")], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""What a trial search comes to: which LR its trials speak for, and the advice after it."""
+"""What a trial search comes to: which LR its trials show to be best, and the advice after it."""
 
 from __future__ import annotations
 

@@ -199,9 +199,7 @@ def _as_text(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None
 def _as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     content = {
         "setup": facts,
-        "stop": result.curve.stop.value,
-        "advice": result.advice.to_dict(),
-        "trials": result.trials.to_dict() if result.trials is not None else None,
+        **result.to_dict(),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         "files": files,

@@ -22,7 +22,7 @@ Examples:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curve to this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the curve and the advice as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def show(file: Path, plot: Path | None, as_json: bool) -> None:
     """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
     from lrfinder.result import RangeTestResult
@@ -31,6 +31,6 @@ def show(file: Path, plot: Path | None, as_json: bool) -> None:
     if plot is not None:
         write_plot(plot, result.plot)
     if as_json:
-        click.echo(json.dumps({"advice": result.advice.to_dict(), "curve": result.curve.to_dict()}, indent=1))
+        click.echo(json.dumps(result.to_dict(), indent=1))
     else:
         click.echo(str(result))
