@@ -217,9 +217,10 @@ class Recipe:
         return self._picture(dark=False)
 
     def _repr_html_(self) -> str:
-        from lrfinder.report import recipe_html
+        from lrfinder.html import recipe_html
 
-        return recipe_html(self, light=self._picture(dark=False), dark=self._picture(dark=True))
+        pictures = {"light": self._picture(dark=False), "dark": self._picture(dark=True)}
+        return recipe_html(self.kind, self.peak_lr, self.interval, self.code(), **pictures)
 
     def _picture(self, *, dark: bool) -> bytes:
         from lrfinder.plotting import figure_png, plot_recipe

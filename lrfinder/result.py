@@ -16,9 +16,10 @@ from lrfinder.checks import check_choice, check_count
 from lrfinder.curve import LossCurve
 from lrfinder.edges import Reading, read_curve
 from lrfinder.files import read_json, saved_content, write_json
+from lrfinder.html import result_html
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.report import describe, html
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
+from lrfinder.text import describe
 from lrfinder.trials import TrialRecord
 
 if TYPE_CHECKING:
@@ -180,4 +181,5 @@ class RangeTestResult:
     def _repr_html_(self) -> str:
         from lrfinder.plotting import figure_png
 
-        return html(self.curve, self.advice, light=figure_png(self.plot), dark=figure_png(self.plot, dark=True))
+        pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
+        return result_html(self.curve, self.advice, **pictures)

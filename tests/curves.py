@@ -50,3 +50,9 @@ def curve_of(
 def breaks(x: float) -> float:
     """Falls from 2.3 to 0.5, fastest at 0.01, and rises steeply above 0.5."""
     return float(0.4 + 1.9 / (1 + 100 * 10**x) + (2 * 10**x) ** 4)
+
+
+def flat(count: int = 50, **facts: Any) -> LossCurve:
+    """A training curve that neither falls nor rises, for what depends on the other fields."""
+    facts = {"stop": StopReason.DIVERGED, "measured": "before", **facts}
+    return curve_of(lambda x: 1.0, start=1e-4, end=1.0, count=count, **facts)

@@ -52,7 +52,9 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "schedule_figure": (2, {"numpy"}),
     "drawing": (2, {"matplotlib"}),
     "plotting": (2, {"PIL", "matplotlib"}),
-    "report": (2, set()),
+    "summary": (2, set()),
+    "text": (2, set()),
+    "html": (2, set()),
     "result": (3, set()),
     "rehearsal": (3, {"torch"}),
     "finder": (3, {"torch", "tqdm"}),
@@ -60,7 +62,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
 CLI = {"click", "numpy", "torch", "torchvision", "PIL"}
 
 # A recipe builds and draws itself when asked to, so it calls upwards, from inside its methods alone.
-LATE_UPWARDS = {("recipes", "schedulers"), ("recipes", "report"), ("recipes", "plotting")}
+LATE_UPWARDS = {("recipes", "schedulers"), ("recipes", "html"), ("recipes", "plotting")}
 
 
 def sources() -> dict[str, ast.Module]:

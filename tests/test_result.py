@@ -22,8 +22,8 @@ from lrfinder.edges import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.files import write_json
 from lrfinder.recipes import recipe
-from lrfinder.report import describe
 from lrfinder.result import RangeTestResult
+from lrfinder.text import describe
 from lrfinder.trials import Trial, TrialRecord
 
 

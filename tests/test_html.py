@@ -1,0 +1,96 @@
+"""The HTML of results and recipes: the words of the report, and nothing that can break out of it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from curves import flat
+from lrfinder.advice import Advice
+from lrfinder.html import recipe_html, result_html
+from lrfinder.recipes import recipe
+from lrfinder.tables.kinds import KINDS
+
+LIGHT, DARK = b"light png", b"dark png"
+HOSTILE = "<script>alert('1')</script> & \"quotes\""
+
+
+def advice_of(reasons=("The edge is sharp.",), grade="high"):
+    return Advice(
+        max_lr=0.14, base_lr=0.091, min_lr=0.0018, interval=(0.03, 0.18), grade=grade, reasons=reasons, edge_lr=0.3
+    )
+
+
+NO_ADVICE = Advice(
+    max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("The curve is flat.", "Raise end_lr.")
+)
+
+
+def one_line(text):
+    return " ".join(text.split())
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed out of order; remembers which tags there were."""
+
+    VOID = ("img", "source", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.seen, self.words = [], set(), []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_html_has_the_same_words_as_the_report():
+    curve, advice = flat(optimizer="AdamW", batches=57), advice_of(("First.", "Second & last."))
+    page = Balanced(result_html(curve, advice, light=LIGHT, dark=DARK))
+    words = one_line(" ".join(page.words).replace("\xa0", " "))
+    for part in ("0.14", "0.091", "0.0018", "0.03 to 0.18", "high", "First.", "Second & last.", "57 training batches"):
+        assert part in words
+
+
+def test_the_html_carries_both_pictures_and_chooses_by_theme():
+    page = result_html(flat(), advice_of(), light=LIGHT, dark=DARK)
+    light, dark = (base64.b64encode(png).decode() for png in (LIGHT, DARK))
+    assert re.search(rf'<source media="\(prefers-color-scheme: dark\)" srcset="data:image/png;base64,{dark}">', page)
+    assert re.search(rf'<img src="data:image/png;base64,{light}" alt="[^"]+"', page)
+
+
+@pytest.mark.parametrize("advice", [advice_of(), NO_ADVICE], ids=["advice", "none"])
+def test_the_html_needs_nothing_from_elsewhere_and_sets_no_text_colour(advice):
+    page = result_html(flat(), advice, light=LIGHT, dark=DARK)
+    assert "http" not in page and not Balanced(page).seen & {"script", "link", "style"}
+    assert set(re.findall(r"[\"; ]color: (\w+)", page)) <= {"inherit"}
+
+
+def test_the_html_escapes_what_comes_from_outside():
+    curve, advice = flat(optimizer=HOSTILE), advice_of((HOSTILE,))
+    page = result_html(curve, advice, light=LIGHT, dark=DARK)
+    assert "<script" not in page and "script" not in Balanced(page).seen
+    assert HOSTILE in "".join(Balanced(page).words)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
+    plan = recipe(kind, peak_lr=0.0123, total_steps=1000)
+    page = Balanced(recipe_html(kind, plan.peak_lr, plan.interval, plan.code(), light=LIGHT, dark=DARK))
+    words = "".join(page.words)
+    assert kind in words and "peak LR 0.012" in words
+    assert plan.code() in words
+    assert "after every batch" in words if plan.interval == "step" else "after every epoch" in words
