@@ -42,9 +42,13 @@ def optimizer_name(optimizer: Any) -> str:
 
 
 def momentum(optimizer: Any) -> float:
-    """Momentum (SGD, RMSprop) or beta1 (Adam-like), the smallest of the groups; 0 where one has none."""
+    """Momentum (SGD, RMSprop) or beta1 (Adam-like), the smallest of the groups; 0 where one has none.
+
+    Of a group with both it is beta1, which is what torch's schedulers and :func:`set_momentum` cycle.
+    """
     return min(
-        float(group.get("momentum") or (group.get("betas") or (0.0,))[0] or 0.0) for group in optimizer.param_groups
+        float((group["betas"][0] if group.get("betas") else group.get("momentum")) or 0.0)
+        for group in optimizer.param_groups
     )
 
 
@@ -52,7 +56,7 @@ def set_momentum(optimizer: Any, value: float) -> None:
     """Give each group this momentum (beta1 of Adam-like ones), where every group has one above 0.
 
     Cycling a momentum of 0 would switch it on, so such an optimizer is left alone, as
-    :func:`lrfinder.schedulers.build_scheduler` leaves it.
+    :func:`lrfinder.schedules.build.build` leaves it.
     """
     if momentum(optimizer) == 0:
         return

@@ -54,7 +54,7 @@ def test_setting_a_learning_rate_keeps_the_ratios() -> None:
     assert group_scales(optimizer) == pytest.approx(scales)
 
 
-def test_the_learning_rate_of_the_reference_group_is_the_one_that_is_set_exactly() -> None:
+def test_the_reference_group_gets_exactly_the_learning_rate_given() -> None:
     optimizer = sgd(0.3)
     set_lr(optimizer, 0.1 + 0.2, group_scales(optimizer))
     assert optimizer.param_groups[0]["lr"] == 0.1 + 0.2
@@ -95,6 +95,13 @@ def test_the_name_is_the_class_also_inside_the_wrapper_of_a_trainer() -> None:
 )
 def test_momentum_is_momentum_or_beta1_or_none(optimizer_class: Any, options: dict[str, Any], expected: float) -> None:
     assert momentum(optimizer_class([parameter()], lr=0.1, **options)) == expected
+
+
+def test_beta1_counts_where_a_group_has_a_momentum_as_well() -> None:
+    adam = torch.optim.Adam([{"params": [parameter()], "momentum": 0.5}], betas=(0.0, 0.99))
+    assert momentum(adam) == 0.0
+    set_momentum(adam, 0.7)
+    assert adam.param_groups[0]["betas"] == (0.0, 0.99)
 
 
 def test_momentum_is_set_where_there_is_one_and_the_other_beta_stays() -> None:
