@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -35,9 +35,7 @@ from lrfinder.drawing import (
 from lrfinder.edges import Reading, read_curve
 from lrfinder.errors import ConfigError
 from lrfinder.schedule_figure import schedule_figure
-
-if TYPE_CHECKING:
-    from lrfinder.recipes import Recipe as Schedule
+from lrfinder.schedules.schedule import Schedule
 
 __all__ = ["figure_png", "plot_curve", "plot_curves", "plot_recipe"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrfinder.marks import Mark, labelled, places
 from lrfinder.numbers import format_lr
-
-if TYPE_CHECKING:
-    from lrfinder.recipes import Recipe as Schedule
+from lrfinder.schedules.schedule import Schedule
+from lrfinder.tables.kinds import KIND_TABLE
 
 __all__ = ["ScheduleFigure", "schedule_figure"]
 
@@ -60,7 +58,7 @@ def schedule_figure(schedule: Schedule) -> ScheduleFigure:
     top = lrs.index(max(lrs))
     value = f"{format_lr(lrs[top])} at {unit} {times[top]}"
     marks = [Mark(role="peak", x=times[top], y=lrs[top], value=value)]
-    if schedule.total_steps and schedule.kind != "plateau":
+    if schedule.total_steps and not KIND_TABLE[schedule.kind].follows_loss:
         marks.append(Mark(role="end", x=times[-1], y=lrs[-1], value=format_lr(lrs[-1])))
     units = unit if warmup == 1 else {"batch": "batches", "epoch": "epochs"}[unit]
     return ScheduleFigure(
@@ -87,6 +85,6 @@ def _momentum_limits(momenta: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _time_label(schedule: Schedule, unit: str) -> str:
-    if schedule.kind == "plateau":
+    if KIND_TABLE[schedule.kind].follows_loss:
         return f"{unit} (falls below this where the loss stops improving)"
     return unit if schedule.total_steps else f"{unit} (goes on as long as the training)"

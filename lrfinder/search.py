@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lrfinder.checks import check_choice
-from lrfinder.recipes import Recipe, recipe
+from lrfinder.schedules.defaults import make_schedule
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 from lrfinder.trials import Trial, TrialRecord, best_trial
@@ -71,7 +72,7 @@ def plan_search(budget_steps: int, total_steps: int, *, constants: Constants = F
     return plan
 
 
-def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Recipe:
+def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Schedule:
     """The schedule of the training that the search is for, with that peak.
 
     A kind whose LR follows the loss (``plateau``) is replaced by its surrogate, ``multistep``.
@@ -81,9 +82,9 @@ def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[st
     """
     surrogate = KIND_TABLE[check_choice("kind", kind, KINDS)].surrogate
     if surrogate:
-        recipe(kind, peak_lr=peak_lr, **options)  # refuses options that the kind does not have
-        return recipe(surrogate, peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
-    return recipe(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
+        make_schedule(kind, peak_lr=peak_lr, **options)  # refuses options that the kind does not have
+        return make_schedule(surrogate, peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
+    return make_schedule(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
 
 
 def _between(trials: Sequence[Trial], best: Trial) -> float | None:
@@ -110,7 +111,7 @@ class TrialPlan:
         schedule: of the whole training, with any peak.
 
     Example:
-        >>> schedule = recipe("linear", peak_lr=1.0, total_steps=1000)
+        >>> schedule = make_schedule("linear", peak_lr=1.0, total_steps=1000)
         >>> plan = TrialPlan(stage="confirmation", lr=0.2, steps=50, schedule=schedule)
         >>> round(plan.lr_at(25), 3), round(plan.lr_at(49), 4)
         (0.105, 0.0042)
@@ -119,7 +120,7 @@ class TrialPlan:
     stage: str
     lr: float
     steps: int
-    schedule: Recipe
+    schedule: Schedule
 
     def lr_at(self, t: int) -> float:
         """Learning rate of step ``t``, from 0 to ``steps - 1``."""

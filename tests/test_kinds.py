@@ -1,4 +1,4 @@
-"""The table of schedule kinds: every row is complete, and what it says is what the schedules do."""
+"""The table of schedule kinds: every row is complete and agrees with the schedules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from lrfinder import schedules
 from lrfinder.curve import MODES as CURVE_MODES
 from lrfinder.recipes import recipe
+from lrfinder.schedules.defaults import DEFAULT_SPECS
 from lrfinder.tables.kinds import KIND_TABLE, KINDS, MODES, Kind
 
 rows = pytest.mark.parametrize("row", KIND_TABLE.values(), ids=KINDS)
@@ -37,6 +38,10 @@ def test_every_kind_has_a_factor_or_a_fitted_one_and_a_source(row: Kind) -> None
     assert row.factor is None or 0.1 <= row.factor <= 10.0
 
 
+def test_every_kind_has_a_row_and_a_builder() -> None:
+    assert set(DEFAULT_SPECS) == set(KINDS) == set(KIND_TABLE)
+
+
 @rows
 def test_every_kind_has_a_unit(row: Kind) -> None:
     assert row.unit in ("step", "epoch", "either")
@@ -49,7 +54,7 @@ def test_only_kinds_that_follow_the_loss_have_a_surrogate(row: Kind) -> None:
 
 
 @rows
-def test_a_kind_moves_the_momentum_where_its_row_says_so(row: Kind) -> None:
+def test_a_kind_moves_the_momentum_exactly_if_its_row_does(row: Kind) -> None:
     schedule = recipe(row.name, peak_lr=0.1, epochs=4, steps_per_epoch=10)
     assert (schedule.momentum_at(0) is not None) == row.momentum
 

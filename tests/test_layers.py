@@ -25,9 +25,14 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "numbers": (0, set()),
     "curve": (0, set()),
     "schedules": (0, set()),
+    "schedules.specs": (0, set()),
+    "schedules.schedule": (0, set()),
+    "schedules.plan": (0, set()),
+    "schedules.defaults": (0, set()),
+    "schedules.code": (0, set()),
     "sweep": (1, set()),
     "autorange": (1, set()),
-    "param_groups": (1, set()),
+    "param_groups": (0, set()),
     "smoothing": (1, {"numpy", "scipy"}),
     "edges": (1, {"numpy", "scipy"}),
     "stability": (1, {"numpy"}),
@@ -37,7 +42,6 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "words": (1, set()),
     "search_words": (1, set()),
     "advice": (1, set()),
-    "recipes": (1, {"numpy", "scipy"}),
     "trials": (0, set()),
     "search": (1, set()),
     "verdict": (1, {"numpy"}),
@@ -46,7 +50,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "readback": (2, {"torch"}),
     "train_step": (2, {"torch"}),
     "distributed": (2, {"torch"}),
-    "schedulers": (2, {"torch"}),
+    "schedules.build": (1, {"torch"}),
     "marks": (2, set()),
     "curve_figure": (2, {"numpy"}),
     "schedule_figure": (2, {"numpy"}),
@@ -55,14 +59,12 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "summary": (2, set()),
     "text": (2, set()),
     "html": (2, set()),
+    "recipes": (3, set()),
     "result": (3, set()),
     "rehearsal": (3, {"torch"}),
     "finder": (3, {"torch", "tqdm"}),
 }
 CLI = {"click", "numpy", "torch", "torchvision", "PIL"}
-
-# A recipe builds and draws itself when asked to, so it calls upwards, from inside its methods alone.
-LATE_UPWARDS = {("recipes", "schedulers"), ("recipes", "html"), ("recipes", "plotting")}
 
 
 def sources() -> dict[str, ast.Module]:
@@ -80,19 +82,19 @@ CLI_MODULES = [name for name in SOURCES if name.split(".")[0] == "cli"]
 MODULES = [name for name in SOURCES if name and name not in CLI_MODULES]
 
 
-def imports(tree: ast.AST, *, late: bool = True) -> Iterator[str]:
+def imports(tree: ast.AST) -> Iterator[str]:
     """Full names that run-time code imports; imports for type checkers alone do not count."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             for other in node.orelse:
-                yield from imports(other, late=late)
+                yield from imports(other)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif late or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from imports(node, late=late)
+        else:
+            yield from imports(node)
 
 
 def own(name: str) -> str | None:
@@ -128,20 +130,14 @@ def test_imports_point_down(module: str) -> None:
     below = LAYERS[module][0]
     for name in imports(SOURCES[module]):
         target = own(name)
-        if target is None or (module, target) in LATE_UPWARDS:
+        if target is None:
             continue
         assert target in LAYERS, f"{module} imports {name}"
         assert LAYERS[target][0] <= below, f"{module} (layer {below}) imports {target} (layer {LAYERS[target][0]})"
 
 
-@pytest.mark.parametrize(("module", "target"), sorted(LATE_UPWARDS))
-def test_what_calls_upwards_does_so_late(module: str, target: str) -> None:
-    assert target in map(own, imports(SOURCES[module]))
-    assert target not in map(own, imports(SOURCES[module], late=False))
-
-
 def test_nothing_imports_in_a_circle() -> None:
-    needs = {module: {own(name) for name in imports(SOURCES[module], late=False)} & set(MODULES) for module in MODULES}
+    needs = {module: {own(name) for name in imports(SOURCES[module])} & set(MODULES) for module in MODULES}
     while needs:
         free = {module for module, targets in needs.items() if not targets & set(needs)}
         assert free, f"a circle among {sorted(needs)}"

@@ -1,4 +1,4 @@
-"""What a recipe promises before any torch is involved: units, defaults, values, files, refusals that say the mend."""
+"""Recipes before any torch is involved: units, defaults, values, files, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.files import write_json
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedules import Cyclic, Exponential, MultiStep, Restarts, Sequential, Step
+from lrfinder.schedules.code import scheduler_code
+from lrfinder.schedules.defaults import make_schedule
+from lrfinder.schedules.schedule import Schedule
+from lrfinder.schedules.specs import Cyclic, Exponential, MultiStep, Restarts, Sequential, Step
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 STEP_KINDS = [kind for kind, row in KIND_TABLE.items() if row.unit == "step"]
@@ -55,6 +58,23 @@ def test_a_recipe_survives_json_and_files(kind: str, tmp_path: Path) -> None:
 
 
 @kinds
+def test_a_recipe_is_the_schedule_of_the_same_numbers(kind: str) -> None:
+    schedule = make_schedule(kind, peak_lr=0.1, epochs=6, steps_per_epoch=35)
+    assert isinstance(build(kind), Schedule)
+    assert build(kind).to_dict() == schedule.to_dict()
+    assert build(kind).code() == scheduler_code(schedule)
+
+
+@kinds
+def test_a_recipe_saved_with_the_former_keys_is_loaded(kind: str, tmp_path: Path) -> None:
+    content = build(kind).to_dict()
+    content["shape"] = content.pop("spec")
+    if "parts" in content["shape"]:
+        content["shape"]["shapes"] = content["shape"].pop("parts")
+    assert Recipe.load(write_json(tmp_path / "recipe.json", "recipe", content)) == build(kind)
+
+
+@kinds
 def test_the_peak_is_reached_and_nothing_is_above_it(kind: str) -> None:
     one = build(kind, epochs=10, steps_per_epoch=140)
     lrs = [one.lr_at(t) for t in range(one.total_steps or 1)]
@@ -77,7 +97,7 @@ def test_describe_tells_given_numbers_from_defaults() -> None:
 
 
 @kinds
-def test_with_epochs_and_steps_per_epoch_or_total_steps_the_scheduler_steps_per_batch(kind: str) -> None:
+def test_a_length_in_updates_gives_a_scheduler_that_steps_per_batch(kind: str) -> None:
     by_epochs, by_steps = build(kind), recipe(kind, peak_lr=0.1, total_steps=210)
     if kind == "plateau":
         assert by_epochs.interval == by_steps.interval == "epoch"
@@ -85,17 +105,17 @@ def test_with_epochs_and_steps_per_epoch_or_total_steps_the_scheduler_steps_per_
     else:
         assert by_epochs.interval == by_steps.interval == "step"
         assert by_epochs.total_steps == by_steps.total_steps == 210
-        assert by_epochs.shape == by_steps.shape
+        assert by_epochs.spec == by_steps.spec
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in STEP_KINDS])
-def test_with_epochs_alone_the_scheduler_steps_per_epoch_without_a_default_warmup(kind: str) -> None:
+def test_epochs_alone_give_a_step_per_epoch_and_no_default_warmup(kind: str) -> None:
     one = recipe(kind, peak_lr=0.1, epochs=30)
     assert (one.interval, one.total_steps, one.epochs, one.warmup_steps) == ("epoch", 30, 30, 0)
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
-def test_kinds_that_move_per_batch_refuse_epochs_alone_and_name_the_mend(kind: str) -> None:
+def test_per_batch_kinds_refuse_epochs_alone_and_say_what_to_add(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"Add steps_per_epoch=len\(train_loader\)"):
         recipe(kind, peak_lr=0.1, epochs=30)
     assert recipe(kind, peak_lr=0.1, epochs=30, steps_per_epoch=3).interval == "step"
@@ -109,13 +129,13 @@ def test_open_ended_kinds_need_no_length(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("plateau", "constant")])
-def test_the_other_kinds_refuse_a_missing_length_and_name_the_mend(kind: str) -> None:
+def test_the_other_kinds_refuse_a_missing_length_and_say_what_to_give(kind: str) -> None:
     with pytest.raises(ConfigError, match="Give total_steps, or epochs and steps_per_epoch"):
         recipe(kind, peak_lr=0.1)
 
 
 @warmup_kinds
-def test_the_warmup_rises_in_a_line_from_a_hundredth_and_is_part_of_the_total(kind: str) -> None:
+def test_the_warmup_is_a_line_from_a_hundredth_and_part_of_the_total(kind: str) -> None:
     one = recipe(kind, peak_lr=0.1, total_steps=100, warmup_steps=20)
     assert one.warmup_steps == 20 and one.total_steps == 100
     assert [one.lr_at(t) for t in range(20)] == pytest.approx([0.1 * (0.01 + 0.99 * t / 20) for t in range(20)])
@@ -154,9 +174,9 @@ def test_exponential_ends_at_one_percent() -> None:
 
 @given(st.integers(1, 2000))
 def test_the_step_schedule_drops_twice_and_never_in_the_last_step(total: int) -> None:
-    shape = recipe("step", peak_lr=1.0, total_steps=total, warmup_steps=0).shape
-    assert isinstance(shape, Step)
-    assert shape.lr_at(total - 1, 1.0) >= 0.009
+    spec = recipe("step", peak_lr=1.0, total_steps=total, warmup_steps=0).spec
+    assert isinstance(spec, Step)
+    assert spec.lr_at(total - 1, 1.0) >= 0.009
 
 
 def test_milestones_are_counted_from_the_start_of_the_training() -> None:
@@ -165,13 +185,13 @@ def test_milestones_are_counted_from_the_start_of_the_training() -> None:
 
 
 def test_milestones_are_half_and_three_quarters_by_default() -> None:
-    assert recipe("multistep", peak_lr=1.0, epochs=64).shape == MultiStep(milestones=(32, 48), gamma=0.1)
+    assert recipe("multistep", peak_lr=1.0, epochs=64).spec == MultiStep(milestones=(32, 48), gamma=0.1)
 
 
 @given(st.integers(1, 2000))
 def test_restarts_end_at_a_boundary_or_in_the_low_end_of_the_last_cycle(total: int) -> None:
     one = recipe("restarts", peak_lr=1.0, total_steps=total)
-    assert isinstance(one.shape, Restarts)
+    assert isinstance(one.spec, Restarts)
     if total % 7 == 0 or total % 3 == 0:
         assert one.lr_at(total) == 1.0  # a new cycle would start here
     if total >= 100:
@@ -181,7 +201,7 @@ def test_restarts_end_at_a_boundary_or_in_the_low_end_of_the_last_cycle(total: i
 @given(st.integers(1, 2000))
 def test_cycles_of_the_cyclic_schedule_end_low(total: int) -> None:
     one = recipe("cyclic", peak_lr=1.0, total_steps=total)
-    assert isinstance(one.shape, Cyclic)
+    assert isinstance(one.spec, Cyclic)
     if total >= 200:
         assert one.lr_at(total - 1) < 0.3
 
@@ -198,7 +218,7 @@ def test_wsd_may_be_all_warmup_and_cooldown() -> None:
 
 
 def test_patience_of_plateau_follows_the_epochs() -> None:
-    patience = [recipe("plateau", peak_lr=1.0, epochs=n).shape.to_dict()["patience"] for n in (10, 200)]
+    patience = [recipe("plateau", peak_lr=1.0, epochs=n).spec.to_dict()["patience"] for n in (10, 200)]
     assert patience == [3, 10]
 
 
@@ -209,7 +229,7 @@ def test_only_the_cycling_kinds_move_the_momentum() -> None:
 
 
 @pytest.mark.parametrize("t", [-1, 211])
-def test_times_outside_the_plan_are_refused(t: int) -> None:
+def test_times_outside_the_schedule_are_refused(t: int) -> None:
     one = build("cosine")
     for ask in (one.lr_at, one.momentum_at):
         with pytest.raises(ConfigError, match="from 0 to total_steps=210"):
@@ -230,7 +250,7 @@ def test_printed_numbers_are_the_same_floats_when_read(peak: float) -> None:
 def test_printed_numbers_are_short() -> None:
     assert " = 0.003  #" in build("cosine", peak_lr=np.float64(3e-3)).code()
     assert "max_lr=[0.003, 0.0003]" in build("onecycle", peak_lr=3e-3, group_scales=(1, 0.1)).code()
-    assert 0.003 * 0.1 != 0.0003  # noise of the last binary digit, which nobody wants to paste
+    assert 0.003 * 0.1 != 0.0003  # noise of the last binary digit
     assert build("cosine", peak_lr=1).peak_lr == 1.0
 
 
@@ -284,22 +304,22 @@ def test_groups_of_one_lr_are_printed_as_one_number_and_others_as_a_list(kind: s
 
 
 @kinds
-def test_lists_for_very_many_groups_are_folded(kind: str) -> None:
+def test_lists_for_many_groups_are_folded(kind: str) -> None:
     code = build(kind, group_scales=[0.97**i for i in range(60)]).code()
     compile(code, "pasted", "exec")
     assert all(len(line) <= 120 for line in code.splitlines())
 
 
 @pytest.mark.parametrize("kind", ["onecycle", "cyclic"])
-def test_whether_the_momentum_is_cycled_is_printed_as_given_and_otherwise_asked_in_place(kind: str) -> None:
+def test_cycle_momentum_is_printed_as_given_or_as_a_test_of_the_optimizer(kind: str) -> None:
     assert "cycle_momentum=True" in build(kind, cycle_momentum=True).code()
     assert "cycle_momentum=False)" in build(kind, cycle_momentum=False).code().replace(",\n)", ")")
     assert "cycle_momentum=all(group.get(" in build(kind).code()
 
 
-def test_a_sequence_put_together_by_hand_is_printed_with_one_name_per_part() -> None:
-    shape = Sequential(shapes=(Exponential(gamma=0.9), Exponential(gamma=0.5)), milestones=(100,))
-    code = replace(build("exponential", warmup_steps=0), shape=shape).code()
+def test_a_sequence_made_by_hand_is_printed_with_one_name_per_part() -> None:
+    spec = Sequential(parts=(Exponential(gamma=0.9), Exponential(gamma=0.5)), milestones=(100,))
+    code = replace(build("exponential", warmup_steps=0), spec=spec).code()
     assert "SequentialLR(optimizer, [part0, part1], milestones=[100])" in code
 
 
@@ -309,7 +329,7 @@ def test_describe_names_the_scales_of_several_groups() -> None:
 
 
 @kinds
-def test_the_lines_to_paste_say_where_step_belongs(kind: str) -> None:
+def test_the_lines_to_paste_show_where_step_belongs(kind: str) -> None:
     per_batch, per_epoch = build(kind).code(), ""
     if kind not in STEP_KINDS:
         per_epoch = recipe(kind, peak_lr=0.1, epochs=5).code()
@@ -387,7 +407,7 @@ PAIRS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("bad", "good", "message"), PAIRS, ids=lambda value: str(value)[:50])
-def test_bad_input_is_refused_with_the_mend_and_its_neighbour_is_taken(
+def test_bad_input_is_refused_with_a_hint_and_its_neighbour_is_accepted(
     bad: dict[str, Any], good: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -401,9 +421,9 @@ def test_bad_input_is_refused_with_the_mend_and_its_neighbour_is_taken(
         {"kind": "spiral"},
         {"peak_lr": -1},
         {"interval": "week"},
-        {"shape": {"class": "Spiral"}},
-        {"shape": {"class": "CosineAnnealingLR", "T_max": 0}},
-        {"shape": None},
+        {"spec": {"class": "Spiral"}},
+        {"spec": {"class": "CosineAnnealingLR", "T_max": 0}},
+        {"spec": None},
         {"notes": None},
         {"group_scales": None},
         {"group_scales": [0.5]},

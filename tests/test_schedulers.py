@@ -19,8 +19,8 @@ from torch.optim import lr_scheduler
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales
 from lrfinder.recipes import Recipe, recipe
-from lrfinder.schedulers import build_scheduler
-from lrfinder.schedules import Sequential
+from lrfinder.schedules.build import build
+from lrfinder.schedules.specs import Sequential
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 torch.set_num_threads(1)
@@ -87,7 +87,7 @@ def check_twins(one: Recipe, optimizer: torch.optim.Optimizer, rel: float = 1e-9
 
 
 @kinds
-def test_the_recipe_says_what_the_scheduler_does_at_every_step(kind: str) -> None:
+def test_the_recipe_gives_the_lr_of_the_scheduler_at_every_step(kind: str) -> None:
     check_twins(make(kind), sgd())
 
 
@@ -131,7 +131,7 @@ def test_the_same_holds_for_every_option(kind: str, options: dict[str, Any]) -> 
     check_code(one, sgd)
 
 
-def test_plateau_drops_by_its_factor_after_its_patience_down_to_its_floor() -> None:
+def test_plateau_drops_by_its_factor_after_its_patience_to_min_factor() -> None:
     one = recipe("plateau", peak_lr=0.1, epochs=30, factor=0.1, patience=2, cooldown=0, min_factor=0.02)
     optimizer = sgd(1.0, 2.0)
     scheduler: Any = one.build(optimizer)
@@ -166,7 +166,7 @@ def test_parameter_groups_keep_their_ratio_at_every_step(kind: str, lrs: tuple[f
 
 
 @kinds
-def test_whatever_the_lr_was_the_reference_group_starts_at_exactly_the_first_lr(kind: str) -> None:
+def test_the_reference_group_starts_at_the_first_lr_whatever_it_had(kind: str) -> None:
     for before in (1e-7, 0.1, 0.3, 7.0, 0.0):
         one, optimizer = make(kind), sgd(before)
         one.build(optimizer)
@@ -196,7 +196,7 @@ def test_what_an_earlier_scheduler_left_behind_changes_nothing(kind: str, earlie
 
 
 @kinds
-def test_after_a_schedule_down_to_zero_the_groups_still_know_their_ratio(kind: str) -> None:
+def test_groups_keep_their_ratio_after_a_schedule_down_to_zero(kind: str) -> None:
     optimizer = sgd(1.0, 0.1)
     states(make("cosine", eta_min=0.0).build(optimizer), TOTAL)
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
@@ -254,8 +254,17 @@ def test_the_momentum_is_cycled_only_where_there_is_one(kind: str, name: str) ->
     check_code(make(kind, cycle_momentum=cycled), optimizer)
 
 
+@pytest.mark.parametrize("kind", ["onecycle", "cyclic"])
+def test_a_momentum_that_is_in_the_groups_alone_is_not_cycled(kind: str) -> None:
+    optimizer = sgd()
+    del optimizer.defaults["momentum"]  # where torch looks for it
+    scheduler: Any = make(kind).build(optimizer)
+    assert scheduler.cycle_momentum is False
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("plateau", "constant")])
-def test_as_many_steps_as_planned_are_legal(kind: str) -> None:
+def test_total_steps_calls_of_step_are_allowed(kind: str) -> None:
     scheduler = make(kind).build(sgd())
     states(scheduler, TOTAL)
     if kind == "onecycle":
@@ -264,7 +273,7 @@ def test_as_many_steps_as_planned_are_legal(kind: str) -> None:
 
 
 @kinds
-def test_a_checkpoint_goes_on_where_it_was_left(kind: str) -> None:
+def test_a_checkpoint_continues_where_it_was_saved(kind: str) -> None:
     turns = TOTAL if kind != "plateau" else EPOCHS
     whole = states(make(kind).build(sgd(1.0, 0.1)), turns)
     for stop in (0, 1, 3, turns // 2):
@@ -277,7 +286,7 @@ def test_a_checkpoint_goes_on_where_it_was_left(kind: str) -> None:
         of_scheduler, of_optimizer = pickle.loads(saved)
         resumed.load_state_dict(of_scheduler)
         resumed.optimizer.load_state_dict(of_optimizer)
-        resumed.optimizer.step()  # torch wants to see a step of this optimizer before the next of the scheduler
+        resumed.optimizer.step()  # torch warns unless the optimizer steps before the scheduler does
         assert states(resumed, turns - stop) == whole[stop:]
 
 
@@ -328,7 +337,7 @@ LENGTHS: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("kind", "length"), [(kind, length) for length, group in LENGTHS for kind in group], ids=str)
 @pytest.mark.parametrize("lrs", [(0.5,), (1.0, 0.1), (0.0, 0.3, 0.7)], ids=str)
-def test_the_lines_to_paste_run_as_they_stand_and_do_what_build_does(
+def test_the_lines_to_paste_run_and_give_what_build_gives(
     kind: str, length: dict[str, Any], lrs: tuple[float, ...]
 ) -> None:
     check_code(recipe(kind, peak_lr=0.03, **length), lambda: sgd(*lrs))
@@ -345,7 +354,7 @@ def test_the_lines_to_paste_train_a_real_model(kind: str) -> None:
 
 @kinds
 @pytest.mark.parametrize("earlier", ["onecycle", "cosine", "plateau"])
-def test_the_lines_to_paste_can_be_run_again_on_the_same_optimizer_with_another_peak(kind: str, earlier: str) -> None:
+def test_the_lines_to_paste_can_be_run_again_with_another_peak(kind: str, earlier: str) -> None:
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(
         [{"params": [model.weight], "lr": 1.0}, {"params": [model.bias], "lr": 0.1}], lr=1.0, momentum=0.9
@@ -362,7 +371,7 @@ def test_the_lines_to_paste_can_be_run_again_on_the_same_optimizer_with_another_
 
 
 @kinds
-def test_the_lines_to_paste_take_an_lr_held_in_a_tensor(kind: str) -> None:
+def test_the_lines_to_paste_accept_an_lr_held_in_a_tensor(kind: str) -> None:
     lr = torch.tensor(0.5)
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
@@ -375,7 +384,7 @@ def test_the_lines_to_paste_take_an_lr_held_in_a_tensor(kind: str) -> None:
 
 
 @kinds
-def test_lines_for_another_number_of_groups_are_refused_by_torch_or_python(kind: str) -> None:
+def test_lines_for_another_number_of_groups_are_refused(kind: str) -> None:
     code = make(kind, group_scales=(1.0, 0.1)).code()
     for lrs in ((1.0,), (1.0, 0.1, 0.1)):
         with pytest.raises(ValueError, match=r"expected \d values|max_lr|base_lr|zip\(\) argument"):
@@ -384,7 +393,7 @@ def test_lines_for_another_number_of_groups_are_refused_by_torch_or_python(kind:
 
 
 @kinds
-def test_build_takes_the_ratios_from_its_optimizer_and_not_from_the_recipe(kind: str) -> None:
+def test_build_takes_the_group_ratios_from_its_optimizer(kind: str) -> None:
     one = make(kind, group_scales=(1.0, 0.5, 0.25))
     optimizer = sgd(1.0, 0.1)
     one.build(optimizer)
@@ -392,9 +401,9 @@ def test_build_takes_the_ratios_from_its_optimizer_and_not_from_the_recipe(kind:
 
 
 @kinds
-def test_arguments_left_out_of_the_lines_are_those_that_torch_fills_in_alike(kind: str) -> None:
-    shape = make(kind).shape
-    for part in shape.shapes if isinstance(shape, Sequential) else (shape,):
+def test_arguments_left_out_of_the_lines_equal_torch_defaults(kind: str) -> None:
+    spec = make(kind).spec
+    for part in spec.parts if isinstance(spec, Sequential) else (spec,):
         parameters = inspect.signature(getattr(lr_scheduler, part.torch_class)).parameters
         assert {name: parameters[name].default for name in part.torch_defaults} == part.torch_defaults
 
@@ -420,5 +429,5 @@ def test_a_refused_optimizer_is_left_as_it_was() -> None:
 
 def test_something_that_is_no_optimizer_is_refused() -> None:
     with pytest.raises(SetupError, match=r"needs a torch.optim.Optimizer; got Linear"):
-        build_scheduler(make("cosine"), nn.Linear(1, 1))  # type: ignore[arg-type]
-    build_scheduler(make("cosine"), sgd())
+        build(make("cosine"), nn.Linear(1, 1))  # type: ignore[arg-type]
+    build(make("cosine"), sgd())

@@ -1,11 +1,13 @@
-"""Each shape against what the papers and torch's documentation say of it, without torch."""
+"""Each scheduler spec against the papers and torch's documentation, and the value Schedule; without torch."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.errors import ConfigError
-from lrfinder.schedules import (
+from lrfinder.schedules.schedule import Schedule
+from lrfinder.schedules.specs import (
     Constant,
     Cosine,
     Cyclic,
@@ -23,13 +26,13 @@ from lrfinder.schedules import (
     OneCycle,
     Plateau,
     Restarts,
+    SchedulerSpec,
     Sequential,
-    Shape,
     Step,
-    shape_from_dict,
+    spec_from_dict,
 )
 
-SHAPES: dict[str, Shape] = {
+SPECS: dict[str, SchedulerSpec] = {
     "constant": Constant(),
     "cosine": Cosine(T_max=20, eta_min=1e-4),
     "cyclic": Cyclic(step_size_up=5, base_factor=0.2, mode="triangular"),
@@ -41,53 +44,72 @@ SHAPES: dict[str, Shape] = {
     "restarts": Restarts(T_0=4, T_mult=2),
     "step": Step(step_size=7, gamma=0.5),
     "sequential": Sequential(
-        shapes=(Linear(start_factor=0.1, end_factor=1.0, total_iters=5), Cosine(T_max=15)), milestones=(5,)
+        parts=(Linear(start_factor=0.1, end_factor=1.0, total_iters=5), Cosine(T_max=15)), milestones=(5,)
     ),
 }
-shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+specs = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
 def test_no_torch_and_no_numpy_is_needed() -> None:
-    code = "import sys, lrfinder.schedules; print({'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys; from lrfinder.schedules import code, defaults; print({'torch', 'numpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
-@shapes
-def test_the_lr_is_never_above_the_peak_nor_below_zero(shape: Shape) -> None:
-    assert all(0 <= shape.lr_at(t, 0.3) <= 0.3 * (1 + 1e-12) for t in range(21))
+@specs
+def test_the_lr_is_never_above_the_peak_nor_below_zero(spec: SchedulerSpec) -> None:
+    assert all(0 <= spec.lr_at(t, 0.3) <= 0.3 * (1 + 1e-12) for t in range(21))
 
 
-@shapes
-def test_without_a_common_floor_the_lr_is_in_proportion_to_the_peak(shape: Shape) -> None:
-    if shape.floor == 0:
+@specs
+def test_without_eta_min_the_lr_is_proportional_to_the_peak(spec: SchedulerSpec) -> None:
+    if spec.eta_min == 0:
         for t in range(21):
-            assert shape.lr_at(t, 0.3) == pytest.approx(3 * shape.lr_at(t, 0.1), rel=1e-12)
+            assert spec.lr_at(t, 0.3) == pytest.approx(3 * spec.lr_at(t, 0.1), rel=1e-12)
 
 
-@shapes
-def test_a_shape_survives_json(shape: Shape) -> None:
-    assert shape_from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
-    assert hash(shape_from_dict(shape.to_dict())) == hash(shape)
+@specs
+def test_a_spec_survives_json(spec: SchedulerSpec) -> None:
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert hash(spec_from_dict(spec.to_dict())) == hash(spec)
 
 
-def test_cosine_is_half_way_down_at_half_time_and_exactly_at_eta_min_at_the_end() -> None:
-    shape = Cosine(T_max=10, eta_min=0.02)
-    assert shape.lr_at(5, 0.1) == pytest.approx(0.06)
-    assert shape.lr_at(10, 0.1) == 0.02
+@specs
+def test_every_spec_states_its_formula(spec: SchedulerSpec) -> None:
+    assert re.search(r"^ *lr\(t\) += ", str(type(spec).__doc__), re.MULTILINE)
 
 
-def test_onecycle_goes_from_a_25th_to_the_peak_to_nearly_zero_with_the_momentum_against_it() -> None:
-    shape = OneCycle(total_steps=100)
+def test_a_sequence_saved_with_the_former_key_is_read() -> None:
+    content = SPECS["sequential"].to_dict()
+    content["shapes"] = content.pop("parts")
+    assert spec_from_dict(content) == SPECS["sequential"]
+
+
+def test_a_schedule_is_a_frozen_value_of_one_spec() -> None:
+    schedule = Schedule(kind="cosine", peak_lr=0.3, interval="step", spec=SPECS["cosine"], total_steps=20)
+    assert schedule == Schedule.from_dict(json.loads(json.dumps(schedule.to_dict())))
+    assert [schedule.lr_at(t) for t in range(21)] == [SPECS["cosine"].lr_at(t, 0.3) for t in range(21)]
+    with pytest.raises(FrozenInstanceError):
+        schedule.peak_lr = 1.0  # type: ignore[misc]
+
+
+def test_cosine_is_half_way_down_at_half_time_and_ends_at_eta_min() -> None:
+    spec = Cosine(T_max=10, eta_min=0.02)
+    assert spec.lr_at(5, 0.1) == pytest.approx(0.06)
+    assert spec.lr_at(10, 0.1) == 0.02
+
+
+def test_onecycle_rises_from_a_25th_and_moves_the_momentum_against_the_lr() -> None:
+    spec = OneCycle(total_steps=100)
     peak_at = 29  # torch's turning point is pct_start * total_steps - 1
-    assert shape.lr_at(0, 0.5) == pytest.approx(0.02)
-    assert shape.lr_at(peak_at, 0.5) == pytest.approx(0.5)
-    assert shape.lr_at(99, 0.5) == pytest.approx(0.02 / 1e4)
-    assert [shape.momentum_at(t) for t in (0, peak_at, 99)] == pytest.approx([0.95, 0.85, 0.95])
+    assert spec.lr_at(0, 0.5) == pytest.approx(0.02)
+    assert spec.lr_at(peak_at, 0.5) == pytest.approx(0.5)
+    assert spec.lr_at(99, 0.5) == pytest.approx(0.02 / 1e4)
+    assert [spec.momentum_at(t) for t in (0, peak_at, 99)] == pytest.approx([0.95, 0.85, 0.95])
 
 
 def test_restarts_start_at_the_peak_after_cycles_of_doubling_length() -> None:
-    shape = Restarts(T_0=3, T_mult=2)
-    assert [t for t in range(22) if shape.lr_at(t, 0.1) == 0.1] == [0, 3, 9, 21]
+    spec = Restarts(T_0=3, T_mult=2)
+    assert [t for t in range(22) if spec.lr_at(t, 0.1) == 0.1] == [0, 3, 9, 21]
 
 
 def test_triangles_halve_in_height_with_triangular2_only() -> None:
@@ -98,40 +120,40 @@ def test_triangles_halve_in_height_with_triangular2_only() -> None:
     assert tops == {"triangular": [1.0, 1.0, 1.0], "triangular2": [1.0, 0.5, 0.25]}
 
 
-def test_the_momentum_is_left_alone_where_it_is_not_cycled() -> None:
+def test_the_momentum_is_unchanged_where_it_is_not_cycled() -> None:
     assert Cosine(T_max=3).momentum_at(1) is None
     assert OneCycle(total_steps=20, cycle_momentum=False).momentum_at(1) is None
     assert Cyclic(step_size_up=20, cycle_momentum=False).momentum_at(1) is None
     assert OneCycle(total_steps=20).momentum_at(1) == OneCycle(total_steps=20, cycle_momentum=True).momentum_at(1)
 
 
-@shapes
-def test_arguments_per_group_are_lists_in_proportion_to_the_peaks(shape: Shape) -> None:
-    for name, value in shape.arguments((0.1, 0.3, 0.0)).items():
+@specs
+def test_arguments_per_group_are_lists_in_proportion_to_the_peaks(spec: SchedulerSpec) -> None:
+    for name, value in spec.arguments((0.1, 0.3, 0.0)).items():
         if name.endswith("_lr"):
             assert value == pytest.approx([value[0], 3 * value[0], 0.0])
         else:
-            assert value == shape.arguments((0.5,))[name]
+            assert value == spec.arguments((0.5,))[name]
 
 
 @given(st.integers(4, 500), st.floats(0.3, 0.99))
 def test_onecycle_rises_then_falls_for_every_length(total: int, pct_start: float) -> None:
-    shape = OneCycle(total_steps=total, pct_start=pct_start)
-    lrs = [shape.lr_at(t, 1.0) for t in range(total)]
+    spec = OneCycle(total_steps=total, pct_start=pct_start)
+    lrs = [spec.lr_at(t, 1.0) for t in range(total)]
     top = lrs.index(max(lrs))
     assert lrs[: top + 1] == sorted(lrs[: top + 1])
     assert lrs[top:] == sorted(lrs[top:], reverse=True)
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=4))
-def test_each_shape_of_a_sequence_counts_from_its_own_start(lengths: list[int]) -> None:
+def test_each_part_of_a_sequence_counts_from_its_own_start(lengths: list[int]) -> None:
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    sequence = Sequential(shapes=tuple(Cosine(T_max=n) for n in lengths), milestones=tuple(starts[1:]))
+    sequence = Sequential(parts=tuple(Cosine(T_max=n) for n in lengths), milestones=tuple(starts[1:]))
     for start in starts:
         assert sequence.lr_at(start, 0.7) == 0.7
 
 
-BAD: list[tuple[type[Shape], dict[str, Any], dict[str, Any], str]] = [
+BAD: list[tuple[type[SchedulerSpec], dict[str, Any], dict[str, Any], str]] = [
     (Linear, {"start_factor": 0.0}, {"start_factor": 0.001}, "start_factor must be"),
     (Linear, {"start_factor": 1.1}, {"start_factor": 1.0}, "start_factor must be"),
     (Linear, {"end_factor": -0.1}, {"end_factor": 0.0}, "end_factor must be a number from 0 to 1"),
@@ -160,17 +182,17 @@ BAD: list[tuple[type[Shape], dict[str, Any], dict[str, Any], str]] = [
     (OneCycle, {"max_momentum": 1.0}, {"max_momentum": 0.99}, "max_momentum must be"),
     (OneCycle, {"base_momentum": 0.96}, {"base_momentum": 0.95}, "Did you swap them"),
     (OneCycle, {"cycle_momentum": 1}, {"cycle_momentum": True}, "cycle_momentum must be True, False, or None"),
-    (OneCycle, {"cycle_momentum": "auto"}, {"cycle_momentum": None}, "or None to ask the optimizer; got 'auto'"),
+    (OneCycle, {"cycle_momentum": "auto"}, {"cycle_momentum": None}, "where the optimizer has one; got 'auto'"),
     (Cyclic, {"mode": "exp_range"}, {"mode": "triangular"}, "mode must be"),
     (Cyclic, {"base_factor": 1}, {"base_factor": 0.99}, "base_factor must be below 1"),
     (Cyclic, {"step_size_up": 0}, {"step_size_up": 1}, "step_size_up must be"),
-    (Sequential, {"milestones": (5, 6)}, {"milestones": (5,)}, "one shape more than milestones"),
+    (Sequential, {"milestones": (5, 6)}, {"milestones": (5,)}, "one part more than milestones"),
     *(
-        (Sequential, {"shapes": (Constant(), SHAPES[name])}, {"shapes": (Constant(), SHAPES["cosine"])}, "cannot hold")
+        (Sequential, {"parts": (Constant(), SPECS[name])}, {"parts": (Constant(), SPECS["cosine"])}, "cannot hold")
         for name in ("onecycle", "cyclic", "plateau", "sequential")
     ),
 ]
-FULL: dict[type[Shape], dict[str, Any]] = {
+FULL: dict[type[SchedulerSpec], dict[str, Any]] = {
     Linear: {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 10},
     Cosine: {"T_max": 10},
     Step: {"step_size": 10, "gamma": 0.1},
@@ -180,14 +202,14 @@ FULL: dict[type[Shape], dict[str, Any]] = {
     Restarts: {"T_0": 3, "T_mult": 2},
     OneCycle: {"total_steps": 10},
     Cyclic: {"step_size_up": 3},
-    Sequential: {"shapes": (Constant(), Constant()), "milestones": (3,)},
+    Sequential: {"parts": (Constant(), Constant()), "milestones": (3,)},
 }
 
 
-@pytest.mark.parametrize(("shape", "bad", "good", "message"), BAD, ids=lambda value: str(value)[:40])
-def test_what_a_scheduler_cannot_use_is_refused_and_its_neighbour_is_not(
-    shape: type[Shape], bad: dict[str, Any], good: dict[str, Any], message: str
+@pytest.mark.parametrize(("spec", "bad", "good", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_a_bad_argument_is_refused_and_the_nearest_good_one_accepted(
+    spec: type[SchedulerSpec], bad: dict[str, Any], good: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        shape(**{**FULL[shape], **bad})
-    shape(**{**FULL[shape], **good})
+        spec(**{**FULL[spec], **bad})
+    spec(**{**FULL[spec], **good})

@@ -1,9 +1,13 @@
-"""Shapes of learning-rate schedules: what each stock torch scheduler does, as a formula and without torch.
+# Longer than 250 lines: one class per torch scheduler, which are best compared side by side.
+"""What each stock torch scheduler does, as a formula and without torch.
 
-There is one frozen class per class of ``torch.optim.lr_scheduler``, with torch's argument names. It is the one home of
-that scheduler's formula (:meth:`Shape.lr_at`), of the ranges its arguments may have, and of the arguments torch gets
-(:meth:`Shape.arguments`); whoever builds, prints or plots a schedule goes through these and knows no formula. The kinds
-that users name are put together from shapes in ``lrfinder.recipes``. Standard library only.
+There is one frozen class per class of ``torch.optim.lr_scheduler``, with torch's argument names. It is the only place
+for that scheduler's formula (:meth:`SchedulerSpec.lr_at`), the ranges of its arguments, and the arguments passed to
+torch (:meth:`SchedulerSpec.arguments`). Schedule kinds are composed of specs in :mod:`lrfinder.schedules.defaults`.
+Standard library only.
+
+Notation of the formulas: ``t`` is the number of calls of ``scheduler.step()`` so far (0 for the first update), ``p``
+the peak LR of a parameter group, ``lr(t)`` its LR after ``t`` calls.
 """
 
 from __future__ import annotations
@@ -17,10 +21,8 @@ from typing import Any, ClassVar
 
 from lrfinder.checks import check_count, check_number
 from lrfinder.errors import ConfigError
-from lrfinder.tables.kinds import KINDS
 
 __all__ = [
-    "KINDS",
     "Constant",
     "Cosine",
     "Cyclic",
@@ -30,47 +32,81 @@ __all__ = [
     "OneCycle",
     "Plateau",
     "Restarts",
+    "SchedulerSpec",
     "Sequential",
-    "Shape",
     "Step",
-    "shape_from_dict",
+    "spec_from_dict",
 ]
 
 
+def spec_from_dict(content: dict[str, Any]) -> SchedulerSpec:
+    """Spec from :meth:`SchedulerSpec.to_dict`.
+
+    Raises:
+        KeyError, TypeError, ConfigError: the dictionary is not one of ours; the caller adds which file it came from.
+
+    Example:
+        >>> spec_from_dict(Cosine(T_max=8).to_dict())
+        Cosine(T_max=8, eta_min=0.0)
+    """
+    values = dict(content)
+    spec = {spec.torch_class: spec for spec in _CLASSES}[values.pop("class")]
+    if spec is Sequential:
+        parts = values.pop("shapes") if "shapes" in values else values.pop("parts")  # "shapes" before 0.1.0
+        values["parts"] = tuple(map(spec_from_dict, parts))
+    return spec(**values)
+
+
+def _half_cosine(part: float, start: float, end: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+def _check_milestones(milestones: Any) -> tuple[int, ...]:
+    try:
+        checked = tuple(check_count("each milestone", milestone) for milestone in milestones)
+    except TypeError:
+        raise ConfigError(f"milestones must be a list of whole numbers, as in [30, 60]; got {milestones!r}.") from None
+    if not checked or any(b <= a for a, b in zip(checked, checked[1:], strict=False)):
+        raise ConfigError(
+            f"milestones must be one or more whole numbers that increase, as in [30, 60]; got {list(checked)}."
+        )
+    return checked
+
+
 @dataclass(frozen=True, kw_only=True)
-class Shape(ABC):
-    """What one stock scheduler does to a group whose peak LR is given. The fields are the arguments of torch."""
+class SchedulerSpec(ABC):
+    """One stock torch scheduler with its arguments, for parameter groups whose peak LR is given later."""
 
     torch_class: ClassVar[str]
-    torch_defaults: ClassVar[dict[str, Any]] = {}  # arguments that printed lines leave out where they have this value
+    torch_defaults: ClassVar[dict[str, Any]] = {}  # arguments left out of printed lines where they have this value
 
     def _put(self, **checked: Any) -> None:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property
-    def floor(self) -> float:
-        """Lowest LR where it is one number for all groups (``eta_min``), so that they cannot keep their ratio; or 0."""
+    def eta_min(self) -> float:
+        """Lowest LR where it is one number for all parameter groups, so that they cannot keep their ratio; else 0."""
         return 0.0
 
     @abstractmethod
     def lr_at(self, t: int, peak_lr: float) -> float:
-        """LR after ``t`` calls of ``scheduler.step()``."""
+        """LR after ``t`` calls of ``scheduler.step()``; ``t`` >= 0."""
 
     def momentum_at(self, t: int) -> float | None:
-        """Momentum (beta1 of Adam) after ``t`` calls, or None where the schedule leaves it alone."""
+        """Momentum (beta1 of Adam) after ``t`` calls; None where the scheduler does not change it."""
         return None
 
     def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
-        """Keyword arguments of the torch class, for an optimizer whose groups have these peaks.
+        """Keyword arguments of the torch class for parameter groups with these peak LRs, shape (groups,).
 
-        Those that torch takes per group have a name in ``_lr`` and are lists. A ``cycle_momentum`` of None stands for
-        whether the optimizer has one.
+        Arguments that torch takes per group end in ``_lr`` and are lists. A ``cycle_momentum`` of None means: wherever
+        the optimizer has a momentum.
         """
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready dictionary; :func:`shape_from_dict` gives an equal shape back."""
+        """Plain JSON-ready dictionary; :func:`spec_from_dict` gives an equal spec back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             "class": self.torch_class,
@@ -79,8 +115,10 @@ class Shape(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant(Shape):
-    """The peak, all the time.
+class Constant(SchedulerSpec):
+    """The peak LR throughout::
+
+        lr(t) = p
 
     Example:
         >>> Constant().lr_at(7, 0.1)
@@ -97,13 +135,15 @@ class Constant(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(Shape):
-    """A straight line from ``start_factor`` times the peak to ``end_factor`` times the peak; then it stays there.
+class Linear(SchedulerSpec):
+    """A straight line between two parts of the peak LR, then constant::
+
+        lr(t) = p * (s + (e - s) * min(t, N) / N)
 
     Args:
-        start_factor: in (0, 1].
-        end_factor: in [0, 1].
-        total_iters: calls until the end of the line; >= 1.
+        start_factor: s, part of the peak at the start; in (0, 1].
+        end_factor: e, part of the peak at the end; in [0, 1].
+        total_iters: N, calls until the end of the line; >= 1.
 
     Example:
         >>> [Linear(start_factor=1.0, end_factor=0.0, total_iters=4).lr_at(t, 0.1) for t in (0, 2, 4)]
@@ -129,12 +169,20 @@ class Linear(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine(Shape):
-    """Half a cosine from the peak to ``eta_min``. Past ``T_max`` it climbs again, as torch's does.
+class Cosine(SchedulerSpec):
+    """Half a cosine from the peak LR to ``eta_min``::
+
+        lr(t) = m + (p - m) * (1 + cos(pi * t / T)) / 2
+
+    Past t = T the LR rises again, as torch's does.
 
     Args:
-        T_max: calls from the peak to ``eta_min``; >= 1.
-        eta_min: LR at the end; >= 0, one number for all groups.
+        T_max: T, calls from the peak to ``eta_min``; >= 1.
+        eta_min: m, LR at t = T; >= 0, one number for all parameter groups.
+
+    Example:
+        >>> [round(Cosine(T_max=4).lr_at(t, 0.1), 4) for t in range(5)]
+        [0.1, 0.0854, 0.05, 0.0146, 0.0]
 
     Reference:
         Loshchilov and Hutter, arXiv:1608.03983 (without the restarts).
@@ -148,21 +196,19 @@ class Cosine(Shape):
     def __post_init__(self) -> None:
         self._put(T_max=check_count("T_max", self.T_max), eta_min=check_number("eta_min", self.eta_min, 0.0))
 
-    @property
-    def floor(self) -> float:
-        return self.eta_min
-
     def lr_at(self, t: int, peak_lr: float) -> float:
         return _half_cosine(t / self.T_max, peak_lr, self.eta_min)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Shape):
-    """The peak, times ``gamma`` after every ``step_size`` calls.
+class Step(SchedulerSpec):
+    """A drop after every ``step_size`` calls::
+
+        lr(t) = p * g ** floor(t / n)
 
     Args:
-        step_size: calls between two drops; >= 1.
-        gamma: factor of each drop; in (0, 1).
+        step_size: n, calls between two drops; >= 1.
+        gamma: g, factor of each drop; in (0, 1).
 
     Example:
         >>> [round(Step(step_size=2, gamma=0.1).lr_at(t, 1.0), 3) for t in range(5)]
@@ -184,12 +230,18 @@ class Step(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiStep(Shape):
-    """The peak, times ``gamma`` at each milestone.
+class MultiStep(SchedulerSpec):
+    """A drop at each milestone::
+
+        lr(t) = p * g ** k(t),    k(t) = number of milestones <= t
 
     Args:
         milestones: calls after which the LR drops, strictly increasing, >= 1 each, at least one.
-        gamma: factor of each drop; in (0, 1).
+        gamma: g, factor of each drop; in (0, 1).
+
+    Example:
+        >>> [round(MultiStep(milestones=(1, 3), gamma=0.1).lr_at(t, 1.0), 3) for t in range(4)]
+        [1.0, 0.1, 0.1, 0.01]
     """
 
     torch_class = "MultiStepLR"
@@ -210,8 +262,18 @@ class MultiStep(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exponential(Shape):
-    """The peak, times ``gamma`` at every call; ``gamma`` in (0, 1)."""
+class Exponential(SchedulerSpec):
+    """A constant ratio between neighbours::
+
+        lr(t) = p * g ** t
+
+    Args:
+        gamma: g, factor of each call; in (0, 1).
+
+    Example:
+        >>> [round(Exponential(gamma=0.5).lr_at(t, 1.0), 3) for t in range(4)]
+        [1.0, 0.5, 0.25, 0.125]
+    """
 
     torch_class = "ExponentialLR"
     gamma: float
@@ -224,16 +286,18 @@ class Exponential(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plateau(Shape):
-    """The peak, times ``factor`` whenever the loss has not improved for ``patience`` calls.
+class Plateau(SchedulerSpec):
+    """A drop whenever the loss has not improved for more than ``patience`` calls::
 
-    Nobody knows beforehand when that is: :meth:`lr_at` is the LR as long as the loss improves.
+        lr(t) = p * max(f ** k(t), r),    k(t) = number of drops so far
+
+    The drops depend on the loss and are not known beforehand: :meth:`lr_at` is the LR without any, k = 0.
 
     Args:
-        factor: factor of each drop; in (0, 1).
-        patience: calls without improvement that are let pass; >= 0.
+        factor: f, factor of each drop; in (0, 1).
+        patience: calls without improvement before a drop; >= 0.
         cooldown: calls after a drop that are not counted; >= 0.
-        min_factor: part of the peak below which no drop goes; in [0, 1].
+        min_factor: r, part of the peak below which the LR does not go; in [0, 1].
     """
 
     torch_class = "ReduceLROnPlateau"
@@ -263,13 +327,21 @@ class Plateau(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restarts(Shape):
-    """Half cosines from the peak to ``eta_min``, each starting again at the peak.
+class Restarts(SchedulerSpec):
+    """Half cosines from the peak LR to ``eta_min``, each starting again at the peak::
+
+        T_i   = T_0 * T_mult ** i                                  (length of cycle i)
+        t_i   = T_0 + ... + T_(i-1)                                (its start)
+        lr(t) = m + (p - m) * (1 + cos(pi * (t - t_i) / T_i)) / 2  for t_i <= t < t_i + T_i
 
     Args:
         T_0: calls of the first cycle; >= 1.
-        T_mult: each cycle is this many times as long as the one before; >= 1.
-        eta_min: LR at the end of each cycle; >= 0, one number for all groups.
+        T_mult: length of each cycle divided by that of the one before; >= 1.
+        eta_min: m, LR at the end of each cycle; >= 0, one number for all parameter groups.
+
+    Example:
+        >>> [round(Restarts(T_0=2, T_mult=2).lr_at(t, 0.1), 4) for t in range(7)]
+        [0.1, 0.05, 0.1, 0.0854, 0.05, 0.0146, 0.1]
 
     Reference:
         Loshchilov and Hutter, SGDR, arXiv:1608.03983.
@@ -288,10 +360,6 @@ class Restarts(Shape):
             eta_min=check_number("eta_min", self.eta_min, 0.0),
         )
 
-    @property
-    def floor(self) -> float:
-        return self.eta_min
-
     def lr_at(self, t: int, peak_lr: float) -> float:
         length = self.T_0
         if self.T_mult == 1:
@@ -303,8 +371,8 @@ class Restarts(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MomentumCycle(Shape):
-    """Shared by the two shapes that move the momentum against the LR, from ``max_momentum`` to ``base_momentum``."""
+class _MomentumCycle(SchedulerSpec):
+    """Base of the two specs that move the momentum against the LR, from ``max_momentum`` to ``base_momentum``."""
 
     cycle_momentum: bool | None = None
     base_momentum: float = 0.85
@@ -313,7 +381,8 @@ class _MomentumCycle(Shape):
     def __post_init__(self) -> None:
         if self.cycle_momentum is not None and not isinstance(self.cycle_momentum, bool):
             raise ConfigError(
-                f"cycle_momentum must be True, False, or None to ask the optimizer; got {self.cycle_momentum!r}."
+                "cycle_momentum must be True, False, or None to cycle it where the optimizer has one; "
+                f"got {self.cycle_momentum!r}."
             )
         base = check_number("base_momentum", self.base_momentum, 0.0, 0.9999)
         top = check_number("max_momentum", self.max_momentum, 0.0, 0.9999)
@@ -335,16 +404,27 @@ class _MomentumCycle(Shape):
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycle(_MomentumCycle):
-    """Up from ``1 / div_factor`` of the peak and down to nearly 0, momentum the other way round.
+    """Half a cosine up to the peak LR and half a cosine down to nearly 0, momentum the other way round::
+
+        u           = r * N - 1                                 (the turn, where the LR is p)
+        h(x, a, b)  = b + (a - b) * (1 + cos(pi * x)) / 2       (from a at x = 0 to b at x = 1)
+        lr(t)       = h(t / u, p / d, p)                        for t <= u
+                      h((t - u) / (N - 1 - u), p, p / (d * f))  for t > u
+        momentum(t) = h(t / u, M, m)                            for t <= u
+                      h((t - u) / (N - 1 - u), m, M)            for t > u
 
     Args:
-        total_steps: calls in all; > ``1 / pct_start``. One call more and torch raises.
-        pct_start: part of them spent going up; in (0, 1).
-        div_factor: peak divided by the first LR; >= 1.
-        final_div_factor: first LR divided by the last; >= 1.
+        total_steps: N, calls in the whole training; > ``1 / pct_start``. Torch raises at one call more.
+        pct_start: r, part of them spent going up; in (0, 1).
+        div_factor: d, peak divided by the first LR; >= 1.
+        final_div_factor: f, first LR divided by the last; >= 1.
         cycle_momentum: whether the momentum moves; None for wherever the optimizer has one.
-        base_momentum: momentum at the peak; in [0, 1).
-        max_momentum: momentum at both ends; in [0, 1).
+        base_momentum: m, momentum at the peak; in [0, 1).
+        max_momentum: M, momentum at both ends; in [0, 1).
+
+    Example:
+        >>> [round(OneCycle(total_steps=20, pct_start=0.3).lr_at(t, 0.1), 4) for t in (0, 5, 19)]
+        [0.004, 0.1, 0.0]
 
     Reference:
         Smith and Topin, arXiv:1708.07120; the formula is that of torch (two phases, cosine).
@@ -410,15 +490,25 @@ class OneCycle(_MomentumCycle):
 
 @dataclass(frozen=True, kw_only=True)
 class Cyclic(_MomentumCycle):
-    """Triangles between ``base_factor`` of the peak and the peak, momentum the other way round.
+    """Triangles between a part of the peak LR and the peak, momentum the other way round::
+
+        c           = floor(t / 2n)                     (number of the triangle, from 0)
+        a           = 1 for "triangular", 2 ** -c for "triangular2"
+        h(t)        = a * (1 - |t - 2n * c - n| / n)    (height: a at the top, 0 at both ends)
+        lr(t)       = p * (b + (1 - b) * h(t))
+        momentum(t) = M - (M - m) * h(t)
 
     Args:
-        step_size_up: calls from the bottom to the top, and from there back; >= 1.
-        base_factor: part of the peak at the bottom; in [0, 1).
+        step_size_up: n, calls from the bottom to the top, and from there back; >= 1.
+        base_factor: b, part of the peak at the bottom; in [0, 1).
         mode: ``"triangular"``, or ``"triangular2"`` (each triangle half as high as the one before).
         cycle_momentum: whether the momentum moves; None for wherever the optimizer has one.
-        base_momentum: momentum at the top; in [0, 1).
-        max_momentum: momentum at the bottom; in [0, 1).
+        base_momentum: m, momentum at the top of a full triangle; in [0, 1).
+        max_momentum: M, momentum at the bottom; in [0, 1).
+
+    Example:
+        >>> [Cyclic(step_size_up=2, base_factor=0.5).lr_at(t, 1.0) for t in range(7)]
+        [0.5, 0.75, 1.0, 0.75, 0.5, 0.625, 0.75]
 
     Reference:
         Smith, arXiv:1506.01186.
@@ -463,55 +553,59 @@ class Cyclic(_MomentumCycle):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequential(Shape):
-    """One shape after the other; each counts its own calls from its start.
+class Sequential(SchedulerSpec):
+    """One spec after the other, each counting its own calls from its start::
+
+        lr(t) = lr_i(t - m_i)    for m_i <= t < m_(i+1),    m_0 = 0
 
     Args:
-        shapes: two or more, none of which cycles the momentum, is a :class:`Plateau` or a sequence itself.
-        milestones: calls after which the next shape takes over, strictly increasing, one fewer than the shapes.
+        parts: lr_0, lr_1, ...: two or more specs. None of them cycles the momentum, is a :class:`Plateau`, or is itself
+            a sequence.
+        milestones: m_1, m_2, ...: calls after which the next part takes over, strictly increasing, one fewer than the
+            parts.
 
     Example:
         >>> warmup = Linear(start_factor=0.01, end_factor=1.0, total_iters=2)
-        >>> sequential = Sequential(shapes=(warmup, Cosine(T_max=8)), milestones=(2,))
+        >>> sequential = Sequential(parts=(warmup, Cosine(T_max=8)), milestones=(2,))
         >>> [round(sequential.lr_at(t, 0.1), 4) for t in (0, 1, 2, 6, 10)]
         [0.001, 0.0505, 0.1, 0.05, 0.0]
     """
 
     torch_class = "SequentialLR"
-    shapes: tuple[Shape, ...]
+    parts: tuple[SchedulerSpec, ...]
     milestones: tuple[int, ...]
 
     def __post_init__(self) -> None:
         milestones = _check_milestones(self.milestones)
-        if len(self.shapes) != len(milestones) + 1:
+        if len(self.parts) != len(milestones) + 1:
             raise ConfigError(
-                f"a sequence needs one shape more than milestones; got {len(self.shapes)} shapes and "
-                f"{len(milestones)} milestones."
+                f"a sequence needs one part more than milestones; got {len(self.parts)} parts and "
+                f"{len(milestones)} milestones. Add or remove one."
             )
-        for shape in self.shapes:
-            if isinstance(shape, (_MomentumCycle, Plateau, Sequential)):
+        for part in self.parts:
+            if isinstance(part, (_MomentumCycle, Plateau, Sequential)):
                 raise ConfigError(
-                    f"a sequence cannot hold {type(shape).__name__}, which must be the whole schedule. Use it alone."
+                    f"a sequence cannot hold {type(part).__name__}, which must be the whole schedule. Use it alone."
                 )
         self._put(milestones=milestones)
 
     @property
-    def floor(self) -> float:
-        return max(shape.floor for shape in self.shapes)
+    def eta_min(self) -> float:
+        return max(part.eta_min for part in self.parts)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         index = bisect_right(self.milestones, t)
-        return self.shapes[index].lr_at(t - (0, *self.milestones)[index], peak_lr)
+        return self.parts[index].lr_at(t - (0, *self.milestones)[index], peak_lr)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "class": self.torch_class,
-            "shapes": [shape.to_dict() for shape in self.shapes],
+            "parts": [part.to_dict() for part in self.parts],
             "milestones": list(self.milestones),
         }
 
 
-_CLASSES: tuple[type[Shape], ...] = (
+_CLASSES: tuple[type[SchedulerSpec], ...] = (
     Constant,
     Cosine,
     Cyclic,
@@ -524,36 +618,3 @@ _CLASSES: tuple[type[Shape], ...] = (
     Sequential,
     Step,
 )
-
-
-def shape_from_dict(content: dict[str, Any]) -> Shape:
-    """Shape from :meth:`Shape.to_dict`.
-
-    Raises:
-        KeyError, TypeError, ConfigError: the dictionary is not one of ours; the caller says which file it was.
-
-    Example:
-        >>> shape_from_dict(Cosine(T_max=8).to_dict())
-        Cosine(T_max=8, eta_min=0.0)
-    """
-    values = dict(content)
-    shape = {shape.torch_class: shape for shape in _CLASSES}[values.pop("class")]
-    if shape is Sequential:
-        values["shapes"] = tuple(map(shape_from_dict, values["shapes"]))
-    return shape(**values)
-
-
-def _half_cosine(part: float, start: float, end: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
-
-
-def _check_milestones(milestones: Any) -> tuple[int, ...]:
-    try:
-        checked = tuple(check_count("each milestone", milestone) for milestone in milestones)
-    except TypeError:
-        raise ConfigError(f"milestones must be a list of whole numbers, as in [30, 60]; got {milestones!r}.") from None
-    if not checked or any(b <= a for a, b in zip(checked, checked[1:], strict=False)):
-        raise ConfigError(
-            f"milestones must be one or more whole numbers that increase, as in [30, 60]; got {list(checked)}."
-        )
-    return checked

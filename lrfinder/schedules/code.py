@@ -1,0 +1,142 @@
+"""Lines to paste: a schedule as plain torch code. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from lrfinder.schedules.schedule import Schedule
+from lrfinder.schedules.specs import Constant, Cyclic, Linear, OneCycle, SchedulerSpec, Sequential
+from lrfinder.tables.kinds import KIND_TABLE
+
+__all__ = ["scheduler_code"]
+
+_COLUMNS = 100  # width up to which a printed call stays on one line
+_LONGEST = 120  # width at which any printed line is folded
+_HAS_MOMENTUM = 'all(group.get("momentum") or group.get("betas", [0])[0] for group in optimizer.param_groups)'
+_OPEN_EPOCHS = 10  # epochs of the printed loop where the length of the training is not known
+_UPDATE = ("optimizer.zero_grad()", "loss = criterion(model(inputs), targets)", "loss.backward()", "optimizer.step()")
+
+
+def scheduler_code(schedule: Schedule) -> str:
+    """Imports, the scheduler on ``optimizer``, and the training loop with ``scheduler.step()`` in its place.
+
+    The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone. Parameter
+    groups are those of :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an example.
+    """
+    return "\n".join([*_import_lines(schedule), "", *_scheduler_lines(schedule), "", *_loop_lines(schedule), ""])
+
+
+def _import_lines(schedule: Schedule) -> list[str]:
+    spec = schedule.spec
+    specs = (spec, *spec.parts) if isinstance(spec, Sequential) else (spec,)
+    return [f"from torch.optim.lr_scheduler import {', '.join(sorted({spec.torch_class for spec in specs}))}"]
+
+
+def _scheduler_lines(schedule: Schedule) -> list[str]:
+    spec, peak_lrs = schedule.spec, [schedule.peak_lr * scale for scale in schedule.group_scales]
+    lines = _start_lines(schedule, peak_lrs)
+    if isinstance(spec, Sequential):
+        names = _names(spec.parts)
+        for name, part in zip(names, spec.parts, strict=True):
+            lines += _call(name, part, schedule.peak_lr, peak_lrs)
+        milestones = list(spec.milestones)
+        lines.append(f"scheduler = {spec.torch_class}(optimizer, [{', '.join(names)}], milestones={milestones})")
+    else:
+        lines += _call("scheduler", spec, schedule.peak_lr, peak_lrs)
+    return [piece for line in lines for piece in _folded(line)]
+
+
+def _start_lines(schedule: Schedule, peak_lrs: list[float]) -> list[str]:
+    """Where the torch class reads the LR from the optimizer, lines that put it there."""
+    if isinstance(schedule.spec, OneCycle):
+        return []  # overwrites "lr" and "initial_lr" by itself
+    every = "for group in optimizer.param_groups:"
+    note = "# an earlier scheduler leaves its own initial_lr"
+    if isinstance(schedule.spec, Cyclic):
+        # Overwrites "lr", but the first update would still run at the initial_lr of an earlier scheduler.
+        return [every, f'    group.pop("initial_lr", None)  {note}']
+    values = _literal(peak_lrs, schedule.peak_lr)
+    if values.startswith("["):
+        every, values = f"for group, lr in zip(optimizer.param_groups, {values}, strict=True):", "lr"
+    return [every, f'    group["lr"] = group["initial_lr"] = {values}  {note}']
+
+
+def _names(parts: Sequence[SchedulerSpec]) -> list[str]:
+    """Variable names for the parts of a sequence."""
+    names = []
+    for part in parts:
+        rises = isinstance(part, Linear) and part.start_factor < part.end_factor
+        names.append("warmup" if rises else "stable" if isinstance(part, Constant) else "decay")
+    return names if len(set(names)) == len(names) else [f"part{i}" for i in range(len(names))]
+
+
+def _call(name: str, spec: SchedulerSpec, peak_lr: float, peak_lrs: list[float]) -> list[str]:
+    """The assignment that builds a scheduler, without arguments that equal torch's defaults."""
+    arguments = ["optimizer"]
+    for key, value in spec.arguments(peak_lrs).items():
+        if key.endswith("_lr"):
+            arguments.append(f"{key}={_literal(value, peak_lr)}")
+        elif (key, value) not in spec.torch_defaults.items():
+            arguments.append(f"{key}={_HAS_MOMENTUM if value is None else _text(value)}")
+    line = f"{name} = {spec.torch_class}({', '.join(arguments)})"
+    if len(line) <= _COLUMNS:
+        return [line]
+    return [f"{name} = {spec.torch_class}(", *(f"    {argument}," for argument in arguments), ")"]
+
+
+def _text(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _literal(lrs: list[float], peak_lr: float) -> str:
+    """One number where all groups have the same, else a list. The peak is exact, products of it are tidied up."""
+    texts = [repr(lr if lr == peak_lr else _tidy(lr)) for lr in lrs]
+    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+
+
+def _tidy(number: float) -> float:
+    """The number without the rounding error of its last binary digit: 0.0003, not 0.00030000000000000003."""
+    short = float(f"{number:.12g}")
+    return short if math.isclose(short, number, rel_tol=1e-15) else number
+
+
+def _folded(line: str) -> list[str]:
+    """The line, or several where a list for many groups makes it too long."""
+    if len(line) <= _LONGEST:
+        return [line]
+    return textwrap.wrap(line, _LONGEST, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False)
+
+
+def _loop_lines(schedule: Schedule) -> list[str]:
+    batches = "    for inputs, targets in train_loader:"
+    per_batch = "scheduler.step()  # after every batch, not after every epoch"
+    follows_loss = KIND_TABLE[schedule.kind].follows_loss
+    epochs = f"for epoch in range({schedule.epochs}):"
+    if schedule.epochs is None and (schedule.total_steps is None or follows_loss):
+        epochs = f"for epoch in range({_OPEN_EPOCHS}):  # set the number of epochs"
+    elif schedule.epochs is None:
+        return [
+            "step = 0",
+            f"while step < {schedule.total_steps}:",
+            batches,
+            *_in_batch(per_batch, "step += 1", f"if step == {schedule.total_steps}:", "    break"),
+        ]
+    if follows_loss:
+        return [
+            epochs,
+            "    losses = []",
+            batches,
+            *_in_batch("losses.append(loss.item())"),
+            "    # After every epoch, not after every batch. Better still: pass the validation loss here.",
+            "    scheduler.step(sum(losses) / len(losses))",
+        ]
+    if schedule.interval == "epoch":
+        return [epochs, batches, *_in_batch(), "    scheduler.step()  # after every epoch, not after every batch"]
+    return [epochs, batches, *_in_batch(per_batch)]
+
+
+def _in_batch(*more: str) -> list[str]:
+    return [f"        {line}" for line in (*_UPDATE, *more)]
