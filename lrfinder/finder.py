@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.autorange import choose_range, critical_lr
+from lrfinder.range_search import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.distributed import is_main_rank, mean_over_ranks, world_size
+from lrfinder.ranks import is_main_rank, mean_over_ranks, world_size
+from lrfinder.tables.optimizers import update_rule
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
-from lrfinder.readback import TOGETHER, Readback
-from lrfinder.rehearsal import Rehearsal, hold_out
-from lrfinder.result import RangeTestResult
-from lrfinder.schedules import KINDS
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
-from lrfinder.snapshot import Snapshot, preserved
+from lrfinder.deferred import TOGETHER, Readback
+from lrfinder.trial_runner import Rehearsal, hold_out
+from lrfinder.result import RangeTestResult
+from lrfinder.tables.kinds import KINDS
+from lrfinder.state.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
-from lrfinder.tables.optimizers import update_rule
-from lrfinder.train_step import (
+from lrfinder.step import (
     SKIPS_IN_A_ROW,
     LossFn,
     TrainStep,
@@ -158,7 +158,7 @@ class LRFinder:
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
             snapshot: where the copy of the training state lives meanwhile: ``"auto"``, ``"device"``, ``"cpu"`` or
-                ``"disk"``; see :func:`lrfinder.snapshot.preserved`.
+                ``"disk"``; see :func:`lrfinder.state.snapshot.preserved`.
 
         Returns:
             The curve, and the advice, which is read from it when it is first asked for. A curve that cannot be read is
@@ -388,7 +388,7 @@ class _Drive:
         self._skipped = 0
 
     def critical_lr(self, state: Snapshot) -> float | None:
-        """See :func:`lrfinder.autorange.critical_lr`. Its batches are not lost: the sweep starts with them."""
+        """See :func:`lrfinder.range_search.critical_lr`. Its batches are not lost: the sweep starts with them."""
         try:
             batches = self._batches.peek(self._accumulation)
         except StopIteration:

@@ -12,7 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from lrfinder import LRFinder
-from lrfinder.train_step import lrs_in_tensors, uncompiled
+from lrfinder.step import lrs_in_tensors, uncompiled
 from worlds import World, devices, loader, mlp, points
 
 SWEEPS: dict[str, dict[str, Any]] = {

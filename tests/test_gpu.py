@@ -26,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from lrfinder.batches import Batches
-from lrfinder.readback import TOGETHER, Readback
-from lrfinder.snapshot import preserved
+from lrfinder.deferred import TOGETHER, Readback
+from lrfinder.state.snapshot import preserved
 from worlds import World, devices, loader, mlp, plain, points
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
@@ -493,7 +493,7 @@ def test_memory_that_cannot_be_pinned_serves_as_well_and_no_kernel_hears_of_it(
             taken.append(address)
             return runtime.cudaHostRegister(address, size, flags)
 
-    monkeypatch.setattr("lrfinder.snapshot._cudart", Twice)
+    monkeypatch.setattr("lrfinder.state.snapshot._cudart", Twice)
     one = world("cuda")
     before = one.state()
     with caplog.at_level(logging.INFO, logger="lrfinder"):

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.rehearsal import _Watch
 from lrfinder.search import TrialPlan, plan_search, whole_schedule
+from lrfinder.trial_runner import _Watch
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
 from lrfinder.verdict import best_trial_lr

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrfinder.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
+from lrfinder.state.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
 from worlds import mlp, plain, sgd
 
 storages = pytest.mark.parametrize("storage", STORAGES)
@@ -147,7 +147,7 @@ def test_pinned_memory_is_let_go_and_memory_that_cannot_be_pinned_serves_as_well
     status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = Runtime(status)
-    monkeypatch.setattr("lrfinder.snapshot._cudart", lambda: runtime)
+    monkeypatch.setattr("lrfinder.state.snapshot._cudart", lambda: runtime)
     copies = _Copies()
     block = torch.empty(100, dtype=torch.uint8)
     with caplog.at_level(logging.INFO, logger="lrfinder"):

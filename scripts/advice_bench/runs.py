@@ -13,7 +13,7 @@ from unittest import mock
 from advice_bench.peers import suggest
 from advice_bench.tasks import Cell, build
 from advice_bench.trainings import mean_loss, train
-from lrfinder import LRFinder, autorange
+from lrfinder import LRFinder, range_search
 from lrfinder.curve import LossCurve
 from lrfinder.errors import NoAdviceError
 from lrfinder.result import RangeTestResult
@@ -34,7 +34,7 @@ def sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
 def longer_sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
     """The same with a ramp of 20 learning rates per decade instead of 12, from half a decade further below."""
     around = {"proportional": (10**-3.5, 10**0.5), "adaptive": (1e-3, 10.0)}
-    with mock.patch.multiple(autorange, _PER_DECADE=20, _AROUND=around):
+    with mock.patch.multiple(range_search, _PER_DECADE=20, _AROUND=around):
         return sweep(cell, seed, cache)
 
 

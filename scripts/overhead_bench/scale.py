@@ -39,7 +39,7 @@ def _case(model: Callable[[], torch.nn.Module]) -> Case:
 
 def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
     """Of a model so wide: seconds of the snapshot alone, taken and put back, and of a sweep and its bare loop."""
-    from lrfinder.snapshot import preserved
+    from lrfinder.state.snapshot import preserved
 
     case = _case(partial(wide_mlp, width))
     with tempfile.TemporaryDirectory() as folder:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
-from lrfinder.snapshot import preserved
-from lrfinder.train_step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from lrfinder.state.snapshot import preserved
+from lrfinder.step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
 from worlds import Encoding, Pair, Record
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from lrfinder.batches import Batches
-from lrfinder.distributed import mean_over_ranks
+from lrfinder.ranks import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.search import TrialPlan
-from lrfinder.snapshot import Snapshot
-from lrfinder.train_step import TrainStep, Validation
 from lrfinder.trials import Trial
+from lrfinder.state.snapshot import Snapshot
+from lrfinder.step import TrainStep, Validation
 
 __all__ = ["Rehearsal", "hold_out"]
 

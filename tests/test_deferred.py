@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
-from lrfinder.readback import TOGETHER, Readback
+from lrfinder.deferred import TOGETHER, Readback
 from lrfinder.sweep import Sweep
 from worlds import World, loader, mlp, points, sgd
 
