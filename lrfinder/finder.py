@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from lrfinder.range_search import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
+from lrfinder.compiled import eager_step, tensor_lrs
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.ranks import is_main_rank, mean_over_ranks, world_size
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.losses import LossFn, criterion_loss
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
 from lrfinder.deferred import TOGETHER, Readback
@@ -26,17 +28,6 @@ from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.state.snapshot import Snapshot, preserved
 from lrfinder.sweep import Sweep
-from lrfinder.step import (
-    SKIPS_IN_A_ROW,
-    LossFn,
-    TrainStep,
-    Validation,
-    check_amp,
-    criterion_loss,
-    lrs_in_tensors,
-    resolve_device,
-    uncompiled,
-)
 from lrfinder.trials import TrialRecord
 from lrfinder.verdict import (
     advice_without_search,
@@ -45,6 +36,8 @@ from lrfinder.verdict import (
     min_improvement,
     refined_advice,
 )
+from lrfinder.step import MAX_SCALER_SKIPS, TrainStep, check_amp, resolve_device
+from lrfinder.validation import Validation
 
 __all__ = ["LRFinder"]
 
@@ -174,7 +167,7 @@ class LRFinder:
         _check_val_batches(val_batches, val_loader)
         self.last_curve = None
         with (
-            lrs_in_tensors(self.optimizer),
+            tensor_lrs(self.optimizer),
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):
             self._enter_training()
@@ -274,7 +267,7 @@ class LRFinder:
         search = None
         # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
         with (
-            uncompiled(self.optimizer),
+            eager_step(self.optimizer),
             self._preserved(train_loader, val_loader, snapshot) as state,
         ):
             try:
@@ -443,7 +436,7 @@ class _Drive:
     def _iterate(self, lr: float, validate: Validation | None) -> list[float] | None:
         """One iteration at that LR, and the losses that are due after it; None where the data has run out."""
         set_lr(self._optimizer, lr, self._scales)
-        for _ in range(SKIPS_IN_A_ROW):
+        for _ in range(MAX_SCALER_SKIPS):
             try:
                 batches = self._batches.draw(self._accumulation)
             except StopIteration:

@@ -8,39 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.batches import batch_size, describe_batch, move
+from lrfinder.compiled import eager_step
 from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.losses import LossFn, check_loss
 from lrfinder.param_groups import optimizer_parameters
 
-__all__ = [
-    "SKIPS_IN_A_ROW",
-    "LossFn",
-    "TrainStep",
-    "Validation",
-    "criterion_loss",
-    "lrs_in_tensors",
-    "resolve_device",
-    "uncompiled",
-]
+__all__ = ["MAX_SCALER_SKIPS", "TrainStep", "autocast", "check_amp", "needs_closure", "resolve_device"]
 
-SKIPS_IN_A_ROW = 20  # updates a GradScaler may skip at one LR; its scale starts at 2**16 and halves with each
-
-LossFn = Callable[[Any, Any], Tensor]
-"""``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
-
-_HOW_TO_LOSS_FN = (
-    "Pass loss_fn instead of criterion, for example "
-    "LRFinder(model, optimizer, loss_fn=lambda model, batch: model(**batch).loss)."
-)
+MAX_SCALER_SKIPS = 20  # updates a GradScaler may skip at one LR; its scale starts at 2**16 and halves with each
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -59,47 +41,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise SetupError(f"device {device} is not there: this machine has {torch.cuda.device_count()} CUDA device(s).")
     return resolved
-
-
-def criterion_loss(criterion: Callable[[Any, Any], Tensor]) -> LossFn:
-    """The usual ``loss_fn``: the batch is (inputs, target) and the loss ``criterion(model(inputs), target)``."""
-
-    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, (list, tuple)) or len(batch) != 2:
-            raise BatchError(
-                f"criterion needs batches of (inputs, target); got {describe_batch(batch)}. {_HOW_TO_LOSS_FN}"
-            )
-        inputs, target = batch
-        output = model(inputs)
-        try:
-            return criterion(output, target)
-        except torch.OutOfMemoryError:
-            raise
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            # Looked at only now: in every iteration it would cost a tenth of a small model's step.
-            _check_labels(output, target)
-            raise BatchError(
-                f"criterion {type(criterion).__name__} cannot take the model's output, {describe_batch(output)}, with "
-                f"the target, {describe_batch(target)}: {error} {_HOW_TO_LOSS_FN}"
-            ) from error
-
-    def _check_labels(output: Any, target: Any) -> None:
-        # On the CPU only: a GPU has stopped answering when a label was out of range.
-        if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
-            return
-        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2:
-            return
-        if target.device.type != "cpu" or target.is_floating_point():
-            return
-        counted = target[target != criterion.ignore_index]
-        if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < output.shape[1]:
-            raise BatchError(
-                f"the labels run from {int(counted.min())} to {int(counted.max())}, but the model has "
-                f"{output.shape[1]} classes (labels 0 to {output.shape[1] - 1}). "
-                "Give the model enough outputs, or renumber the labels."
-            )
-
-    return loss_fn
 
 
 class TrainStep:
@@ -151,7 +92,7 @@ class TrainStep:
         """
         if self._first:
             self._first = False
-            with uncompiled(self._optimizer):
+            with eager_step(self._optimizer):
                 return self.run(batches)
         if self._closure:
             return self._update_with_closure(batches), True
@@ -187,7 +128,7 @@ class TrainStep:
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
         """As :meth:`backward`, with the gradients unscaled and clipped: what :meth:`update` needs."""
         loss = self.backward(batches)
-        for _ in range(SKIPS_IN_A_ROW):
+        for _ in range(MAX_SCALER_SKIPS):
             if self._unscale():
                 break
             self.backward(batches)
@@ -201,7 +142,7 @@ class TrainStep:
         model was compiled with CUDA graphs. Then they are made anew from the batches: a copy would take the room of
         another set of gradients, which the training does not need.
         """
-        with uncompiled(self._optimizer):
+        with eager_step(self._optimizer):
             if self._closure:
                 self._update_with_closure(batches)
                 return
@@ -258,7 +199,7 @@ class TrainStep:
         with self._autocast:
             loss = self._loss_fn(self._model, batch)
         if not self._checked:
-            _check_loss(loss)
+            check_loss(loss)
         return loss
 
     def _check_gradients(self) -> None:
@@ -269,107 +210,6 @@ class TrainStep:
                 "The loss comes from another model or from a detached graph; compute it from model(...) itself."
             )
         self._checked = True
-
-
-class Validation:
-    """Loss over a validation loader, or over a fixed probe of its first batches, in eval mode and without gradients.
-
-    Args:
-        model: the module being trained; its ``training`` flags are put back after each pass.
-        loss_fn: as in training.
-        loader: iterable of batches.
-        count: number of batches drawn once and kept as the probe; None runs through the whole loader each time.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        loader: Iterable[Any],
-        *,
-        count: int | None,
-        device: torch.device,
-        amp_dtype: torch.dtype | None = None,
-    ) -> None:
-        self._model = model
-        self._loss_fn = loss_fn
-        self._autocast = autocast(device.type, amp_dtype)
-        self._device = device
-        self._loader = loader
-        if count is not None:
-            self._loader = [move(batch, device) for batch in itertools.islice(loader, count)]
-        elif isinstance(loader, Iterator):
-            raise SetupError(
-                "val_loader is an iterator, which can be gone through only once. Pass a DataLoader or a list, or set "
-                "val_batches to keep its first batches as a probe."
-            )
-
-    def loss(self) -> Tensor:
-        """Mean loss, each batch weighted by its number of samples."""
-        flags = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
-        total, samples = torch.zeros((), device=self._device), 0
-        try:
-            with torch.no_grad(), self._autocast:
-                for batch in self._loader:
-                    size = batch_size(batch)
-                    loss = self._loss_fn(self._model, move(batch, self._device))
-                    total += loss.detach().reshape(()).float() * size
-                    samples += size
-        finally:
-            for module, training in flags:
-                module.training = training
-        if not samples:
-            raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
-        return total / samples
-
-
-@contextlib.contextmanager
-def lrs_in_tensors(optimizer: Any) -> Iterator[None]:
-    """Context in which an optimizer whose ``step`` is compiled holds its learning rates in tensors.
-
-    Compiled code takes a number for a constant and is compiled again when it changes. Inside, the numbers are float64
-    tensors on the CPU, where filling them keeps no GPU waiting; afterwards the groups have their entries of before.
-    """
-    before = [dict(group) for group in optimizer.param_groups]
-    if _is_compiled(optimizer):
-        for group in optimizer.param_groups:
-            if not isinstance(group["lr"], Tensor):
-                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
-                if group.get("foreach") and not group.get("capturable", True):
-                    group["foreach"] = None  # torch refuses the two together; compiled, the step is the same
-    try:
-        yield
-    finally:
-        for group, entries in zip(optimizer.param_groups, before, strict=True):
-            group.update(entries)
-
-
-@contextlib.contextmanager
-def uncompiled(optimizer: Any) -> Iterator[None]:
-    """Context in which an optimizer whose ``step`` is compiled makes its steps uncompiled.
-
-    Compiled code is tied to the tensors of the optimizer's state. An update from a state that is only made by it, or
-    that was thrown away, would compile it again.
-    """
-    if not _is_compiled(optimizer):
-        yield
-        return
-    compiled = optimizer.step
-    optimizer.step = compiled._torchdynamo_orig_callable
-    try:
-        with warnings.catch_warnings():
-            # Compiling has set it, on a GPU, and a step that is not compiled warns that it does not pay.
-            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
-            yield
-    finally:
-        optimizer.step = compiled
-
-
-def _is_compiled(optimizer: Any) -> bool:
-    # As in ``optimizer.step = torch.compile(optimizer.step)``. The class's own may be marked as not to be compiled.
-    step = vars(optimizer).get("step")
-    return hasattr(step, "_torchdynamo_orig_callable") and not getattr(step, "_torchdynamo_disable", False)
 
 
 def needs_closure(optimizer: Any) -> bool:
@@ -388,21 +228,3 @@ def check_amp(amp_dtype: Any) -> None:
     """Refuse anything but the two types that autocast can use."""
     if amp_dtype not in (None, torch.float16, torch.bfloat16):
         raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {amp_dtype!r}.")
-
-
-def _check_loss(loss: Any) -> None:
-    if not isinstance(loss, Tensor):
-        raise BatchError(
-            f"loss_fn must return a scalar tensor; got a {type(loss).__name__}. "
-            "Return the tensor itself, not loss.item()."
-        )
-    if loss.numel() != 1:
-        raise BatchError(
-            f"loss_fn must return a scalar tensor; got shape {tuple(loss.shape)}. Average it, e.g. with .mean(), "
-            "before returning (a criterion needs reduction='mean')."
-        )
-    if not loss.requires_grad:
-        raise BatchError(
-            "the loss needs no gradient, so nothing can be trained with it. It was detached, computed under "
-            "torch.no_grad(), or does not depend on any parameter with requires_grad=True."
-        )

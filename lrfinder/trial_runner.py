@@ -22,7 +22,8 @@ from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.search import TrialPlan
 from lrfinder.trials import Trial
 from lrfinder.state.snapshot import Snapshot
-from lrfinder.step import TrainStep, Validation
+from lrfinder.step import TrainStep
+from lrfinder.validation import Validation
 
 __all__ = ["Rehearsal", "hold_out"]
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from lrfinder import LRFinder
-from lrfinder.step import lrs_in_tensors, uncompiled
+from lrfinder.compiled import eager_step, tensor_lrs
 from worlds import World, devices, loader, mlp, points
 
 SWEEPS: dict[str, dict[str, Any]] = {
@@ -110,7 +110,7 @@ def test_a_compiled_step_gives_the_curve_of_the_plain_one_and_leaves_no_trace(de
 
 def test_the_learning_rates_of_a_step_that_is_not_compiled_stay_numbers() -> None:
     one = world(OPTIMIZERS["Adam"], step=False)
-    with lrs_in_tensors(one.optimizer):
+    with tensor_lrs(one.optimizer):
         assert one.optimizer.param_groups[0]["lr"] == 0.01
         assert isinstance(one.optimizer.param_groups[0]["lr"], float)
 
@@ -118,12 +118,12 @@ def test_the_learning_rates_of_a_step_that_is_not_compiled_stay_numbers() -> Non
 def test_the_compiled_step_comes_back_also_after_an_error() -> None:
     one = world(OPTIMIZERS["SGD"], step=True)
     step = one.optimizer.step
-    with pytest.raises(KeyError), uncompiled(one.optimizer), lrs_in_tensors(one.optimizer):
+    with pytest.raises(KeyError), eager_step(one.optimizer), tensor_lrs(one.optimizer):
         assert not hasattr(one.optimizer.step, "_torchdynamo_orig_callable")
         raise KeyError
     assert one.optimizer.step is step
     plain = world(OPTIMIZERS["SGD"], step=False).optimizer
-    with uncompiled(plain):
+    with eager_step(plain):
         assert "step" not in vars(plain)
     assert "step" not in vars(plain)
 
@@ -131,5 +131,5 @@ def test_the_compiled_step_comes_back_also_after_an_error() -> None:
 def test_a_step_marked_as_not_to_be_compiled_is_no_compiled_one() -> None:
     model = mlp()
     optimizer = torch.optim.LBFGS(model.parameters())
-    with uncompiled(optimizer):
+    with eager_step(optimizer):
         assert "step" not in vars(optimizer)

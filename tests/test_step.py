@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.losses import criterion_loss
 from lrfinder.state.snapshot import preserved
-from lrfinder.step import TrainStep, Validation, check_amp, criterion_loss, resolve_device
+from lrfinder.step import TrainStep, check_amp, resolve_device
+from lrfinder.validation import Validation
 from worlds import Encoding, Pair, Record
 
 CPU = torch.device("cpu")

@@ -1,0 +1,66 @@
+"""Optimizers whose ``step`` is compiled, as in ``optimizer.step = torch.compile(optimizer.step)``.
+
+Compiled code is compiled again when a number it has seen changes, or a tensor of the optimizer's state is replaced. A
+sweep would do both in every iteration; the two contexts here prevent it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["eager_step", "tensor_lrs"]
+
+
+@contextlib.contextmanager
+def tensor_lrs(optimizer: Any) -> Iterator[None]:
+    """Context in which an optimizer with a compiled ``step`` holds its learning rates in tensors.
+
+    Compiled code treats a number as a constant and a tensor as an input. The tensors are float64 on the CPU, where
+    writing them makes no GPU wait. On the way out the groups have their former entries. Without a compiled step
+    nothing changes.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    if _is_compiled(optimizer):
+        for group in optimizer.param_groups:
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
+                if group.get("foreach") and not group.get("capturable", True):
+                    group["foreach"] = None  # torch refuses the two together; compiled, the step is the same
+    try:
+        yield
+    finally:
+        for group, entries in zip(optimizer.param_groups, before, strict=True):
+            group.update(entries)
+
+
+@contextlib.contextmanager
+def eager_step(optimizer: Any) -> Iterator[None]:
+    """Context in which an optimizer with a compiled ``step`` runs it uncompiled.
+
+    Compiled code is tied to the tensors of the optimizer's state. The first update creates them, and restoring a
+    snapshot may discard them; compiling such an update would be wasted.
+    """
+    if not _is_compiled(optimizer):
+        yield
+        return
+    compiled = optimizer.step
+    optimizer.step = compiled._torchdynamo_orig_callable
+    try:
+        with warnings.catch_warnings():
+            # On a GPU, compiling sets capturable, and an uncompiled step warns that this is slow.
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+            yield
+    finally:
+        optimizer.step = compiled
+
+
+def _is_compiled(optimizer: Any) -> bool:
+    # Only a step set on the instance; the class's own may carry the mark that it must not be compiled.
+    step = vars(optimizer).get("step")
+    return hasattr(step, "_torchdynamo_orig_callable") and not getattr(step, "_torchdynamo_disable", False)
