@@ -11,22 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.range_search import choose_range, critical_lr
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.compiled import eager_step, tensor_lrs
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.ranks import is_main_rank, mean_over_ranks, world_size
+from lrfinder.deferred import TOGETHER, Readback
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.losses import LossFn, criterion_loss
-from lrfinder.param_groups import group_scales, momentum, optimizer_name, optimizer_parameters, set_lr
+from lrfinder.losses import LossFn
+from lrfinder.param_groups import group_scales, momentum, optimizer_name, set_lr
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
-from lrfinder.deferred import TOGETHER, Readback
-from lrfinder.trial_runner import Rehearsal, hold_out
+from lrfinder.range_search import choose_range, critical_lr
+from lrfinder.ranks import is_main_rank, mean_over_ranks, world_size
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
-from lrfinder.state.snapshot import Snapshot, preserved
+from lrfinder.setup import TrainingSetup
+from lrfinder.state import Snapshot, preserved
+from lrfinder.step import MAX_SCALER_SKIPS, TrainStep
 from lrfinder.sweep import Sweep
 from lrfinder.trials import TrialRecord
 from lrfinder.verdict import (
@@ -36,7 +37,7 @@ from lrfinder.verdict import (
     min_improvement,
     refined_advice,
 )
-from lrfinder.step import MAX_SCALER_SKIPS, TrainStep, check_amp, resolve_device
+from lrfinder.trial_runner import Rehearsal, hold_out
 from lrfinder.validation import Validation
 
 __all__ = ["LRFinder"]
@@ -91,28 +92,20 @@ class LRFinder:
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
     ) -> None:
-        if (criterion is None) == (loss_fn is None):
-            raise ConfigError(
-                f"give either criterion or loss_fn; got {'neither' if criterion is None else 'both'}. "
-                "criterion(model(inputs), target) suits batches of (inputs, target); loss_fn(model, batch) suits any."
-            )
-        check_amp(amp_dtype)
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {clip_grad_norm!r}.")
-        _check_parameters(model, optimizer, criterion)
-        self.model = model
-        self.optimizer = optimizer
-        self.device = _input_device(model, device)
+        self.setup = TrainingSetup.of(
+            model,
+            optimizer,
+            criterion,
+            loss_fn=loss_fn,
+            device=device,
+            amp_dtype=amp_dtype,
+            grad_scaler=grad_scaler,
+            clip_grad_norm=clip_grad_norm,
+            accumulation_steps=accumulation_steps,
+        )
+        self.model, self.optimizer, self.device = self.setup.model, self.setup.optimizer, self.setup.device
         self.last_curve: LossCurve | None = None
         """What the last range test recorded, also when it raised or was interrupted before its end."""
-        self._criterion = criterion
-        self._loss_fn: LossFn = loss_fn or criterion_loss(criterion)  # type: ignore[arg-type]
-        self._amp_dtype = amp_dtype
-        self._scaler = grad_scaler
-        if grad_scaler is None and amp_dtype == torch.float16:
-            self._scaler = torch.amp.GradScaler(self.device.type)
-        self._clip = clip_grad_norm
-        self._accumulation = check_count("accumulation_steps", accumulation_steps)
 
     def range_test(
         self,
@@ -168,12 +161,13 @@ class LRFinder:
         self.last_curve = None
         with (
             tensor_lrs(self.optimizer),
-            self._preserved(train_loader, val_loader, snapshot) as state,
+            preserved(self.setup, (train_loader, val_loader), snapshot) as state,
         ):
-            self._enter_training()
-            validate = self._validation(val_loader, val_batches) if val_loader is not None else None
+            step = TrainStep(self.setup)
+            step.enter_training()
+            validate = Validation(self.setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, self.device)) as batches:
-                drive = _Drive(self.optimizer, self._train_step(), batches, self._accumulation, self._readback())
+                drive = _Drive(self.setup, step, batches, self._readback())
                 searching = start_lr is None or end_lr is None
                 config, extend = choose_range(
                     drive.critical_lr(state) if searching else None,
@@ -268,24 +262,24 @@ class LRFinder:
         # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
         with (
             eager_step(self.optimizer),
-            self._preserved(train_loader, val_loader, snapshot) as state,
+            preserved(self.setup, (train_loader, val_loader), snapshot) as state,
         ):
             try:
-                limit = divergence_level(result.reading)
-                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, limit)
-                self._enter_training()
-                threshold = min_improvement(result.reading)
+                level = divergence_level(result.reading)
+                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, level)
+                TrainStep(self.setup).enter_training()
+                fall = min_improvement(result.reading)
                 record = TrialRecord(
                     schedule=schedule,
                     total_steps=total_steps,
                     budget_steps=budget_steps,
                     initial_lr=initial_lr,
                     start_loss=_check_start(rehearsal.loss()),
-                    min_improvement=threshold,
+                    min_improvement=fall,
                     measured="validation" if val_loader is not None else "held-out",
                 )
                 # From trained weights the edge is read too low to hold anything.
-                search = TrialSearch(record, ceiling=result.advice.ceiling if threshold == 0 else None)
+                search = TrialSearch(record, ceiling=result.advice.ceiling if fall == 0 else None)
                 with _progress_bar(budget_steps, "LR trials", shown=progress and is_main_rank()) as bar:
                     while not search.done:
                         if bar is not None:
@@ -300,25 +294,6 @@ class LRFinder:
         record = search.record
         return RangeTestResult(curve=result.curve, advice=refined_advice(result.advice, record), trials=record)
 
-    def _preserved(
-        self, train_loader: Iterable[Any], val_loader: Iterable[Any] | None, storage: str
-    ) -> contextlib.AbstractContextManager[Snapshot]:
-        return preserved(
-            self.model,
-            self.optimizer,
-            criterion=self._criterion,
-            grad_scaler=self._scaler,
-            loaders=[loader for loader in (train_loader, val_loader) if loader is not None],
-            storage=storage,
-        )
-
-    def _enter_training(self) -> None:
-        if not self.model.training:
-            # As the training loop will do. A model in train mode keeps its flags: frozen BatchNorm stays in eval.
-            self.model.train()
-        for parameter in (*self.model.parameters(), *optimizer_parameters(self.optimizer)):
-            parameter.grad = None
-
     def _rehearsal(
         self,
         state: Snapshot,
@@ -327,54 +302,27 @@ class LRFinder:
         val_batches: int | None,
         limit: float,
     ) -> Rehearsal:
+        held_out = hold_out(train_loader) if val_loader is None else []
         if val_loader is None:
-            held_out = hold_out(train_loader)
-            validation = self._validation(held_out, len(held_out))
+            probe = Validation(self.setup, held_out, len(held_out))
         else:
-            held_out, validation = [], self._validation(val_loader, val_batches)
-        return Rehearsal(
-            self.optimizer,
-            self._train_step(),
-            state,
-            train_loader,
-            skip=len(held_out),
-            validation=validation,
-            enter_training=self._enter_training,
-            device=self.device,
-            accumulation_steps=self._accumulation,
-            limit=limit,
-        )
-
-    def _train_step(self) -> TrainStep:
-        return TrainStep(
-            self.model,
-            self.optimizer,
-            self._loss_fn,
-            device_type=self.device.type,
-            amp_dtype=self._amp_dtype,
-            grad_scaler=self._scaler,
-            clip_grad_norm=self._clip,
-        )
+            probe = Validation(self.setup, val_loader, val_batches)
+        return Rehearsal(self.setup, state, train_loader, probe, skip=len(held_out), limit=limit)
 
     def _readback(self) -> Readback:
         # Whether a GradScaler made the update is known only when its scale is read, and then the loss may be as well.
-        late = self.device.type == "cuda" and self._scaler is None
+        late = self.device.type == "cuda" and self.setup.grad_scaler is None
         return Readback(self.device, together=TOGETHER if late else 1)
-
-    def _validation(self, loader: Iterable[Any], count: int | None) -> Validation:
-        return Validation(self.model, self._loss_fn, loader, count=count, device=self.device, amp_dtype=self._amp_dtype)
 
 
 class _Drive:
     """Trains through the learning rates a sweep asks for."""
 
-    def __init__(
-        self, optimizer: Any, step: TrainStep, batches: Batches, accumulation_steps: int, readback: Readback
-    ) -> None:
-        self._optimizer = optimizer
+    def __init__(self, setup: TrainingSetup, step: TrainStep, batches: Batches, readback: Readback) -> None:
+        self._optimizer = optimizer = setup.optimizer
         self._step = step
         self._batches = batches
-        self._accumulation = check_count("accumulation_steps", accumulation_steps)
+        self._accumulation = setup.accumulation_steps
         self._readback = readback
         self._scales = group_scales(optimizer)
         self._alone = world_size() == 1
@@ -510,45 +458,3 @@ def _check_repeatable(loader: object) -> None:
             "train_loader is an iterator, which can be gone through only once, and every trial of the search needs the "
             "same batches. Pass a DataLoader or a list."
         )
-
-
-def _check_parameters(model: nn.Module, optimizer: Any, criterion: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
-    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
-        raise SetupError(
-            f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
-            "Write LRFinder(model, optimizer, criterion), in this order."
-        )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise SetupError(
-            "the model has no trainable parameter: none at all, or all with requires_grad=False. "
-            "Unfreeze what is to be trained."
-        )
-    modules = [module for module in (model, criterion) if isinstance(module, nn.Module)]
-    known = {id(parameter) for module in modules for parameter in module.parameters()}
-    held = optimizer_parameters(optimizer)
-    if not any(id(parameter) in known for parameter in held):
-        raise SetupError(
-            "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
-            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
-        )
-    if not any(parameter.requires_grad for parameter in held):
-        raise SetupError(
-            "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
-        )
-
-
-def _input_device(model: nn.Module, device: str | torch.device | None) -> torch.device:
-    home = next(model.parameters()).device
-    if device is None:
-        return home
-    wanted = resolve_device(device)
-    if wanted.index is None:
-        wanted = torch.device(wanted.type, home.index) if wanted.type == home.type else wanted
-    if wanted != home:
-        raise SetupError(
-            f"device is {wanted}, but the model is on {home}. Move it first, and build the optimizer after that: "
-            f"model.to('{wanted}')."
-        )
-    return wanted

@@ -21,7 +21,8 @@ from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.search import TrialPlan
 from lrfinder.trials import Trial
-from lrfinder.state.snapshot import Snapshot
+from lrfinder.setup import TrainingSetup
+from lrfinder.state import Snapshot
 from lrfinder.step import TrainStep
 from lrfinder.validation import Validation
 
@@ -58,42 +59,31 @@ class Rehearsal:
     """Runs heats.
 
     Args:
-        optimizer: as in training; its learning rates are written step by step.
-        step: one iteration of training.
+        setup: what is trained, and how; its learning rates are written step by step.
         state: snapshot that every heat starts from.
         loader: training batches; a fresh iterator is taken for each heat.
-        skip: batches at the head of the first pass that are held out.
         validation: loss that decides.
-        enter_training: puts the model into the mode in which it trains, without gradients.
-        device: where batches go.
-        accumulation_steps: batches per optimizer step.
+        skip: batches at the head of the first pass that are held out.
         limit: training loss above which a heat is given up.
     """
 
     def __init__(
         self,
-        optimizer: Any,
-        step: TrainStep,
+        setup: TrainingSetup,
         state: Snapshot,
         loader: Iterable[Any],
+        validation: Validation,
         *,
         skip: int,
-        validation: Validation,
-        enter_training: Callable[[], None],
-        device: torch.device,
-        accumulation_steps: int,
         limit: float,
     ) -> None:
-        self._optimizer = optimizer
-        self._scales = group_scales(optimizer)
-        self._step = step
+        self._setup = setup
+        self._scales = group_scales(setup.optimizer)
+        self._step = TrainStep(setup)
         self._state = state
         self._loader = loader
-        self._skip = skip
         self._validation = validation
-        self._enter_training = enter_training
-        self._device = device
-        self._accumulation = accumulation_steps
+        self._skip = skip
         self._limit = limit
 
     def loss(self) -> float:
@@ -109,11 +99,11 @@ class Rehearsal:
         """
         self._start()
         watch = _Watch(plan, self._limit)
-        with contextlib.closing(Batches(self._loader, self._device)) as batches:
+        with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
             batches.skip(self._skip)
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
-                loss, _ = self._step.run(batches.draw(self._accumulation))
+                loss, _ = self._step.run(batches.draw(self._setup.accumulation_steps))
                 tick()
                 if watch.gives_up(done, loss):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
@@ -123,13 +113,13 @@ class Rehearsal:
     def _start(self) -> None:
         self._state.rewind()
         self._state.rewind_loaders()
-        self._enter_training()
+        self._step.enter_training()
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
-        set_lr(self._optimizer, plan.lr_at(t), self._scales)
+        set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
         cycled = plan.momentum_at(t)
         if cycled is not None:
-            set_momentum(self._optimizer, cycled)
+            set_momentum(self._setup.optimizer, cycled)
 
 
 class _Watch:

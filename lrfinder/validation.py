@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrfinder.batches import batch_size, move
 from lrfinder.errors import SetupError
-from lrfinder.losses import LossFn
-from lrfinder.step import autocast
+from lrfinder.setup import TrainingSetup
 
 __all__ = ["Validation"]
 
@@ -21,8 +20,7 @@ class Validation:
     """Loss over a validation loader, or over a fixed probe of its first batches.
 
     Args:
-        model: the module being trained; its ``training`` flags are restored after each pass.
-        loss_fn: as in training.
+        setup: the model, whose ``training`` flags are restored after each pass, and its loss function.
         loader: iterable of batches.
         count: number of batches drawn once and kept as the probe; None goes through the whole loader each time.
 
@@ -30,23 +28,11 @@ class Validation:
         SetupError: ``loader`` is an iterator, and no probe is kept of it.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        loader: Iterable[Any],
-        *,
-        count: int | None,
-        device: torch.device,
-        amp_dtype: torch.dtype | None = None,
-    ) -> None:
-        self._model = model
-        self._loss_fn = loss_fn
-        self._autocast = autocast(device.type, amp_dtype)
-        self._device = device
+    def __init__(self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None) -> None:
+        self._setup = setup
         self._loader = loader
         if count is not None:
-            self._loader = [move(batch, device) for batch in itertools.islice(loader, count)]
+            self._loader = [move(batch, setup.device) for batch in itertools.islice(loader, count)]
         elif isinstance(loader, Iterator):
             raise SetupError(
                 "val_loader is an iterator, which can be gone through only once. Pass a DataLoader or a list, or set "
@@ -59,14 +45,15 @@ class Validation:
         Raises:
             SetupError: the loader gave no batch.
         """
-        flags = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
-        total, samples = torch.zeros((), device=self._device), 0
+        model, device = self._setup.model, self._setup.device
+        flags = [(module, module.training) for module in model.modules()]
+        model.eval()
+        total, samples = torch.zeros((), device=device), 0
         try:
-            with torch.no_grad(), self._autocast:
+            with torch.no_grad(), self._setup.autocast():
                 for batch in self._loader:
                     size = batch_size(batch)
-                    loss = self._loss_fn(self._model, move(batch, self._device))
+                    loss = self._setup.loss_fn(model, move(batch, device))
                     total += loss.detach().reshape(()).float() * size
                     samples += size
         finally:

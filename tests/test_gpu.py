@@ -27,8 +27,8 @@ from torch.utils.checkpoint import checkpoint
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from lrfinder.batches import Batches
 from lrfinder.deferred import TOGETHER, Readback
-from lrfinder.state.snapshot import preserved
-from worlds import World, devices, loader, mlp, plain, points
+from lrfinder.state import preserved
+from worlds import World, devices, loader, mlp, plain, points, training
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
 
@@ -468,7 +468,7 @@ def test_a_snapshot_on_the_cpu_is_pinned_in_no_more_memory_than_it_needs_and_let
     one = world("cuda", optimizer=torch.optim.AdamW)
     one.train(2)
     state = one.state()
-    with preserved(one.model, one.optimizer, storage="cpu") as snapshot:
+    with preserved(training(one), storage="cpu") as snapshot:
         block = snapshot._copies._pinned
         assert block is not None
         assert block.is_pinned()
@@ -511,7 +511,7 @@ def test_numbers_of_every_type_come_back(device: str, storage: str) -> None:
     types = "float64 float32 float16 bfloat16 complex64 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64".split()
     for name in types:
         model.register_buffer(f"of_{name}", torch.tensor([0, 1]).to(device, getattr(torch, name)))
-    with preserved(model, torch.optim.SGD(model.parameters(), 0.1), storage=storage):
+    with preserved(training(World(model, torch.optim.SGD(model.parameters(), 0.1), None)), storage=storage):
         for buffer in model.buffers():
             buffer.copy_(torch.tensor([1, 0]).to(buffer.dtype))
     assert [buffer.cpu().to(torch.complex128).real.tolist() for buffer in model.buffers()] == [[0, 1]] * len(types)

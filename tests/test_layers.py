@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[int, set[str]]] = {
     "deferred": (2, {"torch"}),
     "losses": (2, {"torch"}),
     "compiled": (2, {"torch"}),
+    "setup": (2, {"torch"}),
     "step": (2, {"torch"}),
     "validation": (2, {"torch"}),
     "ranks": (2, {"torch"}),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lrfinder.setup import TrainingSetup
 from lrfinder.state.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
 from worlds import mlp, plain, sgd
 
@@ -46,6 +47,10 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.resolve_conj().contiguous().view(-1).view(torch.uint8)
 
 
+def training(model: nn.Module) -> TrainingSetup:
+    return TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss())
+
+
 class Holder(nn.Module):
     """Keeps tensors as buffers, and one parameter to be trained."""
 
@@ -62,7 +67,7 @@ def test_a_tensor_of_any_kind_comes_back_to_the_bit_in_its_own_place(name: str, 
     tensor = TENSORS[name].clone() if name == "sparse" else TENSORS[name]
     expected = tensor.clone()
     model = Holder({name: tensor})
-    with preserved(model, sgd(model), storage=storage):
+    with preserved(training(model), storage=storage):
         tensor.zero_()
     assert next(model.buffers()) is tensor
     assert same(tensor, expected)
@@ -76,7 +81,7 @@ def test_tensors_of_all_kinds_together_come_back_and_nothing_is_left_on_the_disk
     tensors = {name: tensor.clone() for name, tensor in TENSORS.items()}
     expected = {name: tensor.clone() for name, tensor in tensors.items()}
     model = Holder(tensors)
-    with preserved(model, sgd(model), storage=storage):
+    with preserved(training(model), storage=storage):
         assert any(tmp_path.iterdir()) == (storage == "disk")
         for tensor in tensors.values():
             tensor.zero_()
@@ -98,7 +103,7 @@ def test_there_is_one_file_however_many_tensors_there_are(monkeypatch: pytest.Mo
     block = _Copies._block
     monkeypatch.setattr(_Copies, "_block", lambda self, size, *rest: made.append(size) or block(self, size, *rest))
     model = mlp(nn.BatchNorm1d(16))
-    Snapshot(model, sgd(model), storage="disk").close()
+    Snapshot(training(model), storage="disk").close()
     state = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     assert len(made) == 1
     assert state <= made[0] <= state + 64 * 9
@@ -118,7 +123,7 @@ def test_without_room_the_next_place_is_tried_and_said(
     monkeypatch.setattr(_Copies, "_room", full)
     model = mlp()
     expected = [parameter.clone() for parameter in model.parameters()]
-    with caplog.at_level(logging.WARNING, logger="lrfinder"), preserved(model, sgd(model), storage=storage):
+    with caplog.at_level(logging.WARNING, logger="lrfinder"), preserved(training(model), storage=storage):
         nn.init.zeros_(model[0].weight)  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
     following = {"device": "cpu", "cpu": "disk"}[storage]
@@ -182,7 +187,7 @@ def test_what_loses_its_memory_meanwhile_is_replaced_by_its_like(storage: str) -
     model(torch.ones(1, 3)).sum().backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     contents = plain(gradients)
-    with preserved(model, sgd(model), storage=storage):
+    with preserved(training(model), storage=storage):
         gone(gradients[0])
         gone(model.last[0])
         model.inner.bias.grad.zero_()
@@ -198,7 +203,7 @@ def test_what_was_gone_before_stays_so() -> None:
     gradient, last = model.inner.weight.grad, model.last[0]
     gone(gradient)
     gone(last)
-    with preserved(model, sgd(model)):
+    with preserved(training(model)):
         model.inner.weight.grad = None
         model.last = []
     assert model.inner.weight.grad is gradient
@@ -209,7 +214,7 @@ def test_pending_gradients_are_put_back_at_the_end_and_by_no_rewind() -> None:
     model = Remembering()
     model(torch.ones(1, 3)).sum().backward()
     before = plain([parameter.grad for parameter in model.parameters()])
-    with preserved(model, sgd(model)) as state:
+    with preserved(training(model)) as state:
         model.inner.bias.grad.fill_(7.0)
         state.rewind()
         assert bool((model.inner.bias.grad == 7).all())

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder.batches import Batches
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.losses import criterion_loss
-from lrfinder.state.snapshot import preserved
-from lrfinder.step import TrainStep, check_amp, resolve_device
+from lrfinder.setup import TrainingSetup, resolve_device
+from lrfinder.state import preserved
+from lrfinder.step import TrainStep
 from lrfinder.validation import Validation
 from worlds import Encoding, Pair, Record
 
@@ -40,8 +41,12 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
+def training(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainingSetup:
+    return TrainingSetup.of(model, optimizer, loss_fn=loss_fn or criterion_loss(nn.CrossEntropyLoss()), **options)
+
+
 def train_step(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainStep:
-    return TrainStep(model, optimizer, loss_fn or criterion_loss(nn.CrossEntropyLoss()), device_type="cpu", **options)
+    return TrainStep(training(model, optimizer, loss_fn, **options))
 
 
 def one_step(loss_fn: Any, batch: Any, *, model: nn.Module | None = None) -> Tensor:
@@ -148,8 +153,7 @@ def test_whatever_becomes_of_the_gradient_a_step_starts_with_the_next_one_is_rig
 ) -> None:
     ours, plain = build(), build()
     ours_optimizer, plain_optimizer = optimizer(ours.parameters()), optimizer(plain.parameters())
-    # As on a GPU, where it is kept; the tensors may be anywhere.
-    step = TrainStep(ours, ours_optimizer, loss_fn, device_type="cuda")
+    step = train_step(ours, ours_optimizer, loss_fn)
     for i in range(5):
         loss, _ = step.run([labelled(i)])
         plain_optimizer.zero_grad()
@@ -288,11 +292,11 @@ def overwriting(parameters: Any) -> torch.optim.Optimizer:
     return Overwriting(parameters, lr=0.1)
 
 
-def count_backwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    calls: list[int] = []
-    backward = TrainStep.backward
-    monkeypatch.setattr(TrainStep, "backward", lambda self, batches: calls.append(1) or backward(self, batches))
-    return calls
+def backward_passes(model: nn.Module) -> list[int]:
+    """A list that grows by one entry with every backward pass through the model."""
+    passes: list[int] = []
+    next(model.parameters()).register_hook(lambda gradient: passes.append(1))
+    return passes
 
 
 @pytest.mark.parametrize(
@@ -307,32 +311,32 @@ def count_backwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ids=["SGD nesterov foreach", "through data", "SGD nesterov", "Rprop", "AdamW foreach"],
 )
 def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_made_anew(
-    make: Callable[[Any], Any], backwards: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Any], Any], backwards: int
 ) -> None:
     # torch's foreach Nesterov SGD, the default on a GPU, adds the momentum into .grad itself.
-    calls = count_backwards(monkeypatch)
     model = network()
+    passes = backward_passes(model)
     optimizer = make(model.parameters())
     step = train_step(model, optimizer)
     found = []
-    with preserved(model, optimizer) as state:
+    with preserved(training(model, optimizer)) as state:
         step.plain_backward([labelled(0)])
         for _ in range(4):
             state.rewind()
             step.update([labelled(0)])
             found.append(weights(model))
     assert all(torch.equal(each, found[0]) for each in found)
-    assert len(calls) == backwards
+    assert len(passes) == backwards
 
 
-def test_gradients_whose_norm_hides_a_change_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_whose_norm_hides_a_change_are_made_anew() -> None:
     model = network(dtype=torch.float16)
     step = train_step(model, overwriting(model.parameters()), lambda model, batch: model(batch).sum() * 60000)
     batches = [torch.ones(8, 4, dtype=torch.float16)]
-    calls = count_backwards(monkeypatch)
+    passes = backward_passes(model)
     step.plain_backward(batches)
     step.update(batches)
-    assert len(calls) == 2
+    assert len(passes) == 2
 
 
 def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
@@ -353,7 +357,7 @@ def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
     for model in (Sharing(), network()):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         step = train_step(model, optimizer)
-        with preserved(model, optimizer) as state:
+        with preserved(training(model, optimizer)) as state:
             step.plain_backward([labelled(0)])
             for _ in range(2):
                 state.rewind()
@@ -363,14 +367,14 @@ def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
     assert all(torch.equal(each, found[0]) for each in found)
 
 
-def test_sparse_gradients_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparse_gradients_are_looked_at_too() -> None:
     torch.manual_seed(0)
     model = nn.Embedding(10, 3, sparse=True)
     step = train_step(model, torch.optim.SparseAdam(model.parameters()), lambda model, ids: model(ids).square().mean())
-    calls = count_backwards(monkeypatch)
+    passes = backward_passes(model)
     step.plain_backward([torch.tensor([1, 2, 2])])
     step.update([torch.tensor([1, 2, 2])])
-    assert len(calls) == 1
+    assert len(passes) == 1
 
 
 # --- mixed precision --------------------------------------------------------------------------------------------------
@@ -459,21 +463,25 @@ def test_gradients_can_be_made_plain_once_the_scale_fits(clip: float | None) -> 
 
 @pytest.mark.parametrize("amp_dtype", [torch.float32, torch.float64, "bfloat16", True])
 def test_a_type_that_autocast_cannot_use_is_refused_with_those_it_can(amp_dtype: Any) -> None:
+    model = network()
     with pytest.raises(ConfigError, match="amp_dtype must be torch.bfloat16, torch.float16 or None; got"):
-        check_amp(amp_dtype)
+        train_step(model, torch.optim.SGD(model.parameters()), amp_dtype=amp_dtype)
 
 
 @pytest.mark.parametrize("amp_dtype", [None, torch.float16, torch.bfloat16])
 def test_the_two_types_and_none_are_accepted(amp_dtype: Any) -> None:
-    check_amp(amp_dtype)
+    model = network()
+    train_step(model, torch.optim.SGD(model.parameters()), amp_dtype=amp_dtype)
 
 
 # --- validation -------------------------------------------------------------------------------------------------------
 
 
-def validation(loader: Any, *, model: nn.Module | None = None, loss_fn: Any = None, **options: Any) -> Validation:
-    loss_fn = loss_fn or criterion_loss(nn.CrossEntropyLoss())
-    return Validation(model or network(), loss_fn, loader, **{"count": None, "device": CPU, **options})
+def validation(
+    loader: Any, *, model: nn.Module | None = None, loss_fn: Any = None, count: int | None = None, **options: Any
+) -> Validation:
+    model = model or network()
+    return Validation(training(model, torch.optim.SGD(model.parameters()), loss_fn, **options), loader, count)
 
 
 def test_a_smaller_last_batch_counts_for_less() -> None:

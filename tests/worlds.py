@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lrfinder import LRFinder
+from lrfinder.setup import TrainingSetup
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
@@ -247,11 +248,18 @@ def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
     return world
 
 
+def half_precision(world: World) -> dict[str, Any]:
+    return {} if world.scaler is None else {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
+
+
 def finder(world: World, **options: Any) -> LRFinder:
     """Of the world's own objects, in half precision where it has a scaler."""
-    if world.scaler is not None:
-        options |= {"grad_scaler": world.scaler, "amp_dtype": torch.float16}
-    return LRFinder(world.model, world.optimizer, world.criterion, **options)
+    return LRFinder(world.model, world.optimizer, world.criterion, **half_precision(world), **options)
+
+
+def training(world: World, **options: Any) -> TrainingSetup:
+    """How the world trains, in half precision where it has a scaler."""
+    return TrainingSetup.of(world.model, world.optimizer, world.criterion, **half_precision(world), **options)
 
 
 class Pair(NamedTuple):

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import optimizer_parameters
+from lrfinder.setup import TrainingSetup
 
 __all__ = ["STORAGES", "Snapshot", "capture_random", "preserved"]
 
@@ -67,24 +68,14 @@ Restorer = Callable[[], Any]
 
 
 @contextmanager
-def preserved(
-    model: nn.Module,
-    optimizer: Any,
-    *,
-    criterion: object = None,
-    grad_scaler: Any = None,
-    loaders: Iterable[object] = (),
-    storage: str = "auto",
-) -> Iterator[Snapshot]:
+def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> Iterator[Snapshot]:
     """Context in which the training state may be changed at will; on the way out it is bit for bit what it was.
 
     Holds on any exception and on Ctrl-C; a second Ctrl-C waits until the state is whole again.
 
     Args:
-        model: its parameters, buffers, flags and own attributes are kept.
-        optimizer: anything with ``param_groups``, ``state`` and ``step``.
-        criterion: kept as well when it is a module.
-        grad_scaler: kept as well when given.
+        setup: the model, with its parameters, buffers, flags and own attributes, and the criterion where it is a
+            module; the optimizer; the GradScaler.
         loaders: their generators and those of their samplers and data sets are kept; iteration inside the context
             starts fresh and never touches an iterator that is under way.
         storage: where the copy lives: ``"device"`` (beside the original), ``"cpu"`` (pinned where that helps),
@@ -95,9 +86,7 @@ def preserved(
         ConfigError: unknown ``storage``.
         SetupError: the model holds parameters that were never initialised.
     """
-    snapshot = Snapshot(
-        model, optimizer, criterion=criterion, grad_scaler=grad_scaler, loaders=loaders, storage=storage
-    )
+    snapshot = Snapshot(setup, loaders, storage)
     try:
         yield snapshot
     finally:
@@ -111,31 +100,21 @@ def preserved(
 class Snapshot:
     """The copy itself. See :func:`preserved`, which also guarantees that it is put back."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Any,
-        *,
-        criterion: object = None,
-        grad_scaler: Any = None,
-        loaders: Iterable[object] = (),
-        storage: str = "auto",
-    ) -> None:
+    def __init__(self, setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> None:
         if storage not in STORAGES:
             raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
-        roots = [module for module in (model, criterion) if isinstance(module, nn.Module)]
-        modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
+        modules = list(dict.fromkeys(module for root in setup.modules for module in root.modules()))
         copies = _Copies()
         self._copies = copies
         self._state = [_capture_module(module, copies) for module in modules]
         # Parameters that only the optimizer knows are reached through its groups.
-        self._state.append(_capture(optimizer, copies))
-        if grad_scaler is not None:
-            self._state.append(_capture(vars(grad_scaler), copies))
+        self._state.append(_capture(setup.optimizer, copies))
+        if setup.grad_scaler is not None:
+            self._state.append(_capture(vars(setup.grad_scaler), copies))
         self._flags = [(module, module.training) for module in modules]
         parameters = dict.fromkeys(
             parameter
-            for source in (*(module.parameters() for module in roots), optimizer_parameters(optimizer))
+            for source in (*(module.parameters() for module in setup.modules), optimizer_parameters(setup.optimizer))
             for parameter in source
         )
         self._pending = _Copies()  # gradients: no rewind needs them, and they may be in memory that is gone by then

@@ -39,7 +39,8 @@ def _case(model: Callable[[], torch.nn.Module]) -> Case:
 
 def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
     """Of a model so wide: seconds of the snapshot alone, taken and put back, and of a sweep and its bare loop."""
-    from lrfinder.state.snapshot import preserved
+    from lrfinder.setup import TrainingSetup
+    from lrfinder.state import preserved
 
     case = _case(partial(wide_mlp, width))
     with tempfile.TemporaryDirectory() as folder:
@@ -48,8 +49,10 @@ def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
         warm_up(task)
         _train_once(task)
 
+        setup = TrainingSetup.of(task.model, task.optimizer, task.criterion)
+
         def preserve() -> None:
-            with preserved(task.model, task.optimizer, criterion=task.criterion, loaders=[task.loader]):
+            with preserved(setup, [task.loader]):
                 pass
 
         _seconds(preserve, device)
