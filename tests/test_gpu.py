@@ -463,44 +463,60 @@ def test_with_its_snapshot_on_the_cpu_a_sweep_takes_the_room_of_the_bare_loop_on
     assert torch.cuda.max_memory_allocated() == pytest.approx(bare, abs=2**20)
 
 
+class Runtime:
+    """The real CUDA runtime, with a note of the memory it pinned: addresses and sizes in bytes."""
+
+    def __init__(self, *, taken: bool = False) -> None:
+        self.runtime = torch.cuda.cudart()
+        self.taken = taken  # register the memory before lrfinder does, so that the runtime refuses it
+        self.pinned: dict[int, int] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.runtime, name)
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> Any:  # noqa: N802
+        if self.taken:
+            assert int(self.runtime.cudaHostRegister(address, size, flags)) == 0
+        status = self.runtime.cudaHostRegister(address, size, flags)
+        if self.taken or int(status) == 0:
+            self.pinned[address] = size
+        return status
+
+    def cudaHostUnregister(self, address: int) -> Any:  # noqa: N802
+        del self.pinned[address]
+        return self.runtime.cudaHostUnregister(address)
+
+
 @pytest.mark.gpu
-def test_a_snapshot_on_the_cpu_is_pinned_in_no_more_memory_than_it_needs_and_let_go() -> None:
+def test_a_snapshot_on_the_cpu_is_pinned_in_the_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime()
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
     one = world("cuda", optimizer=torch.optim.AdamW)
     one.train(2)
+    one.optimizer.zero_grad()  # pending gradients would be a second block
     state = one.state()
-    with preserved(training(one), storage="cpu") as snapshot:
-        block = snapshot._copies._pinned
-        assert block is not None
-        assert block.is_pinned()
+    with preserved(training(one), storage="cpu"):
         tensors = [*one.model.parameters(), *(t for s in one.optimizer.state.values() for t in s.values())]
-        assert block.nbytes <= sum(tensor.nbytes + 64 for tensor in (*tensors, *one.model.parameters()))  # .grad too
+        assert len(runtime.pinned) == 1
+        assert sum(runtime.pinned.values()) <= sum(tensor.nbytes + 64 for tensor in tensors)
         one.train(3)
     assert one.state() == state
-    assert not block.is_pinned()
+    assert runtime.pinned == {}
 
 
 @pytest.mark.gpu
-def test_memory_that_cannot_be_pinned_serves_as_well_and_no_kernel_hears_of_it(
+def test_memory_that_cannot_be_pinned_serves_and_no_kernel_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The real runtime, on memory that is registered already."""
-    runtime = torch.cuda.cudart()
-    taken = []
-
-    class Twice:
-        def cudaHostRegister(self, address: int, size: int, flags: int) -> Any:  # noqa: N802
-            assert int(runtime.cudaHostRegister(address, size, flags)) == 0
-            taken.append(address)
-            return runtime.cudaHostRegister(address, size, flags)
-
-    monkeypatch.setattr("lrfinder.state.snapshot._cudart", Twice)
+    runtime = Runtime(taken=True)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
     one = world("cuda")
     before = one.state()
     with caplog.at_level(logging.INFO, logger="lrfinder"):
         range_test(one, snapshot="cpu", **SWEEP)
-    for address in taken:
+    assert len(runtime.pinned) == 1 and "could not be pinned" in caplog.text
+    for address in list(runtime.pinned):
         runtime.cudaHostUnregister(address)
-    assert len(taken) == 1 and "could not be pinned" in caplog.text
     assert one.state() == before
 
 

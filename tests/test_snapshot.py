@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrfinder.setup import TrainingSetup
-from lrfinder.state.snapshot import STORAGES, Snapshot, _Copies, _lay_out, preserved
+from lrfinder.state import Snapshot, preserved
+from lrfinder.state.storage import STORAGES, block_layout, pin, unpin
 from worlds import mlp, plain, sgd
 
 storages = pytest.mark.parametrize("storage", STORAGES)
@@ -92,37 +93,39 @@ def test_tensors_of_all_kinds_together_come_back_and_nothing_is_left_on_the_disk
 @given(sizes=st.lists(st.integers(0, 300), max_size=12))
 def test_copies_lie_one_behind_the_other_aligned_and_in_no_more_room_than_that_takes(sizes: list[int]) -> None:
     tensors = [torch.empty(size, dtype=torch.uint8) for size in sizes]
-    starts, total = _lay_out(tensors)
+    starts, total = block_layout(tensors)
     assert all(start % 64 == 0 for start in starts)
     assert all(later >= start + size for start, later, size in zip(starts, starts[1:], sizes, strict=False))
     assert sum(sizes) <= total <= sum(sizes) + 64 * len(sizes)
 
 
-def test_there_is_one_file_however_many_tensors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    block = _Copies._block
-    monkeypatch.setattr(_Copies, "_block", lambda self, size, *rest: made.append(size) or block(self, size, *rest))
+def test_a_snapshot_on_disk_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model = mlp(nn.BatchNorm1d(16))
-    Snapshot(training(model), storage="disk").close()
+    snapshot = Snapshot(training(model), storage="disk")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     state = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    assert len(made) == 1
-    assert state <= made[0] <= state + 64 * 9
+    assert len(files) == 1
+    assert state <= files[0].stat().st_size <= state + 64 * 9
+    snapshot.close()
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("storage", ["device", "cpu"])
-def test_without_room_the_next_place_is_tried_and_said(
+def test_without_room_the_next_storage_is_tried_and_reported(
     storage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = _Copies._room
+    empty_like, refused = torch.empty_like, []
 
-    def full(self: _Copies, originals: list[torch.Tensor], place: str) -> Any:
-        if place == storage:
+    def full_at_first(tensor: Tensor, **options: Any) -> Tensor:
+        if not refused:
+            refused.append(tensor)
             raise RuntimeError("out of memory")
-        return room(self, originals, place)
+        return empty_like(tensor, **options)
 
-    monkeypatch.setattr(_Copies, "_room", full)
     model = mlp()
     expected = [parameter.clone() for parameter in model.parameters()]
+    monkeypatch.setattr(torch, "empty_like", full_at_first)
     with caplog.at_level(logging.WARNING, logger="lrfinder"), preserved(training(model), storage=storage):
         nn.init.zeros_(model[0].weight)  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
@@ -148,18 +151,24 @@ class Runtime:
 
 
 @pytest.mark.parametrize("status", [0, 2])
-def test_pinned_memory_is_let_go_and_memory_that_cannot_be_pinned_serves_as_well(
+def test_memory_is_pinned_or_its_refusal_reported(
     status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = Runtime(status)
-    monkeypatch.setattr("lrfinder.state.snapshot._cudart", lambda: runtime)
-    copies = _Copies()
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
     block = torch.empty(100, dtype=torch.uint8)
     with caplog.at_level(logging.INFO, logger="lrfinder"):
-        copies._pin(block, torch.device("cpu"))
+        assert pin(block, torch.device("cpu")) == (status == 0)
     assert runtime.pinned == ([(block.data_ptr(), 100)] if status == 0 else [])
     assert ("could not be pinned (2)" in caplog.text) == (status == 2)
-    copies.close()
+
+
+def test_pinned_memory_can_be_unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(0)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    block = torch.empty(100, dtype=torch.uint8)
+    pin(block, torch.device("cpu"))
+    unpin(block)
     assert runtime.pinned == []
 
 
