@@ -1,4 +1,4 @@
-"""Batches of any kind: drawn from any loader for as long as they are wanted, moved, measured and described."""
+"""Batches of any kind: drawn from any loader, moved to the device, measured and described."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from torch import Tensor
 
 from lrfinder.errors import SetupError
 
-__all__ = ["Batches", "batch_size", "describe_batch", "move", "tensors_in"]
+__all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "move", "tensors_in", "worth_prefetching"]
 
-_SMALL = (
-    2**16
-)  # bytes that a copy to a GPU takes along at once; a larger one from pageable memory keeps the host waiting
+# Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
+_SMALL = 2**16
 
 
 def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] | None = None) -> Any:
@@ -25,14 +24,14 @@ def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] 
 
     Args:
         batch: anything.
-        device: where to.
-        carry: gives the tensor on the device for one that is elsewhere; the default is ``tensor.to``, not waited for.
+        device: target device.
+        carry: returns the tensor on the device for one that is elsewhere; the default is a non-blocking ``tensor.to``.
     """
     if isinstance(batch, Tensor):
         if batch.device == device:
             return batch
         return batch.to(device, non_blocking=True) if carry is None else carry(batch)
-    if type(batch) in (list, tuple):  # nearly all, so they come first
+    if type(batch) in (list, tuple):  # the usual batches first
         return type(batch)([move(value, device, carry=carry) for value in batch])
     if hasattr(batch, "to") and not isinstance(batch, type):
         try:
@@ -43,7 +42,7 @@ def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] 
 
 
 def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """A container of the same type with what the function makes of its items; what is none stays as it is."""
+    """A container of the same type with the function applied to its items; any other object unchanged."""
     if isinstance(batch, Mapping):
         items = {key: function(value) for key, value in batch.items()}
         if not isinstance(batch, MutableMapping):
@@ -59,7 +58,7 @@ def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def describe_batch(batch: Any) -> str:
-    """What came, in a few words, for an error message."""
+    """Short description of a batch for an error message."""
     if isinstance(batch, Tensor):
         dtype = str(batch.dtype).removeprefix("torch.")
         return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {tuple(batch.shape)}"
@@ -70,24 +69,104 @@ def describe_batch(batch: Any) -> str:
     return f"a {type(batch).__name__}"
 
 
-class Batches:
-    """Batches from a loader for as long as they are wanted: at its end a fresh iterator is taken.
+def batch_size(batch: Any) -> int:
+    """Number of samples: the length of the first tensor that has one; 1 where none has."""
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
 
-    Large ones that have to go from the CPU to a GPU are fetched ahead: those of the next iteration are on their way
-    while this one is trained with. That costs the device the room of one iteration's batches.
+
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """Tensors in lists, tuples and mappings at any depth, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (Mapping, list, tuple)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from tensors_in(value)
+
+
+def worth_prefetching(batch: Any, device: torch.device) -> bool:
+    """True where batches like this one have to go to a GPU and are so large that copying them would block the host."""
+    if device.type != "cuda":
+        return False
+    return sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu") > _SMALL
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> Any:
+    # One for all loaders: torch has a small pool of streams, and would hand out the same ones again.
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+class TransferStream:
+    """Copies batches to a GPU on a stream of its own, beside the computation.
+
+    Their memory is allocated on the computing stream, so torch can reuse or free it as if there were no other stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = _side_stream(device)
+
+    def start(self, batch: Any) -> tuple[Any, Any]:
+        """Start copying; returns the batch on the device, and the event after which it is complete."""
+        copies: list[tuple[Tensor, Tensor]] = []
+
+        def carry(tensor: Tensor) -> Tensor:
+            if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
+                return tensor.to(self._device, non_blocking=True)
+            copies.append((torch.empty_like(tensor, device=self._device), tensor.pin_memory()))
+            return copies[-1][0]
+
+        moved = move(batch, self._device, carry=carry)
+        # The memory may have belonged to an earlier batch, so its iteration has to end first. The next iteration is not
+        # queued yet, so the copy runs beside that one.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            for target, source in copies:
+                target.copy_(source, non_blocking=True)
+            return moved, self._stream.record_event()
+
+    def wait(self, events: list[Any]) -> None:
+        """Make the computing stream wait for the events; the host does not wait."""
+        for event in events:
+            torch.cuda.current_stream(self._device).wait_event(event)
+
+    def close(self) -> None:
+        """Make the computing stream wait for every copy, as the memory of unused batches is about to be freed."""
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+
+def transfer_stream(batch: Any, device: torch.device) -> TransferStream | None:
+    """Stream on which batches like this one are prefetched; None where that does not pay."""
+    return TransferStream(device) if worth_prefetching(batch, device) else None
+
+
+class Batches:
+    """Batches from a loader, one iteration at a time; at the loader's end a fresh iterator is taken.
+
+    Large batches that have to be copied from the CPU to a GPU are prefetched: those of the next iteration are copied
+    while this one is trained with. That takes the device memory of one iteration's batches.
 
     Args:
         loader: any iterable of batches. An iterator (which cannot start again) just ends.
         device: where the tensors of a batch go.
+        stream_for: decides, from the first batch and the device, on which stream batches are prefetched; None for no
+            prefetching.
     """
 
-    def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
-        self.drawn = 0  # batches given out; of one that was only fetched ahead nobody has had anything
-        self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and what tells when it has arrived
-        self._lane: _Lane | None = None
-        self._decided = False  # whether there is a lane, by the first batch that is fetched
-        self._seen = False  # one has come, so the loader is not empty
-        self._trouble: Exception | None = None
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        device: torch.device,
+        *,
+        stream_for: Callable[[Any, torch.device], TransferStream | None] = transfer_stream,
+    ) -> None:
+        self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
+        self.first_size: int | None = None  # samples in the first batch; None until one has come
+        self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and the event after which it has arrived
+        self._stream_for = stream_for
+        self._stream: TransferStream | None = None
+        self._decided = False  # on a stream or none, when the first batch is fetched
+        self._failure: Exception | None = None
         self._device = device
         self._loader = loader
         try:
@@ -108,16 +187,16 @@ class Batches:
         self._fetch(count)
         self.drawn += count
         drawn = [self._waiting.popleft() for _ in range(count)]
-        if self._lane is not None:
-            self._lane.arrive([event for _, event in drawn])
+        if self._stream is not None:
+            self._stream.wait([event for _, event in drawn])
             try:
                 self._fetch(count)
-            except Exception as error:  # nobody has asked for that batch yet, and perhaps nobody will
-                self._trouble = error.with_traceback(None)  # which would keep these batches
+            except Exception as error:  # raised when that batch is asked for, which may never happen
+                self._failure = error.with_traceback(None)  # a traceback would keep these batches
         return [batch for batch, _ in drawn]
 
     def skip(self, count: int) -> None:
-        """Pass over the next ``count`` batches before any is drawn; they go to no device."""
+        """Skip the next ``count`` batches before any is drawn; they are not moved to the device."""
         for _ in range(count):
             self._next()
 
@@ -125,25 +204,25 @@ class Batches:
         """The batches that :meth:`draw` gives next."""
         self._fetch(count)
         coming = [self._waiting[i] for i in range(count)]
-        if self._lane is not None:
-            self._lane.arrive([event for _, event in coming])
+        if self._stream is not None:
+            self._stream.wait([event for _, event in coming])
         return [batch for batch, _ in coming]
 
     def close(self) -> None:
-        """Let go of the loader's iterator, which ends its worker processes."""
+        """Drop the loader's iterator, which ends its worker processes."""
         self._iterator = None
-        if self._lane is not None:
-            self._lane.close()
+        if self._stream is not None:
+            self._stream.close()
         self._waiting.clear()
 
     def _fetch(self, count: int) -> None:
         while len(self._waiting) < count:
-            if self._trouble is not None:
-                raise self._trouble
+            if self._failure is not None:
+                raise self._failure
             batch = self._next()
             if not self._decided:
-                self._decided, self._lane = True, _lane(batch, self._device)
-            moved = (move(batch, self._device), None) if self._lane is None else self._lane.start(batch)
+                self._decided, self._stream = True, self._stream_for(batch, self._device)
+            moved = (move(batch, self._device), None) if self._stream is None else self._stream.start(batch)
             self._waiting.append(moved)
 
     def _next(self) -> Any:
@@ -155,79 +234,12 @@ class Batches:
             try:
                 batch = next(self._iterator)
             except StopIteration:
-                if self._seen:
+                if self.first_size is not None:
                     raise
                 raise SetupError(
                     "the loader gave no batch at all. Check its data set, and that drop_last=True does not drop "
                     "the only batch."
                 ) from None
-        self._seen = True
+        if self.first_size is None:
+            self.first_size = batch_size(batch)
         return batch
-
-
-class _Lane:
-    """The way of batches to a GPU on a stream of its own, beside the computing.
-
-    Their room belongs to the stream of the computing, so that torch may use it again, or give it back, as if there
-    were no other.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = _side_stream(device)
-
-    def start(self, batch: Any) -> tuple[Any, Any]:
-        """The batch on the device, and the event after which it is there."""
-        copies: list[tuple[Tensor, Tensor]] = []
-
-        def carry(tensor: Tensor) -> Tensor:
-            if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
-                return tensor.to(self._device, non_blocking=True)
-            copies.append((torch.empty_like(tensor, device=self._device), tensor.pin_memory()))
-            return copies[-1][0]
-
-        moved = move(batch, self._device, carry=carry)
-        # The room may be what an earlier batch has left, once its iteration is over. Called before the next iteration
-        # is queued, so the copy runs beside that.
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            for room, source in copies:
-                room.copy_(source, non_blocking=True)
-            return moved, self._stream.record_event()
-
-    def arrive(self, events: list[Any]) -> None:
-        """Let the computing wait for the events; the host goes on."""
-        for event in events:
-            torch.cuda.current_stream(self._device).wait_event(event)
-
-    def close(self) -> None:
-        """Let the computing wait for what is still under way: nobody will, and its room is about to be free."""
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
-
-
-@functools.cache
-def _side_stream(device: torch.device) -> Any:
-    # One for all loaders: torch has few, and hands them out in turn.
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-def _lane(batch: Any, device: torch.device) -> _Lane | None:
-    """A lane of its own for batches like this one, where that pays."""
-    if device.type != "cuda":
-        return None
-    size = sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu")
-    return _Lane(device) if size > _SMALL else None
-
-
-def batch_size(batch: Any) -> int:
-    """Leading length of the first tensor in the batch that has one; 1 where none has."""
-    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
-
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    """Those in lists, tuples and dicts, however deep, in order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (Mapping, list, tuple)):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_in(value)

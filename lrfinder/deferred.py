@@ -1,12 +1,11 @@
-"""Losses on their way from the device to the host.
+"""Losses read from a GPU some steps late, so that it never waits for the host.
 
-A GPU that is asked for a number is waited for until all it was given is done, and then it waits for the host to give it
-more: once a step, with ``loss.item()``. Here each loss is put aside on the device, behind the step that made it; a few
-at a time are copied into pinned memory, and are read some steps later, when they have long arrived. The GPU never runs
-dry.
+Reading a number from a GPU, as ``loss.item()`` does, waits until the GPU has done all its work. Then the GPU waits for
+the host to queue more, once a step. Here each loss is first copied within the device, behind the step that made it. A
+few at a time are then copied to pinned memory and read some steps later, long after they have arrived.
 
-When they are read is fixed (and not "whatever has arrived"), so that what is trained and drawn does not depend on the
-clock, and so that the ranks of a distributed run stop at the same step.
+The step at which they are read is fixed ("whatever has arrived" would depend on the clock). So results are
+reproducible, and the ranks of a distributed run stop at the same step.
 """
 
 from __future__ import annotations
@@ -16,61 +15,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["TOGETHER", "Readback"]
+__all__ = ["READ_EVERY", "DeferredLosses"]
 
-TOGETHER = 4  # losses that are copied at once: a copy for each would cost a small model's step a twentieth
+READ_EVERY = 4  # losses copied at once: a copy for each would cost a small model's step a twentieth
 
 
-class Readback:
-    """Losses in order, given back ``together`` at a time, half as many steps after the last of them was put in.
+class DeferredLosses:
+    """Losses in order, returned ``read_every`` at a time, half as many steps after the last of them was put in.
 
     Args:
         device: where the losses are.
-        together: losses that are read at once; 1 waits for each, which costs nothing on a CPU.
+        read_every: losses that are read at once, >= 1; 1 reads each at once, which costs nothing on a CPU.
 
     Example:
-        >>> late = Readback(torch.device("cpu"), together=2)
-        >>> [late.put(torch.tensor(loss)) for loss in (4.0, 3.0, 2.0, 1.0)], late.rest()
+        >>> late = DeferredLosses(torch.device("cpu"), read_every=2)
+        >>> [late.put(torch.tensor(loss)) for loss in (4.0, 3.0, 2.0, 1.0)], late.flush()
         ([[], [], [4.0, 3.0], []], [2.0, 1.0])
     """
 
-    def __init__(self, device: torch.device, *, together: int) -> None:
+    def __init__(self, device: torch.device, *, read_every: int) -> None:
         self._device = device
-        self._together = together
-        self._slots: tuple[Tensor, ...] = ()  # on the device, of one buffer
+        self._read_every = read_every
+        self._slots: tuple[Tensor, ...] = ()  # of one buffer on the device
         self._filled = 0
         self._travelling = 0
 
     @property
-    def under_way(self) -> int:
-        """Losses put in and not given back yet: less than one and a half times ``together``."""
+    def pending(self) -> int:
+        """Losses put in and not returned yet: less than one and a half times ``read_every``."""
         return self._filled + self._travelling
 
     def put(self, loss: Tensor) -> list[float]:
-        """Take the loss of a step, and give back what is due: the losses of some steps before, or nothing.
+        """Take the loss of a step, and return the losses that are due: those of some earlier steps, or none.
 
         Args:
             loss: one element, of the same dtype each time.
         """
-        if self._together == 1:
+        if self._read_every == 1:
             return [loss.item()]
         if not self._slots:
             self._allocate(loss.dtype)
         loss = loss.detach()
         self._slots[self._filled].copy_(loss if loss.ndim == 0 else loss.reshape(()))
         self._filled += 1
-        if self._filled == self._together:
+        if self._filled == self._read_every:
             self._send()
-        elif self._travelling and self._filled == self._together // 2:
-            return self._arrived()
+        elif self._travelling and self._filled == self._read_every // 2:
+            return self._received()
         return []
 
-    def rest(self) -> list[float]:
-        """Wait for all that is under way, and give it back."""
-        losses = self._arrived()
+    def flush(self) -> list[float]:
+        """Wait for all pending losses, and return them."""
+        losses = self._received()
         if self._filled:
             self._send()
-        return losses + self._arrived()
+        return losses + self._received()
 
     def _send(self) -> None:
         self._host.copy_(self._buffer, non_blocking=True)
@@ -78,7 +77,7 @@ class Readback:
             self._event.record(self._stream)
         self._travelling, self._filled = self._filled, 0
 
-    def _arrived(self) -> list[float]:
+    def _received(self) -> list[float]:
         if not self._travelling:
             return []
         if self._event is not None:
@@ -88,8 +87,8 @@ class Readback:
 
     def _allocate(self, dtype: torch.dtype) -> None:
         cuda = self._device.type == "cuda"
-        self._buffer = torch.empty(self._together, dtype=dtype, device=self._device)
-        self._host = torch.empty(self._together, dtype=dtype, pin_memory=cuda)
+        self._buffer = torch.empty(self._read_every, dtype=dtype, device=self._device)
+        self._host = torch.empty(self._read_every, dtype=dtype, pin_memory=cuda)
         self._slots = self._buffer.unbind()
         self._stream = torch.cuda.current_stream(self._device) if cuda else None  # the one that trains
         self._event: Any = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]

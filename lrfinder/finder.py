@@ -15,7 +15,7 @@ from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.compiled import eager_step, tensor_lrs
 from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.deferred import TOGETHER, Readback
+from lrfinder.deferred import READ_EVERY, DeferredLosses
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.losses import LossFn
@@ -309,16 +309,16 @@ class LRFinder:
             probe = Validation(self.setup, val_loader, val_batches)
         return Rehearsal(self.setup, state, train_loader, probe, skip=len(held_out), limit=limit)
 
-    def _readback(self) -> Readback:
+    def _readback(self) -> DeferredLosses:
         # Whether a GradScaler made the update is known only when its scale is read, and then the loss may be as well.
         late = self.device.type == "cuda" and self.setup.grad_scaler is None
-        return Readback(self.device, together=TOGETHER if late else 1)
+        return DeferredLosses(self.device, read_every=READ_EVERY if late else 1)
 
 
 class _Drive:
     """Trains through the learning rates a sweep asks for."""
 
-    def __init__(self, setup: TrainingSetup, step: TrainStep, batches: Batches, readback: Readback) -> None:
+    def __init__(self, setup: TrainingSetup, step: TrainStep, batches: Batches, readback: DeferredLosses) -> None:
         self._optimizer = optimizer = setup.optimizer
         self._step = step
         self._batches = batches
@@ -368,15 +368,15 @@ class _Drive:
 
             try:
                 while sweep.stop is None:
-                    lr = sweep.lr_ahead(self._readback.under_way)
-                    losses = self._iterate(lr, validate) if lr is not None else self._readback.rest()
+                    lr = sweep.lr_ahead(self._readback.pending)
+                    losses = self._iterate(lr, validate) if lr is not None else self._readback.flush()
                     if losses is None:
-                        record(self._readback.rest())
+                        record(self._readback.flush())
                         sweep.end(StopReason.DATA_EXHAUSTED)
                     else:
                         record(losses)
             except BaseException as error:
-                record(self._readback.rest())
+                record(self._readback.flush())
                 # What fails past the end of the sweep, with weights that blew up, concerns nobody.
                 if not (sweep.done and isinstance(error, Exception)):
                     raise

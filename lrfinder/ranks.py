@@ -1,6 +1,6 @@
-"""What the ranks of a distributed run must agree on. The only module that names ``torch.distributed``.
+"""Agreement of the ranks of a distributed run. The only module that names ``torch.distributed``.
 
-Every rank feeds the same mean loss to the same state machine, so all of them stop at the same iteration by
+Every rank passes the same mean loss to the same state machine, so all of them stop at the same iteration by
 construction; a non-finite loss on one rank makes the mean non-finite on all.
 """
 
@@ -20,12 +20,12 @@ def world_size() -> int:
 
 
 def is_main_rank() -> bool:
-    """True on rank 0 and outside a distributed run: the one that talks to people."""
+    """True on rank 0 and outside a distributed run: the rank that reports progress."""
     return world_size() == 1 or torch.distributed.get_rank() == 0
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
-    """Mean of a scalar over all ranks, the same on each; the loss itself outside a distributed run. No waiting.
+    """Mean of a scalar over all ranks, the same on each; outside a distributed run the loss itself.
 
     Args:
         loss: one element, on the device of this rank.

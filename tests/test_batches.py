@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lrfinder.batches import Batches, _lane, move
+from lrfinder.batches import Batches, move, worth_prefetching
 from lrfinder.errors import SetupError
 from worlds import Encoding, Graph, Pair, Record
 
@@ -144,13 +144,23 @@ def test_each_round_takes_a_fresh_iterator_so_a_shuffled_loader_shuffles_again()
     assert values[:8] != values[8:]
 
 
-def test_batches_passed_over_go_nowhere_and_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved: list[float] = []
-    monkeypatch.setattr("lrfinder.batches.move", lambda batch, device: moved.append(float(batch)) or batch)
-    batches = Batches([torch.tensor(float(i)) for i in range(3)], CPU)
+class Noted:
+    """A batch that notes when it is moved."""
+
+    def __init__(self, number: int, moved: list[int]) -> None:
+        self.number, self.moved = number, moved
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Noted:
+        self.moved.append(self.number)
+        return self
+
+
+def test_skipped_batches_are_neither_moved_nor_counted() -> None:
+    moved: list[int] = []
+    batches = Batches([Noted(i, moved) for i in range(3)], CPU)
     batches.skip(2)
     assert moved == []
-    assert draw(batches, 2) == [2, 0]
+    assert [batches.draw(1)[0].number for _ in range(2)] == [2, 0]
     assert batches.drawn == 2
     assert moved == [2, 0]
 
@@ -235,8 +245,8 @@ def test_a_batch_that_knows_how_to_move_is_asked_to_each_time() -> None:
 # --- fetched ahead ----------------------------------------------------------------------------------------------------
 
 
-class Lane:
-    """What a lane to a GPU does, noted instead of done."""
+class Recorder:
+    """In place of the stream to a GPU: notes each call."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -245,82 +255,90 @@ class Lane:
         self.events.append(f"start {float(batch):g}")
         return batch, f"{float(batch):g}"
 
-    def arrive(self, events: list[Any]) -> None:
-        self.events += [f"arrive {event}" for event in events]
+    def wait(self, events: list[Any]) -> None:
+        self.events += [f"wait {event}" for event in events]
 
     def close(self) -> None:
         self.events.append("close")
 
 
 @pytest.fixture
-def lane(monkeypatch: pytest.MonkeyPatch) -> Lane:
-    lane = Lane()
-    monkeypatch.setattr("lrfinder.batches._lane", lambda batch, device: lane)
-    return lane
+def stream() -> Any:
+    return Recorder()
+
+
+def prefetched(loader: Any, stream: Any) -> Batches:
+    return Batches(loader, CPU, stream_for=lambda batch, device: stream)
 
 
 def numbers(count: int) -> list[Tensor]:
     return [torch.tensor(float(i)) for i in range(count)]
 
 
-def test_the_next_batch_starts_before_the_one_that_was_asked_for_is_used(lane: Lane) -> None:
-    batches = Batches(numbers(5), CPU)
+def test_the_next_batch_starts_before_the_current_one_is_used(stream: Any) -> None:
+    batches = prefetched(numbers(5), stream)
     batches.draw(1)
-    assert lane.events == ["start 0", "arrive 0", "start 1"]
+    assert stream.events == ["start 0", "wait 0", "start 1"]
     batches.draw(1)
-    assert lane.events[3:] == ["arrive 1", "start 2"]
+    assert stream.events[3:] == ["wait 1", "start 2"]
     batches.close()
-    assert lane.events[-1] == "close"
+    assert stream.events[-1] == "close"
 
 
-def test_all_micro_batches_of_the_next_iteration_start_together(lane: Lane) -> None:
-    batches = Batches(numbers(8), CPU)
+def test_all_micro_batches_of_the_next_iteration_start_together(stream: Any) -> None:
+    batches = prefetched(numbers(8), stream)
     batches.draw(2)
-    assert lane.events == ["start 0", "start 1", "arrive 0", "arrive 1", "start 2", "start 3"]
+    assert stream.events == ["start 0", "start 1", "wait 0", "wait 1", "start 2", "start 3"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_fetching_ahead_gives_the_same_batches_in_the_same_order(count: int, lane: Lane) -> None:
-    ahead = draw(Batches(numbers(5), CPU), 6, count)
+def test_prefetching_gives_the_same_batches_in_the_same_order(count: int, stream: Any) -> None:
+    ahead = draw(prefetched(numbers(5), stream), 6, count)
     assert ahead == [i % 5 for i in range(6 * count)]
-    batches = Batches(numbers(5), CPU)
+    batches = prefetched(numbers(5), stream)
     peeked = [float(batch) for batch in batches.peek(count)]
     assert [float(batch) for batch in batches.draw(count)] == peeked
 
 
-def test_what_is_fetched_ahead_is_not_counted_until_it_is_drawn(lane: Lane) -> None:
-    batches = Batches(numbers(8), CPU)
+def test_prefetched_batches_are_counted_when_they_are_drawn(stream: Any) -> None:
+    batches = prefetched(numbers(8), stream)
     batches.peek(2)
     assert batches.drawn == 0
     batches.draw(2)
     assert batches.drawn == 2
 
 
-def test_an_iterator_that_ends_while_fetching_ahead_gives_all_it_has_first(lane: Lane) -> None:
-    batches = Batches(iter(numbers(3)), CPU)
+def test_an_iterator_that_ends_during_prefetching_gives_all_it_has(stream: Any) -> None:
+    batches = prefetched(iter(numbers(3)), stream)
     assert draw(batches, 3) == [0, 1, 2]
     for _ in range(2):
         with pytest.raises(StopIteration):
             batches.draw(1)
 
 
-def test_a_data_set_that_fails_ahead_of_time_fails_when_its_batch_is_asked_for(lane: Lane) -> None:
+def test_an_error_during_prefetching_is_raised_when_its_batch_is_drawn(stream: Any) -> None:
     def failing() -> Iterator[Tensor]:
         yield from numbers(2)
         raise OSError("the disk is gone")
 
-    batches = Batches(failing(), CPU)
+    batches = prefetched(failing(), stream)
     assert draw(batches, 2) == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
         batches.draw(1)
 
 
-def test_only_a_gpu_is_fetched_for_and_only_what_is_large_and_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr("lrfinder.batches._Lane", lambda device: made.append(device) or made)
-    large, small, gpu = torch.zeros(2**16 + 1, dtype=torch.uint8), torch.zeros(2**16, dtype=torch.uint8), "cuda"
-    assert _lane((large, 3), CPU) is None
-    assert _lane({"x": small}, torch.device(gpu)) is None
-    assert _lane([large.to(META)], torch.device(gpu)) is None
-    assert _lane({"x": [large]}, torch.device(gpu)) is made
-    assert _lane((small, small), torch.device(gpu)) is made
+def test_only_large_batches_on_their_way_to_a_gpu_are_prefetched() -> None:
+    large, small = torch.zeros(2**16 + 1, dtype=torch.uint8), torch.zeros(2**16, dtype=torch.uint8)
+    gpu = torch.device("cuda")
+    assert not worth_prefetching((large, 3), CPU)
+    assert not worth_prefetching({"x": small}, gpu)
+    assert not worth_prefetching([large.to(META)], gpu)
+    assert worth_prefetching({"x": [large]}, gpu)
+    assert worth_prefetching((small, small), gpu)
+
+
+def test_the_size_of_the_first_batch_is_kept() -> None:
+    batches = Batches([(torch.ones(5, 2), torch.ones(5)), (torch.ones(3, 2), torch.ones(3))], CPU)
+    assert batches.first_size is None
+    batches.draw(2)
+    assert batches.first_size == 5

@@ -14,52 +14,52 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
-from lrfinder.deferred import TOGETHER, Readback
+from lrfinder.deferred import READ_EVERY, DeferredLosses
 from lrfinder.sweep import Sweep
 from worlds import World, loader, mlp, points, sgd
 
 CPU = torch.device("cpu")
 
 
-def most_extra(together: int) -> int:
+def most_extra(read_every: int) -> int:
     """Iterations that may be run before the loss of one is known."""
-    return together + together // 2 - 1 if together > 1 else 0
+    return read_every + read_every // 2 - 1 if read_every > 1 else 0
 
 
-GROUPS = pytest.mark.parametrize("together", [2, 3, TOGETHER, 9])
+GROUPS = pytest.mark.parametrize("read_every", [2, 3, READ_EVERY, 9])
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 
-@given(losses=st.lists(st.floats(width=32), max_size=30), together=st.integers(1, 7))
-def test_every_loss_comes_back_once_in_order_and_exactly_so_much_later(losses: list[float], together: int) -> None:
-    late = Readback(CPU, together=together)
+@given(losses=st.lists(st.floats(width=32), max_size=30), read_every=st.integers(1, 7))
+def test_every_loss_comes_back_once_in_order_and_exactly_so_much_later(losses: list[float], read_every: int) -> None:
+    late = DeferredLosses(CPU, read_every=read_every)
     came: list[float] = []
     for count, loss in enumerate(losses, 1):
         came += late.put(torch.tensor(loss))
-        assert len(came) == max(0, (count - together // 2) // together * together)
-        assert late.under_way == count - len(came) <= most_extra(together)
-    came += late.rest()
+        assert len(came) == max(0, (count - read_every // 2) // read_every * read_every)
+        assert late.pending == count - len(came) <= most_extra(read_every)
+    came += late.flush()
     assert list(map(repr, came)) == list(map(repr, losses))
-    assert late.under_way == 0
+    assert late.pending == 0
 
 
 def test_what_becomes_of_the_tensor_afterwards_changes_nothing() -> None:
-    late = Readback(CPU, together=4)
+    late = DeferredLosses(CPU, read_every=4)
     loss = torch.tensor(1.0)
     late.put(loss)
     loss += 1
-    assert late.rest() == [1.0]
+    assert late.flush() == [1.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_a_loss_of_any_dtype_and_of_one_element_is_read_exactly(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     loss = torch.full(shape, 1 / 3, dtype=dtype, requires_grad=True)
-    late = Readback(CPU, together=4)
+    late = DeferredLosses(CPU, read_every=4)
     late.put(loss)
-    assert late.rest() == Readback(CPU, together=1).put(loss) == [loss.item()]
+    assert late.flush() == DeferredLosses(CPU, read_every=1).put(loss) == [loss.item()]
 
 
 # --- the sweep that is ahead of its losses ----------------------------------------------------------------------------
@@ -79,10 +79,10 @@ def test_a_sweep_looks_ahead_as_far_as_it_may_go() -> None:
 class Late(LRFinder):
     """Reads its losses late, as on a GPU."""
 
-    together = TOGETHER
+    read_every = READ_EVERY
 
-    def _readback(self) -> Readback:
-        return Readback(self.device, together=self.together)
+    def _readback(self) -> DeferredLosses:
+        return DeferredLosses(self.device, read_every=self.read_every)
 
 
 def world() -> World:
@@ -91,7 +91,7 @@ def world() -> World:
     return World(model, sgd(model), loader(points(), generator=torch.Generator().manual_seed(3)))
 
 
-def curves(together: int, criterion: Any = None, change: Any = None, **options: Any) -> tuple[LossCurve, LossCurve]:
+def curves(read_every: int, criterion: Any = None, change: Any = None, **options: Any) -> tuple[LossCurve, LossCurve]:
     """Of the same range test, with losses read at once and late."""
     found = []
     for kind in (LRFinder, Late):
@@ -102,7 +102,7 @@ def curves(together: int, criterion: Any = None, change: Any = None, **options: 
         before = one.state()
         finder = kind(one.model, one.optimizer, one.criterion)
         if isinstance(finder, Late):
-            finder.together = together
+            finder.read_every = read_every
         found.append(finder.range_test(one.loader, progress=False, **options).curve)
         assert one.state() == before
     return found[0], found[1]
@@ -114,43 +114,43 @@ def assert_same(prompt: LossCurve, late: LossCurve, *, extra: int) -> None:
 
 
 @GROUPS
-def test_a_sweep_that_is_completed_is_the_same_and_draws_no_batch_more(together: int) -> None:
-    prompt, late = curves(together, start_lr=1e-4, end_lr=1e-1, num_iter=25)
+def test_a_sweep_that_is_completed_is_the_same_and_draws_no_batch_more(read_every: int) -> None:
+    prompt, late = curves(read_every, start_lr=1e-4, end_lr=1e-1, num_iter=25)
     assert prompt.stop is StopReason.COMPLETED
     assert_same(prompt, late, extra=0)
 
 
 @GROUPS
-def test_a_sweep_that_diverges_is_the_same_and_draws_no_more_batches_than_it_is_late(together: int) -> None:
-    prompt, late = curves(together, start_lr=1e-2, end_lr=1e4, num_iter=120)
+def test_a_sweep_that_diverges_is_the_same_and_draws_no_more_batches_than_it_is_late(read_every: int) -> None:
+    prompt, late = curves(read_every, start_lr=1e-2, end_lr=1e4, num_iter=120)
     assert prompt.stop is StopReason.DIVERGED
-    assert_same(prompt, late, extra=most_extra(together))
-    group_complete = math.ceil(prompt.batches / together) * together
-    assert late.batches == group_complete + together // 2
+    assert_same(prompt, late, extra=most_extra(read_every))
+    group_complete = math.ceil(prompt.batches / read_every) * read_every
+    assert late.batches == group_complete + read_every // 2
 
 
 @GROUPS
-def test_a_sweep_that_chooses_and_extends_its_range_is_the_same(together: int) -> None:
+def test_a_sweep_that_chooses_and_extends_its_range_is_the_same(read_every: int) -> None:
     def flat(one: World) -> None:
         one.criterion = lambda output, target: nn.functional.cross_entropy(output * 0, target)
 
-    prompt, late = curves(together, change=flat)
-    assert_same(prompt, late, extra=most_extra(together))
+    prompt, late = curves(read_every, change=flat)
+    assert_same(prompt, late, extra=most_extra(read_every))
     assert len(prompt) == prompt.config.num_iter == 100
 
 
 @GROUPS
-def test_a_nan_ends_the_sweep_at_the_same_iteration(together: int) -> None:
+def test_a_nan_ends_the_sweep_at_the_same_iteration(read_every: int) -> None:
     def criterion(output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.cross_entropy(output, target) / (output.abs().max() < 20)
 
-    prompt, late = curves(together, criterion, start_lr=1e-2, end_lr=1e6, num_iter=60, early_stop=False)
+    prompt, late = curves(read_every, criterion, start_lr=1e-2, end_lr=1e6, num_iter=60, early_stop=False)
     assert prompt.stop is StopReason.NONFINITE
-    assert_same(prompt, late, extra=most_extra(together))
+    assert_same(prompt, late, extra=most_extra(read_every))
 
 
 @GROUPS
-def test_data_that_runs_out_gives_all_its_losses_first(together: int) -> None:
+def test_data_that_runs_out_gives_all_its_losses_first(read_every: int) -> None:
     def only_seven(one: World) -> None:
         one.loader = [batch for _, batch in zip(range(7), [*one.loader, *one.loader], strict=False)]
 
@@ -160,7 +160,7 @@ def test_data_that_runs_out_gives_all_its_losses_first(together: int) -> None:
         only_seven(one)
         finder = kind(one.model, one.optimizer, one.criterion)
         if isinstance(finder, Late):
-            finder.together = together
+            finder.read_every = read_every
         options: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1e-1, "num_iter": 25}
         found.append(finder.range_test(iter(one.loader), progress=False, **options).curve)
     assert found[0].stop is StopReason.DATA_EXHAUSTED
@@ -169,10 +169,10 @@ def test_data_that_runs_out_gives_all_its_losses_first(together: int) -> None:
 
 
 @GROUPS
-def test_validation_losses_are_read_late_too(together: int) -> None:
-    prompt, late = curves(together, val_loader=loader(points(24)), start_lr=1e-2, end_lr=1e4, num_iter=80)
+def test_validation_losses_are_read_late_too(read_every: int) -> None:
+    prompt, late = curves(read_every, val_loader=loader(points(24)), start_lr=1e-2, end_lr=1e4, num_iter=80)
     assert prompt.stop is StopReason.DIVERGED
-    assert_same(prompt, late, extra=most_extra(together))
+    assert_same(prompt, late, extra=most_extra(read_every))
 
 
 class _Refusing(nn.Module):
@@ -186,9 +186,9 @@ class _Refusing(nn.Module):
 
 def test_what_fails_past_the_end_of_the_sweep_concerns_nobody_and_before_it_is_raised() -> None:
     options: dict[str, Any] = {"start_lr": 1e-2, "end_lr": 1e30, "num_iter": 40, "early_stop": False}
-    prompt, late = curves(TOGETHER, _Refusing(), **options)
+    prompt, late = curves(READ_EVERY, _Refusing(), **options)
     assert prompt.stop is StopReason.NONFINITE
-    assert_same(prompt, late, extra=most_extra(TOGETHER))
+    assert_same(prompt, late, extra=most_extra(READ_EVERY))
 
     def criterion(output: Tensor, target: Tensor) -> Tensor:
         if not torch.isfinite(output).all():
@@ -196,7 +196,7 @@ def test_what_fails_past_the_end_of_the_sweep_concerns_nobody_and_before_it_is_r
         return nn.functional.cross_entropy(output, target).clamp(max=50)
 
     with pytest.raises(OSError, match="not finite"):
-        curves(TOGETHER, criterion, **options)
+        curves(READ_EVERY, criterion, **options)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
@@ -225,13 +225,13 @@ def test_an_interrupted_sweep_keeps_all_losses_of_the_iterations_it_made(failure
 def test_where_the_losses_are_read_late() -> None:
     """On a GPU without a GradScaler, whose every update has to be asked for; on the CPU nobody waits anyway."""
 
-    def together(device: str, **options: Any) -> int:
+    def read_every(device: str, **options: Any) -> int:
         one = world()
         finder = LRFinder(one.model, one.optimizer, one.criterion, **options)
         finder.device = torch.device(device)
-        return finder._readback()._together
+        return finder._readback()._read_every
 
-    assert together("cpu") == 1
-    assert together("cuda") == TOGETHER
-    assert together("cuda", amp_dtype=torch.bfloat16) == TOGETHER
-    assert together("cuda", amp_dtype=torch.float16, grad_scaler=torch.amp.GradScaler("cpu")) == 1
+    assert read_every("cpu") == 1
+    assert read_every("cuda") == READ_EVERY
+    assert read_every("cuda", amp_dtype=torch.bfloat16) == READ_EVERY
+    assert read_every("cuda", amp_dtype=torch.float16, grad_scaler=torch.amp.GradScaler("cpu")) == 1

@@ -25,8 +25,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
-from lrfinder.batches import Batches
-from lrfinder.deferred import TOGETHER, Readback
+from lrfinder.batches import Batches, worth_prefetching
+from lrfinder.deferred import READ_EVERY, DeferredLosses
 from lrfinder.state import preserved
 from worlds import World, devices, loader, mlp, plain, points, training
 
@@ -310,8 +310,9 @@ def test_backward_passes_run_in_the_thread_of_the_sweep_and_elsewhere_as_before(
 def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it diverges, and where the batches are large enough to be fetched ahead."""
     curves = []
-    for count in (1, TOGETHER):
-        monkeypatch.setattr(LRFinder, "_readback", lambda self, count=count: Readback(self.device, together=count))
+    for count in (1, READ_EVERY):
+        late = lambda self, count=count: DeferredLosses(self.device, read_every=count)  # noqa: E731
+        monkeypatch.setattr(LRFinder, "_readback", late)
         torch.manual_seed(5)
         model = nn.Linear(4096, 3).to("cuda")
         inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
@@ -330,7 +331,7 @@ def test_batches_fetched_ahead_are_the_batches_in_order(device: str) -> None:
     batches = [(torch.full((70_000,), float(i)), torch.tensor(i)) for i in range(5)]
     drawn = Batches(batches, torch.device(device))
     drawn.peek(1)
-    assert (drawn._lane is not None) == (device == "cuda")
+    assert worth_prefetching(batches[0], torch.device(device)) == (device == "cuda")
     for i in range(12):
         for inputs, index in drawn.draw(1):
             assert inputs.device.type == index.device.type == device
