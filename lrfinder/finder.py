@@ -1,33 +1,28 @@
-"""The range test on a user's own objects: the composition of everything below, and nothing clever."""
+"""``LRFinder``: the range test and its refinement on the user's own objects, composed of the modules below."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrfinder.batches import Batches
-from lrfinder.checks import check_choice, check_count, check_lr, check_number
+from lrfinder.checks import check_choice, check_count, check_number
 from lrfinder.compiled import eager_step, tensor_lrs
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.deferred import READ_EVERY, DeferredLosses
-from lrfinder.tables.optimizers import update_rule
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.curve import LossCurve, StopReason
+from lrfinder.loop import SweepDriver, run_sweep
 from lrfinder.losses import LossFn
-from lrfinder.param_groups import group_scales, momentum, optimizer_name, set_lr
+from lrfinder.progress import progress_bar
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
-from lrfinder.range_search import choose_range, critical_lr
-from lrfinder.ranks import is_main_rank, mean_over_ranks, world_size
+from lrfinder.range_search import check_range, find_range
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.setup import TrainingSetup
-from lrfinder.state import Snapshot, preserved
-from lrfinder.step import MAX_SCALER_SKIPS, TrainStep
+from lrfinder.state import preserved
+from lrfinder.step import TrainStep
 from lrfinder.sweep import Sweep
 from lrfinder.trials import TrialRecord
 from lrfinder.verdict import (
@@ -37,8 +32,8 @@ from lrfinder.verdict import (
     min_improvement,
     refined_advice,
 )
-from lrfinder.trial_runner import Rehearsal, hold_out
-from lrfinder.validation import Validation
+from lrfinder.trial_runner import TrialRunner, check_repeatable
+from lrfinder.validation import Validation, check_probe, validation_for
 
 __all__ = ["LRFinder"]
 
@@ -156,34 +151,29 @@ class LRFinder:
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
             KeyboardInterrupt: on Ctrl-C, with the state put back; :attr:`last_curve` has what was recorded.
         """
-        _check_range(start_lr, end_lr, num_iter, mode)
-        _check_val_batches(val_batches, val_loader)
+        check_range(start_lr, end_lr, num_iter, mode)
+        check_probe(val_batches, val_loader)
+        given: dict[str, Any] = {"start_lr": start_lr, "end_lr": end_lr, "num_iter": num_iter}
+        given |= {"mode": mode, "early_stop": early_stop}
         self.last_curve = None
+        setup = self.setup
         with (
-            tensor_lrs(self.optimizer),
-            preserved(self.setup, (train_loader, val_loader), snapshot) as state,
+            tensor_lrs(setup.optimizer),
+            preserved(setup, (train_loader, val_loader), snapshot) as state,
         ):
-            step = TrainStep(self.setup)
+            step = TrainStep(setup)
             step.enter_training()
-            validate = Validation(self.setup, val_loader, val_batches) if val_loader is not None else None
-            with contextlib.closing(Batches(train_loader, self.device)) as batches:
-                drive = _Drive(self.setup, step, batches, self._readback())
-                searching = start_lr is None or end_lr is None
-                config, extend = choose_range(
-                    drive.critical_lr(state) if searching else None,
-                    start_lr=start_lr,
-                    end_lr=end_lr,
-                    num_iter=num_iter,
-                    mode=mode,
-                    early_stop=early_stop,
-                    kind=update_rule(optimizer_name(self.optimizer)),
-                )
-                sweep = Sweep(config, measured="after" if validate else "before", extend=extend)
-                try:
-                    drive.run(sweep, validate, progress=progress)
-                finally:
-                    sweep.end(StopReason.INTERRUPTED)
-                    self.last_curve = drive.curve(sweep)
+            validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
+            with contextlib.closing(Batches(train_loader, setup.device)) as batches:
+                config, extend = find_range(setup, step, batches, state, **given)
+                sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
+                with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
+                    driver = SweepDriver(setup, sweep, on_loss=bar.record)
+                    try:
+                        run_sweep(driver, step.run, batches, validation)
+                    finally:
+                        driver.end(StopReason.INTERRUPTED)
+                        self.last_curve = driver.curve(batches=batches.drawn)
         return RangeTestResult(curve=self.last_curve)
 
     def refine(
@@ -250,8 +240,8 @@ class LRFinder:
         check_choice("schedule", schedule, KINDS)
         total_steps = check_count("total_steps", total_steps)
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
-        _check_val_batches(val_batches, val_loader)
-        _check_repeatable(train_loader)
+        check_probe(val_batches, val_loader)
+        check_repeatable(train_loader)
         initial_lr = result.lr_for(schedule, total_steps)
         whole = whole_schedule(schedule, initial_lr, total_steps, options)
         budget_steps = int(budget * total_steps)
@@ -261,200 +251,34 @@ class LRFinder:
         search = None
         # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
         with (
-            eager_step(self.optimizer),
+            eager_step(self.setup.optimizer),
             preserved(self.setup, (train_loader, val_loader), snapshot) as state,
+            progress_bar(budget_steps, "LR race", shown=progress) as bar,
         ):
             try:
-                level = divergence_level(result.reading)
-                rehearsal = self._rehearsal(state, train_loader, val_loader, val_batches, level)
-                TrainStep(self.setup).enter_training()
+                validation, skip = validation_for(self.setup, train_loader, val_loader, val_batches)
+                limit = divergence_level(result.reading)
+                runner = TrialRunner(self.setup, state, train_loader, validation, skip=skip, limit=limit)
                 fall = min_improvement(result.reading)
                 record = TrialRecord(
                     schedule=schedule,
                     total_steps=total_steps,
                     budget_steps=budget_steps,
                     initial_lr=initial_lr,
-                    start_loss=_check_start(rehearsal.loss()),
+                    start_loss=runner.start_loss(),
                     min_improvement=fall,
                     measured="validation" if val_loader is not None else "held-out",
                 )
                 # From trained weights the edge is read too low to hold anything.
                 search = TrialSearch(record, ceiling=result.advice.ceiling if fall == 0 else None)
-                with _progress_bar(budget_steps, "LR trials", shown=progress and is_main_rank()) as bar:
-                    while not search.done:
-                        if bar is not None:
-                            bar.set_postfix_str(f"{search.stage} lr {search.lr:.1e}", refresh=False)
-                        plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
-                        search.add(rehearsal.run(plan, tick=bar.update if bar is not None else lambda: None))
+                while not search.done:
+                    bar.note(f"{search.stage} lr {search.lr:.1e}")
+                    plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
+                    search.add(runner.run(plan, on_step=bar.advance))
             except KeyboardInterrupt:
                 if search is not None:
                     search.interrupt()
         if search is None:
             return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
-        record = search.record
-        return RangeTestResult(curve=result.curve, advice=refined_advice(result.advice, record), trials=record)
-
-    def _rehearsal(
-        self,
-        state: Snapshot,
-        train_loader: Iterable[Any],
-        val_loader: Iterable[Any] | None,
-        val_batches: int | None,
-        limit: float,
-    ) -> Rehearsal:
-        held_out = hold_out(train_loader) if val_loader is None else []
-        if val_loader is None:
-            probe = Validation(self.setup, held_out, len(held_out))
-        else:
-            probe = Validation(self.setup, val_loader, val_batches)
-        return Rehearsal(self.setup, state, train_loader, probe, skip=len(held_out), limit=limit)
-
-    def _readback(self) -> DeferredLosses:
-        # Whether a GradScaler made the update is known only when its scale is read, and then the loss may be as well.
-        late = self.device.type == "cuda" and self.setup.grad_scaler is None
-        return DeferredLosses(self.device, read_every=READ_EVERY if late else 1)
-
-
-class _Drive:
-    """Trains through the learning rates a sweep asks for."""
-
-    def __init__(self, setup: TrainingSetup, step: TrainStep, batches: Batches, readback: DeferredLosses) -> None:
-        self._optimizer = optimizer = setup.optimizer
-        self._step = step
-        self._batches = batches
-        self._accumulation = setup.accumulation_steps
-        self._readback = readback
-        self._scales = group_scales(optimizer)
-        self._alone = world_size() == 1
-        self._skipped = 0
-
-    def critical_lr(self, state: Snapshot) -> float | None:
-        """See :func:`lrfinder.range_search.critical_lr`. Its batches are not lost: the sweep starts with them."""
-        try:
-            batches = self._batches.peek(self._accumulation)
-        except StopIteration:
-            return None
-        # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
-        state.rewind_random()
-        loss_before = mean_over_ranks(self._step.plain_backward(batches)).item()
-
-        def loss_at(lr: float) -> float:
-            state.rewind()
-            set_lr(self._optimizer, lr, self._scales)
-            self._step.update(batches)
-            state.rewind_random()
-            return mean_over_ranks(self._step.loss(batches)).item()
-
-        critical = critical_lr(loss_at, loss_before)
-        state.rewind()
-        return critical
-
-    def run(self, sweep: Sweep, validate: Validation | None, *, progress: bool) -> None:
-        """Iterate until the sweep is done or the data runs out.
-
-        Where losses are read late, a few iterations are run past the one at which the sweep turns out to have ended;
-        what they did is put back with all the rest, and their losses are left out.
-        """
-        steps = sweep.config.num_iter
-        with _progress_bar(steps, "LR range test", shown=progress and is_main_rank()) as bar:
-
-            def record(losses: list[float]) -> None:
-                for loss in losses:
-                    if sweep.stop is None:
-                        sweep.record(loss)
-                        if bar is not None:
-                            bar.set_postfix_str(f"lr {sweep.last_lr:.1e}, loss {loss:.4g}", refresh=False)
-                            bar.update()
-
-            try:
-                while sweep.stop is None:
-                    lr = sweep.lr_ahead(self._readback.pending)
-                    losses = self._iterate(lr, validate) if lr is not None else self._readback.flush()
-                    if losses is None:
-                        record(self._readback.flush())
-                        sweep.end(StopReason.DATA_EXHAUSTED)
-                    else:
-                        record(losses)
-            except BaseException as error:
-                record(self._readback.flush())
-                # What fails past the end of the sweep, with weights that blew up, concerns nobody.
-                if not (sweep.done and isinstance(error, Exception)):
-                    raise
-
-    def _iterate(self, lr: float, validate: Validation | None) -> list[float] | None:
-        """One iteration at that LR, and the losses that are due after it; None where the data has run out."""
-        set_lr(self._optimizer, lr, self._scales)
-        for _ in range(MAX_SCALER_SKIPS):
-            try:
-                batches = self._batches.draw(self._accumulation)
-            except StopIteration:
-                return None
-            loss, updated = self._step.run(batches)
-            if validate is not None and updated:
-                loss = validate.loss()
-            losses = self._readback.put(loss if self._alone else mean_over_ranks(loss))
-            if updated or not math.isfinite(losses[-1]):
-                return losses
-            # The scaler threw this update away, so the LR was not tried; it is tried again with other batches.
-            self._skipped += 1
-        return [math.nan]
-
-    def curve(self, sweep: Sweep) -> LossCurve:
-        return sweep.curve(
-            group_scales=self._scales,
-            optimizer=optimizer_name(self._optimizer),
-            momentum=momentum(self._optimizer),
-            batches=self._batches.drawn,
-            skipped=self._skipped,
-        )
-
-
-def _progress_bar(steps: int, what: str, *, shown: bool) -> contextlib.AbstractContextManager[Any]:
-    """Context of a bar, or of None where there is nobody to see one."""
-    if not shown:
-        return contextlib.nullcontext()
-    with warnings.catch_warnings():
-        # In a notebook without ipywidgets it warns in red, and then does without a bar; no bar is all there is to say.
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm  # late: it looks for a notebook when imported
-
-    # disable=None means: not when stderr is a file or a pipe.
-    bar = tqdm(total=steps, desc=what, leave=False, disable=None)
-    return contextlib.nullcontext() if bar.disable else bar
-
-
-def _check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
-    """Refuse a bad number before anything is touched; :class:`SweepConfig` would see it only after the search."""
-    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
-        if value is not None:
-            check_lr(name, value)
-    SweepConfig(
-        start_lr=start_lr if start_lr is not None else float(end_lr or 1.0) / 10,
-        end_lr=end_lr if end_lr is not None else float(start_lr or 0.1) * 10,
-        num_iter=num_iter if num_iter is not None else 10,
-        mode=mode,
-    )
-
-
-def _check_val_batches(val_batches: Any, val_loader: object) -> None:
-    if val_batches is not None:
-        check_count("val_batches", val_batches)
-        if val_loader is None:
-            raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
-
-
-def _check_start(loss: float) -> float:
-    if not math.isfinite(loss):
-        raise SetupError(
-            f"the validation loss is {loss} before any training, so no learning rate can be told from another. Look "
-            "for nan or inf in the weights and the validation batches."
-        )
-    return loss
-
-
-def _check_repeatable(loader: object) -> None:
-    if isinstance(loader, Iterator):
-        raise SetupError(
-            "train_loader is an iterator, which can be gone through only once, and every trial of the search needs the "
-            "same batches. Pass a DataLoader or a list."
-        )
+        refined = refined_advice(result.advice, search.record)
+        return RangeTestResult(curve=result.curve, advice=refined, trials=search.record)

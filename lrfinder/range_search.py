@@ -1,26 +1,110 @@
-"""Which learning rates to sweep when the user names none: pure arithmetic around a line search somebody else runs."""
+"""Range of learning rates to sweep where none is given: a line search on the first batch, and the range around it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
+from lrfinder.batches import Batches
+from lrfinder.checks import check_lr
 from lrfinder.curve import SweepConfig
+from lrfinder.tables.optimizers import update_rule
+from lrfinder.param_groups import group_scales, optimizer_name, set_lr
+from lrfinder.ranks import mean_over_ranks
+from lrfinder.setup import TrainingSetup
+from lrfinder.state import Snapshot
+from lrfinder.step import TrainStep
 
-__all__ = ["choose_range", "critical_lr"]
+__all__ = ["check_range", "choose_range", "critical_lr", "find_range"]
 
 _PER_DECADE = 12  # twice as many made no better advice on real trainings, and half as many lost edges
-_AROUND = {  # the range around the critical LR of the first batch, by how the optimizer makes its steps
+_AROUND = {  # the range around the critical LR of the first batch, by update rule
     "proportional": (1e-3, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
     "adaptive": (10**-2.5, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
 }
-_MOST_ITER = 100  # of a range of our own choosing, which grows up to that while the curve has not turned
-_WIDEST = (1e-7, 10.0)  # where no update of any size moves the loss: what the other finders sweep
+_MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
+_WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
 
 _LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
 _CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR
 _HALVINGS = 2  # bisections in log LR inside the decade found: to a factor of 10 ** (1 / 4)
+
+
+def check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
+    """Refuse a bad number before anything is trained; None stands for a number that is chosen later.
+
+    Raises:
+        ConfigError: a number out of its range.
+    """
+    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
+        if value is not None:
+            check_lr(name, value)
+    SweepConfig(
+        start_lr=start_lr if start_lr is not None else float(end_lr or 1.0) / 10,
+        end_lr=end_lr if end_lr is not None else float(start_lr or 0.1) * 10,
+        num_iter=num_iter if num_iter is not None else 10,
+        mode=mode,
+    )
+
+
+def find_range(
+    setup: TrainingSetup,
+    step: TrainStep,
+    batches: Batches,
+    state: Snapshot,
+    *,
+    start_lr: float | None = None,
+    end_lr: float | None = None,
+    num_iter: int | None = None,
+    mode: str = "exp",
+    early_stop: bool = True,
+) -> tuple[SweepConfig, int]:
+    """The sweep to run, and the iterations it may be extended by; trains on the coming batches only where it has to.
+
+    Args:
+        setup: what is trained, and how.
+        step: one iteration of it.
+        batches: where the sweep's batches come from. Those used here are not lost: the sweep starts with them.
+        state: snapshot from which every trial update starts, and which is restored at the end.
+        start_lr: first LR, or None to choose it.
+        end_lr: last LR, or None to choose it.
+        num_iter: iterations, or None to choose them.
+        mode: ``"exp"`` or ``"linear"``.
+        early_stop: passed to :class:`SweepConfig`.
+    """
+    searching = start_lr is None or end_lr is None
+    return choose_range(
+        _measured_critical_lr(setup, step, batches, state) if searching else None,
+        start_lr=start_lr,
+        end_lr=end_lr,
+        num_iter=num_iter,
+        mode=mode,
+        early_stop=early_stop,
+        kind=update_rule(optimizer_name(setup.optimizer)),
+    )
+
+
+def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:
+    try:
+        coming = batches.peek(setup.accumulation_steps)
+    except StopIteration:
+        return None
+    scales = group_scales(setup.optimizer)
+    # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
+    state.rewind_random()
+    loss_before = mean_over_ranks(step.plain_backward(coming)).item()
+
+    def loss_at(lr: float) -> float:
+        state.rewind()
+        set_lr(setup.optimizer, lr, scales)
+        step.update(coming)
+        state.rewind_random()
+        return mean_over_ranks(step.loss(coming)).item()
+
+    critical = critical_lr(loss_at, loss_before)
+    state.rewind()
+    return critical
 
 
 def critical_lr(loss_at: Callable[[float], float], loss_before: float, *, resolution: float = 1e-4) -> float | None:
@@ -79,16 +163,16 @@ def choose_range(
     early_stop: bool = True,
     kind: str = "adaptive",
 ) -> tuple[SweepConfig, int]:
-    """The sweep to run, and the rungs it may be extended by. Whatever the user gave stays as it is.
+    """The sweep to run, and the iterations it may be extended by. A number that is given is obeyed.
 
     Args:
-        critical: from :func:`critical_lr`; None when it was not found or not looked for.
+        critical: from :func:`critical_lr`; None when it was not found or not measured.
         start_lr: first LR, or None to choose it.
         end_lr: last LR, or None to choose it.
         num_iter: iterations, or None for 12 per decade (100 in linear mode).
         mode: ``"exp"`` or ``"linear"``.
-        early_stop: handed on.
-        kind: update rule, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
+        early_stop: passed to :class:`SweepConfig`.
+        kind: update rule of the optimizer, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
 
     Example:
         >>> config, extend = choose_range(0.1, kind="proportional")

@@ -1,70 +1,59 @@
-"""Short trainings from one snapshot, on the same batches: what a race of learning rates is run with.
+"""Short trainings from one snapshot, on the same batches: the trials of a search for the learning rate.
 
-Every heat starts from the same weights, optimizer state and random states and sees the same batches in the same order,
-so heats of one stage differ by their learning rate alone. Which heats are run is decided in :mod:`lrfinder.search`.
+Every trial starts from the same weights, optimizer state and random states and is trained on the same batches in the
+same order, so trials of one stage differ by their learning rate alone. :mod:`lrfinder.search` decides which are run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrfinder.batches import Batches
-from lrfinder.ranks import mean_over_ranks
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.search import TrialPlan
 from lrfinder.trials import Trial
+from lrfinder.ranks import mean_over_ranks
 from lrfinder.setup import TrainingSetup
 from lrfinder.state import Snapshot
 from lrfinder.step import TrainStep
 from lrfinder.validation import Validation
 
-__all__ = ["Rehearsal", "hold_out"]
+__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable"]
 
-_HELD_OUT_PART, _HELD_OUT_MOST = 5, 16  # a fifth of the loader's batches is kept back as the probe, 16 at the most
-_CHECKS = 10  # looks at the training loss in a heat; each makes a GPU wait
-_BAD_CHECKS = 2  # that many in a row above the limit end a heat: one may be a spike that recovers
+_CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
+_MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
 
 
-def hold_out(loader: Iterable[Any]) -> list[Any]:
-    """The first batches of a training loader, to be kept out of the heats and measured on, where no others are given.
+def check_repeatable(loader: object) -> None:
+    """Refuse a training loader that cannot give every trial the same batches.
 
     Raises:
-        SetupError: the loader holds fewer than two batches.
+        SetupError: it is an iterator.
     """
-    most = _HELD_OUT_PART * _HELD_OUT_MOST
-    try:
-        length = min(len(loader), most)  # type: ignore[arg-type]
-        batches = list(itertools.islice(loader, max(1, length // _HELD_OUT_PART)))
-    except TypeError:  # no length: some are looked at to see how many there are
-        batches = list(itertools.islice(loader, 2 * _HELD_OUT_MOST))
-        length = len(batches)
-        batches = batches[: max(1, length // _HELD_OUT_PART)]
-    if length < 2:
+    if isinstance(loader, Iterator):
         raise SetupError(
-            "the training loader has too few batches to keep one back for measuring. Pass val_loader, or a smaller "
-            "batch size."
+            "train_loader is an iterator, which can be gone through only once, and every heat of the race needs the "
+            "same batches. Pass a DataLoader or a list."
         )
-    return batches
 
 
-class Rehearsal:
-    """Runs heats.
+class TrialRunner:
+    """Trains through the plans of trials.
 
     Args:
         setup: what is trained, and how; its learning rates are written step by step.
-        state: snapshot that every heat starts from.
-        loader: training batches; a fresh iterator is taken for each heat.
+        state: snapshot that every trial starts from.
+        loader: training batches; a fresh iterator is taken for each trial.
         validation: loss that decides.
         skip: batches at the head of the first pass that are held out.
-        limit: training loss above which a heat is given up.
+        limit: training loss above which a trial counts as diverged.
     """
 
     def __init__(
@@ -86,34 +75,44 @@ class Rehearsal:
         self._skip = skip
         self._limit = limit
 
-    def loss(self) -> float:
-        """Validation loss of the model as it stands."""
-        return mean_over_ranks(self._validation.loss()).item()
+    def start_loss(self) -> float:
+        """Validation loss before any trial.
 
-    def run(self, plan: TrialPlan, *, tick: Callable[[], object]) -> Trial:
-        """Train through the plan from the snapshot, and measure; the loss is None where it blew up or was given up.
+        Raises:
+            SetupError: it is not finite, or there is no batch to measure it on.
+        """
+        loss = self._loss()
+        if not math.isfinite(loss):
+            raise SetupError(
+                f"the validation loss is {loss} before any training, so no learning rate can be told from another. "
+                "Look for nan or inf in the weights and the validation batches."
+            )
+        return loss
+
+    def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
+        """Train through the plan from the snapshot, and measure; the loss is None where the trial diverged.
 
         Args:
-            plan: learning rates of the heat.
-            tick: called after each optimizer step.
+            plan: learning rates of the trial.
+            on_step: called after each optimizer step.
         """
-        self._start()
-        watch = _Watch(plan, self._limit)
+        self._state.rewind()
+        self._state.rewind_loaders()
+        self._step.enter_training()
+        monitor = DivergenceMonitor(plan.steps, self._limit)
         with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
             batches.skip(self._skip)
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
                 loss, _ = self._step.run(batches.draw(self._setup.accumulation_steps))
-                tick()
-                if watch.gives_up(done, loss):
+                on_step()
+                if monitor.diverged(loss):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
-        final = self.loss()
+        final = self._loss()
         return Trial(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
 
-    def _start(self) -> None:
-        self._state.rewind()
-        self._state.rewind_loaders()
-        self._step.enter_training()
+    def _loss(self) -> float:
+        return mean_over_ranks(self._validation.loss()).item()
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
         set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
@@ -122,22 +121,32 @@ class Rehearsal:
             set_momentum(self._setup.optimizer, cycled)
 
 
-class _Watch:
-    """Looks at the training loss of a heat now and then, and gives up what is hopeless."""
+class DivergenceMonitor:
+    """Reads the training loss of a trial ten times in all, and reports when it has diverged.
 
-    def __init__(self, plan: TrialPlan, limit: float) -> None:
-        self._pace = max(1, plan.steps // _CHECKS)
+    Args:
+        steps: length of the trial in optimizer steps, >= 1.
+        limit: a mean loss above it, or nan, counts as high; two high readings in a row are divergence.
+
+    Example:
+        >>> monitor = DivergenceMonitor(20, 1.0)
+        >>> [monitor.diverged(torch.tensor(loss)) for loss in (0.5, 0.5, 3.0, 3.0, 3.0, 3.0)]
+        [False, False, False, False, False, True]
+    """
+
+    def __init__(self, steps: int, limit: float) -> None:
+        self._every = max(1, steps // _CHECKS)
         self._limit = limit
-        self._bad = 0
+        self._high = 0
         self._recent: list[Tensor] = []
 
-    def gives_up(self, done: int, loss: Tensor) -> bool:
-        """Take the loss of step ``done``, counted from 1; True where the heat should end."""
-        self._recent.append(loss.detach().clone())  # a CUDA graph writes the next one into the same memory
-        if done % self._pace:
+    def diverged(self, loss: Tensor) -> bool:
+        """Take the loss of the next step; True where the trial should end. A non-finite mean ends it at once."""
+        self._recent.append(loss.detach().clone())  # a CUDA graph writes the next loss into the same memory
+        if len(self._recent) < self._every:
             return False
         mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in self._recent]).mean()).item()
         self._recent.clear()
-        # Written so that nan counts as above.
-        self._bad = 0 if mean <= self._limit else self._bad + 1
-        return not math.isfinite(mean) or self._bad >= _BAD_CHECKS
+        # Written so that nan counts as high.
+        self._high = 0 if mean <= self._limit else self._high + 1
+        return not math.isfinite(mean) or self._high >= _MAX_HIGH_READINGS

@@ -1,4 +1,4 @@
-"""Losses read late: the same sweep as with losses read at once, whatever happens on the way."""
+"""Losses read late: the same sweep as with losses read at once, however it ends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
 from lrfinder.deferred import READ_EVERY, DeferredLosses
+from lrfinder.loop import SweepDriver
 from lrfinder.sweep import Sweep
-from worlds import World, loader, mlp, points, sgd
+from worlds import LateReader, World, loader, mlp, points, sgd, training
 
 CPU = torch.device("cpu")
 
@@ -26,14 +27,14 @@ def most_extra(read_every: int) -> int:
     return read_every + read_every // 2 - 1 if read_every > 1 else 0
 
 
-GROUPS = pytest.mark.parametrize("read_every", [2, 3, READ_EVERY, 9])
+sizes = pytest.mark.parametrize("read_every", [2, 3, READ_EVERY, 9])
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 
 @given(losses=st.lists(st.floats(width=32), max_size=30), read_every=st.integers(1, 7))
-def test_every_loss_comes_back_once_in_order_and_exactly_so_much_later(losses: list[float], read_every: int) -> None:
+def test_every_loss_comes_back_once_in_order_at_a_fixed_step(losses: list[float], read_every: int) -> None:
     late = DeferredLosses(CPU, read_every=read_every)
     came: list[float] = []
     for count, loss in enumerate(losses, 1):
@@ -45,7 +46,7 @@ def test_every_loss_comes_back_once_in_order_and_exactly_so_much_later(losses: l
     assert late.pending == 0
 
 
-def test_what_becomes_of_the_tensor_afterwards_changes_nothing() -> None:
+def test_a_loss_changed_in_place_later_is_read_as_it_was() -> None:
     late = DeferredLosses(CPU, read_every=4)
     loss = torch.tensor(1.0)
     late.put(loss)
@@ -62,10 +63,10 @@ def test_a_loss_of_any_dtype_and_of_one_element_is_read_exactly(dtype: torch.dty
     assert late.flush() == DeferredLosses(CPU, read_every=1).put(loss) == [loss.item()]
 
 
-# --- the sweep that is ahead of its losses ----------------------------------------------------------------------------
+# --- learning rates ahead of the losses -------------------------------------------------------------------------------
 
 
-def test_a_sweep_looks_ahead_as_far_as_it_may_go() -> None:
+def test_a_sweep_gives_learning_rates_ahead_as_far_as_it_may_be_extended() -> None:
     sweep = Sweep(SweepConfig(start_lr=1.0, end_lr=1000.0, num_iter=4), extend=2)
     assert [sweep.lr_ahead(i) for i in range(4)] == pytest.approx([1, 10, 100, 1000])
     assert sweep.lr_ahead(5) == pytest.approx(1e5)
@@ -73,16 +74,23 @@ def test_a_sweep_looks_ahead_as_far_as_it_may_go() -> None:
     assert sweep.lr_ahead(0) == sweep.lr
 
 
+@pytest.mark.parametrize(
+    ("device", "options", "expected"),
+    [
+        ("cpu", {}, 1),
+        ("cuda", {}, READ_EVERY),
+        ("cuda", {"amp_dtype": torch.bfloat16}, READ_EVERY),
+        ("cuda", {"amp_dtype": torch.float16, "grad_scaler": torch.amp.GradScaler("cpu")}, 1),
+    ],
+    ids=["CPU", "GPU", "GPU, bfloat16", "GPU with a GradScaler"],
+)
+def test_losses_are_read_late_on_a_gpu_without_a_scaler(device: str, options: Any, expected: int) -> None:
+    setup = dataclasses.replace(training(world()), device=torch.device(device), **options)
+    driver = SweepDriver(setup, Sweep(SweepConfig(start_lr=1e-3, end_lr=1.0, num_iter=10)))
+    assert driver.read_every == expected
+
+
 # --- the range test ---------------------------------------------------------------------------------------------------
-
-
-class Late(LRFinder):
-    """Reads its losses late, as on a GPU."""
-
-    read_every = READ_EVERY
-
-    def _readback(self) -> DeferredLosses:
-        return DeferredLosses(self.device, read_every=self.read_every)
 
 
 def world() -> World:
@@ -91,19 +99,18 @@ def world() -> World:
     return World(model, sgd(model), loader(points(), generator=torch.Generator().manual_seed(3)))
 
 
-def curves(read_every: int, criterion: Any = None, change: Any = None, **options: Any) -> tuple[LossCurve, LossCurve]:
-    """Of the same range test, with losses read at once and late."""
-    found = []
-    for kind in (LRFinder, Late):
+def curves(read_every: int, criterion: Any = None, **options: Any) -> tuple[LossCurve, LossCurve]:
+    """Curves of the same range test, with losses read at once by ``LRFinder``, and late."""
+    found: list[LossCurve] = []
+    for late in (False, True):
         one = world()
         one.criterion = criterion or one.criterion
-        if change is not None:
-            change(one)
         before = one.state()
-        finder = kind(one.model, one.optimizer, one.criterion)
-        if isinstance(finder, Late):
-            finder.read_every = read_every
-        found.append(finder.range_test(one.loader, progress=False, **options).curve)
+        if late:
+            found.append(LateReader(one, read_every).range_test(one.loader, **options))
+        else:
+            finder = LRFinder(one.model, one.optimizer, one.criterion)
+            found.append(finder.range_test(one.loader, progress=False, **options).curve)
         assert one.state() == before
     return found[0], found[1]
 
@@ -113,15 +120,15 @@ def assert_same(prompt: LossCurve, late: LossCurve, *, extra: int) -> None:
     assert prompt.batches <= late.batches <= prompt.batches + extra
 
 
-@GROUPS
-def test_a_sweep_that_is_completed_is_the_same_and_draws_no_batch_more(read_every: int) -> None:
+@sizes
+def test_a_completed_sweep_is_the_same_and_draws_no_batch_more(read_every: int) -> None:
     prompt, late = curves(read_every, start_lr=1e-4, end_lr=1e-1, num_iter=25)
     assert prompt.stop is StopReason.COMPLETED
     assert_same(prompt, late, extra=0)
 
 
-@GROUPS
-def test_a_sweep_that_diverges_is_the_same_and_draws_no_more_batches_than_it_is_late(read_every: int) -> None:
+@sizes
+def test_a_diverged_sweep_is_the_same_and_draws_few_batches_more(read_every: int) -> None:
     prompt, late = curves(read_every, start_lr=1e-2, end_lr=1e4, num_iter=120)
     assert prompt.stop is StopReason.DIVERGED
     assert_same(prompt, late, extra=most_extra(read_every))
@@ -129,17 +136,17 @@ def test_a_sweep_that_diverges_is_the_same_and_draws_no_more_batches_than_it_is_
     assert late.batches == group_complete + read_every // 2
 
 
-@GROUPS
+@sizes
 def test_a_sweep_that_chooses_and_extends_its_range_is_the_same(read_every: int) -> None:
-    def flat(one: World) -> None:
-        one.criterion = lambda output, target: nn.functional.cross_entropy(output * 0, target)
+    def flat(output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output * 0, target)
 
-    prompt, late = curves(read_every, change=flat)
+    prompt, late = curves(read_every, flat)
     assert_same(prompt, late, extra=most_extra(read_every))
     assert len(prompt) == prompt.config.num_iter == 100
 
 
-@GROUPS
+@sizes
 def test_a_nan_ends_the_sweep_at_the_same_iteration(read_every: int) -> None:
     def criterion(output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.cross_entropy(output, target) / (output.abs().max() < 20)
@@ -149,89 +156,70 @@ def test_a_nan_ends_the_sweep_at_the_same_iteration(read_every: int) -> None:
     assert_same(prompt, late, extra=most_extra(read_every))
 
 
-@GROUPS
+@sizes
 def test_data_that_runs_out_gives_all_its_losses_first(read_every: int) -> None:
-    def only_seven(one: World) -> None:
-        one.loader = [batch for _, batch in zip(range(7), [*one.loader, *one.loader], strict=False)]
-
-    found = []
-    for kind in (LRFinder, Late):
-        one = world()
-        only_seven(one)
-        finder = kind(one.model, one.optimizer, one.criterion)
-        if isinstance(finder, Late):
-            finder.read_every = read_every
-        options: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1e-1, "num_iter": 25}
-        found.append(finder.range_test(iter(one.loader), progress=False, **options).curve)
-    assert found[0].stop is StopReason.DATA_EXHAUSTED
-    assert len(found[0]) == 7
-    assert found[1] == found[0]
+    options: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1e-1, "num_iter": 25}
+    one, other = world(), world()
+    seven = [batch for _, batch in zip(range(7), [*one.loader, *one.loader], strict=False)]
+    finder = LRFinder(one.model, one.optimizer, one.criterion)
+    prompt = finder.range_test(iter(seven), progress=False, **options).curve
+    assert prompt.stop is StopReason.DATA_EXHAUSTED
+    assert len(prompt) == 7
+    assert LateReader(other, read_every).range_test(iter(seven), **options) == prompt
 
 
-@GROUPS
+@sizes
 def test_validation_losses_are_read_late_too(read_every: int) -> None:
     prompt, late = curves(read_every, val_loader=loader(points(24)), start_lr=1e-2, end_lr=1e4, num_iter=80)
     assert prompt.stop is StopReason.DIVERGED
     assert_same(prompt, late, extra=most_extra(read_every))
 
 
-class _Refusing(nn.Module):
-    """A criterion that cannot stand what blew up, as distributions that check their parameters."""
+# --- errors on the way ------------------------------------------------------------------------------------------------
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        if not torch.isfinite(output).all():
-            raise OSError("the parameters of the distribution are not finite")
-        return nn.functional.cross_entropy(output, target) / (output.abs().max() < 20)
+WIDE: dict[str, Any] = {"start_lr": 1e-2, "end_lr": 1e30, "num_iter": 40, "early_stop": False}
 
 
-def test_what_fails_past_the_end_of_the_sweep_concerns_nobody_and_before_it_is_raised() -> None:
-    options: dict[str, Any] = {"start_lr": 1e-2, "end_lr": 1e30, "num_iter": 40, "early_stop": False}
-    prompt, late = curves(READ_EVERY, _Refusing(), **options)
+def checked(output: Tensor) -> Tensor:
+    """The output, unless the weights have blown up, as distributions check their parameters."""
+    if not torch.isfinite(output).all():
+        raise OSError("the parameters of the distribution are not finite")
+    return output
+
+
+def test_an_error_after_the_end_of_the_sweep_is_ignored() -> None:
+    def criterion(output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(checked(output), target) / (output.abs().max() < 20)
+
+    prompt, late = curves(READ_EVERY, criterion, **WIDE)
     assert prompt.stop is StopReason.NONFINITE
     assert_same(prompt, late, extra=most_extra(READ_EVERY))
 
-    def criterion(output: Tensor, target: Tensor) -> Tensor:
-        if not torch.isfinite(output).all():
-            raise OSError("the parameters of the distribution are not finite")
-        return nn.functional.cross_entropy(output, target).clamp(max=50)
 
+def test_an_error_before_the_end_of_the_sweep_is_raised() -> None:
+    one = world()
+    one.criterion = lambda output, target: nn.functional.cross_entropy(checked(output), target).clamp(max=50)
     with pytest.raises(OSError, match="not finite"):
-        curves(READ_EVERY, criterion, **options)
+        LateReader(one, READ_EVERY).range_test(one.loader, **WIDE)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
-def test_an_interrupted_sweep_keeps_all_losses_of_the_iterations_it_made(failure: type[BaseException]) -> None:
-    lengths = []
-    for kind in (LRFinder, Late):
-        one = world()
-        calls: Iterator[int] = iter(range(100))
+@pytest.mark.parametrize("read_every", [1, READ_EVERY])
+def test_a_sweep_cut_off_keeps_the_losses_of_all_its_iterations(failure: type[BaseException], read_every: int) -> None:
+    one = world()
+    calls: Iterator[int] = iter(range(100))
 
-        def criterion(output: Tensor, target: Tensor, calls: Iterator[int] = calls) -> Tensor:
-            if next(calls) == 12:
-                raise failure
-            return nn.functional.cross_entropy(output, target)
+    def criterion(output: Tensor, target: Tensor) -> Tensor:
+        if next(calls) == 12:
+            raise failure
+        return nn.functional.cross_entropy(output, target)
 
-        finder = kind(one.model, one.optimizer, criterion)
-        before = one.state()
-        with pytest.raises(failure):
-            finder.range_test(one.loader, start_lr=1e-4, end_lr=1e-1, num_iter=25, progress=False)
-        assert one.state() == before
-        assert finder.last_curve is not None
-        assert finder.last_curve.stop is StopReason.INTERRUPTED
-        lengths.append(len(finder.last_curve))
-    assert lengths == [12, 12]
-
-
-def test_where_the_losses_are_read_late() -> None:
-    """On a GPU without a GradScaler, whose every update has to be asked for; on the CPU nobody waits anyway."""
-
-    def read_every(device: str, **options: Any) -> int:
-        one = world()
-        finder = LRFinder(one.model, one.optimizer, one.criterion, **options)
-        finder.device = torch.device(device)
-        return finder._readback()._read_every
-
-    assert read_every("cpu") == 1
-    assert read_every("cuda") == READ_EVERY
-    assert read_every("cuda", amp_dtype=torch.bfloat16) == READ_EVERY
-    assert read_every("cuda", amp_dtype=torch.float16, grad_scaler=torch.amp.GradScaler("cpu")) == 1
+    one.criterion = criterion
+    reader = LateReader(one, read_every)
+    before = one.state()
+    with pytest.raises(failure):
+        reader.range_test(one.loader, start_lr=1e-4, end_lr=1e-1, num_iter=25)
+    assert one.state() == before
+    assert reader.last_curve is not None
+    assert reader.last_curve.stop is StopReason.INTERRUPTED
+    assert len(reader.last_curve) == 12

@@ -26,9 +26,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
 from lrfinder.batches import Batches, worth_prefetching
-from lrfinder.deferred import READ_EVERY, DeferredLosses
+from lrfinder.deferred import READ_EVERY
 from lrfinder.state import preserved
-from worlds import World, devices, loader, mlp, plain, points, training
+from worlds import LateReader, World, devices, loader, mlp, plain, points, training
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
 
@@ -307,19 +307,17 @@ def test_backward_passes_run_in_the_thread_of_the_sweep_and_elsewhere_as_before(
 
 
 @pytest.mark.gpu
-def test_losses_read_late_give_the_curve_of_losses_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it diverges, and where the batches are large enough to be fetched ahead."""
+def test_losses_read_late_give_the_curve_of_losses_read_at_once() -> None:
+    """Also where it diverges, and where the batches are large enough to be prefetched."""
     curves = []
-    for count in (1, READ_EVERY):
-        late = lambda self, count=count: DeferredLosses(self.device, read_every=count)  # noqa: E731
-        monkeypatch.setattr(LRFinder, "_readback", late)
+    for read_every in (1, READ_EVERY):
         torch.manual_seed(5)
         model = nn.Linear(4096, 3).to("cuda")
         inputs, target = torch.randn(64, 4096), torch.randn(64, 3)
         one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, nn.MSELoss(), device="cuda")
         one.loader = [(inputs[i : i + 16], target[i : i + 16]) for i in range(0, 64, 16)]
         before = one.state()
-        curves.append(range_test(one, start_lr=1e-6, end_lr=1e3, num_iter=100))
+        curves.append(LateReader(one, read_every).range_test(one.loader, start_lr=1e-6, end_lr=1e3, num_iter=100))
         assert one.state() == before
     assert curves[0].stop is curves[1].stop is StopReason.DIVERGED
     assert curves[1].lrs == curves[0].lrs

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.search import TrialPlan, plan_search, whole_schedule
-from lrfinder.trial_runner import _Watch
+from lrfinder.search import plan_search
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
+from lrfinder.trial_runner import DivergenceMonitor
 from lrfinder.verdict import best_trial_lr
 from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
@@ -824,12 +824,12 @@ def test_nothing_is_printed_into_a_pipe(progress: bool, capsys: pytest.CaptureFi
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_loss_whose_memory_the_next_step_writes_into_counts_as_it_was() -> None:
-    """As that of a CUDA graph: three losses far above the limit, and one below it in the same place."""
-    watch = _Watch(TrialPlan(stage="screening", lr=0.1, steps=40, schedule=whole_schedule("cosine", 0.1, 40, {})), 1.0)
+def test_a_loss_overwritten_by_the_next_step_counts_as_it_was() -> None:
+    """As that of a CUDA graph: three losses far above the limit, and one below it in the same memory."""
+    monitor = DivergenceMonitor(40, 1.0)
     loss = torch.tensor(0.0)
     ended = []
     for step in range(1, 9):
         loss.fill_(0.5 if step % 4 == 0 else 9.0)
-        ended.append(watch.gives_up(step, loss))
+        ended.append(monitor.diverged(loss))
     assert ended == [False] * 7 + [True]

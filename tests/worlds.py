@@ -14,8 +14,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lrfinder import LRFinder
+from lrfinder import LossCurve, LRFinder
+from lrfinder.batches import Batches
+from lrfinder.loop import SweepDriver, run_sweep
+from lrfinder.range_search import find_range
 from lrfinder.setup import TrainingSetup
+from lrfinder.state import preserved
+from lrfinder.step import TrainStep
+from lrfinder.sweep import Sweep
+from lrfinder.validation import Validation
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
@@ -260,6 +267,31 @@ def finder(world: World, **options: Any) -> LRFinder:
 def training(world: World, **options: Any) -> TrainingSetup:
     """How the world trains, in half precision where it has a scaler."""
     return TrainingSetup.of(world.model, world.optimizer, world.criterion, **half_precision(world), **options)
+
+
+class LateReader:
+    """Range test composed of the public parts, in which that many losses are read at once, as on a GPU."""
+
+    def __init__(self, world: World, read_every: int) -> None:
+        self.world, self.read_every = world, read_every
+        self.last_curve: LossCurve | None = None
+
+    def range_test(self, loader: Any, *, val_loader: Any = None, **given: Any) -> LossCurve:
+        setup = training(self.world)
+        with preserved(setup, (loader, val_loader)) as state:
+            step = TrainStep(setup)
+            step.enter_training()
+            validation = Validation(setup, val_loader) if val_loader is not None else None
+            batches = Batches(loader, setup.device)
+            config, extend = find_range(setup, step, batches, state, **given)
+            sweep = Sweep(config, measured="after" if validation else "before", extend=extend)
+            driver = SweepDriver(setup, sweep, read_every=self.read_every)
+            try:
+                run_sweep(driver, step.run, batches, validation)
+            finally:
+                self.last_curve = driver.curve(batches=batches.drawn)
+                batches.close()
+        return self.last_curve
 
 
 class Pair(NamedTuple):
