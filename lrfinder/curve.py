@@ -15,6 +15,7 @@ from typing import Any
 
 from lrfinder.checks import check_choice, check_count, check_lr
 from lrfinder.errors import ConfigError
+from lrfinder.facts import ModelFacts
 from lrfinder.files import saved_content
 from lrfinder.tables.kinds import MODES
 
@@ -133,6 +134,7 @@ class LossCurve:
         momentum: its momentum (SGD, RMSprop) or beta1 (Adam-like); 0 when it has none.
         batches: mini-batches drawn from the training loader in all, range search included.
         skipped: updates that the GradScaler skipped (their learning rates were tried again).
+        facts: the model and its optimizer before any step; None when they were not taken.
 
     Raises:
         ConfigError: lengths differ, or a value is not finite.
@@ -149,6 +151,7 @@ class LossCurve:
     momentum: float = 0.0
     batches: int = 0
     skipped: int = 0
+    facts: ModelFacts | None = None
 
     def __post_init__(self) -> None:
         if len(self.lrs) != len(self.losses):
@@ -211,5 +214,6 @@ class LossCurve:
                     "momentum": float(content["momentum"]),
                     "batches": int(content["batches"]),
                     "skipped": int(content["skipped"]),
+                    "facts": ModelFacts.from_dict(content["facts"]) if content.get("facts") is not None else None,
                 }
             )

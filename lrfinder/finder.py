@@ -15,6 +15,7 @@ from lrfinder.compiled import eager_step, tensor_lrs
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.loop import SweepDriver, run_sweep
 from lrfinder.losses import LossFn
+from lrfinder.model_facts import take_facts
 from lrfinder.progress import progress_bar
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
 from lrfinder.range_search import check_range, find_range
@@ -161,6 +162,7 @@ class LRFinder:
             tensor_lrs(setup.optimizer),
             preserved(setup, (train_loader, val_loader), snapshot) as state,
         ):
+            facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
@@ -173,7 +175,8 @@ class LRFinder:
                         run_sweep(driver, step.run, batches, validation)
                     finally:
                         driver.end(StopReason.INTERRUPTED)
-                        self.last_curve = driver.curve(batches=batches.drawn)
+                        known = facts.result(batch_size=batches.first_size)
+                        self.last_curve = driver.curve(batches=batches.drawn, facts=known)
         return RangeTestResult(curve=self.last_curve)
 
     def refine(

@@ -32,6 +32,7 @@ from torch import Tensor
 from lrfinder.batches import Batches
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.deferred import READ_EVERY, DeferredLosses
+from lrfinder.facts import ModelFacts
 from lrfinder.param_groups import group_scales, momentum, optimizer_name, set_lr
 from lrfinder.ranks import mean_over_ranks
 from lrfinder.setup import TrainingSetup
@@ -140,11 +141,12 @@ class SweepDriver:
             self._record(self._losses.flush())
             self.sweep.end(reason)
 
-    def curve(self, *, batches: int = 0) -> LossCurve:
+    def curve(self, *, batches: int = 0, facts: ModelFacts | None = None) -> LossCurve:
         """What was recorded so far. A sweep that has not ended counts as interrupted.
 
         Args:
             batches: mini-batches drawn from the training loader.
+            facts: of the model before the first step, from :func:`lrfinder.model_facts.take_facts`.
         """
         return self.sweep.curve(
             group_scales=self._scales,
@@ -152,6 +154,7 @@ class SweepDriver:
             momentum=momentum(self.setup.optimizer),
             batches=batches,
             skipped=self.skipped,
+            facts=facts,
         )
 
     def _skip(self, loss: float) -> list[float]:

@@ -12,6 +12,7 @@ import torch
 
 from lrfinder import LossCurve, StopReason, SweepConfig
 from lrfinder.loop import SweepDriver
+from lrfinder.model_facts import take_facts
 from lrfinder.state import preserved
 from lrfinder.step import MAX_SCALER_SKIPS
 from lrfinder.sweep import Sweep
@@ -55,8 +56,9 @@ def test_a_plain_torch_loop_gets_the_curve_of_the_finder_bit_for_bit(name: str, 
     before = theirs.state()
     sweeping = driver(theirs, **options)
     with preserved(training(theirs), [theirs.loader]):
+        facts = take_facts(training(theirs))
         drawn = trained(theirs, sweeping)
-    assert sweeping.curve(batches=drawn) == expected
+    assert sweeping.curve(batches=drawn, facts=facts.result(batch_size=8)) == expected
     assert theirs.state() == before
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lrfinder import LossCurve, LRFinder
 from lrfinder.batches import Batches
 from lrfinder.loop import SweepDriver, run_sweep
+from lrfinder.model_facts import take_facts
 from lrfinder.range_search import find_range
 from lrfinder.setup import TrainingSetup
 from lrfinder.state import preserved
@@ -279,6 +280,7 @@ class LateReader:
     def range_test(self, loader: Any, *, val_loader: Any = None, **given: Any) -> LossCurve:
         setup = training(self.world)
         with preserved(setup, (loader, val_loader)) as state:
+            facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()
             validation = Validation(setup, val_loader) if val_loader is not None else None
@@ -289,7 +291,8 @@ class LateReader:
             try:
                 run_sweep(driver, step.run, batches, validation)
             finally:
-                self.last_curve = driver.curve(batches=batches.drawn)
+                known = facts.result(batch_size=batches.first_size)
+                self.last_curve = driver.curve(batches=batches.drawn, facts=known)
                 batches.close()
         return self.last_curve
 

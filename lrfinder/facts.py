@@ -1,0 +1,75 @@
+"""Facts about a model and its optimizer before any step, as a value that a curve carries. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+__all__ = ["ModelFacts"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A model and its optimizer as they were before the first step. None stands for unknown.
+
+    Weights are parameters of two or more dimensions; biases and the scales of normalisation layers are left out.
+
+    Args:
+        trainable: number of trainable parameters (elements).
+        frozen: number of frozen parameters (elements).
+        depth: number of weights.
+        fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
+        weight_rms: root mean square of the weights of each parameter group, shape (groups,); None in place of a group
+            without weights.
+        norm_layers: (class name, number) of each kind of normalisation layer, in order of the name.
+        pretrained: True where the weights have been trained before.
+        optimizer_steps: steps in the optimizer's state; 0 where that is empty.
+        batch_size: samples in the first batch.
+        accumulation_steps: batches per optimizer step.
+        clip_grad_norm: largest global gradient norm; None for no clipping.
+
+    Example:
+        >>> import dataclasses
+        >>> facts = ModelFacts(trainable=26122, depth=2, norm_layers=(("BatchNorm2d", 1),))
+        >>> ModelFacts.from_dict(dataclasses.asdict(facts)) == facts
+        True
+    """
+
+    trainable: int | None = None
+    frozen: int | None = None
+    depth: int | None = None
+    fan_in: tuple[int, int, int] | None = None
+    weight_rms: tuple[float | None, ...] | None = None
+    norm_layers: tuple[tuple[str, int], ...] | None = None
+    pretrained: bool | None = None
+    optimizer_steps: int | None = None
+    batch_size: int | None = None
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
+        """Facts from the dictionary that ``dataclasses.asdict`` makes of them, before or after it was JSON.
+
+        Raises:
+            AttributeError, TypeError, ValueError: a field is unknown, or has not the type it should have.
+        """
+        fields = dict(content)
+        for name in ("trainable", "frozen", "depth", "optimizer_steps", "batch_size"):
+            fields[name] = _known(int, fields.get(name))
+        if (fan_in := fields.get("fan_in")) is not None:
+            smallest, median, largest = map(int, fan_in)
+            fields["fan_in"] = (smallest, median, largest)
+        if (rms := fields.get("weight_rms")) is not None:
+            fields["weight_rms"] = tuple(_known(float, value) for value in rms)
+        if (layers := fields.get("norm_layers")) is not None:
+            fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
+        fields["clip_grad_norm"] = _known(float, fields.get("clip_grad_norm"))
+        return cls(**fields)
+
+
+def _known(kind: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else kind(value)

@@ -1,0 +1,207 @@
+"""Facts about a model before any step: what is counted, what stays unknown, and that a curve carries them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lrfinder import LossCurve, LRFinder, RangeTestResult
+from lrfinder.errors import FileFormatError
+from lrfinder.facts import ModelFacts
+from lrfinder.model_facts import take_facts
+from lrfinder.setup import TrainingSetup
+from worlds import WORLDS, devices, finder, loader, mlp, seeded, sgd, training, with_sgd
+
+SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
+
+
+def facts(model: nn.Module, optimizer: Any = None, **options: Any) -> ModelFacts:
+    optimizer = optimizer if optimizer is not None else sgd(model)
+    return take_facts(TrainingSetup.of(model, optimizer, nn.CrossEntropyLoss(), **options)).result()
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_counted_by_whether_they_are_trained() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3))
+    model[0].requires_grad_(False)
+    assert (facts(model).trainable, facts(model).frozen) == (16 * 3 + 3, 6 * 16 + 16)
+
+
+def test_depth_and_fan_in_are_those_of_the_weights() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10), nn.Linear(10, 2))
+    known = facts(model)
+    assert known.depth == 3
+    assert known.fan_in == (10, 32, 75)
+
+
+def test_a_shared_weight_counts_once() -> None:
+    model = seeded(WORLDS["tied weights"]).model
+    assert facts(model).depth == 2
+
+
+def test_norm_layers_are_counted_by_kind() -> None:
+    class Normalize(nn.Module):
+        """A transform of the inputs."""
+
+    class NormAndLinear(nn.Sequential):
+        """A block, whose parts count by themselves."""
+
+    block = NormAndLinear(nn.LayerNorm(4), nn.Linear(4, 4))
+    model = nn.Sequential(Normalize(), nn.Linear(4, 4), nn.BatchNorm1d(4), block, nn.LayerNorm(4), nn.RMSNorm(4))
+    assert facts(model).norm_layers == (("BatchNorm1d", 1), ("LayerNorm", 2), ("RMSNorm", 1))
+    assert facts(mlp()).norm_layers == ()
+
+
+@devices
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_rms_is_that_of_the_weights_of_each_group(device: str, dtype: torch.dtype) -> None:
+    model = mlp(nn.BatchNorm1d(16)).to(device, dtype)
+    optimizer = torch.optim.SGD([{"params": [m.weight]} for m in (model[0], model[1], model[3])], lr=0.1)
+    first, last = (model[i].weight.detach().double().square().mean().sqrt().item() for i in (0, 3))
+    found = facts(model, optimizer).weight_rms
+    assert found == (pytest.approx(first, rel=1e-3), None, pytest.approx(last, rel=1e-3))
+
+
+def test_the_rms_of_large_float16_weights_does_not_overflow() -> None:
+    model = nn.Linear(200, 200).half()
+    nn.init.constant_(model.weight, 2000.0)
+    assert facts(model).weight_rms == (pytest.approx(2000.0, rel=1e-3),)
+
+
+OPTIMIZERS: dict[str, tuple[Callable[[Any], torch.optim.Optimizer], int | None]] = {
+    "plain SGD keeps no state": (lambda p: torch.optim.SGD(p, lr=0.1), 0),
+    "SGD with momentum keeps no count": (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), None),
+    "Adam": (torch.optim.Adam, 3),
+    "AdamW, fused": (lambda p: torch.optim.AdamW(p, fused=True), 3),
+    "Adagrad": (torch.optim.Adagrad, 3),
+}
+
+
+@devices
+@pytest.mark.parametrize(("build", "expected"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_the_steps_are_those_in_the_state_of_the_optimizer(
+    build: Callable[[Any], torch.optim.Optimizer], expected: int | None, device: str
+) -> None:
+    model = mlp().to(device)
+    optimizer = build(model.parameters())
+    assert facts(model, optimizer).optimizer_steps == 0
+    for _ in range(3):
+        model(torch.randn(8, 6, device=device)).sum().backward()
+        optimizer.step()
+    assert facts(model, optimizer).optimizer_steps == expected
+
+
+# --- what is unknown --------------------------------------------------------------------------------------------------
+
+
+class Wrapped(nn.Parameter):
+    """As a sharded or quantised parameter: a tensor of another class."""
+
+
+def with_parameter(parameter: nn.Parameter) -> nn.Module:
+    return mlp(nn.ParameterList([parameter]))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "on the meta device": lambda: with_parameter(nn.Parameter(torch.zeros(3, 3, device="meta"))),
+    "sparse": lambda: with_parameter(nn.Parameter(torch.eye(3).to_sparse())),
+    "of another class": lambda: with_parameter(Wrapped(torch.zeros(3, 3))),
+    "lazy": lambda: with_parameter(nn.parameter.UninitializedParameter()),
+}
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_sizes_and_rms_of_special_parameters_are_unknown(build: Callable[[], nn.Module]) -> None:
+    known = facts(build())
+    assert (known.trainable, known.frozen, known.depth, known.fan_in) == (None,) * 4
+    assert known.weight_rms == (None,)
+    assert known.norm_layers == ()
+
+
+def test_a_model_that_is_altogether_on_the_meta_device_has_unknown_numbers() -> None:
+    known = facts(nn.Linear(3, 3, device="meta"))
+    assert (known.trainable, known.weight_rms, known.optimizer_steps) == (None, (None,), None)
+
+
+def test_weights_that_are_not_finite_have_no_rms() -> None:
+    model = nn.Linear(3, 3)
+    nn.init.constant_(model.weight, math.nan)
+    assert facts(model).weight_rms == (None,)
+
+
+def test_an_optimizer_with_a_state_of_its_own_kind_has_unknown_steps() -> None:
+    model = mlp()
+    optimizer = sgd(model)
+    optimizer.state = ["something else"]  # type: ignore[assignment]
+    assert facts(model, optimizer).optimizer_steps is None
+
+
+# --- on the curve -----------------------------------------------------------------------------------------------------
+
+
+def test_the_curve_carries_the_facts_from_before_the_first_step() -> None:
+    world = seeded(WORLDS["Adam"], 3)
+    expected = take_facts(training(world, accumulation_steps=2, clip_grad_norm=0.5)).result(batch_size=8)
+    curve = finder(world, accumulation_steps=2, clip_grad_norm=0.5).range_test(world.loader, **SWEEP).curve
+    assert curve.facts == expected
+    assert (expected.optimizer_steps, expected.accumulation_steps, expected.clip_grad_norm) == (3, 2, 0.5)
+    assert expected.pretrained is None
+
+
+@pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
+def test_taking_the_facts_changes_nothing(build: Callable[[], Any]) -> None:
+    world = seeded(build, 2)
+    before = world.state()
+    take_facts(training(world)).result()
+    assert world.state() == before
+
+
+def test_a_sweep_that_is_cut_off_has_its_facts_too() -> None:
+    world = with_sgd(mlp())
+
+    def failing(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise OSError("at once")
+
+    lr_finder = LRFinder(world.model, world.optimizer, failing)
+    with pytest.raises(OSError, match="at once"):
+        lr_finder.range_test(loader(), **SWEEP)
+    assert lr_finder.last_curve is not None and lr_finder.last_curve.facts is not None
+    assert lr_finder.last_curve.facts.batch_size == 8
+
+
+def test_facts_come_back_equal_from_a_file(tmp_path: Path) -> None:
+    world = seeded(WORLDS["BatchNorm"])
+    result = finder(world, clip_grad_norm=1.0).range_test(world.loader, **SWEEP)
+    back = RangeTestResult.load(result.save(tmp_path / "lr.json"))
+    assert back.curve.facts == result.curve.facts
+    assert hash(back.curve) == hash(result.curve)
+
+
+def test_a_curve_from_an_older_file_has_no_facts() -> None:
+    world = with_sgd(mlp())
+    curve = finder(world).range_test(world.loader, **SWEEP).curve
+    content = json.loads(json.dumps(curve.to_dict()))
+    del content["facts"]
+    assert LossCurve.from_dict(content) == dataclasses.replace(curve, facts=None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"facts": 3}, {"facts": {"width": 3}}, {"facts": {"trainable": "many"}}, {"facts": {"fan_in": [1, 2]}}],
+    ids=str,
+)
+def test_damaged_facts_are_refused(damage: dict[str, Any]) -> None:
+    world = with_sgd(mlp())
+    curve = finder(world).range_test(world.loader, **SWEEP).curve
+    with pytest.raises(FileFormatError, match="the saved curve is damaged"):
+        LossCurve.from_dict({**curve.to_dict(), **damage})
