@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from lrfinder.batches import Batches
 from lrfinder.checks import check_choice, check_count, check_number
-from lrfinder.compiled import eager_step, tensor_lrs
+from lrfinder.compiled import tensor_lrs
 from lrfinder.curve import LossCurve, StopReason
 from lrfinder.loop import SweepDriver, run_sweep
 from lrfinder.losses import LossFn
 from lrfinder.model_facts import take_facts
 from lrfinder.progress import progress_bar
 from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
-from lrfinder.range_search import check_range, find_range
+from lrfinder.range_search import SweepRequest, find_range
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.setup import TrainingSetup
@@ -33,8 +33,8 @@ from lrfinder.verdict import (
     min_improvement,
     refined_advice,
 )
-from lrfinder.trial_runner import TrialRunner, check_repeatable
-from lrfinder.validation import Validation, check_probe, validation_for
+from lrfinder.trial_runner import check_repeatable, trials_from_snapshot
+from lrfinder.validation import Validation, check_probe
 
 __all__ = ["LRFinder"]
 
@@ -42,7 +42,7 @@ __all__ = ["LRFinder"]
 class LRFinder:
     """Learning-rate range test on the model, optimizer and loader you are about to train with.
 
-    Nothing is copied, moved or changed until :meth:`range_test`, and after it training goes on as if it had never run.
+    Training after it is bit-identical to training without it.
 
     Args:
         model: the module to train, on its device already.
@@ -62,8 +62,7 @@ class LRFinder:
     Example:
         >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> inputs, target = torch.randn(256, 8), torch.randint(0, 3, (256,))
-        >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, target), batch_size=32)
+        >>> loader = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(8)]
         >>> model = torch.nn.Linear(8, 3)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         >>> finder = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss())
@@ -117,57 +116,47 @@ class LRFinder:
         progress: bool = True,
         snapshot: str = "auto",
     ) -> RangeTestResult:
-        """Train through rising learning rates, put everything back, and read the curve.
+        """Train through rising learning rates, restore everything, and read the curve.
 
-        With no range given, the first batch finds the learning rate at which a single update turns harmful; the sweep
-        runs over three and a half decades around it, 12 iterations per decade, and further if the curve has not turned
-        by then, up to 100 iterations. A number that is given is obeyed.
-
-        On a GPU nobody waits for the losses: they are read two to five iterations late, and so many more may be run
-        than the curve has. Only a GradScaler has to be asked after each.
+        With no range given, the first batch gives the learning rate at which a single update raises the loss. The
+        sweep covers three and a half decades around it, 12 iterations per decade, and is extended up to 100 iterations
+        while the curve has not turned. A number that is given is obeyed. On a GPU, losses are read 2 to 5 iterations
+        late to avoid synchronising every step; iterations that ran past the end of the sweep are discarded.
 
         Args:
-            train_loader: any iterable of batches: finite (started afresh at its end), endless, or shorter than the
-                sweep. A fresh iterator is taken; an iterator passed directly loses the batches drawn from it.
+            train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
+                passed directly loses the batches drawn from it.
             val_loader: measure the loss on these batches after each update, in eval mode, instead of the training loss.
                 BatchNorm then uses its running statistics, which trail behind while a fresh model learns fast.
-            val_batches: keep this many batches of ``val_loader`` as a fixed probe and use only them; >= 1. None
-                goes through the whole loader after each update.
+            val_batches: keep this many batches of ``val_loader`` as a fixed probe, >= 1; None uses the whole loader.
             start_lr: first learning rate, > 0, of the reference group (the first whose learning rate is not 0).
             end_lr: last learning rate, > ``start_lr``.
             num_iter: iterations, one optimizer step each; >= 2, and 10 or more for advice.
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            snapshot: where the copy of the training state lives meanwhile: ``"auto"``, ``"device"``, ``"cpu"`` or
-                ``"disk"``; see :func:`lrfinder.state.snapshot.preserved`.
+            snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``lrfinder.state``.
 
         Returns:
-            The curve, and the advice, which is read from it when it is first asked for. A curve that cannot be read is
-            no error: its advice has the grade "none" and says why.
+            The curve with its advice; of a curve that shows too little, advice of the grade "none" with the reason.
 
         Raises:
             ConfigError: a number out of its range.
             SetupError: an empty loader, or one that cannot be iterated.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
-            KeyboardInterrupt: on Ctrl-C, with the state put back; :attr:`last_curve` has what was recorded.
+            KeyboardInterrupt: on Ctrl-C, after restoring the state; :attr:`last_curve` has what was recorded.
         """
-        check_range(start_lr, end_lr, num_iter, mode)
+        request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
-        given: dict[str, Any] = {"start_lr": start_lr, "end_lr": end_lr, "num_iter": num_iter}
-        given |= {"mode": mode, "early_stop": early_stop}
         self.last_curve = None
         setup = self.setup
-        with (
-            tensor_lrs(setup.optimizer),
-            preserved(setup, (train_loader, val_loader), snapshot) as state,
-        ):
+        with tensor_lrs(setup.optimizer), preserved(setup, (train_loader, val_loader), snapshot) as state:
             facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
-                config, extend = find_range(setup, step, batches, state, **given)
+                config, extend = find_range(setup, step, batches, state, request)
                 sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
                 with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
                     driver = SweepDriver(setup, sweep, on_loss=bar.record)
@@ -175,8 +164,7 @@ class LRFinder:
                         run_sweep(driver, step.run, batches, validation)
                     finally:
                         driver.end(StopReason.INTERRUPTED)
-                        known = facts.result(batch_size=batches.first_size)
-                        self.last_curve = driver.curve(batches=batches.drawn, facts=known)
+                        self.last_curve = driver.curve(batches=batches.drawn, facts=facts.result(batches.first_size))
         return RangeTestResult(curve=self.last_curve)
 
     def refine(
@@ -193,30 +181,27 @@ class LRFinder:
         snapshot: str = "auto",
         **options: Any,
     ) -> RangeTestResult:
-        """Try a few learning rates around the advice in short trainings, and refine the advice by their loss.
+        """Try a few learning rates around the advice, each in a miniature of the schedule you will train with.
 
-        Every trial starts from the same state and sees the same batches; the loss at its end decides. Nothing is left
-        behind, as after :meth:`range_test`. It pays where the length of the training and its schedule are known and a
-        part of its cost can be spent: a range test cannot see either.
+        Every trial starts from the same state and is trained on the same batches; the loss at its end decides. The
+        state is restored, as after :meth:`range_test`, which depends on neither schedule nor length of the training.
 
         Args:
             result: of :meth:`range_test` on the same objects.
-            train_loader: batches to train the trials on; anything that can be iterated again and again.
+            train_loader: batches to train the trials on; iterable any number of times.
             val_loader: batches whose loss decides. Without it the first batches of ``train_loader`` are held out of
-                the trials' first pass, a fifth of it or 16 at the most.
+                the first pass of the trials: a fifth of it, 16 at most.
             schedule: kind of schedule that will be trained with, one of ``lrfinder.schedules.KINDS``.
             total_steps: its length in optimizer steps; >= 1.
             budget: optimizer steps of all trials together, as a part of ``total_steps``; > 0, never exceeded. Passes
-                over validation batches come on top: one before the search and one after each trial.
+                over validation batches are extra: one before the first trial and one after each.
             val_batches: keep this many batches of ``val_loader`` and use only them; >= 1. None takes all.
-            progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            snapshot: as in :meth:`range_test`.
+            progress, snapshot: as in :meth:`range_test`.
             **options: of the schedule, as in :func:`lrfinder.recipe`, counted in steps of the whole training.
 
         Returns:
-            The result with the advice refined and ``trials`` filled. Where the budget is too small for a search
-            (three trials of 10 steps), or no trial lowered the loss, the advice is the old one and says so. Ctrl-C ends
-            the search and returns what it has so far.
+            The result with refined advice and ``trials``; with the old advice and the reason where the budget is below
+            three trials of 10 steps or no trial improved the loss. After Ctrl-C, the result of the trials so far.
 
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
@@ -227,13 +212,11 @@ class LRFinder:
         Example:
             >>> import torch
             >>> _ = torch.manual_seed(0)
-            >>> inputs, target = torch.randn(256, 8), torch.randint(0, 3, (256,))
-            >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, target), batch_size=32)
+            >>> loader = [(torch.randn(32, 8), torch.randint(0, 3, (32,))) for _ in range(8)]
             >>> model = torch.nn.Linear(8, 3)
             >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
             >>> finder = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss())
-            >>> result = finder.range_test(loader)
-            >>> better = finder.refine(result, loader, schedule="cosine", total_steps=200, budget=0.25)
+            >>> better = finder.refine(finder.range_test(loader), loader, schedule="cosine", total_steps=200)
             >>> better.trials.spent <= 50
             True
 
@@ -245,43 +228,32 @@ class LRFinder:
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         check_probe(val_batches, val_loader)
         check_repeatable(train_loader)
-        initial_lr = result.lr_for(schedule, total_steps)
+        initial_lr, budget_steps = result.lr_for(schedule, total_steps), int(budget * total_steps)
         whole = whole_schedule(schedule, initial_lr, total_steps, options)
-        budget_steps = int(budget * total_steps)
         if not plan_search(budget_steps, total_steps):
             advice = advice_without_search(result.advice, schedule, budget_steps)
             return RangeTestResult(curve=result.curve, advice=advice)
+        known = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
+        known |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         search = None
-        # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
-        with (
-            eager_step(self.setup.optimizer),
-            preserved(self.setup, (train_loader, val_loader), snapshot) as state,
-            progress_bar(budget_steps, "LR race", shown=progress) as bar,
-        ):
-            try:
-                validation, skip = validation_for(self.setup, train_loader, val_loader, val_batches)
-                limit = divergence_level(result.reading)
-                runner = TrialRunner(self.setup, state, train_loader, validation, skip=skip, limit=limit)
-                fall = min_improvement(result.reading)
-                record = TrialRecord(
-                    schedule=schedule,
-                    total_steps=total_steps,
-                    budget_steps=budget_steps,
-                    initial_lr=initial_lr,
-                    start_loss=runner.start_loss(),
-                    min_improvement=fall,
-                    measured="validation" if val_loader is not None else "held-out",
-                )
-                # From trained weights the edge is read too low to hold anything.
-                search = TrialSearch(record, ceiling=result.advice.ceiling if fall == 0 else None)
-                while not search.done:
-                    bar.note(f"{search.stage} lr {search.lr:.1e}")
-                    plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
-                    search.add(runner.run(plan, on_step=bar.advance))
-            except KeyboardInterrupt:
-                if search is not None:
-                    search.interrupt()
-        if search is None:
-            return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
+        limit = divergence_level(result.reading)
+        try:
+            with trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit) as runner:
+                search = _search(result, start_loss=runner.start_loss(), **known)
+                with progress_bar(budget_steps, "LR trials", shown=progress) as bar:
+                    while not search.done:
+                        bar.note(f"{search.stage} lr {search.lr:.1e}")
+                        plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
+                        search.add(runner.run(plan, on_step=bar.advance))
+        except KeyboardInterrupt:
+            if search is None:
+                return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
+            search.interrupt()
         refined = refined_advice(result.advice, search.record)
         return RangeTestResult(curve=result.curve, advice=refined, trials=search.record)
+
+
+def _search(result: RangeTestResult, **fields: Any) -> TrialSearch:
+    record = TrialRecord(min_improvement=min_improvement(result.reading), **fields)
+    # With pretrained weights the edge is read too low to be a ceiling.
+    return TrialSearch(record, ceiling=result.advice.ceiling if record.min_improvement == 0 else None)

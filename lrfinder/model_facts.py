@@ -68,7 +68,7 @@ class PendingFacts:
         for number in queued:
             self._queue.put(number)
 
-    def result(self, *, batch_size: int | None = None) -> ModelFacts:
+    def result(self, batch_size: int | None = None) -> ModelFacts:
         """The facts, complete; to be called once.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lrfinder.batches import Batches
 from lrfinder.checks import check_lr
@@ -15,7 +16,7 @@ from lrfinder.setup import TrainingSetup
 from lrfinder.state import Snapshot
 from lrfinder.step import TrainStep
 
-__all__ = ["check_range", "choose_range", "critical_lr", "find_range"]
+__all__ = ["SweepRequest", "choose_range", "critical_lr", "find_range"]
 
 _PER_DECADE = 12  # twice as many made no better advice on real trainings, and half as many lost edges
 _AROUND = {  # the range around the critical LR of the first batch, by update rule
@@ -31,58 +32,55 @@ _CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at a
 _HALVINGS = 2  # bisections in log LR inside the decade found: to a factor of 10 ** (1 / 4)
 
 
-def check_range(start_lr: float | None, end_lr: float | None, num_iter: int | None, mode: str) -> None:
-    """Refuse a bad number before anything is trained; None stands for a number that is chosen later.
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What the user gave of a sweep, checked before anything is trained; None where it is to be chosen.
+
+    Args:
+        start_lr: first learning rate, > 0.
+        end_lr: last learning rate, > ``start_lr``.
+        num_iter: iterations, >= 2.
+        mode: ``"exp"`` or ``"linear"``.
+        early_stop: stop once the loss has clearly diverged.
 
     Raises:
         ConfigError: a number out of its range.
     """
-    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
-        if value is not None:
-            check_lr(name, value)
-    SweepConfig(
-        start_lr=start_lr if start_lr is not None else float(end_lr or 1.0) / 10,
-        end_lr=end_lr if end_lr is not None else float(start_lr or 0.1) * 10,
-        num_iter=num_iter if num_iter is not None else 10,
-        mode=mode,
-    )
+
+    start_lr: float | None = None
+    end_lr: float | None = None
+    num_iter: int | None = None
+    mode: str = "exp"
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("start_lr", "end_lr"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_lr(name, getattr(self, name)))
+        start_lr, end_lr = self.start_lr, self.end_lr
+        SweepConfig(
+            start_lr=start_lr if start_lr is not None else (end_lr or 1.0) / 10,
+            end_lr=end_lr if end_lr is not None else (start_lr or 0.1) * 10,
+            num_iter=self.num_iter if self.num_iter is not None else 10,
+            mode=self.mode,
+        )
 
 
 def find_range(
-    setup: TrainingSetup,
-    step: TrainStep,
-    batches: Batches,
-    state: Snapshot,
-    *,
-    start_lr: float | None = None,
-    end_lr: float | None = None,
-    num_iter: int | None = None,
-    mode: str = "exp",
-    early_stop: bool = True,
+    setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot, request: SweepRequest
 ) -> tuple[SweepConfig, int]:
-    """The sweep to run, and the iterations it may be extended by; trains on the coming batches only where it has to.
+    """The sweep to run, and the iterations it may be extended by. Trains only where an end of the range is missing.
 
     Args:
         setup: what is trained, and how.
         step: one iteration of it.
         batches: where the sweep's batches come from. Those used here are not lost: the sweep starts with them.
-        state: snapshot from which every trial update starts, and which is restored at the end.
-        start_lr: first LR, or None to choose it.
-        end_lr: last LR, or None to choose it.
-        num_iter: iterations, or None to choose them.
-        mode: ``"exp"`` or ``"linear"``.
-        early_stop: passed to :class:`SweepConfig`.
+        state: snapshot from which every update starts, and which is restored at the end.
+        request: what the user gave.
     """
-    searching = start_lr is None or end_lr is None
-    return choose_range(
-        _measured_critical_lr(setup, step, batches, state) if searching else None,
-        start_lr=start_lr,
-        end_lr=end_lr,
-        num_iter=num_iter,
-        mode=mode,
-        early_stop=early_stop,
-        kind=update_rule(optimizer_name(setup.optimizer)),
-    )
+    searching = request.start_lr is None or request.end_lr is None
+    critical = _measured_critical_lr(setup, step, batches, state) if searching else None
+    return choose_range(critical, **vars(request), kind=update_rule(optimizer_name(setup.optimizer)))
 
 
 def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:

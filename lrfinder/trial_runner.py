@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 
 from lrfinder.batches import Batches
+from lrfinder.compiled import eager_step
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.search import TrialPlan
 from lrfinder.trials import Trial
 from lrfinder.ranks import mean_over_ranks
 from lrfinder.setup import TrainingSetup
-from lrfinder.state import Snapshot
+from lrfinder.state import Snapshot, preserved
 from lrfinder.step import TrainStep
-from lrfinder.validation import Validation
+from lrfinder.validation import Validation, validation_for
 
-__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable"]
+__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "trials_from_snapshot"]
 
 _CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
 _MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
@@ -39,9 +40,34 @@ def check_repeatable(loader: object) -> None:
     """
     if isinstance(loader, Iterator):
         raise SetupError(
-            "train_loader is an iterator, which can be gone through only once, and every heat of the race needs the "
-            "same batches. Pass a DataLoader or a list."
+            "train_loader is an iterator, which can be gone through only once, and every trial needs the same batches. "
+            "Pass a DataLoader or a list."
         )
+
+
+@contextlib.contextmanager
+def trials_from_snapshot(
+    setup: TrainingSetup,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None,
+    val_batches: int | None,
+    storage: str,
+    limit: float,
+) -> Iterator[TrialRunner]:
+    """Context of a runner whose trials all start from the present state, which is restored on the way out.
+
+    Args:
+        setup: what is trained, and how.
+        train_loader: batches to train on.
+        val_loader: batches whose loss decides; None holds out the first training batches instead.
+        val_batches: number of ``val_loader``'s batches to keep as a fixed probe; None takes all.
+        storage: where the copy of the state is kept; see :func:`lrfinder.state.preserved`.
+        limit: training loss above which a trial counts as diverged.
+    """
+    # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
+    with eager_step(setup.optimizer), preserved(setup, (train_loader, val_loader), storage) as state:
+        validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
+        yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
 
 
 class TrialRunner:

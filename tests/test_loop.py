@@ -58,7 +58,7 @@ def test_a_plain_torch_loop_gets_the_curve_of_the_finder_bit_for_bit(name: str, 
     with preserved(training(theirs), [theirs.loader]):
         facts = take_facts(training(theirs))
         drawn = trained(theirs, sweeping)
-    assert sweeping.curve(batches=drawn, facts=facts.result(batch_size=8)) == expected
+    assert sweeping.curve(batches=drawn, facts=facts.result(8)) == expected
     assert theirs.state() == before
 
 

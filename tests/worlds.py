@@ -18,7 +18,7 @@ from lrfinder import LossCurve, LRFinder
 from lrfinder.batches import Batches
 from lrfinder.loop import SweepDriver, run_sweep
 from lrfinder.model_facts import take_facts
-from lrfinder.range_search import find_range
+from lrfinder.range_search import SweepRequest, find_range
 from lrfinder.setup import TrainingSetup
 from lrfinder.state import preserved
 from lrfinder.step import TrainStep
@@ -285,14 +285,13 @@ class LateReader:
             step.enter_training()
             validation = Validation(setup, val_loader) if val_loader is not None else None
             batches = Batches(loader, setup.device)
-            config, extend = find_range(setup, step, batches, state, **given)
+            config, extend = find_range(setup, step, batches, state, SweepRequest(**given))
             sweep = Sweep(config, measured="after" if validation else "before", extend=extend)
             driver = SweepDriver(setup, sweep, read_every=self.read_every)
             try:
                 run_sweep(driver, step.run, batches, validation)
             finally:
-                known = facts.result(batch_size=batches.first_size)
-                self.last_curve = driver.curve(batches=batches.drawn, facts=known)
+                self.last_curve = driver.curve(batches=batches.drawn, facts=facts.result(batches.first_size))
                 batches.close()
         return self.last_curve
 
