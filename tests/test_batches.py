@@ -46,7 +46,7 @@ def test_a_tensor_moves() -> None:
     ],
     ids=lambda batch: f"{type(batch).__name__} of {len(batch)}",
 )
-def test_a_container_keeps_its_type_and_all_in_it_moves(batch: Any) -> None:
+def test_a_container_keeps_its_type_and_its_tensors_move(batch: Any) -> None:
     moved = move(batch, META)
     assert type(moved) is type(batch)
     assert len(moved) == len(batch)
@@ -62,7 +62,7 @@ def test_a_default_dict_keeps_its_default() -> None:
     assert moved["new"] == []
 
 
-def test_objects_that_can_move_themselves_do_with_or_without_non_blocking() -> None:
+def test_objects_with_a_to_method_are_moved_by_it() -> None:
     graph = move(Graph(torch.ones(2)), META)
     encoding = move(Encoding(ids=torch.ones(2)), META)
     assert isinstance(graph, Graph)
@@ -74,7 +74,7 @@ def test_objects_that_can_move_themselves_do_with_or_without_non_blocking() -> N
 @pytest.mark.parametrize(
     "other", [None, 3, 2.5, "text", b"bytes", Record(torch.ones(2)), torch.Tensor, range(3)], ids=repr
 )
-def test_what_is_no_batch_container_stays_the_very_object_it_is(other: Any) -> None:
+def test_an_object_that_is_no_container_stays_the_same_object(other: Any) -> None:
     assert move(other, META) is other
     assert move([other], META)[0] is other
 
@@ -135,7 +135,7 @@ def test_a_finite_loader_is_started_afresh_at_its_end() -> None:
     assert batches.drawn == 7
 
 
-def test_each_round_takes_a_fresh_iterator_so_a_shuffled_loader_shuffles_again() -> None:
+def test_a_shuffled_loader_is_shuffled_again_in_each_pass() -> None:
     loader = DataLoader(
         TensorDataset(torch.arange(8.0)), batch_size=1, shuffle=True, generator=torch.Generator().manual_seed(0)
     )
@@ -176,14 +176,14 @@ def test_an_iterable_data_set_is_cycled() -> None:
     assert draw(Batches(DataLoader(Stream(), batch_size=None), CPU), 8) == [0, 1, 2, 3, 4, 5, 0, 1]
 
 
-def test_an_iterator_is_drawn_to_its_end_and_then_there_is_no_more() -> None:
+def test_an_iterator_ends_for_good() -> None:
     batches = Batches(iter([torch.tensor(0.0), torch.tensor(1.0)]), CPU)
     assert draw(batches, 2) == [0, 1]
     with pytest.raises(StopIteration):
         batches.draw(1)
 
 
-def test_batches_that_were_looked_at_are_drawn_first_and_counted_once() -> None:
+def test_peeked_batches_are_drawn_first_and_counted_once() -> None:
     batches = Batches([torch.tensor(float(i)) for i in range(5)], CPU)
     assert [float(batch) for batch in batches.peek(2)] == [0, 1]
     assert [float(batch) for batch in batches.peek(2)] == [0, 1]
@@ -197,19 +197,19 @@ def test_batches_that_were_looked_at_are_drawn_first_and_counted_once() -> None:
     [[], iter(()), DataLoader(TensorDataset(torch.ones(3)), batch_size=4, drop_last=True)],
     ids=["list", "iterator", "drop_last"],
 )
-def test_a_loader_without_a_batch_is_refused_and_one_with_a_single_batch_accepted(loader: Any) -> None:
+def test_a_loader_without_a_batch_is_refused(loader: Any) -> None:
     with pytest.raises(SetupError, match="drop_last=True does not drop the only batch"):
         Batches(loader, CPU).draw(1)
     assert len(Batches(DataLoader(TensorDataset(torch.ones(3)), batch_size=3, drop_last=True), CPU).draw(1)) == 1
 
 
 @pytest.mark.parametrize("loader", [None, 3, lambda: iter([1])], ids=["None", "number", "function"])
-def test_what_cannot_be_iterated_is_refused_with_what_can(loader: Any) -> None:
+def test_a_loader_that_cannot_be_iterated_is_refused(loader: Any) -> None:
     with pytest.raises(SetupError, match="must be an iterable of batches, such as a DataLoader or a list; got a"):
         Batches(loader, CPU)
 
 
-def test_closing_ends_the_iteration_under_way() -> None:
+def test_closing_ends_the_iteration() -> None:
     ended = []
 
     def stream() -> Iterator[Tensor]:
@@ -235,7 +235,7 @@ def test_tensors_that_are_on_the_device_already_are_not_copied() -> None:
     assert drawn[0] is batch[0] and drawn[1][0] is batch[1][0]
 
 
-def test_a_batch_that_knows_how_to_move_is_asked_to_each_time() -> None:
+def test_a_batch_with_a_to_method_is_moved_by_it_each_time() -> None:
     batch = Encoding(ids=torch.ones(2))
     batches = Batches([batch, batch], CPU)
     batches.draw(1)

@@ -81,7 +81,7 @@ def test_a_compiled_model_is_compiled_once(build: Any, sweep: str, device: str) 
 @builds
 @pytest.mark.parametrize("sweep", SWEEPS)
 @pytest.mark.filterwarnings("ignore:.*Profiler function.*will be ignored.*")
-def test_a_compiled_step_is_compiled_once_and_for_no_state_that_is_thrown_away(
+def test_a_compiled_step_is_compiled_once(
     build: Any, sweep: str, device: str
 ) -> None:
     one = world(build, step=True, device=device)
@@ -96,7 +96,7 @@ def test_a_compiled_step_is_compiled_once_and_for_no_state_that_is_thrown_away(
 
 @devices
 @pytest.mark.filterwarnings("ignore:.*Profiler function.*will be ignored.*")
-def test_a_compiled_step_gives_the_curve_of_the_plain_one_and_leaves_no_trace(device: str) -> None:
+def test_a_compiled_step_gives_the_curve_of_the_plain_one(device: str) -> None:
     curves = []
     for step in (False, True):
         one = world(OPTIMIZERS["AdamW"], step=step, device=device)
@@ -128,7 +128,7 @@ def test_the_compiled_step_comes_back_also_after_an_error() -> None:
     assert "step" not in vars(plain)
 
 
-def test_a_step_marked_as_not_to_be_compiled_is_no_compiled_one() -> None:
+def test_a_step_marked_as_not_to_be_compiled_is_left_alone() -> None:
     model = mlp()
     optimizer = torch.optim.LBFGS(model.parameters())
     with eager_step(optimizer):

@@ -63,7 +63,7 @@ def test_the_edge_of_a_noisy_quadratic_is_its_stability_limit(
     assert result.advice.max_lr < limit and result.advice.base_lr < limit
 
 
-def test_under_strong_noise_it_is_so_in_nine_sweeps_of_ten() -> None:
+def test_under_strong_noise_nine_edges_of_ten_are_the_stability_limit() -> None:
     # Near the limit such noise alone lifts the loss above where it started, and some sweeps end before they get there.
     close = {}
     for momentum, noise in itertools.product((0.0, 0.5, 0.9), (0.1, 0.3)):
@@ -118,7 +118,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 @pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_with_no_range_given_every_optimizer_gets_one_that_shows_where_the_loss_turns(
+def test_a_chosen_range_shows_where_the_loss_turns_for_every_optimizer(
     build: Callable[[Any], torch.optim.Optimizer],
 ) -> None:
     torch.manual_seed(0)
@@ -135,7 +135,7 @@ def test_the_chosen_range_has_12_iterations_per_decade() -> None:
     assert (config.num_iter - 1) / math.log10(config.end_lr / config.start_lr) == pytest.approx(12)
 
 
-def test_a_curve_that_has_not_turned_extends_a_chosen_range_but_not_a_given_one() -> None:
+def test_only_a_chosen_range_is_extended_while_the_curve_has_not_turned() -> None:
     # Only the first batch is steep, so the critical LR that it shows is far too low.
     batches = [torch.tensor(1000.0), *[torch.tensor(1.0)] * 400]
     model = nn.Linear(1, 1, bias=False)
@@ -162,7 +162,7 @@ def test_given_numbers_are_obeyed(mode: str) -> None:
     assert max(steps) == pytest.approx(min(steps))
 
 
-def test_the_recorded_losses_are_those_of_the_plain_loop_with_those_learning_rates() -> None:
+def test_recorded_losses_are_those_of_the_plain_loop() -> None:
     torch.manual_seed(1)
     model, data = mlp(), loader(generator=torch.Generator().manual_seed(0))
     optimizer = sgd(model)
@@ -196,7 +196,7 @@ def test_parameter_groups_keep_their_ratios_in_every_iteration() -> None:
         assert (frozen, reference, small) == (0.0, pytest.approx(lr), pytest.approx(lr / 100))
 
 
-def test_validation_measures_after_the_update_on_the_validation_batches_in_eval_mode() -> None:
+def test_validation_measures_after_the_update_in_eval_mode() -> None:
     model = nn.Sequential(mlp(), nn.Dropout(0.9))
     modes: list[bool] = []
     model[1].register_forward_hook(lambda module, *_: modes.append(module.training))
@@ -245,11 +245,11 @@ class Endless(torch.utils.data.IterableDataset[Any]):
     ],
     ids=["list of one batch", "DataLoader shorter than the sweep", "endless IterableDataset", "endless iterator"],
 )
-def test_any_iterable_of_batches_will_do(batches: Any) -> None:
+def test_any_iterable_of_batches_is_accepted(batches: Any) -> None:
     assert len(finder().range_test(batches, **SWEEP).curve) == 12
 
 
-def test_an_iterator_that_runs_out_is_a_stop_reason_with_a_mend() -> None:
+def test_an_iterator_that_runs_out_is_a_stop_reason_with_a_hint() -> None:
     curve = finder().range_test(iter(loader()), **SWEEP).curve
     assert curve.stop is StopReason.DATA_EXHAUSTED
     assert len(curve) == 6 and curve.batches == 6
@@ -263,13 +263,13 @@ def test_the_curve_counts_the_batches_drawn() -> None:
     assert chosen.batches == len(chosen)  # the batch that found the range is the first of the sweep
 
 
-def test_the_curve_says_which_optimizer_it_is_of() -> None:
+def test_the_curve_names_the_optimizer() -> None:
     model = mlp()
     curve = finder(model, torch.optim.AdamW(model.parameters(), betas=(0.8, 0.99))).range_test(loader(), **SWEEP).curve
     assert (curve.optimizer, curve.momentum) == ("AdamW", 0.8)
 
 
-def test_float16_without_a_scaler_gets_one_and_skipped_updates_try_their_learning_rate_again() -> None:
+def test_skipped_float16_updates_repeat_their_learning_rate() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     model = mlp()
     result = finder(model, amp_dtype=torch.float16, grad_scaler=scaler).range_test(loader(), **SWEEP)
@@ -343,7 +343,7 @@ def frozen(model: nn.Module) -> nn.Module:
         (lambda: finder(optimizer_with_frozen := mlp(), sgd(optimizer_with_frozen[0].requires_grad_(False))), "frozen"),
     ],
 )
-def test_objects_that_do_not_fit_together_are_refused_with_the_mend(build: Callable[[], Any], mend: str) -> None:
+def test_objects_that_do_not_fit_together_are_refused_with_a_hint(build: Callable[[], Any], mend: str) -> None:
     with pytest.raises(LRFinderError, match=mend):
         build()
 

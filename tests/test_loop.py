@@ -86,7 +86,7 @@ def test_a_loop_that_ends_by_itself_gives_its_reason() -> None:
     assert (sweeping.curve().stop, len(sweeping.curve())) == (StopReason.DATA_EXHAUSTED, 7)
 
 
-def test_a_pending_loss_that_ends_the_sweep_goes_before_the_reason_of_the_loop() -> None:
+def test_a_pending_loss_that_ends_the_sweep_takes_precedence() -> None:
     sweeping = driver(seeded(WORLDS["SGD with momentum"]), read_every=4)
     for loss in (1.0, math.nan):
         sweeping.before_step()

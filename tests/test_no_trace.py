@@ -33,7 +33,7 @@ def test_the_state_is_the_same_before_and_after(build: Callable[[], World], warm
 
 @worlds
 @pytest.mark.parametrize("warm_up", [0, 4], ids=["fresh", "warm"])
-def test_training_goes_on_as_if_nothing_had_been(build: Callable[[], World], warm_up: int) -> None:
+def test_training_continues_bit_for_bit(build: Callable[[], World], warm_up: int) -> None:
     without = seeded(build, warm_up)
     expected = without.train(8)
     with_finder = seeded(build, warm_up)
@@ -55,7 +55,7 @@ def test_two_sweeps_in_a_row_record_the_same_curve_and_leave_no_trace(build: Cal
 
 
 @worlds
-def test_a_range_chosen_by_itself_leaves_no_trace(build: Callable[[], World]) -> None:
+def test_a_chosen_range_leaves_no_trace(build: Callable[[], World]) -> None:
     world = seeded(build, 2)
     before = world.state()
     result = finder(world).range_test(world.loader)
@@ -64,7 +64,7 @@ def test_a_range_chosen_by_itself_leaves_no_trace(build: Callable[[], World]) ->
 
 
 @pytest.mark.parametrize("storage", ["auto", "device", "cpu", "disk"])
-def test_every_place_for_the_snapshot_restores_alike(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_every_storage_restores_the_same(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     world = seeded(WORLDS["AMSGrad"], 3)
     before = world.state()
@@ -139,7 +139,7 @@ class Failing:
 @pytest.mark.parametrize(
     "how, error", [("exception", OSError), ("interrupt", KeyboardInterrupt)], ids=["exception", "Ctrl-C"]
 )
-def test_a_sweep_that_is_cut_off_leaves_no_trace_and_its_curve_in_reach(
+def test_a_sweep_cut_off_leaves_no_trace_and_its_curve_within_reach(
     build: Callable[[], World], how: str, error: type[BaseException]
 ) -> None:
     world = seeded(build, 2)
@@ -203,7 +203,7 @@ def test_an_alias_of_a_parameter_stays_an_alias() -> None:
     assert torch.equal(alias, values)
 
 
-def test_a_persistent_iterator_under_way_goes_on_where_it_was() -> None:
+def test_a_persistent_iterator_in_use_continues_where_it_was() -> None:
     def remaining(sweep: bool) -> list[Any]:
         world = seeded(WORLDS["persistent workers"])
         iterator = iter(world.loader)
@@ -215,7 +215,7 @@ def test_a_persistent_iterator_under_way_goes_on_where_it_was() -> None:
     assert remaining(sweep=True) == remaining(sweep=False)
 
 
-def test_a_criterion_with_state_and_parameters_is_put_back_too() -> None:
+def test_a_criterion_with_state_and_parameters_is_restored() -> None:
     class Weighted(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -234,7 +234,7 @@ def test_a_criterion_with_state_and_parameters_is_put_back_too() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, SWEEP], ids=["chosen range", "given range"])
-def test_nothing_keeps_the_model_alive_until_garbage_is_collected(options: dict[str, Any]) -> None:
+def test_the_model_is_freed_without_garbage_collection(options: dict[str, Any]) -> None:
     """Its memory on a GPU is free as soon as the user has let go of it."""
 
     def swept() -> weakref.ref[nn.Parameter]:

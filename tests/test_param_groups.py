@@ -69,13 +69,13 @@ def test_a_learning_rate_in_a_tensor_is_filled_in_place() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.05)
 
 
-def test_scales_of_another_number_of_groups_are_refused() -> None:
+def test_a_wrong_number_of_scales_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter|longer"):
         set_lr(sgd(0.1, 0.2), 1.0, (1.0,))
     set_lr(sgd(0.1, 0.2), 1.0, (1.0, 2.0))
 
 
-def test_the_name_is_the_class_also_inside_the_wrapper_of_a_trainer() -> None:
+def test_the_name_of_a_wrapped_optimizer_is_that_of_its_class() -> None:
     optimizer = sgd(0.1)
     assert optimizer_name(optimizer) == "SGD"
     assert optimizer_name(types.SimpleNamespace(optimizer=optimizer)) == "SGD"

@@ -21,21 +21,21 @@ def quadratic(h: float, *, scale: float = 1.0, shift: float = 0.0) -> tuple[Call
 
 
 @pytest.mark.parametrize("h", [h * part for h, part in itertools.product(DECADES, (1.0, 1.7, 3.0, 5.5))])
-def test_on_a_quadratic_the_critical_lr_is_two_over_the_curvature_to_a_factor_of_two(h: float) -> None:
+def test_on_a_quadratic_the_critical_lr_is_two_over_the_curvature(h: float) -> None:
     loss_at, before = quadratic(h)
     critical = critical_lr(loss_at, before)
     assert critical is not None
     assert 1 / h < critical < 4 / h
 
 
-def test_a_critical_lr_beyond_a_million_is_not_looked_for_and_one_just_below_is_found() -> None:
+def test_a_critical_lr_is_looked_for_up_to_a_million() -> None:
     assert critical_lr(*quadratic(2 / 1.1e6)) is None
     assert critical_lr(*quadratic(2 / 1e5)) is not None
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("shift", [-100.0, -1.0, 0.0, 1.0, 100.0])
-def test_the_level_of_the_loss_does_not_matter_and_its_scale_counts_as_curvature(scale: float, shift: float) -> None:
+def test_the_level_of_the_loss_does_not_change_the_critical_lr(scale: float, shift: float) -> None:
     loss_at, before = quadratic(2.0, scale=scale, shift=shift * scale)
     critical = critical_lr(loss_at, before)
     assert critical is not None
@@ -85,7 +85,7 @@ def test_a_rise_no_larger_than_what_smaller_learning_rates_did_is_noise() -> Non
 
 
 @pytest.mark.parametrize("loss_before", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_nonfinite_to_begin_with_has_no_critical_lr_and_costs_no_pass(loss_before: float) -> None:
+def test_a_loss_nonfinite_from_the_start_has_no_critical_lr(loss_before: float) -> None:
     def never(lr: float) -> float:
         raise AssertionError("no forward pass was needed")
 
@@ -118,7 +118,7 @@ lrs = st.none() | st.floats(1e-12, 1e6)
     mode=st.sampled_from(["exp", "linear"]),
     early_stop=st.booleans(),
 )
-def test_whatever_is_given_is_obeyed_and_the_rest_fits_it(
+def test_given_numbers_are_obeyed_and_the_others_fit_them(
     critical: float | None,
     start_lr: float | None,
     end_lr: float | None,
@@ -142,7 +142,7 @@ def test_whatever_is_given_is_obeyed_and_the_rest_fits_it(
 
 
 @given(critical=st.floats(1e-9, 1e6), kind=st.sampled_from(["proportional", "adaptive"]))
-def test_with_nothing_given_the_range_spans_three_and_a_half_decades_around_the_critical_lr(
+def test_a_chosen_range_spans_3_5_decades_around_the_critical_lr(
     critical: float, kind: str
 ) -> None:
     config, extend = choose_range(critical, kind=kind)
@@ -151,20 +151,20 @@ def test_with_nothing_given_the_range_spans_three_and_a_half_decades_around_the_
     assert config.num_iter == 43
 
 
-def test_steps_that_grow_with_the_gradient_are_looked_for_lower() -> None:
+def test_the_range_of_a_proportional_update_rule_starts_lower() -> None:
     # With momentum they add up, and later batches are steeper than the first.
     assert choose_range(1.0, kind="proportional")[0].start_lr < choose_range(1.0, kind="adaptive")[0].start_lr
 
 
 @given(critical=lrs, start_lr=lrs, mode=st.sampled_from(["exp", "linear"]))
-def test_a_range_of_its_own_choosing_never_takes_more_than_a_hundred_batches(
+def test_a_chosen_range_never_takes_more_than_100_iterations(
     critical: float | None, start_lr: float | None, mode: str
 ) -> None:
     config, extend = choose_range(critical, start_lr=start_lr, mode=mode)
     assert config.num_iter + extend == 100
 
 
-def test_without_a_critical_lr_the_range_is_what_the_other_finders_sweep() -> None:
+def test_without_a_critical_lr_the_range_is_that_of_other_finders() -> None:
     config, _ = choose_range(None)
     assert (config.start_lr, config.end_lr, config.num_iter) == (1e-7, 10.0, 97)
 

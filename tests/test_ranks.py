@@ -110,13 +110,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 
-def test_outside_a_distributed_run_the_mean_is_the_number_itself_and_this_is_the_main_rank() -> None:
+def test_outside_a_distributed_run_the_mean_is_the_number_itself() -> None:
     assert mean_over_ranks(torch.tensor(2.5)) == 2.5
     assert mean_over_ranks(torch.tensor([2.5])) == 2.5
     assert is_main_rank()
 
 
-def test_every_rank_gets_the_same_mean_and_one_of_them_talks(ranks: list[dict[str, Any]]) -> None:
+def test_every_rank_gets_the_same_mean_and_one_is_the_main_rank(ranks: list[dict[str, Any]]) -> None:
     assert [rank["mean"] for rank in ranks] == [0.5, 0.5]
     assert all(math.isnan(rank["mean of nan"]) for rank in ranks)
     assert [rank["main"] for rank in ranks] == [True, False]
@@ -139,7 +139,7 @@ def test_the_ranks_did_have_different_random_states(ranks: list[dict[str, Any]])
     assert ranks[0]["chosen"]["state"] != ranks[1]["chosen"]["state"]
 
 
-def test_a_nan_on_one_rank_alone_stops_all_at_the_same_iteration(ranks: list[dict[str, Any]]) -> None:
+def test_a_nan_on_one_rank_stops_all_at_the_same_iteration(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         curve = rank["broken"]["curve"]
         assert curve["stop"] == "nonfinite"
@@ -147,7 +147,7 @@ def test_a_nan_on_one_rank_alone_stops_all_at_the_same_iteration(ranks: list[dic
         assert curve["nonfinite_lr"] == pytest.approx(curve["lrs"][5])
 
 
-def test_two_ranks_on_half_batches_see_what_one_process_sees_on_whole_ones(ranks: list[dict[str, Any]]) -> None:
+def test_two_ranks_on_half_batches_record_the_curve_of_whole_ones(ranks: list[dict[str, Any]]) -> None:
     whole = sweep(plain_model(), batches(slice(0, 16)), start_lr=1e-3, end_lr=10.0, num_iter=40)
     curve = ranks[0]["twin"]["curve"]
     assert curve["stop"] == whole["curve"]["stop"]

@@ -139,7 +139,7 @@ def test_the_state_is_the_same_before_and_after(build: Callable[[], World], warm
         "model in eval mode",
     ],
 )
-def test_training_goes_on_as_if_nothing_had_been(name: str) -> None:
+def test_training_continues_bit_for_bit(name: str) -> None:
     without = seeded(WORLDS[name], 4)
     expected = without.train(8)
     world = seeded(WORLDS[name], 4)
@@ -152,7 +152,7 @@ def test_training_goes_on_as_if_nothing_had_been(name: str) -> None:
 
 @pytest.mark.parametrize("schedule", KINDS)
 @pytest.mark.parametrize("name", ["SGD with momentum", "parameter groups", "LR held in a tensor"])
-def test_a_race_for_every_schedule_leaves_no_trace(schedule: str, name: str) -> None:
+def test_a_trial_search_for_every_schedule_leaves_no_trace(schedule: str, name: str) -> None:
     # onecycle and cyclic move the momentum as well, and every scheduler writes entries into the groups.
     world = seeded(WORLDS[name], 2)
     result = swept(world)
@@ -175,7 +175,7 @@ def test_an_exception_in_the_loader_leaves_no_trace(build: Callable[[], World]) 
 
 
 @worlds
-def test_ctrl_c_gives_back_what_was_raced_and_leaves_no_trace(build: Callable[[], World]) -> None:
+def test_ctrl_c_returns_the_trials_so_far_and_leaves_no_trace(build: Callable[[], World]) -> None:
     world = seeded(build, 2)
     result = swept(world, 0.001)
     before = world.state()
@@ -188,7 +188,7 @@ def test_ctrl_c_gives_back_what_was_raced_and_leaves_no_trace(build: Callable[[]
     assert "until it was interrupted" in " ".join(refined.advice.reasons)
 
 
-def test_ctrl_c_in_the_first_heat_leaves_the_old_advice_and_a_reason() -> None:
+def test_ctrl_c_in_the_first_trial_leaves_the_old_advice_and_a_reason() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     before = world.state()
@@ -202,7 +202,7 @@ def test_ctrl_c_in_the_first_heat_leaves_the_old_advice_and_a_reason() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3], ids=["held out", "first", "second"])
-def test_ctrl_c_is_never_raised_by_a_race_wherever_it_comes(number: int) -> None:
+def test_ctrl_c_is_never_raised_by_a_trial_search(number: int) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     before = world.state()
@@ -232,7 +232,7 @@ def test_an_exception_inside_the_step_leaves_no_trace() -> None:
     assert world.state() == before
 
 
-def test_heats_that_blow_up_leave_no_trace() -> None:
+def test_trials_that_diverge_leave_no_trace() -> None:
     world = seeded(WORLDS["BatchNorm"], 2)
     result = swept(world, 1e30)
     before = world.state()
@@ -262,7 +262,7 @@ def test_accumulation_and_clipping_leave_no_trace() -> None:
 
 
 @pytest.mark.parametrize("storage", ["auto", "device", "cpu", "disk"])
-def test_every_place_for_the_snapshot_restores_alike(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_every_storage_restores_the_same(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     world = seeded(WORLDS["AMSGrad"], 3)
     result = swept(world)
@@ -284,7 +284,7 @@ def test_pending_gradients_come_back_as_the_same_tensors() -> None:
     assert all(parameter.grad is grad for parameter, grad in zip(world.model.parameters(), pending, strict=True))
 
 
-def test_a_persistent_iterator_under_way_goes_on_where_it_was() -> None:
+def test_a_persistent_iterator_in_use_continues_where_it_was() -> None:
     def remaining(race: bool) -> list[Any]:
         world = seeded(WORLDS["persistent workers"])
         result = swept(world)
@@ -298,7 +298,7 @@ def test_a_persistent_iterator_under_way_goes_on_where_it_was() -> None:
 
 
 @worlds
-def test_two_races_in_a_row_are_the_same(build: Callable[[], World]) -> None:
+def test_two_trial_searches_in_a_row_are_the_same(build: Callable[[], World]) -> None:
     world = seeded(build, 2)
     result = swept(world)
     first, second = (finder(world).refine(result, world.loader, **SHORT) for _ in range(2))
@@ -310,7 +310,7 @@ def test_two_races_in_a_row_are_the_same(build: Callable[[], World]) -> None:
 
 @pytest.mark.parametrize("total_steps", [300, 417])
 @pytest.mark.parametrize("budget", [0.1, 0.25, 0.5, 1.0, 2.0])
-def test_no_more_steps_are_made_than_the_budget_has_and_all_of_them_are_counted(
+def test_every_step_is_counted_and_the_budget_never_exceeded(
     total_steps: int, budget: float
 ) -> None:
     world = seeded(WORLDS["SGD with momentum"])
@@ -326,7 +326,7 @@ def test_no_more_steps_are_made_than_the_budget_has_and_all_of_them_are_counted(
     assert bool(race.in_stage("confirmation")) == ("confirmation" in plan_search(race.budget_steps, total_steps))
 
 
-def test_steps_of_heats_that_blew_up_are_counted_too() -> None:
+def test_steps_of_diverged_trials_are_counted() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 1e4)
     with counted_steps() as made:
@@ -348,7 +348,7 @@ def test_accumulated_batches_count_as_one_step() -> None:
 
 
 @pytest.mark.parametrize("budget", [1e-9, 0.01, 0.18])
-def test_a_budget_too_small_for_a_race_runs_nothing_and_says_so(budget: float) -> None:
+def test_a_budget_too_small_for_trials_runs_nothing_and_is_reported(budget: float) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     before = world.state()
@@ -369,14 +369,14 @@ def test_a_budget_too_small_for_a_race_runs_nothing_and_says_so(budget: float) -
     assert refined.curve == result.curve
 
 
-def test_the_smallest_budget_with_a_race_has_three_heats_of_ten_steps() -> None:
+def test_the_smallest_budget_has_three_trials_of_ten_steps() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world), world.loader, schedule="linear", total_steps=1000, budget=0.03)
     assert refined.trials is not None
     assert [heat.steps for heat in refined.trials.trials] == [10, 10, 10]
 
 
-def test_a_training_too_short_for_a_race_is_not_told_to_raise_its_budget() -> None:
+def test_for_a_training_too_short_no_larger_budget_is_suggested() -> None:
     # A sixteenth of it is below ten steps, whatever the budget.
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
@@ -426,7 +426,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 @pytest.mark.parametrize("model", [mlp, lambda: mlp(nn.Dropout(0.5))], ids=["plain", "dropout"])
-def test_every_heat_sees_the_same_batches_in_the_same_order(
+def test_every_trial_trains_on_the_same_batches_in_the_same_order(
     make: Callable[[], Any], model: Callable[[], nn.Module]
 ) -> None:
     world = seeded(lambda: World(built := model(), sgd(built), make()))
@@ -449,7 +449,7 @@ def test_a_shuffled_loader_is_shuffled_anew_in_the_second_pass() -> None:
 
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
-def test_without_validation_the_batches_held_out_are_not_trained_on_in_the_first_pass(make: Callable[[], Any]) -> None:
+def test_held_out_batches_are_not_trained_on_in_the_first_pass(make: Callable[[], Any]) -> None:
     world = seeded(lambda: World(built := mlp(), sgd(built), make()))
     result = swept(world, 0.02)
     recorded = Recorded(world)
@@ -465,7 +465,7 @@ def test_without_validation_the_batches_held_out_are_not_trained_on_in_the_first
 
 
 @pytest.mark.parametrize(("count", "kept"), [(2, 1), (5, 1), (10, 2), (79, 15), (80, 16), (200, 16)])
-def test_a_fifth_of_the_loader_is_held_out_and_sixteen_batches_at_the_most(count: int, kept: int) -> None:
+def test_a_fifth_of_the_loader_is_held_out_16_batches_at_most(count: int, kept: int) -> None:
     world = seeded(lambda: World(built := mlp(), sgd(built), DataLoader(points(4 * count), batch_size=4)))
     result = swept(world, 0.02)
     recorded = Recorded(world)
@@ -495,7 +495,7 @@ class Unsized:
 
 @pytest.mark.parametrize("make", [lambda: DataLoader(Stream(), batch_size=8), Unsized], ids=["stream", "unsized"])
 @pytest.mark.parametrize("validated", [False, True], ids=["held-out", "validation"])
-def test_a_loader_of_unknown_length_can_be_raced_on(make: Callable[[], Any], validated: bool) -> None:
+def test_a_loader_of_unknown_length_serves_for_trials(make: Callable[[], Any], validated: bool) -> None:
     world = seeded(lambda: World(built := mlp(), sgd(built), make()))
     result = swept(world, 0.02)
     recorded = Recorded(world)
@@ -518,7 +518,7 @@ def test_batches_of_unknown_number_are_never_all_held_out(count: int) -> None:
         assert count > 1 and len(set(recorded.measured)) < count
 
 
-def test_with_a_validation_loader_its_batches_decide_and_nothing_is_held_out() -> None:
+def test_with_a_validation_loader_nothing_is_held_out() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 0.02)
     validation = DataLoader(points(20), batch_size=10)
@@ -572,7 +572,7 @@ def bowl_race(h: float, centre: float, **options: Any) -> tuple[RangeTestResult,
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("budget", [0.25, 1.0])
 @pytest.mark.parametrize("too_low", [8.0, 20.0])
-def test_from_far_too_low_the_advice_moves_up_and_stays_below_the_stability_limit(
+def test_advice_far_too_low_moves_up_and_stays_below_the_stability_limit(
     h: float, budget: float, too_low: float
 ) -> None:
     limit = 2 / h
@@ -584,14 +584,14 @@ def test_from_far_too_low_the_advice_moves_up_and_stays_below_the_stability_limi
 
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("budget", [0.25, 1.0])
-def test_from_far_too_high_the_advice_moves_below_the_stability_limit(h: float, budget: float) -> None:
+def test_advice_far_too_high_moves_below_the_stability_limit(h: float, budget: float) -> None:
     limit = 2 / h
     result, refined = bowl_race(h, 6 * limit, budget=budget)
     assert refined.lr_for("constant") < limit < result.lr_for("constant")
 
 
 @pytest.mark.parametrize("steps", [800, 1600])
-def test_a_heat_that_blows_up_is_given_up_early_and_does_not_decide(steps: int) -> None:
+def test_a_trial_that_diverges_ends_early_and_does_not_decide(steps: int) -> None:
     limit = 2.0
     _, refined = bowl_race(1.0, limit / 2.5, total_steps=steps)
     assert refined.trials is not None
@@ -604,7 +604,7 @@ def test_a_heat_that_blows_up_is_given_up_early_and_does_not_decide(steps: int) 
     assert (best_trial_lr(refined.trials) or limit) < limit
 
 
-def test_no_heat_exceeds_the_ceiling_where_the_sweep_saw_learning() -> None:
+def test_no_trial_exceeds_the_ceiling_where_the_sweep_improved_the_loss() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = finder(world).range_test(world.loader)
     result = dataclasses.replace(result, advice=advice(0.02, ceiling=0.03, edge_lr=0.06))
@@ -615,7 +615,7 @@ def test_no_heat_exceeds_the_ceiling_where_the_sweep_saw_learning() -> None:
 
 
 @pytest.mark.parametrize("schedule", KINDS)
-def test_no_schedule_is_advised_more_than_the_ceiling_or_what_won_the_race(schedule: str) -> None:
+def test_no_schedule_gets_more_than_the_ceiling_or_the_winning_trial(schedule: str) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     result = dataclasses.replace(result, advice=advice(0.2, ceiling=0.25, edge_lr=0.5))
@@ -630,7 +630,7 @@ def test_no_schedule_is_advised_more_than_the_ceiling_or_what_won_the_race(sched
 
 @pytest.mark.parametrize("schedule", KINDS)
 @lengths
-def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, length: dict[str, Any]) -> None:
+def test_the_advice_for_the_schedule_is_the_winning_trial(schedule: str, length: dict[str, Any]) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 0.02)
     refined = finder(world).refine(result, world.loader, **{**length, "schedule": schedule})
@@ -645,7 +645,7 @@ def test_the_advice_for_the_schedule_is_the_winner_of_the_race(schedule: str, le
 
 
 @lengths
-def test_the_reasons_tell_of_the_race_its_cost_and_every_heat(length: dict[str, Any]) -> None:
+def test_the_reasons_name_the_cost_and_every_trial(length: dict[str, Any]) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world, 0.02), world.loader, **length)
     race = refined.trials
@@ -679,7 +679,7 @@ def test_a_refined_result_can_be_refined_again() -> None:
     assert twice.trials.initial_lr == once.lr_for("cosine")
 
 
-def test_a_race_in_which_nothing_is_learnt_leaves_the_old_advice_and_says_so() -> None:
+def test_trials_without_improvement_leave_the_old_advice_and_a_reason() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 1e30)
     refined = finder(world).refine(result, world.loader, **SHORT)
@@ -689,7 +689,7 @@ def test_a_race_in_which_nothing_is_learnt_leaves_the_old_advice_and_says_so() -
     assert refined.advice.reasons[-len(result.advice.reasons) :] == result.advice.reasons
 
 
-def test_the_options_of_the_schedule_reach_the_heats() -> None:
+def test_the_options_of_the_schedule_reach_the_trials() -> None:
     def started_at(warmup_factor: float) -> float:
         world = seeded(WORLDS["plain SGD"])
         lrs: list[float] = []
@@ -739,7 +739,7 @@ def refine(result: RangeTestResult | None = None, train: Any = None, validation:
         ("warmup_steps", SHORT["total_steps"], 16, "warmup_steps must be less than the"),
     ],
 )
-def test_a_bad_value_is_refused_before_anything_runs_and_the_nearest_accepted(
+def test_a_bad_value_is_refused_before_anything_runs(
     name: str, bad: Any, nearest: Any, words: str
 ) -> None:
     validation = loader() if name == "val_batches" else None
@@ -752,14 +752,14 @@ def test_a_bad_value_is_refused_before_anything_runs_and_the_nearest_accepted(
     assert isinstance(refine(validation=validation, **{name: nearest}), RangeTestResult)
 
 
-def test_an_option_that_the_schedule_does_not_have_is_refused_with_its_own() -> None:
+def test_an_option_unknown_to_the_schedule_is_refused() -> None:
     with pytest.raises(ConfigError, match="cosine has no option 'eta'.*Did you mean 'eta_min'"):
         refine(eta=1e-5)
     assert refine(eta_min=1e-5).trials is not None
 
 
 @pytest.mark.parametrize("make", [iter, lambda batches: (batch for batch in batches)], ids=["iterator", "generator"])
-def test_a_train_loader_that_can_be_gone_through_only_once_is_refused_and_a_list_accepted(
+def test_a_train_loader_that_is_an_iterator_is_refused(
     make: Callable[[Any], Any],
 ) -> None:
     batches = list(loader())
@@ -768,13 +768,13 @@ def test_a_train_loader_that_can_be_gone_through_only_once_is_refused_and_a_list
     assert refine(train=batches).trials is not None
 
 
-def test_a_val_loader_that_can_be_gone_through_only_once_is_refused_unless_a_probe_of_it_is_kept() -> None:
+def test_a_val_loader_that_is_an_iterator_needs_val_batches() -> None:
     with pytest.raises(SetupError, match="val_loader is an iterator"):
         refine(validation=iter(list(loader())))
     assert refine(validation=iter(list(loader())), val_batches=2).trials is not None
 
 
-def test_a_curve_without_advice_has_nothing_to_race_around() -> None:
+def test_a_curve_without_advice_cannot_be_refined() -> None:
     world = with_sgd(mlp())
     result = swept(world, 0.02)
     with pytest.raises(NoAdviceError, match="Nothing to see"):
@@ -782,7 +782,7 @@ def test_a_curve_without_advice_has_nothing_to_race_around() -> None:
     assert refine(result).trials is not None
 
 
-def test_a_single_batch_cannot_be_held_out_but_can_be_raced_with_a_val_loader() -> None:
+def test_a_single_batch_is_refused_without_a_val_loader() -> None:
     single = list(loader())[:1]
     with pytest.raises(SetupError, match="too few batches.*Pass val_loader"):
         refine(train=single)
@@ -811,7 +811,7 @@ def test_what_is_refused_leaves_no_trace(bad: dict[str, Any]) -> None:
     assert world.state() == before
 
 
-def test_options_that_the_whole_training_takes_never_end_a_race_half_way() -> None:
+def test_options_valid_for_the_whole_training_are_valid_for_trials() -> None:
     # Valid for 1000 steps; rounded to the length of a heat, the last drop and the end of the warm-up fall on its end.
     assert refine(schedule="multistep", total_steps=1000, budget=0.6, milestones=[500, 999]).trials is not None
     assert refine(schedule="cosine", total_steps=1000, budget=0.6, warmup_steps=999).trials is not None

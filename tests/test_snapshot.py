@@ -75,7 +75,7 @@ def test_a_tensor_of_any_kind_comes_back_to_the_bit_in_its_own_place(name: str, 
 
 
 @storages
-def test_tensors_of_all_kinds_together_come_back_and_nothing_is_left_on_the_disk(
+def test_tensors_of_all_kinds_come_back_and_no_file_is_left(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -91,7 +91,7 @@ def test_tensors_of_all_kinds_together_come_back_and_nothing_is_left_on_the_disk
 
 
 @given(sizes=st.lists(st.integers(0, 300), max_size=12))
-def test_copies_lie_one_behind_the_other_aligned_and_in_no_more_room_than_that_takes(sizes: list[int]) -> None:
+def test_a_block_holds_the_copies_aligned_and_little_more(sizes: list[int]) -> None:
     tensors = [torch.empty(size, dtype=torch.uint8) for size in sizes]
     starts, total = block_layout(tensors)
     assert all(start % 64 == 0 for start in starts)
@@ -191,7 +191,7 @@ class Remembering(nn.Module):
 
 
 @pytest.mark.parametrize("storage", ["device", "cpu", "disk"])
-def test_what_loses_its_memory_meanwhile_is_replaced_by_its_like(storage: str) -> None:
+def test_a_tensor_whose_memory_is_gone_is_replaced_by_an_equal_one(storage: str) -> None:
     model = Remembering()
     model(torch.ones(1, 3)).sum().backward()
     gradients = [parameter.grad for parameter in model.parameters()]
@@ -206,7 +206,7 @@ def test_what_loses_its_memory_meanwhile_is_replaced_by_its_like(storage: str) -
     assert model.inner.bias.grad is gradients[1]
 
 
-def test_what_was_gone_before_stays_so() -> None:
+def test_a_tensor_whose_memory_was_gone_before_stays_as_it_was() -> None:
     model = Remembering()
     model(torch.ones(1, 3)).sum().backward()
     gradient, last = model.inner.weight.grad, model.last[0]
@@ -219,7 +219,7 @@ def test_what_was_gone_before_stays_so() -> None:
     assert model.last[0] is last
 
 
-def test_pending_gradients_are_put_back_at_the_end_and_by_no_rewind() -> None:
+def test_pending_gradients_are_restored_at_the_end_and_by_no_rewind() -> None:
     model = Remembering()
     model(torch.ones(1, 3)).sum().backward()
     before = plain([parameter.grad for parameter in model.parameters()])

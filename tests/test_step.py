@@ -148,7 +148,7 @@ class Tempered(nn.Module):
     ],
     ids=["hook", "other shapes", "float64", "decay through data", "parameter of one element"],
 )
-def test_whatever_becomes_of_the_gradient_a_step_starts_with_the_next_one_is_right(
+def test_a_gradient_written_in_place_does_not_reach_the_next_step(
     build: Callable[[], nn.Module], loss_fn: Any, optimizer: Callable[[Any], Any]
 ) -> None:
     ours, plain = build(), build()
@@ -164,7 +164,7 @@ def test_whatever_becomes_of_the_gradient_a_step_starts_with_the_next_one_is_rig
         assert torch.equal(weights(ours), weights(plain))
 
 
-def test_an_optimizer_that_clears_its_gradients_in_its_own_way_does_so() -> None:
+def test_the_optimizers_own_zero_grad_is_called() -> None:
     class Counting(torch.optim.SGD):
         cleared = 0
 
@@ -180,7 +180,7 @@ def test_an_optimizer_that_clears_its_gradients_in_its_own_way_does_so() -> None
     assert optimizer.cleared == 3
 
 
-def test_a_parameter_that_a_batch_does_not_reach_has_no_gradient_left_from_the_batch_before() -> None:
+def test_no_gradient_is_left_from_the_batch_before() -> None:
     # Zeros would do as well as none for plain SGD; with momentum or weight decay the update would go on.
     two = nn.ModuleList([nn.Linear(2, 1), nn.Linear(2, 1)])
     optimizer = torch.optim.SGD(two.parameters(), lr=0.1, weight_decay=0.5)
@@ -250,7 +250,7 @@ def test_an_optimizer_that_needs_a_closure_gets_one(clip: float | None) -> None:
         assert torch.equal(weights(ours), weights(plain))
 
 
-def test_a_scheduler_attached_before_hides_the_closure_from_nobody() -> None:
+def test_a_closure_is_recognised_behind_an_attached_scheduler() -> None:
     model = network()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
     torch.optim.lr_scheduler.StepLR(optimizer, 10)
@@ -259,7 +259,7 @@ def test_a_scheduler_attached_before_hides_the_closure_from_nobody() -> None:
     assert not torch.equal(weights(model), before)
 
 
-def test_a_closure_and_a_grad_scaler_are_refused_together_and_accepted_apart() -> None:
+def test_a_closure_and_a_grad_scaler_are_refused_together() -> None:
     model = network()
     scaler = torch.amp.GradScaler("cpu")
     with pytest.raises(SetupError, match="Leave grad_scaler out, or use amp_dtype=torch.bfloat16"):
@@ -268,7 +268,7 @@ def test_a_closure_and_a_grad_scaler_are_refused_together_and_accepted_apart() -
     train_step(model, torch.optim.SGD(model.parameters()), grad_scaler=scaler)
 
 
-def test_the_loss_alone_changes_no_weight_and_is_the_one_a_step_reports() -> None:
+def test_the_loss_alone_changes_no_weight_and_equals_that_of_a_step() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     step = train_step(model, optimizer)
@@ -310,7 +310,7 @@ def backward_passes(model: nn.Module) -> list[int]:
     ],
     ids=["SGD nesterov foreach", "through data", "SGD nesterov", "Rprop", "AdamW foreach"],
 )
-def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_made_anew(
+def test_updates_use_equal_gradients_computed_again_only_when_changed(
     make: Callable[[Any], Any], backwards: int
 ) -> None:
     # torch's foreach Nesterov SGD, the default on a GPU, adds the momentum into .grad itself.
@@ -329,7 +329,7 @@ def test_every_update_is_made_with_the_same_gradients_and_only_written_ones_are_
     assert len(passes) == backwards
 
 
-def test_gradients_whose_norm_hides_a_change_are_made_anew() -> None:
+def test_gradients_whose_norm_hides_a_change_are_computed_again() -> None:
     model = network(dtype=torch.float16)
     step = train_step(model, overwriting(model.parameters()), lambda model, batch: model(batch).sum() * 60000)
     batches = [torch.ones(8, 4, dtype=torch.float16)]
@@ -339,7 +339,7 @@ def test_gradients_whose_norm_hides_a_change_are_made_anew() -> None:
     assert len(passes) == 2
 
 
-def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
+def test_gradients_overwritten_by_a_forward_pass_are_computed_again() -> None:
     """As a model does that was compiled with CUDA graphs: its passes share their memory."""
 
     class Sharing(nn.Module):
@@ -367,7 +367,7 @@ def test_gradients_that_a_forward_pass_writes_into_are_made_anew() -> None:
     assert all(torch.equal(each, found[0]) for each in found)
 
 
-def test_sparse_gradients_are_looked_at_too() -> None:
+def test_unchanged_sparse_gradients_are_not_computed_again() -> None:
     torch.manual_seed(0)
     model = nn.Embedding(10, 3, sparse=True)
     step = train_step(model, torch.optim.SparseAdam(model.parameters()), lambda model, ids: model(ids).square().mean())
@@ -402,7 +402,7 @@ def test_under_bfloat16_forward_and_loss_run_as_in_a_loop_with_autocast() -> Non
 
 @pytest.mark.parametrize("init_scale", [2.0**10, 2.0**40], ids=["fits", "overflows at first"])
 @pytest.mark.parametrize("clip", [None, 0.1])
-def test_under_float16_the_scaler_scales_steps_and_skips_as_in_the_usual_loop(
+def test_under_float16_the_scaler_works_as_in_the_usual_loop(
     init_scale: float, clip: float | None
 ) -> None:
     ours, plain = network(), network()
@@ -520,7 +520,7 @@ def test_a_loss_of_one_element_is_as_good_as_a_scalar() -> None:
     assert validation([(inputs, target)], loss_fn=criterion_loss(criterion)).loss().shape == ()
 
 
-def test_the_model_is_in_eval_mode_without_gradients_while_it_is_validated_and_its_flags_come_back() -> None:
+def test_validation_runs_in_eval_mode_without_gradients() -> None:
     model = nn.Sequential(nn.Linear(4, CLASSES), nn.Dropout(0.5), nn.BatchNorm1d(CLASSES))
     model.train()
     model[2].eval()  # frozen, as for fine-tuning
@@ -559,7 +559,7 @@ def test_a_probe_is_drawn_once_and_stays_the_same() -> None:
     assert torch.equal(next(stream)[0], labelled(3)[0])
 
 
-def test_without_a_probe_the_whole_loader_is_gone_through_each_time() -> None:
+def test_without_a_probe_the_whole_loader_is_used_each_time() -> None:
     rounds = []
 
     class Loader:
@@ -590,14 +590,14 @@ def test_validation_runs_under_the_autocast_of_training() -> None:
     assert loss.dtype == torch.float32
 
 
-def test_an_iterator_for_validation_is_refused_unless_a_probe_is_kept_of_it() -> None:
+def test_an_iterator_for_validation_needs_a_probe() -> None:
     with pytest.raises(SetupError, match="Pass a DataLoader or a list, or set val_batches to keep"):
         validation(iter([labelled(0)]))
     assert validation(iter([labelled(0)]), count=1).loss().item() > 0
 
 
 @pytest.mark.parametrize("count", [None, 2])
-def test_an_empty_validation_loader_is_refused_and_one_batch_accepted(count: int | None) -> None:
+def test_an_empty_validation_loader_is_refused(count: int | None) -> None:
     with pytest.raises(SetupError, match="Check its data set, or leave val_loader out"):
         validation([], count=count).loss()
     validation([labelled(0)], count=count).loss()
@@ -617,7 +617,7 @@ def test_an_empty_validation_loader_is_refused_and_one_batch_accepted(count: int
     ],
     ids=["dict", "tensor", "one", "three", "object"],
 )
-def test_a_criterion_refuses_a_batch_that_is_no_pair_and_says_how_to_write_loss_fn(batch: Any, what: str) -> None:
+def test_a_criterion_refuses_a_batch_that_is_no_pair(batch: Any, what: str) -> None:
     with pytest.raises(BatchError, match=rf"needs batches of \(inputs, target\); got {what}. Pass loss_fn instead"):
         one_step(None, batch)
     one_step(None, labelled(0))
@@ -628,7 +628,7 @@ def test_a_criterion_refuses_a_batch_that_is_no_pair_and_says_how_to_write_loss_
     [(CLASSES, "labels run from 0 to 3, but the model has 3"), (-1, "labels run from -1 to 2, but the model has 3")],
 )
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.NLLLoss()], ids=["cross entropy", "nll"])
-def test_labels_outside_the_models_classes_are_refused_and_the_outermost_inside_accepted(
+def test_labels_outside_the_models_classes_are_refused(
     label: int, message: str, criterion: nn.Module
 ) -> None:
     inputs, _ = labelled(0, 3)
@@ -691,13 +691,13 @@ def test_an_output_the_criterion_cannot_take_is_described() -> None:
     one_step(lambda model, b: nn.functional.cross_entropy(model(b[0])["logits"], b[1]), labelled(0), model=Wrapped())
 
 
-def test_an_error_of_the_model_itself_comes_through_as_it_is() -> None:
+def test_an_error_of_the_model_itself_is_raised_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
         one_step(None, (torch.ones(8, 5), torch.zeros(8, dtype=torch.int64)))
     assert not isinstance(caught.value, BatchError)
 
 
-def test_a_loss_that_is_no_tensor_is_refused_and_the_tensor_itself_accepted() -> None:
+def test_a_loss_that_is_no_tensor_is_refused() -> None:
     with pytest.raises(BatchError, match=r"got a float. Return the tensor itself, not loss.item\(\)"):
         one_step(lambda model, batch: model(batch[0]).mean().item(), labelled(0))
     with pytest.raises(BatchError, match="got a NoneType"):
@@ -724,7 +724,7 @@ def test_a_loss_without_a_gradient_is_refused() -> None:
             one_step(loss_fn, labelled(0))
 
 
-def test_a_loss_of_another_model_is_refused_and_one_of_both_accepted() -> None:
+def test_a_loss_of_another_model_is_refused() -> None:
     other = network(1)
     with pytest.raises(BatchError, match=r"compute it from model\(...\) itself"):
         one_step(lambda model, batch: other(batch[0]).mean(), labelled(0))
@@ -734,7 +734,7 @@ def test_a_loss_of_another_model_is_refused_and_one_of_both_accepted() -> None:
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_cpu_is_there_and_a_device_object_is_as_good_as_a_name() -> None:
+def test_a_device_object_is_as_good_as_its_name() -> None:
     assert resolve_device("cpu") == resolve_device(CPU) == CPU
 
 
@@ -743,13 +743,13 @@ def test_a_name_that_is_no_device_is_refused_with_those_that_are() -> None:
         resolve_device("gpu")
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_available_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SetupError, match="device cuda is not available here. Use 'cpu', or install a torch build"):
         resolve_device("cuda")
 
 
-def test_a_device_number_beyond_the_last_is_refused_and_the_last_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_number_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SetupError, match=r"device cuda:2 is not there: this machine has 2 CUDA device\(s\)"):
@@ -757,7 +757,7 @@ def test_a_device_number_beyond_the_last_is_refused_and_the_last_accepted(monkey
     assert resolve_device("cuda:1") == torch.device("cuda:1")
 
 
-def test_a_step_that_is_no_longer_needed_is_gone_at_once() -> None:
+def test_a_step_without_references_is_freed_at_once() -> None:
     """Not when garbage is collected next: it holds the model, and perhaps a graph with all its activations."""
     model = network()
     step = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1))

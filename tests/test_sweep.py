@@ -50,7 +50,7 @@ def typical(seed: int, *, num_iter: int = 100, noise: float = 0.05, turn: int = 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_losses_kept_beyond_the_stop_show_where_it_would_have_been(seed: int) -> None:
+def test_losses_recorded_past_the_stop_show_where_it_would_have_been(seed: int) -> None:
     losses = typical(seed)
     sweep = feed(losses)
     assert sweep.stop is StopReason.DIVERGED
@@ -60,7 +60,7 @@ def test_losses_kept_beyond_the_stop_show_where_it_would_have_been(seed: int) ->
     assert losses_until_diverged(losses[: count - 1]) is None
 
 
-def test_losses_that_never_diverge_have_no_such_place() -> None:
+def test_losses_that_never_diverge_have_no_place_of_divergence() -> None:
     assert losses_until_diverged([]) is losses_until_diverged([1.0] * 50) is None
 
 
@@ -90,7 +90,7 @@ def test_neighbours_have_equal_ratios_or_equal_differences() -> None:
     assert differences == pytest.approx([0.9999 / 49] * 49)
 
 
-def test_lr_is_the_one_of_the_next_loss_and_last_lr_the_one_of_the_last() -> None:
+def test_lr_belongs_to_the_next_loss_and_last_lr_to_the_last() -> None:
     sweep = Sweep(config(5))
     first = sweep.lr
     sweep.record(1.0)
@@ -102,7 +102,7 @@ def test_lr_is_the_one_of_the_next_loss_and_last_lr_the_one_of_the_last() -> Non
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_curve_that_blows_up_is_stopped_after_it_has_turned_and_before_its_end(seed: int) -> None:
+def test_a_curve_that_diverges_is_stopped_after_it_has_turned(seed: int) -> None:
     sweep = feed(typical(seed))
     assert sweep.stop is StopReason.DIVERGED
     assert 70 < len(sweep.losses) < 90
@@ -117,7 +117,7 @@ def test_without_early_stop_the_same_curve_runs_to_its_end(seed: int) -> None:
 
 @pytest.mark.parametrize("h", [1e-6, 1e-3, 1.0, 1e3, 1e6])
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.3])
-def test_descent_on_a_quadratic_stops_within_a_decade_of_its_stability_limit(h: float, noise: float) -> None:
+def test_descent_on_a_quadratic_stops_near_its_stability_limit(h: float, noise: float) -> None:
     limit = 2 / h
     sweep = Sweep(SweepConfig(start_lr=limit * 1e-3, end_lr=limit * 100, num_iter=126))
     descend([h], sweep, noise=noise)
@@ -167,7 +167,7 @@ def test_one_bad_batch_does_not_stop_a_sweep_wherever_it_comes(where: int, heigh
 
 
 @given(where=st.integers(0, 40), seed=st.integers(0, 10**6))
-def test_a_bad_batch_does_not_hide_the_blow_up_that_comes_later(where: int, seed: int) -> None:
+def test_a_bad_batch_does_not_hide_a_later_divergence(where: int, seed: int) -> None:
     losses = typical(seed)
     losses[where] += 1e3
     assert feed(losses).stop is StopReason.DIVERGED
@@ -195,7 +195,7 @@ def first_divergence(losses: list[float]) -> int | None:
     fall=st.sampled_from([0.0, 0.1, 1.0]),
     digits=st.sampled_from([1, 16]),
 )
-def test_a_sweep_stops_where_the_rule_written_out_stops(
+def test_a_sweep_stops_where_the_plain_rule_stops(
     seed: int, turn: int, noise: float, fall: float, digits: int
 ) -> None:
     falling = typical(seed, num_iter=130, noise=0.0, turn=turn)
@@ -226,7 +226,7 @@ def test_flat_noise_never_stops_a_sweep(
 
 
 @given(level=st.floats(-1e6, 1e6), first=st.floats(-1e6, 1e6), count=st.integers(0, 20))
-def test_a_constant_loss_never_stops_a_sweep_nor_one_that_fell_to_a_constant(
+def test_a_loss_that_is_or_becomes_constant_never_stops_a_sweep(
     level: float, first: float, count: int
 ) -> None:
     sweep = feed([max(level, first)] * count + [min(level, first)] * 80)
@@ -234,7 +234,7 @@ def test_a_constant_loss_never_stops_a_sweep_nor_one_that_fell_to_a_constant(
 
 
 @given(seed=st.integers(0, 10**6), level=st.floats(0.01, 100))
-def test_a_loss_that_moves_by_its_last_digit_only_never_stops_a_sweep(seed: int, level: float) -> None:
+def test_rounding_errors_of_the_loss_never_stop_a_sweep(seed: int, level: float) -> None:
     # So it looks where the same batch comes again and again and the learning rate is still far too small.
     generator = random.Random(seed)
     digit = level * 2.0**-23
@@ -262,18 +262,18 @@ def test_a_nonfinite_loss_ends_the_sweep_and_is_not_recorded(loss: float, early_
     assert sweep.curve().losses == (3.0, 2.0)
 
 
-def test_a_nonfinite_training_loss_is_blamed_on_the_update_before_it() -> None:
+def test_a_nonfinite_training_loss_is_that_of_the_update_before_it() -> None:
     sweep = feed([3.0, 2.0, math.nan], Sweep(config(5), measured="before"))
     assert sweep.nonfinite_lr == pytest.approx(1e-3)
     assert sweep.curve().nonfinite_lr == sweep.nonfinite_lr
 
 
-def test_a_nonfinite_validation_loss_is_blamed_on_its_own_update() -> None:
+def test_a_nonfinite_validation_loss_is_that_of_its_own_update() -> None:
     sweep = feed([3.0, 2.0, math.nan], Sweep(config(5), measured="after"))
     assert sweep.nonfinite_lr == pytest.approx(1e-2)
 
 
-def test_a_training_loss_nonfinite_at_once_is_blamed_on_no_update() -> None:
+def test_a_training_loss_nonfinite_at_once_is_that_of_no_update() -> None:
     assert feed([math.nan], Sweep(config(5), measured="before")).curve().nonfinite_lr is None
     assert feed([math.nan], Sweep(config(5), measured="after")).curve().nonfinite_lr == pytest.approx(1e-4)
 
@@ -286,7 +286,7 @@ def falling(count: int) -> list[float]:
     return [2 - 0.01 * i + generator.gauss(0, 0.005) for i in range(count)]
 
 
-def test_a_curve_that_has_not_turned_is_extended_at_the_same_spacing_up_to_the_limit() -> None:
+def test_a_curve_that_has_not_turned_is_extended_at_equal_spacing() -> None:
     sweep = feed(falling(200), Sweep(config(100), extend=50))
     curve = sweep.curve()
     assert sweep.stop is StopReason.COMPLETED
@@ -301,7 +301,7 @@ def test_the_extended_ramp_as_recorded_visits_the_same_learning_rates() -> None:
     assert [curve.config.lr_at(i) for i in range(len(curve))] == pytest.approx(list(curve.lrs))
 
 
-def test_a_curve_that_has_turned_ends_where_it_was_told_to() -> None:
+def test_a_curve_that_has_turned_is_not_extended() -> None:
     # Given back: half of the drop. Too little to stop for, enough not to go on.
     losses = falling(70) + [1.3 + 0.015 * i for i in range(120)]
     sweep = feed(losses, Sweep(config(100), extend=50))
@@ -329,7 +329,7 @@ def test_nothing_can_be_recorded_after_the_end() -> None:
     assert len(sweep.losses) == 3
 
 
-def test_a_sweep_can_be_ended_from_outside_and_only_the_first_reason_counts() -> None:
+def test_only_the_first_reason_to_end_a_sweep_counts() -> None:
     sweep = feed([2.0, 1.0], Sweep(config(10)))
     assert not sweep.done
     sweep.end(StopReason.DATA_EXHAUSTED)
@@ -339,13 +339,13 @@ def test_a_sweep_can_be_ended_from_outside_and_only_the_first_reason_counts() ->
     assert sweep.curve().losses == (2.0, 1.0)
 
 
-def test_the_curve_of_a_sweep_under_way_counts_as_interrupted() -> None:
+def test_the_curve_of_an_unfinished_sweep_counts_as_interrupted() -> None:
     sweep = feed([2.0, 1.0], Sweep(config(10)))
     assert sweep.curve().stop is StopReason.INTERRUPTED
     assert not sweep.done
 
 
-def test_the_curve_carries_the_facts_it_is_given_and_how_the_loss_was_measured() -> None:
+def test_the_curve_carries_the_fields_it_is_given() -> None:
     curve = feed([2.0], Sweep(config(10), measured="after")).curve(optimizer="AdamW", momentum=0.9, batches=7)
     assert (curve.measured, curve.optimizer, curve.momentum, curve.batches) == ("after", "AdamW", 0.9, 7)
 
@@ -359,7 +359,7 @@ def test_any_losses_give_a_curve_and_a_named_reason(losses: list[float], extend:
     assert curve.stop is (sweep.stop or StopReason.INTERRUPTED)
 
 
-def test_a_network_that_dies_and_stays_at_the_level_of_its_start_has_diverged() -> None:
+def test_a_network_that_dies_at_its_initial_loss_has_diverged() -> None:
     config = SweepConfig(start_lr=1e-3, end_lr=10.0, num_iter=101)
     sweep = Sweep(config)
     while not sweep.done:
