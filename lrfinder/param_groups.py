@@ -1,8 +1,8 @@
 """Learning rates of an optimizer's parameter groups, read and written in one place.
 
 An optimizer may mix learning rates of different units (Muon beside Adam) or of different depth (a backbone beside its
-head), so everything here moves one common factor: the *reference group* has the learning rate that is spoken of, the
-others keep their ratio to it. Works on anything with ``param_groups`` and needs no torch.
+head), so everything here changes one common factor: "the" learning rate is that of the *reference group*, and the
+others keep their ratio to it. Works on anything with ``param_groups``, without torch.
 """
 
 from __future__ import annotations

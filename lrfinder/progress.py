@@ -47,7 +47,7 @@ def progress_bar(steps: int, title: str, *, shown: bool) -> Iterator[Progress]:
         yield Progress()
         return
     with warnings.catch_warnings():
-        # In a notebook without ipywidgets, tqdm warns in red and shows a plain bar; the warning helps nobody.
+        # In a notebook without ipywidgets, tqdm warns in red and shows a plain bar; its warning is of no use.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm  # late: it looks for a notebook when imported
 

@@ -1,7 +1,7 @@
 """The state machine of a range test: the next learning rate, and when to stop.
 
-It knows neither torch nor a clock nor files. Our own loop, a foreign trainer and every rank of a distributed run feed
-the same machine, so the rule for "next" and the rule for "stop" stand here and nowhere else.
+It uses neither torch nor a clock nor files. Our own loop, a trainer's callbacks and every rank of a distributed run
+drive this one machine, so the rule for "next" and the rule for "stop" are here and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ __all__ = ["Sweep", "losses_until_diverged"]
 _BETA = 0.8  # weight on the past of the stopping average: it trails by 4 iterations, at 12 per decade a third of one
 _LEVEL = 5  # iterations whose median is the level the sweep started from
 _MEDIAN_STEP = 0.6745 * math.sqrt(2)  # median distance of neighbours, in standard deviations of normal noise
-_NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge SGD shakes, and stays
-_DIVERGED_PART = 0.8  # part of the drop given back that is divergence: a dead network stays at the level of its start
-_TURNED_PART = 0.1  # part of the drop that must be given back for the curve to count as turned
+_NOISE_RISE = 16.0  # a rise must be this many standard deviations of the noise: near the edge, SGD oscillates stably
+_DIVERGED_PART = 0.8  # part of the drop lost again that is divergence: a dead network stays at its initial loss
+_TURNED_PART = 0.1  # part of the drop that must be lost again for the curve to count as turned
 
 
 class Sweep:
-    """A range test in progress. Ask ``lr``, train one iteration with it, ``record`` the loss, until ``done``.
+    """A range test in progress. Until ``done``: read ``lr``, train one iteration with it, ``record`` the loss.
 
     Every decision compares differences of losses with other differences of losses, so adding a constant to the loss
-    or scaling it changes nothing, and negative losses are as good as any.
+    or scaling it changes nothing, and losses may be negative.
 
     Args:
         config: the learning rates to visit.
         measured: ``"before"`` or ``"after"`` the update; see :class:`LossCurve`.
-        extend: rungs that may be added past ``config.num_iter``, same spacing, as long as the curve has not turned.
+        extend: iterations that may be added past ``config.num_iter``, at the same spacing, while the curve has not
+            turned.
 
     Example:
         >>> sweep = Sweep(SweepConfig(start_lr=0.01, end_lr=10.0, num_iter=40))
@@ -68,9 +69,9 @@ class Sweep:
         return self.config.lr_at(len(self.losses))
 
     def lr_ahead(self, count: int) -> float | None:
-        """Learning rate of the iteration ``count`` after the next, for a driver that learns of its losses late.
+        """Learning rate of the iteration ``count`` after the next, for a driver that reads its losses late.
 
-        None where there is none: the sweep ends before it, whatever the losses under way are.
+        None where the sweep ends before that iteration, whatever the pending losses are.
 
         Args:
             count: iterations that were run and whose losses are not recorded yet; >= 0.
@@ -84,7 +85,7 @@ class Sweep:
         return self.config.lr_at(len(self.losses) - 1)
 
     def record(self, loss: float) -> None:
-        """Take the loss of the iteration run with :attr:`lr`; afterwards :attr:`stop` may be set.
+        """Record the loss of the iteration run with :attr:`lr`; afterwards :attr:`stop` may be set.
 
         Args:
             loss: raw loss; nan and infinity end the sweep, they are not errors.
@@ -106,12 +107,12 @@ class Sweep:
             self._end_or_extend()
 
     def end(self, reason: StopReason) -> None:
-        """End from outside: the data ran out, or somebody pressed Ctrl-C. A sweep that is over stays as it is."""
+        """End the sweep for a reason outside it, such as exhausted data or Ctrl-C. A finished sweep stays unchanged."""
         if not self.done:
             self.stop = reason
 
-    def curve(self, **facts: object) -> LossCurve:
-        """What was recorded so far, as a value; ``facts`` are the fields of :class:`LossCurve` a sweep cannot know."""
+    def curve(self, **fields: object) -> LossCurve:
+        """What was recorded so far, as a value; ``fields`` are those of :class:`LossCurve` from outside the sweep."""
         config = self.config
         if self._end != config.num_iter:
             config = dataclasses.replace(config, end_lr=self.config.lr_at(self._end - 1), num_iter=self._end)
@@ -122,7 +123,7 @@ class Sweep:
             config=config,
             measured=self.measured,
             nonfinite_lr=self.nonfinite_lr,
-            **facts,  # type: ignore[arg-type]
+            **fields,  # type: ignore[arg-type]
         )
 
     def _end_or_extend(self) -> None:
@@ -136,14 +137,14 @@ class Sweep:
         """Bring the running average and its lowest level up to the last loss."""
         if len(self.losses) < 3:
             return
-        # A median of three first, so that one bad batch never looks like a blow-up; from the third loss on, so that
-        # neither does a bad batch among the first.
+        # A median of three first, so that one bad batch is never taken for divergence; from the third loss on, so that
+        # a bad batch among the first is not either.
         value = sorted(self.losses[-3:])[1]
         self._average = value if len(self.losses) == 3 else _BETA * self._average + (1 - _BETA) * value
         self._lowest = min(self._lowest, self._average)
 
     def _rose(self, part_of_drop: float) -> bool:
-        """Has the running average risen above its lowest level by that part of the drop, and above the batch noise?"""
+        """True where the running average rose above its lowest level by that part of the drop, and above the noise."""
         if len(self.losses) <= 2 * _LEVEL:
             return False
         rise, drop = self._average - self._lowest, median(self.losses[:_LEVEL]) - self._lowest
@@ -152,8 +153,8 @@ class Sweep:
     def _noise(self) -> float:
         """Standard deviation of the batch noise, from the distances of neighbouring losses; infinite without any.
 
-        Their median is used, as a blow-up at the end does not enter it. Equal neighbours do not count: where most are
-        equal, the loss moves by its rounding, and that is the noise.
+        Their median is used, as a divergence at the end does not change it. Equal neighbours do not count: where most
+        are equal, the loss changes by rounding errors alone, and these are the noise.
         """
         for i in range(self._compared, len(self.losses)):
             if self.losses[i] != self.losses[i - 1]:
@@ -166,7 +167,7 @@ class Sweep:
 
 
 def losses_until_diverged(losses: Sequence[float]) -> int | None:
-    """How many of these losses a sweep that stops early would have recorded; None where it would not have stopped.
+    """Number of these losses that a sweep with early stop would have recorded; None where it would not have stopped.
 
     Args:
         losses: raw and finite, in the order of rising learning rates.
@@ -175,7 +176,7 @@ def losses_until_diverged(losses: Sequence[float]) -> int | None:
         >>> losses_until_diverged([2.0 - i / 10 for i in range(12)] + [3.0, 9.0, 27.0, 81.0, 243.0])
         15
     """
-    # The ramp has no part in the decision.
+    # The decision does not depend on the learning rates.
     sweep = Sweep(SweepConfig(start_lr=1.0, end_lr=2.0, num_iter=len(losses) + 2))
     for loss in losses:
         sweep.record(loss)
