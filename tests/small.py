@@ -1,0 +1,44 @@
+"""A small classification network, batches for it, and one iteration of its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.losses import criterion_loss
+from lrfinder.setup import TrainingSetup
+from lrfinder.step import TrainStep
+
+CLASSES = 3
+
+
+def network(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, CLASSES)).to(dtype)
+
+
+def labelled(seed: int, count: int = 8, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 4, generator=generator, dtype=dtype)
+    return inputs, torch.randint(CLASSES, (count,), generator=generator)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+def training(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainingSetup:
+    return TrainingSetup.of(model, optimizer, loss_fn=loss_fn or criterion_loss(nn.CrossEntropyLoss()), **options)
+
+
+def train_step(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainStep:
+    return TrainStep(training(model, optimizer, loss_fn, **options))
+
+
+def one_step(loss_fn: Any, batch: Any, *, model: nn.Module | None = None) -> Tensor:
+    """Loss of one iteration with that loss function and batch."""
+    model = model or network()
+    loss, _ = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_fn).run([batch])
+    return loss

@@ -1,0 +1,64 @@
+"""How a user trains, checked when it is passed in: settings that exclude each other, precision, devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.setup import resolve_device
+from small import network, train_step
+
+CPU = torch.device("cpu")
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_closure_and_a_grad_scaler_are_refused_together() -> None:
+    model = network()
+    scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(SetupError, match="Leave grad_scaler out, or use amp_dtype=torch.bfloat16"):
+        train_step(model, torch.optim.LBFGS(model.parameters()), grad_scaler=scaler)
+    train_step(model, torch.optim.LBFGS(model.parameters()))
+    train_step(model, torch.optim.SGD(model.parameters()), grad_scaler=scaler)
+
+
+@pytest.mark.parametrize("amp_dtype", [torch.float32, torch.float64, "bfloat16", True])
+def test_a_type_that_autocast_cannot_use_is_refused_with_those_it_can(amp_dtype: Any) -> None:
+    model = network()
+    with pytest.raises(ConfigError, match="amp_dtype must be torch.bfloat16, torch.float16 or None; got"):
+        train_step(model, torch.optim.SGD(model.parameters()), amp_dtype=amp_dtype)
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16, torch.bfloat16])
+def test_the_two_types_and_none_are_accepted(amp_dtype: Any) -> None:
+    model = network()
+    train_step(model, torch.optim.SGD(model.parameters()), amp_dtype=amp_dtype)
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_object_is_as_good_as_its_name() -> None:
+    assert resolve_device("cpu") == resolve_device(CPU) == CPU
+
+
+def test_a_name_that_is_no_device_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SetupError, match="'gpu' is not a device. Use 'cpu', 'cuda', 'cuda:0' or 'mps'"):
+        resolve_device("gpu")
+
+
+def test_a_device_that_is_not_available_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SetupError, match="device cuda is not available here. Use 'cpu', or install a torch build"):
+        resolve_device("cuda")
+
+
+def test_a_device_number_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SetupError, match=r"device cuda:2 is not there: this machine has 2 CUDA device\(s\)"):
+        resolve_device("cuda:2")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")

@@ -1,0 +1,144 @@
+"""Loss on validation batches: its weights, its mode, and the batches it is taken on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrfinder.errors import SetupError
+from lrfinder.losses import criterion_loss
+from lrfinder.validation import Validation
+from small import CLASSES, labelled, network, one_step, training
+from worlds import Record
+
+
+def validation(
+    loader: Any, *, model: nn.Module | None = None, loss_fn: Any = None, count: int | None = None, **options: Any
+) -> Validation:
+    model = model or network()
+    return Validation(training(model, torch.optim.SGD(model.parameters()), loss_fn, **options), loader, count)
+
+
+def test_a_smaller_last_batch_counts_for_less() -> None:
+    inputs, target = labelled(0, 10)
+    loader = DataLoader(TensorDataset(inputs, target), batch_size=4)
+    whole = nn.functional.cross_entropy(network()(inputs), target)
+    torch.testing.assert_close(validation(loader).loss(), whole.detach())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inputs, target: {"x": inputs, "y": target},
+        lambda inputs, target: {"id": ["a"] * len(inputs), "x": inputs, "y": target},
+        lambda inputs, target: {"name": "train", "meta": {}, "nested": (None, [inputs]), "x": inputs, "y": target},
+        lambda inputs, target: {"step": torch.tensor(3), "x": inputs, "y": target},
+    ],
+    ids=["tensors", "strings first", "nested", "number first"],
+)
+def test_the_size_of_a_batch_is_the_length_of_its_first_tensor(wrap: Callable[[Any, Any], Any]) -> None:
+    inputs, target = labelled(0, 10)
+    batches = [wrap(*part) for part in zip(inputs.split(4), target.split(4), strict=True)]
+    measured = validation(batches, loss_fn=lambda model, b: nn.functional.cross_entropy(model(b["x"]), b["y"]))
+    torch.testing.assert_close(measured.loss(), nn.functional.cross_entropy(network()(inputs), target).detach())
+
+
+def test_batches_without_a_tensor_count_alike() -> None:
+    values = validation([Record(torch.tensor(1.0)), Record(torch.tensor(3.0))], loss_fn=lambda model, b: b.inputs)
+    assert values.loss().item() == 2.0
+
+
+def test_a_loss_of_one_element_is_as_good_as_a_scalar() -> None:
+    inputs, target = labelled(0, 1)
+    criterion = nn.CrossEntropyLoss(reduction="none")
+    assert one_step(criterion_loss(criterion), (inputs, target)).numel() == 1
+    assert validation([(inputs, target)], loss_fn=criterion_loss(criterion)).loss().shape == ()
+
+
+def test_validation_runs_in_eval_mode_without_gradients() -> None:
+    model = nn.Sequential(nn.Linear(4, CLASSES), nn.Dropout(0.5), nn.BatchNorm1d(CLASSES))
+    model.train()
+    model[2].eval()  # frozen, as for fine-tuning
+    statistics = model[2].running_mean.clone()
+    seen = []
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        seen.append(([module.training for module in model.modules()], torch.is_grad_enabled()))
+        return model(batch[0]).mean()
+
+    validation([labelled(0)], model=model, loss_fn=loss_fn).loss()
+    assert seen == [([False] * 4, False)]
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert torch.equal(model[2].running_mean, statistics)
+    assert torch.is_grad_enabled()
+
+
+def test_the_flags_come_back_also_when_validation_raises() -> None:
+    model = network().train()
+    model[1].eval()
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        validation([labelled(0)], model=model, loss_fn=loss_fn).loss()
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_a_probe_is_drawn_once_and_stays_the_same() -> None:
+    stream = (labelled(i) for i in itertools.count())
+    probe = validation(stream, count=3)
+    expected = torch.stack([nn.functional.cross_entropy(network()(x), y).detach() for x, y in map(labelled, range(3))])
+    torch.testing.assert_close(probe.loss(), expected.mean())
+    assert torch.equal(probe.loss(), probe.loss())
+    assert torch.equal(next(stream)[0], labelled(3)[0])
+
+
+def test_without_a_probe_the_whole_loader_is_used_each_time() -> None:
+    rounds = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[Any]:
+            rounds.append(True)
+            return iter([labelled(0), labelled(1)])
+
+    whole = validation(Loader())
+    whole.loss()
+    whole.loss()
+    assert len(rounds) == 2
+
+
+def test_a_probe_larger_than_the_loader_is_the_loader() -> None:
+    assert torch.equal(validation([labelled(0)], count=100).loss(), validation([labelled(0)]).loss())
+
+
+def test_validation_runs_under_the_autocast_of_training() -> None:
+    types_seen = []
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        output = model(batch[0])
+        types_seen.append(output.dtype)
+        return output.mean()
+
+    loss = validation([labelled(0)], loss_fn=loss_fn, amp_dtype=torch.bfloat16).loss()
+    assert types_seen == [torch.bfloat16]
+    assert loss.dtype == torch.float32
+
+
+def test_an_iterator_for_validation_needs_a_probe() -> None:
+    with pytest.raises(SetupError, match="Pass a DataLoader or a list, or set val_batches to keep"):
+        validation(iter([labelled(0)]))
+    assert validation(iter([labelled(0)]), count=1).loss().item() > 0
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_an_empty_validation_loader_is_refused(count: int | None) -> None:
+    with pytest.raises(SetupError, match="Check its data set, or leave val_loader out"):
+        validation([], count=count).loss()
+    validation([labelled(0)], count=count).loss()
