@@ -48,12 +48,12 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
 
 
 class PendingFacts:
-    """Facts of which some numbers are still on the device.
+    """Facts of which some numbers are still on a GPU.
 
     Args:
         facts: those known already.
-        weight_rms: root mean square of each group, on the device; None where unknown.
-        steps: of the optimizer, on the device; None where unknown.
+        weight_rms: root mean square of the weights of each group; None where unknown.
+        steps: steps of the optimizer; None where unknown.
         device: of the training.
     """
 
@@ -62,11 +62,13 @@ class PendingFacts:
     ) -> None:
         self._facts = facts
         numbers = [*weight_rms, steps]
-        self._known = [number is not None for number in numbers]
-        queued = [number for number in numbers if number is not None]
-        self._queue = DeferredLosses(device, read_every=max(2, len(queued)))
-        for number in queued:
-            self._queue.put(number)
+        # Numbers on the host stay there: copying one to a GPU would make the host wait.
+        self._queued = [number is not None and number.is_cuda for number in numbers]
+        self._on_host = [None if number is None or number.is_cuda else number.item() for number in numbers]
+        self._queue = DeferredLosses(device, read_every=max(2, sum(self._queued)))
+        for number in numbers:
+            if number is not None and number.is_cuda:
+                self._queue.put(number)
 
     def result(self, batch_size: int | None = None) -> ModelFacts:
         """The facts, complete; to be called once.
@@ -74,8 +76,9 @@ class PendingFacts:
         Args:
             batch_size: samples in the first batch.
         """
-        numbers = iter(_unless_it_fails(self._queue.flush) or ())
-        *rms, steps = [next(numbers, None) if known else None for known in self._known]
+        read = iter(_unless_it_fails(self._queue.flush) or ())
+        on_host = zip(self._queued, self._on_host, strict=True)
+        *rms, steps = [next(read, None) if queued else number for queued, number in on_host]
         return dataclasses.replace(
             self._facts,
             weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),

@@ -128,9 +128,9 @@ def test_sizes_and_rms_of_special_parameters_are_unknown(build: Callable[[], nn.
     assert known.norm_layers == ()
 
 
-def test_a_model_that_is_altogether_on_the_meta_device_has_unknown_numbers() -> None:
+def test_a_model_on_the_meta_device_has_unknown_sizes_and_rms() -> None:
     known = facts(nn.Linear(3, 3, device="meta"))
-    assert (known.trainable, known.weight_rms, known.optimizer_steps) == (None, (None,), None)
+    assert (known.trainable, known.weight_rms, known.optimizer_steps) == (None, (None,), 0)
 
 
 def test_weights_that_are_not_finite_have_no_rms() -> None:
