@@ -26,6 +26,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
 _MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
+_FEWEST_ITER = 10  # fewer losses carry no advice
 
 _LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
 _CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR
@@ -184,14 +185,14 @@ def choose_range(
     start = start_lr if start_lr is not None else (low if low < end else end / span)
     if mode == "linear" and start_lr is None:
         start = end / _LINEAR_ITER
-    whole = _LINEAR_ITER if mode == "linear" else round(_PER_DECADE * math.log10(end / start)) + 1
+    whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * math.log10(end / start)) + 1, _FEWEST_ITER)
     chosen = end_lr is None and num_iter is None
     whole = min(whole, _MOST_ITER) if chosen else whole
     extend = _MOST_ITER - whole if chosen else 0
     config = SweepConfig(
         start_lr=start,
         end_lr=end,
-        num_iter=num_iter if num_iter is not None else max(whole, 10),
+        num_iter=num_iter if num_iter is not None else whole,
         mode=mode,
         early_stop=early_stop,
     )
