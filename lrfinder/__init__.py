@@ -10,36 +10,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.advice import Advice, advise
-    from lrfinder.curve import LossCurve, StopReason, SweepConfig
+    from lrfinder.advice.advise import Advice, advise
+    from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
     from lrfinder.errors import LRFinderError, NoAdviceError
     from lrfinder.finder import LRFinder
-    from lrfinder.plotting import plot_curve, plot_curves, plot_recipe
+    from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
     from lrfinder.recipes import Recipe, recipe
     from lrfinder.result import RangeTestResult
-    from lrfinder.rules import minimum, slide, steepest, valley
+    from lrfinder.analysis.rules import minimum, slide, steepest, valley
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Advice": "advice",
+    "Advice": "advice.advise",
     "LRFinder": "finder",
     "LRFinderError": "errors",
-    "LossCurve": "curve",
+    "LossCurve": "record.curve",
     "NoAdviceError": "errors",
     "RangeTestResult": "result",
     "Recipe": "recipes",
-    "StopReason": "curve",
-    "SweepConfig": "curve",
-    "advise": "advice",
-    "minimum": "rules",
-    "plot_curve": "plotting",
-    "plot_curves": "plotting",
-    "plot_recipe": "plotting",
+    "StopReason": "record.curve",
+    "SweepConfig": "record.curve",
+    "advise": "advice.advise",
+    "minimum": "analysis.rules",
+    "plot_curve": "display.plotting",
+    "plot_curves": "display.plotting",
+    "plot_recipe": "display.plotting",
     "recipe": "recipes",
-    "slide": "rules",
-    "steepest": "rules",
-    "valley": "rules",
+    "slide": "analysis.rules",
+    "steepest": "analysis.rules",
+    "valley": "analysis.rules",
 }
 
 __all__ = [

@@ -9,32 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.batches import Batches
-from lrfinder.checks import check_choice, check_count, check_number
-from lrfinder.compiled import tensor_lrs
-from lrfinder.curve import LossCurve, StopReason
-from lrfinder.loop import SweepDriver, run_sweep
-from lrfinder.losses import LossFn
-from lrfinder.model_facts import take_facts
-from lrfinder.progress import progress_bar
-from lrfinder.search import TrialPlan, TrialSearch, plan_search, whole_schedule
-from lrfinder.range_search import SweepRequest, find_range
-from lrfinder.result import RangeTestResult
-from lrfinder.tables.kinds import KINDS
-from lrfinder.setup import TrainingSetup
-from lrfinder.state import preserved
-from lrfinder.step import TrainStep
-from lrfinder.sweep import Sweep
-from lrfinder.trials import TrialRecord
-from lrfinder.verdict import (
+from lrfinder.advice.search import TrialPlan, TrialSearch, plan_search, whole_schedule
+from lrfinder.advice.verdict import (
     advice_without_search,
     advice_without_trials,
     divergence_level,
     min_improvement,
     refined_advice,
 )
-from lrfinder.trial_runner import check_repeatable, trials_from_snapshot
-from lrfinder.validation import Validation, check_probe
+from lrfinder.checks import check_choice, check_count, check_number
+from lrfinder.record.curve import LossCurve, StopReason
+from lrfinder.record.sweep import Sweep
+from lrfinder.record.trials import TrialRecord
+from lrfinder.result import RangeTestResult
+from lrfinder.tables.kinds import KINDS
+from lrfinder.training.batches import Batches
+from lrfinder.training.compiled import tensor_lrs
+from lrfinder.training.loop import SweepDriver, run_sweep
+from lrfinder.training.losses import LossFn
+from lrfinder.training.model_facts import take_facts
+from lrfinder.training.progress import progress_bar
+from lrfinder.training.range_search import SweepRequest, find_range
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import preserved
+from lrfinder.training.step import TrainStep
+from lrfinder.training.trials import check_repeatable, trials_from_snapshot
+from lrfinder.training.validation import Validation, check_probe
 
 __all__ = ["LRFinder"]
 
@@ -135,7 +135,7 @@ class LRFinder:
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``lrfinder.state``.
+            snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``preserved``.
 
         Returns:
             The curve with its advice; of a curve that shows too little, advice of the grade "none" with the reason.

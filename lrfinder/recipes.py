@@ -167,12 +167,12 @@ class Recipe(Schedule):
         return self._picture(dark=False)
 
     def _repr_html_(self) -> str:
-        from lrfinder.html import recipe_html
+        from lrfinder.display.html import recipe_html
 
         pictures = {"light": self._picture(dark=False), "dark": self._picture(dark=True)}
         return recipe_html(self.kind, self.peak_lr, self.interval, self.code(), **pictures)
 
     def _picture(self, *, dark: bool) -> bytes:
-        from lrfinder.plotting import figure_png, plot_recipe
+        from lrfinder.display.plotting import figure_png, plot_recipe
 
         return figure_png(lambda ax: plot_recipe(self, ax=ax), dark=dark)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.advice import Advice, advise
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count
-from lrfinder.curve import LossCurve
-from lrfinder.edges import Reading, read_curve
+from lrfinder.display.html import result_html
+from lrfinder.display.text import describe
 from lrfinder.files import read_json, saved_content, write_json
-from lrfinder.html import result_html
 from lrfinder.recipes import Recipe, recipe
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
-from lrfinder.text import describe
-from lrfinder.trials import TrialRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ class RangeTestResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Curve with the advice marked; see :func:`lrfinder.plot_curve`. Shows nothing by itself."""
-        from lrfinder.plotting import plot_curve
+        from lrfinder.display.plotting import plot_curve
 
         return plot_curve(self.curve, self.advice, ax, reading=self.reading)
 
@@ -174,12 +174,12 @@ class RangeTestResult:
         return describe(self.curve, self.advice)
 
     def _repr_png_(self) -> bytes:
-        from lrfinder.plotting import figure_png
+        from lrfinder.display.plotting import figure_png
 
         return figure_png(self.plot)
 
     def _repr_html_(self) -> str:
-        from lrfinder.plotting import figure_png
+        from lrfinder.display.plotting import figure_png
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
         return result_html(self.curve, self.advice, **pictures)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 
 PER_DECADE = 25  # learning rates
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrfinder.advice import Advice
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.advice.advise import Advice
 from lrfinder.recipes import recipe
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 
 NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("Flat.",))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lrfinder.search import TrialSearch
-from lrfinder.trials import Trial, TrialRecord
+from lrfinder.advice.search import TrialSearch
+from lrfinder.record.trials import Trial, TrialRecord
 
 INITIAL = 0.1
 TOTAL = 4000

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.losses import criterion_loss
-from lrfinder.setup import TrainingSetup
-from lrfinder.step import TrainStep
+from lrfinder.training.losses import criterion_loss
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.step import TrainStep
 
 CLASSES = 3
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice import Advice, advise
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.diagnose import GRADES, Finding
-from lrfinder.edges import read_curve
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.evidence import combine, peak_lr
+from lrfinder.analysis.diagnose import GRADES, Finding
+from lrfinder.analysis.regimes import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
-from lrfinder.evidence import combine, peak_lr
-from lrfinder.sweep import losses_until_diverged
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr, update_rule

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
-
-from lrfinder.batches import Batches, move, worth_prefetching
-from lrfinder.errors import SetupError
 from worlds import Encoding, Graph, Pair, Record
+
+from lrfinder.errors import SetupError
+from lrfinder.training.batches import Batches, move, worth_prefetching
 
 CPU = torch.device("cpu")
 META = torch.device("meta")  # a device on every machine that a tensor can be seen to have moved to

@@ -10,10 +10,10 @@ import torch
 import torch._dynamo
 from torch import nn
 from torch._dynamo.utils import counters
+from worlds import World, devices, loader, mlp, points
 
 from lrfinder import LRFinder
-from lrfinder.compiled import eager_step, tensor_lrs
-from worlds import World, devices, loader, mlp, points
+from lrfinder.training.compiled import eager_step, tensor_lrs
 
 SWEEPS: dict[str, dict[str, Any]] = {
     "given": {"start_lr": 1e-4, "end_lr": 1e-1, "num_iter": 20},

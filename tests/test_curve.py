@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.curve import MODES, LossCurve, StopReason, SweepConfig
 from lrfinder.errors import ConfigError, FileFormatError, LRFinderError
 from lrfinder.files import read_json, write_json
+from lrfinder.record.curve import MODES, LossCurve, StopReason, SweepConfig
 
 CONFIG = SweepConfig(start_lr=0.1, end_lr=0.4, num_iter=3)
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from worlds import LateReader, World, loader, mlp, points, sgd, training
 
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
-from lrfinder.deferred import READ_EVERY, DeferredLosses
-from lrfinder.loop import SweepDriver
-from lrfinder.sweep import Sweep
-from worlds import LateReader, World, loader, mlp, points, sgd, training
+from lrfinder.record.sweep import Sweep
+from lrfinder.training.deferred import READ_EVERY, DeferredLosses
+from lrfinder.training.loop import SweepDriver
 
 CPU = torch.device("cpu")
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from worlds import WORLDS, devices, finder, loader, mlp, seeded, sgd, training, with_sgd
 
 from lrfinder import LossCurve, LRFinder, RangeTestResult
 from lrfinder.errors import FileFormatError
-from lrfinder.facts import ModelFacts
-from lrfinder.model_facts import take_facts
-from lrfinder.setup import TrainingSetup
-from worlds import WORLDS, devices, finder, loader, mlp, seeded, sgd, training, with_sgd
+from lrfinder.record.facts import ModelFacts
+from lrfinder.training.model_facts import take_facts
+from lrfinder.training.setup import TrainingSetup
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
 

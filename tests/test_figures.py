@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
-from lrfinder.curve import StopReason
-from lrfinder.curve_figure import curve_figure, curves_figure
-from lrfinder.edges import read_curve
-from lrfinder.marks import Mark, labelled, places
-from lrfinder.schedule_figure import schedule_figure
+from lrfinder.analysis.regimes import read_curve
+from lrfinder.display.curve_figure import curve_figure, curves_figure
+from lrfinder.display.marks import Mark, labelled, places
+from lrfinder.display.schedule_figure import schedule_figure
+from lrfinder.record.curve import StopReason
 
 
 def figure_of(curve, advice=None):

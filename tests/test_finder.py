@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from worlds import loader, mlp, points, sgd
 
 from lrfinder import LRFinder, LRFinderError, StopReason
-from worlds import loader, mlp, points, sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
 

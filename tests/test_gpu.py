@@ -22,12 +22,12 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from worlds import LateReader, World, devices, loader, mlp, plain, points, training
 
 from lrfinder import Advice, LossCurve, LRFinder, RangeTestResult, StopReason
-from lrfinder.batches import Batches, worth_prefetching
-from lrfinder.deferred import READ_EVERY
-from lrfinder.state import preserved
-from worlds import LateReader, World, devices, loader, mlp, plain, points, training
+from lrfinder.training.batches import Batches, worth_prefetching
+from lrfinder.training.deferred import READ_EVERY
+from lrfinder.training.state import preserved
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 30, "early_stop": False}
 

@@ -7,10 +7,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-
 from curves import flat
-from lrfinder.advice import Advice
-from lrfinder.html import recipe_html, result_html
+
+from lrfinder.advice.advise import Advice
+from lrfinder.display.html import recipe_html, result_html
 from lrfinder.recipes import recipe
 from lrfinder.tables.kinds import KINDS
 

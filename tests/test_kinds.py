@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from lrfinder import schedules
-from lrfinder.curve import MODES as CURVE_MODES
 from lrfinder.recipes import recipe
+from lrfinder.record.curve import MODES as CURVE_MODES
 from lrfinder.schedules.defaults import DEFAULT_SPECS
 from lrfinder.tables.kinds import KIND_TABLE, KINDS, MODES, Kind
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from worlds import WORLDS, World, finder, mlp, seeded, training, with_sgd
 
 from lrfinder import LossCurve, StopReason, SweepConfig
-from lrfinder.loop import SweepDriver
-from lrfinder.model_facts import take_facts
-from lrfinder.state import preserved
-from lrfinder.step import MAX_SCALER_SKIPS
-from lrfinder.sweep import Sweep
-from worlds import WORLDS, World, finder, mlp, seeded, training, with_sgd
+from lrfinder.record.sweep import Sweep
+from lrfinder.training.loop import SweepDriver
+from lrfinder.training.model_facts import take_facts
+from lrfinder.training.state import preserved
+from lrfinder.training.step import MAX_SCALER_SKIPS
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 40}
 

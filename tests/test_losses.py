@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-from lrfinder.batches import Batches
-from lrfinder.errors import BatchError
-from lrfinder.losses import criterion_loss
 from small import CLASSES, labelled, network, one_step
+from torch import Tensor, nn
 from worlds import Encoding, Pair, Record
+
+from lrfinder.errors import BatchError
+from lrfinder.training.batches import Batches
+from lrfinder.training.losses import criterion_loss
 
 CPU = torch.device("cpu")
 

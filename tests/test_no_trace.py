@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from worlds import WORLDS, World, finder, loader, mlp, seeded, sgd, with_sgd
 
 from lrfinder import LRFinder, StopReason
-from worlds import WORLDS, World, finder, loader, mlp, seeded, sgd, with_sgd
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 

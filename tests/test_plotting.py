@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
-from lrfinder.curve_figure import curve_figure, curves_figure
-from lrfinder.edges import read_curve
+from lrfinder.analysis.regimes import read_curve
+from lrfinder.display.curve_figure import curve_figure, curves_figure
+from lrfinder.display.plotting import figure_png, plot_curve, plot_curves, plot_recipe
+from lrfinder.display.schedule_figure import schedule_figure
 from lrfinder.errors import ConfigError
-from lrfinder.plotting import figure_png, plot_curve, plot_curves, plot_recipe
-from lrfinder.schedule_figure import schedule_figure
 
 CLEAN = ODD_CURVES["clean"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.range_search import choose_range, critical_lr
+from lrfinder.training.range_search import choose_range, critical_lr
 
 DECADES = [10.0**k for k in range(-5, 7)]
 

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.ranks import is_main_rank, mean_over_ranks
+from lrfinder.training.ranks import is_main_rank, mean_over_ranks
 
 WORLD = 2
 

@@ -11,9 +11,9 @@ import click
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from worlds import loader, mlp, points
 
 from lrfinder.cli import main
-from worlds import loader, mlp, points
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,15 +17,15 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, IterableDataset
+from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
+from lrfinder.advice.search import plan_search
+from lrfinder.advice.verdict import best_trial_lr
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.search import plan_search
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
-from lrfinder.trial_runner import DivergenceMonitor
-from lrfinder.verdict import best_trial_lr
-from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded, sgd, with_sgd
+from lrfinder.training.trials import DivergenceMonitor
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 

@@ -11,20 +11,20 @@ import sys
 
 import matplotlib.image
 import pytest
+from curves import breaks, curve_of
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from curves import breaks, curve_of
-from lrfinder.advice import Advice, advise
-from lrfinder.curve import StopReason
-from lrfinder.edges import read_curve
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.analysis.regimes import read_curve
+from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.files import write_json
 from lrfinder.recipes import recipe
+from lrfinder.record.curve import StopReason
+from lrfinder.record.trials import Trial, TrialRecord
 from lrfinder.result import RangeTestResult
-from lrfinder.text import describe
-from lrfinder.trials import Trial, TrialRecord
 
 
 def result_of(n=60, **facts):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lrfinder.curve import LossCurve, StopReason, SweepConfig
-from lrfinder.edges import read_curve
+from lrfinder.analysis.regimes import read_curve
+from lrfinder.analysis.rules import Suggestion, minimum, slide, steepest, valley
 from lrfinder.errors import NoAdviceError
-from lrfinder.rules import Suggestion, minimum, slide, steepest, valley
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 
 RULES = [steepest, valley, minimum, slide]
 Rule = Callable[..., Suggestion]

@@ -8,12 +8,23 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from searches import (
+    INITIAL,
+    SCREENING,
+    TOTAL,
+    WITH_CONFIRMATION,
+    bowl,
+    budgets,
+    diverges_above,
+    outcome,
+    record,
+    run,
+    tried,
+)
 
-from lrfinder.search import TrialSearch, plan_search
+from lrfinder.advice.search import TrialSearch, plan_search
+from lrfinder.advice.verdict import best_trial_lr, screened_lr
 from lrfinder.tables.constants import FITTED
-from lrfinder.verdict import best_trial_lr, screened_lr
-from searches import INITIAL, SCREENING, TOTAL, WITH_CONFIRMATION, bowl, budgets, diverges_above
-from searches import outcome, record, run, tried
 
 # --- the budget -------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from small import network, train_step
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.setup import resolve_device
-from small import network, train_step
+from lrfinder.training.setup import resolve_device
 
 CPU = torch.device("cpu")
 

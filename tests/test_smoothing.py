@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import savgol_coeffs
 
-from lrfinder.smoothing import _savitzky_golay, noise, smooth, window
+from lrfinder.analysis.smoothing import _savitzky_golay, noise, smooth, window
 
 SMOOTHABLE = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=80)
 

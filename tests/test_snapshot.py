@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-
-from lrfinder.setup import TrainingSetup
-from lrfinder.state import Snapshot, preserved
-from lrfinder.state.storage import STORAGES, block_layout, pin, unpin
 from worlds import mlp, plain, sgd
+
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import Snapshot, preserved
+from lrfinder.training.state.storage import STORAGES, block_layout, pin, unpin
 
 storages = pytest.mark.parametrize("storage", STORAGES)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from small import labelled, network, train_step, training, weights
 from torch import Tensor, nn
 
-from lrfinder.state import preserved
-from small import labelled, network, train_step, training, weights
+from lrfinder.training.state import preserved
 
 # --- the same numbers as the loop a user writes -----------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.curve import MODES, StopReason, SweepConfig
-from lrfinder.sweep import Sweep, losses_until_diverged
+from lrfinder.record.curve import MODES, StopReason, SweepConfig
+from lrfinder.record.sweep import Sweep, losses_until_diverged
 
 
 def config(num_iter: int = 100, *, early_stop: bool = True, mode: str = "exp") -> SweepConfig:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from curves import breaks, curve_of, flat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curves import breaks, curve_of, flat
-from lrfinder.advice import Advice, advise
-from lrfinder.curve import StopReason
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.display.text import describe
 from lrfinder.numbers import format_lr
+from lrfinder.record.curve import StopReason
 from lrfinder.tables.kinds import KINDS
-from lrfinder.text import describe
 
 
 def advice_of(reasons=("The edge is sharp.",), grade="high"):

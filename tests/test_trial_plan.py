@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lrfinder.advice.search import TrialPlan, whole_schedule
 from lrfinder.errors import ConfigError
 from lrfinder.recipes import recipe
-from lrfinder.search import TrialPlan, whole_schedule
 from lrfinder.tables.kinds import KINDS
 
 kinds = pytest.mark.parametrize("kind", KINDS)

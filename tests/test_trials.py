@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from lrfinder.errors import ConfigError, FileFormatError
-from lrfinder.trials import Trial, TrialRecord
-from lrfinder.verdict import best_trial_lr
 from searches import INITIAL, WITH_CONFIRMATION, bowl, budgets, diverges_above, record, run, trials, tried
+
+from lrfinder.advice.verdict import best_trial_lr
+from lrfinder.errors import ConfigError, FileFormatError
+from lrfinder.record.trials import Trial, TrialRecord
 
 
 def test_a_trial_counts_in_its_own_stage_only() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from small import CLASSES, labelled, network, one_step, training
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from worlds import Record
 
 from lrfinder.errors import SetupError
-from lrfinder.losses import criterion_loss
-from lrfinder.validation import Validation
-from small import CLASSES, labelled, network, one_step, training
-from worlds import Record
+from lrfinder.training.losses import criterion_loss
+from lrfinder.training.validation import Validation
 
 
 def validation(

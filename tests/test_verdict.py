@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from searches import INITIAL, SCREENING, WITH_CONFIRMATION, bowl, budgets, diverges_above, outcome, record, run, trials
 
-from lrfinder.advice import Advice
-from lrfinder.numbers import round_lr
-from lrfinder.search import TrialSearch
-from lrfinder.tables.constants import FITTED
-from lrfinder.tables.kinds import KINDS
-from lrfinder.trials import Trial, TrialRecord
-from lrfinder.verdict import (
+from lrfinder.advice.advise import Advice
+from lrfinder.advice.search import TrialSearch
+from lrfinder.advice.verdict import (
     advice_without_search,
     advice_without_trials,
     best_trial_lr,
     refined_advice,
     screened_lr,
 )
-from searches import INITIAL, SCREENING, WITH_CONFIRMATION, bowl, budgets, diverges_above, outcome, record, run, trials
+from lrfinder.numbers import round_lr
+from lrfinder.record.trials import Trial, TrialRecord
+from lrfinder.tables.constants import FITTED
+from lrfinder.tables.kinds import KINDS
 
 
 @pytest.mark.parametrize("octaves", [-2.0, -1.3, -0.7, 0.0, 0.4, 1.0, 1.7, 2.0])

@@ -15,15 +15,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lrfinder import LossCurve, LRFinder
-from lrfinder.batches import Batches
-from lrfinder.loop import SweepDriver, run_sweep
-from lrfinder.model_facts import take_facts
-from lrfinder.range_search import SweepRequest, find_range
-from lrfinder.setup import TrainingSetup
-from lrfinder.state import preserved
-from lrfinder.step import TrainStep
-from lrfinder.sweep import Sweep
-from lrfinder.validation import Validation
+from lrfinder.record.sweep import Sweep
+from lrfinder.training.batches import Batches
+from lrfinder.training.loop import SweepDriver, run_sweep
+from lrfinder.training.model_facts import take_facts
+from lrfinder.training.range_search import SweepRequest, find_range
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import preserved
+from lrfinder.training.step import TrainStep
+from lrfinder.training.validation import Validation
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 

@@ -18,7 +18,7 @@ from lrfinder.cli.zoo import Classifier, build_classifier, check_model_name
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
-from lrfinder.setup import resolve_device
+from lrfinder.training.setup import resolve_device
 
 __all__ = ["Experiment", "Settings", "prepare"]
 

@@ -20,7 +20,7 @@ def write_plot(path: Path, draw: Callable[[Axes], object]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
+    from lrfinder.display.plotting import figure_png
     from lrfinder.files import write_atomic
-    from lrfinder.plotting import figure_png
 
     click.echo(f"Plot: {write_atomic(path, figure_png(draw))}", err=True)

@@ -174,8 +174,8 @@ def _headline(facts: dict[str, Any], notes: tuple[str, ...]) -> str:
 
 def _write_files(out: Path, name: str, result: RangeTestResult, plan: Recipe | None) -> dict[str, str]:
     """Plot, result and recipe, made before the first of them is written."""
+    from lrfinder.display.plotting import figure_png
     from lrfinder.files import write_atomic
-    from lrfinder.plotting import figure_png
 
     plot = figure_png(result.plot)
     code = plan.code() if plan is not None else ""

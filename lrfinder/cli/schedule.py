@@ -52,7 +52,7 @@ def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None,
     settings |= parse_pairs("--option", options)
     recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
     if plot is not None:
-        from lrfinder.plotting import plot_recipe
+        from lrfinder.display.plotting import plot_recipe
 
         write_plot(plot, lambda ax: plot_recipe(recipe, ax=ax))
     click.echo(json.dumps(recipe.to_dict(), indent=1) if as_json else recipe.code().rstrip())

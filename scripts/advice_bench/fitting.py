@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-import lrfinder
 from advice_bench import store
 from advice_bench.tables import Truth, summary
 from advice_bench.tasks import CELLS
+
+import lrfinder
 from lrfinder import advice as advice_module
-from lrfinder.advice import advise
+from lrfinder.advice.advise import advise
 from lrfinder.calibration import calibration
-from lrfinder.curve import LossCurve
 from lrfinder.errors import NoAdviceError
 from lrfinder.files import write_atomic
+from lrfinder.record.curve import LossCurve
 
 __all__ = [
     "COVERAGE",

@@ -26,10 +26,9 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from advice_bench.tasks import Cell, Task, build
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
-
-from advice_bench.tasks import Cell, Task, build
 
 __all__ = ["PEERS", "suggest"]
 

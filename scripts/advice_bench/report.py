@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from advice_bench import fitting, store
 from advice_bench.peers import PEERS
 from advice_bench.runs import BUDGETS
 from advice_bench.tables import Truth, bootstrap, mean_losses, summary
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.trainings import FRACTIONS, SEEDS, SHAPES
-from lrfinder.advice import advise, usual_lr
+
+from lrfinder.advice.advise import advise, usual_lr
 from lrfinder.calibration import calibration
 from lrfinder.errors import NoAdviceError
 from lrfinder.files import write_atomic

@@ -13,9 +13,10 @@ from unittest import mock
 from advice_bench.peers import suggest
 from advice_bench.tasks import Cell, build
 from advice_bench.trainings import mean_loss, train
+
 from lrfinder import LRFinder, range_search
-from lrfinder.curve import LossCurve
 from lrfinder.errors import NoAdviceError
+from lrfinder.record.curve import LossCurve
 from lrfinder.result import RangeTestResult
 
 __all__ = ["BUDGETS", "emitted", "grid_race", "longer_sweep", "peers", "refinement", "sweep"]
@@ -46,7 +47,7 @@ def peers(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
 
 def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: float) -> dict[str, Any]:
     """``refine`` after that sweep: learning rate, grade, interval and cost."""
-    from lrfinder.advice import advise
+    from lrfinder.advice.advise import advise
 
     task = build(cell, seed, cache=cache)
     finder = LRFinder(task.model, task.optimizer, cell.loss)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, LambdaLR, OneCycleLR, StepLR
-
 from advice_bench.tasks import Cell, batches, build
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR, StepLR
 
 __all__ = ["FRACTIONS", "SEEDS", "SHAPES", "bare_scheduler", "grid_of", "train"]
 

@@ -39,8 +39,8 @@ def _case(model: Callable[[], torch.nn.Module]) -> Case:
 
 def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
     """Of a model so wide: seconds of the snapshot alone, taken and put back, and of a sweep and its bare loop."""
-    from lrfinder.setup import TrainingSetup
-    from lrfinder.state import preserved
+    from lrfinder.training.setup import TrainingSetup
+    from lrfinder.training.state import preserved
 
     case = _case(partial(wide_mlp, width))
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def of_size(width: int, device: torch.device, rounds: int) -> dict[str, Any]:
 
 def of_length(steps: int, device: torch.device, rounds: int) -> dict[str, Any]:
     """Seconds of a sweep so long and of its bare loop, and of what grows with its length: deciding, and reading."""
-    from lrfinder.advice import advise
+    from lrfinder.advice.advise import advise
 
     case = _case(mlp)
     sweeps, bare = _turns(case, device, steps, max(rounds, min(5 * rounds, rounds * 1000 // steps)))
@@ -78,8 +78,8 @@ def of_length(steps: int, device: torch.device, rounds: int) -> dict[str, Any]:
 
 def _decide(steps: int) -> None:
     """The state machine of a sweep by itself, on losses that keep its stopping rule busy: low once, then above."""
-    from lrfinder.curve import SweepConfig
-    from lrfinder.sweep import Sweep
+    from lrfinder.record.curve import SweepConfig
+    from lrfinder.record.sweep import Sweep
 
     sweep = Sweep(SweepConfig(start_lr=START_LR, end_lr=_END_LR, num_iter=steps))
     for i in range(steps):

@@ -51,8 +51,8 @@ def measure(advice: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def _save_result(advice: Path, path: Path) -> None:
-    from lrfinder.advice import advise
-    from lrfinder.curve import LossCurve
+    from lrfinder.advice.advise import advise
+    from lrfinder.record.curve import LossCurve
     from lrfinder.result import RangeTestResult
 
     curve = LossCurve.from_dict(next(iter(store.load(advice, "sweep").values())))

@@ -1,0 +1,233 @@
+"""What to do with a curve: learning rates per schedule, how sure they are, and why.
+
+:mod:`lrfinder.analysis.regimes` says what the curve shows, :mod:`lrfinder.advice.evidence` how that is weighed (with
+the formula), and :mod:`lrfinder.analysis.diagnose` what is unusual about it. Here it becomes advice. No torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.advice.evidence import Evidence, combine, peak_lr
+from lrfinder.advice.words import explain
+from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, unreadable
+from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.checks import check_choice, check_count
+from lrfinder.errors import ConfigError, NoAdviceError
+from lrfinder.files import saved_content
+from lrfinder.numbers import round_lr
+from lrfinder.record.curve import LossCurve
+from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.optimizers import typical_lr
+
+__all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Learning rates to train with, how sure they are, and why.
+
+    Args:
+        max_lr: peak for OneCycle. None, as ``base_lr``, ``min_lr`` and ``interval``, exactly if the grade is "none".
+        base_lr: peak for cosine and linear schedules.
+        min_lr: lowest LR that visibly trains.
+        interval: (low, high), where the best ``base_lr`` is expected.
+        grade: ``"high"``, ``"medium"``, ``"low"`` or ``"none"``.
+        evidence: the learning rates that ``base_lr`` is averaged from, with their weights.
+        findings: what is unusual about the curve, with the grade that each allows.
+        reasons: evidence and findings in sentences; made from the two where none are given.
+        edge_lr: stability edge; None when the sweep found none.
+        diverged_lr: where the loss had given back most of its fall for good; None when the sweep did not get there.
+        ceiling: highest LR that any schedule gets by its factor; None for no limit but the interval's.
+        peaks: (kind, LR) of the schedules that a trial search was made for; no factor is needed for them.
+
+    Raises:
+        ConfigError: an unknown grade, or LRs that do not fit it.
+    """
+
+    max_lr: float | None
+    base_lr: float | None
+    min_lr: float | None
+    interval: tuple[float, float] | None
+    grade: str
+    reasons: tuple[str, ...] = ()
+    edge_lr: float | None = None
+    ceiling: float | None = None
+    peaks: tuple[tuple[str, float], ...] = ()
+    diverged_lr: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("grade", self.grade, GRADES)
+        for name in ("max_lr", "base_lr", "min_lr", "interval"):
+            if (getattr(self, name) is None) != (self.grade == "none"):
+                raise ConfigError(
+                    f"{name} must be None exactly if the grade is 'none'; got {getattr(self, name)!r} with grade "
+                    f"{self.grade!r}."
+                )
+        if not self.reasons:
+            object.__setattr__(self, "reasons", explain(self.evidence, self.findings))
+
+    def with_findings(self, *findings: Finding) -> Advice:
+        """The same learning rates with findings, and their sentences, in front of the others."""
+        reasons = (*explain((), findings), *self.reasons)
+        return dataclasses.replace(self, findings=(*findings, *self.findings), reasons=reasons)
+
+    def lr_for(self, kind: str, total_steps: int | None = None, *, constants: Constants = FITTED) -> float:
+        """Peak LR to put into the scheduler of that kind, to two significant digits.
+
+        It is ``base_lr`` times the factor of the schedule, held below ``ceiling``: a constant LR has to be lower than
+        the peak of one that decays.
+
+        Args:
+            kind: one of the schedule kinds, as in ``"cosine"``.
+            total_steps: length of the training in optimizer steps, >= 1. It is checked and changes nothing: by how much
+                a longer training needs a lower LR (not at all, or by up to the square root of its length) depends on
+                the task, and a range test does not show it.
+            constants: of which the factors of the schedules are used.
+
+        Raises:
+            ConfigError: an unknown kind, or ``total_steps`` that is no positive integer.
+            NoAdviceError: the curve carries no advice.
+
+        Example:
+            >>> advice = Advice(max_lr=0.12, base_lr=0.1, min_lr=0.001, interval=(0.03, 0.12), grade="high",
+            ...     ceiling=0.12)
+            >>> advice.lr_for("cosine"), advice.lr_for("constant") < 0.1, advice.lr_for("exponential")
+            (0.1, True, 0.12)
+        """
+        check_choice("kind", kind, KINDS)
+        if total_steps is not None:
+            check_count("total_steps", total_steps)
+        if self.base_lr is None or self.interval is None:
+            raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
+        if kind in dict(self.peaks):
+            return dict(self.peaks)[kind]
+        if kind == "onecycle" and self.max_lr is not None:
+            return self.max_lr
+        ceiling = self.interval[1] if self.ceiling is None else self.ceiling
+        return peak_lr(kind, self.base_lr, ceiling, constants=constants)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Advice:
+        """Advice from :meth:`to_dict`.
+
+        Raises:
+            FileFormatError: a field is missing, unknown or out of range.
+        """
+        with saved_content("advice", hint="Run the range test again."):
+            # Fields that the first files did not have.
+            fields: dict[str, Any] = {"diverged_lr": None, "evidence": (), "findings": (), **content}
+            for name in ("max_lr", "base_lr", "min_lr", "edge_lr", "ceiling", "diverged_lr"):
+                fields[name] = None if fields[name] is None else float(fields[name])
+            if fields["interval"] is not None:
+                low, high = fields["interval"]
+                fields["interval"] = (float(low), float(high))
+            fields["peaks"] = tuple((str(kind), float(lr)) for kind, lr in fields["peaks"])
+            fields["reasons"] = tuple(map(str, fields["reasons"]))
+            fields["evidence"] = tuple(map(Evidence.from_dict, fields["evidence"]))
+            fields["findings"] = tuple(map(Finding.from_dict, fields["findings"]))
+            return cls(**fields)
+
+
+def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Constants = FITTED) -> Advice:
+    """Learning rates for this curve, or the reasons why there are none.
+
+    Any curve is accepted; one that carries no information gets grade "none" and what to do.
+
+    Args:
+        curve: what a range test recorded.
+        reading: what it shows, where it was read already.
+        constants: fitted parts, weights and factors.
+
+    Example:
+        >>> from lrfinder.record.curve import SweepConfig
+        >>> from lrfinder.record.sweep import Sweep
+        >>> sweep = Sweep(SweepConfig(start_lr=0.001, end_lr=10.0, num_iter=101))
+        >>> weight = 1.0  # gradient descent on weight**2, stable below lr 1
+        >>> while not sweep.done:
+        ...     sweep.record(weight**2)
+        ...     weight -= sweep.last_lr * 2 * weight
+        >>> advice = advise(sweep.curve(optimizer="SGD"))
+        >>> advice.base_lr < advice.edge_lr, advice.grade
+        (True, 'high')
+    """
+    reading = reading or read_curve(curve)
+    refused = unreadable(curve, reading)
+    if refused is not None:
+        return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=(refused,))
+    estimate = combine(curve, reading, constants=constants)
+    findings = (*_findings(curve, reading, constants), *diagnose(curve, reading))
+    grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
+    top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
+    return rounded_advice(
+        estimate.base_lr,
+        estimate.ceiling,
+        constants.spread.of(grade),
+        grade=grade,
+        min_lr=constants.onset_part * top if reading.onset_lr is None else reading.onset_lr,
+        edge_lr=reading.edge_lr,
+        diverged_lr=reading.diverged_lr,
+        evidence=estimate.evidence,
+        findings=findings,
+        constants=constants,
+    )
+
+
+def rounded_advice(
+    base_lr: float,
+    ceiling: float | None,
+    spread: float,
+    *,
+    min_lr: float,
+    edge_lr: float | None,
+    diverged_lr: float | None,
+    constants: Constants = FITTED,
+    **rest: Any,
+) -> Advice:
+    """Advice of two significant digits around a ``base_lr``.
+
+    Args:
+        base_lr: peak LR for cosine; > 0.
+        ceiling: highest LR for any schedule; None for none.
+        spread: half width of the interval, as a factor; >= 1.
+        min_lr: lowest LR that visibly trains; lowered to the others where it is above them.
+        edge_lr: stability edge, or None.
+        diverged_lr: where the loss had diverged, or None.
+        constants: of which the factors of the schedules are used.
+        rest: the other fields of :class:`Advice`.
+    """
+    max_lr = peak_lr("onecycle", base_lr, math.inf if ceiling is None else ceiling, constants=constants)
+    base = round_lr(base_lr)
+    # In 30 of 366 sweeps of the benchmark the best LR lay above the edge, and in none above where the sweep diverged.
+    limit = diverged_lr if diverged_lr is not None else edge_lr
+    high = base * spread if limit is None else min(base * spread, max(limit, base))
+    return Advice(
+        max_lr=max_lr,
+        base_lr=base,
+        min_lr=round_lr(min(min_lr, base, max_lr)),
+        interval=(round_lr(base / spread), max(round_lr(high), base)),
+        edge_lr=edge_lr,
+        ceiling=ceiling,
+        diverged_lr=diverged_lr,
+        **rest,
+    )
+
+
+def _findings(curve: LossCurve, reading: Reading, constants: Constants) -> tuple[Finding, ...]:
+    """Where the edge is, and whether the optimizer is known."""
+    found = []
+    if reading.edge_lr is not None and reading.edge_interval is not None:
+        found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
+    if typical_lr(curve.optimizer, curve.momentum, constants) is None:
+        found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
+    return tuple(found)

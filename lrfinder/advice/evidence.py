@@ -1,0 +1,194 @@
+"""The weighted mean from which every learning rate of the advice follows, as a formula and as a list of evidence.
+
+Three numbers are known: the typical LR of the optimizer, where the loss of this sweep is lowest, and where it breaks.
+None is enough. The typical LR is not about this model, and no point of a curve is a
+constant factor away from the best LR, which depends on the schedule and the length of the training. With the symbols
+
+    u   typical LR of the optimizer,
+    f   a fitted part of the middle of the low region,
+    l   a fitted part of the limit: of the edge, for SGD of where the loss had diverged,
+    w   weight of the low region (sweep_weight), v weight of the limit (limit_weight),
+    c   the ceiling: a fitted part of the edge, for SGD of the mean of edge and divergence,
+
+the LR b for cosine and the peak of schedule kind k are
+
+    log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l,   held at b <= c
+    peak_k = min(phi_k * b, max(c, b))
+
+Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lrfinder.analysis.regimes import Reading
+from lrfinder.numbers import round_lr
+from lrfinder.record.curve import LossCurve
+from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.optimizers import is_lr_free, typical_lr
+
+__all__ = ["Estimate", "Evidence", "combine", "peak_lr"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One learning rate that the advice is made of.
+
+    Args:
+        name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
+            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found).
+        lr: the learning rate it stands for; > 0.
+        weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
+            that lowered the mean has weight 0.
+        part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
+        seen: (low, high) of what was seen, or the same number twice.
+        source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
+            divergence"``, or the class name of the optimizer.
+    """
+
+    name: str
+    lr: float
+    weight: float
+    part: float
+    seen: tuple[float, float]
+    source: str
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Evidence:
+        """Evidence from the dictionary of its fields; numbers are checked by their type."""
+        low, high = content["seen"]
+        numbers = {name: float(content[name]) for name in ("lr", "weight", "part")}
+        return cls(name=str(content["name"]), source=str(content["source"]), seen=(float(low), float(high)), **numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What the evidence comes to.
+
+    Args:
+        base_lr: b, unrounded; > 0.
+        ceiling: c, which no schedule exceeds; > 0.
+        grade: best grade that the agreement of the evidence allows.
+        evidence: what b is made of.
+    """
+
+    base_lr: float
+    ceiling: float
+    grade: str
+    evidence: tuple[Evidence, ...]
+
+
+def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED) -> Estimate:
+    """The weighted mean of the evidence, held below the ceiling; see the formula above.
+
+    Args:
+        curve: a curve that can be read.
+        reading: what it shows.
+        constants: fitted parts, weights and factors.
+    """
+    mean = _mean(curve, reading, constants)
+    limit = _limit(reading, constants)
+    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    if limit is not None and u is not None and not is_lr_free(curve.optimizer):
+        v = limit.weight
+        mean = replace(
+            mean,
+            base_lr=mean.base_lr ** (1 - v) * limit.lr**v,
+            evidence=(*(replace(each, weight=(1 - v) * each.weight) for each in mean.evidence), limit),
+        )
+    ceiling = _ceiling(reading, constants)
+    if mean.base_lr <= ceiling.lr:
+        return replace(mean, ceiling=ceiling.lr)
+    return replace(mean, base_lr=ceiling.lr, ceiling=ceiling.lr, evidence=(*mean.evidence, ceiling))
+
+
+def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants = FITTED) -> float:
+    """Peak LR for a schedule kind, to two significant digits: ``min(phi_k * b, max(c, b))``, with b rounded likewise.
+
+    Args:
+        kind: one of the schedule kinds.
+        base_lr: b; > 0.
+        ceiling: c; > 0, infinite for none.
+        constants: of which the factors phi are used.
+    """
+    base = round_lr(base_lr)
+    return round_lr(min(base * constants.peak_factor(kind), max(ceiling, base)))
+
+
+def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
+    """The mean of typical LR and low region, the ceiling left open."""
+    low = _low_region(reading, constants)
+    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    if u is None and low is None:
+        return _without_anything(reading, constants)
+    if u is None:
+        assert low is not None
+        return _estimate(low.lr, "medium", low)
+    typical = Evidence(name="typical", lr=u, weight=1.0, part=1.0, seen=(u, u), source=curve.optimizer)
+    if low is None:
+        part = constants.trained_part.of(reading.update_rule)
+        return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
+    f = low.lr
+    w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
+    w = 0.0 if is_lr_free(curve.optimizer) else w
+    apart = max(u, f) / min(u, f)
+    grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
+    return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
+
+
+def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:
+    return Estimate(base_lr=base_lr, ceiling=math.inf, grade=grade, evidence=evidence)
+
+
+def _low_region(reading: Reading, constants: Constants) -> Evidence | None:
+    if reading.low_region is None:
+        return None
+    part, middle = constants.low_region_part.of(reading.update_rule), math.sqrt(math.prod(reading.low_region))
+    return Evidence(
+        name="low region", lr=middle * part, weight=1.0, part=part, seen=reading.low_region, source="low region"
+    )
+
+
+def _without_anything(reading: Reading, constants: Constants) -> Estimate:
+    """An unknown optimizer whose loss only rises."""
+    seen, source = (reading.lrs[-1], "highest") if reading.edge_lr is None else (reading.edge_lr, "edge")
+    lr, part = constants.unknown_part * seen, constants.unknown_part
+    return _estimate(lr, "low", Evidence(name="edge", lr=lr, weight=1.0, part=part, seen=(seen, seen), source=source))
+
+
+def _limit(reading: Reading, constants: Constants) -> Evidence | None:
+    """The limit as evidence of its own; None where the curve has no edge."""
+    rule = reading.update_rule
+    if reading.edge_lr is None:
+        return None
+    seen, source = (reading.edge_lr, "edge") if rule == "adaptive" else _divergence(reading)
+    part = constants.limit_part.of(rule)
+    weight = constants.limit_weight.of(rule)
+    return Evidence(name="limit", lr=part * seen, weight=weight, part=part, seen=(seen, seen), source=source)
+
+
+def _ceiling(reading: Reading, constants: Constants) -> Evidence:
+    """What no schedule may exceed."""
+    rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
+    if edge is None:
+        return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
+    # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
+    part = constants.edge_part.of(rule, falls=reading.low_region is not None)
+    if rule == "adaptive":
+        return Evidence(name="ceiling", lr=part * edge, weight=0.0, part=part, seen=(edge, edge), source="edge")
+    # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
+    # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
+    diverged, _ = _divergence(reading)
+    middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
+    source = "edge and divergence"
+    return Evidence(name="ceiling", lr=part * middle, weight=0.0, part=part, seen=(middle, middle), source=source)
+
+
+def _divergence(reading: Reading) -> tuple[float, str]:
+    """Where the loss had diverged; where it had not, the highest LR tried stands in."""
+    if reading.diverged_lr is None:
+        return reading.lrs[-1], "highest"
+    return reading.diverged_lr, "divergence"

@@ -1,0 +1,248 @@
+"""The trial search: which LR to try next, and for how many steps. A state machine without torch and without a clock.
+
+Two stages. *Screening*: four trials of a sixteenth of the training each, at a constant LR with a short cooldown. The LR
+that is best in such a trial is near the one that is best in the whole training; short copies of a decaying schedule
+prefer one that is too high. The trials start at the advised LR and at four times above and below it, and close in on
+the best. *Confirmation*, where the budget allows: two longer trials of the schedule itself, one at the LR that the
+screening found and one at twice that (at half, where the first went wrong).
+
+Which LR the trials show to be best is decided in :mod:`lrfinder.advice.verdict`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lrfinder.advice.verdict import screened_lr
+from lrfinder.checks import check_choice
+from lrfinder.record.trials import Trial, TrialRecord, best_trial
+from lrfinder.schedules.defaults import make_schedule
+from lrfinder.schedules.schedule import Schedule
+from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
+
+__all__ = ["StagePlan", "TrialPlan", "TrialSearch", "plan_search", "whole_schedule"]
+
+_SCREENING_STRIDE, _CONFIRMATION_STRIDE = 4.0, 2.0  # factors between neighbours at the start of a stage
+_CLOSE = 2.0  # no LR is tried between neighbours this near: losses are flat around the best
+_FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: with fewer nothing can be told
+_CONFIRMATIONS = 2
+_COOLDOWN = 0.2  # part of a screening trial
+
+
+class StagePlan(NamedTuple):
+    """Number of ``trials`` in one stage, and ``steps`` of each."""
+
+    trials: int
+    steps: int
+
+
+def plan_search(budget_steps: int, total_steps: int, *, constants: Constants = FITTED) -> dict[str, StagePlan]:
+    """Number and length of the trials of each stage; empty where the budget has no room for a search.
+
+    Args:
+        budget_steps: optimizer steps of all trials together.
+        total_steps: optimizer steps of the training; >= 1.
+        constants: lengths and number of trials.
+
+    Example:
+        >>> plan_search(250, 1000)
+        {'screening': StagePlan(trials=4, steps=62)}
+        >>> plan_search(1000, 1000)["confirmation"]
+        StagePlan(trials=2, steps=376)
+        >>> plan_search(29, 1000)
+        {}
+    """
+    search = constants.search
+    longest = max(_FEWEST_STEPS, int(search.screening_part * total_steps))
+    for count in range(search.trials, _FEWEST_TRIALS - 1, -1):
+        steps = min(budget_steps // count, longest)
+        if steps >= _FEWEST_STEPS:
+            break
+    else:
+        return {}
+    plan = {"screening": StagePlan(count, steps)}
+    left = min((budget_steps - count * steps) // _CONFIRMATIONS, total_steps)
+    if left >= max(_FEWEST_STEPS, search.confirmation_part * total_steps):
+        plan["confirmation"] = StagePlan(_CONFIRMATIONS, left)
+    return plan
+
+
+def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Schedule:
+    """The schedule of the training that the search is for, with that peak.
+
+    A kind whose LR follows the loss (``plateau``) is replaced by its surrogate, ``multistep``.
+
+    Raises:
+        ConfigError: an option that the schedule does not have, or out of its range.
+    """
+    surrogate = KIND_TABLE[check_choice("kind", kind, KINDS)].surrogate
+    if surrogate:
+        make_schedule(kind, peak_lr=peak_lr, **options)  # refuses options that the kind does not have
+        return make_schedule(surrogate, peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
+    return make_schedule(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
+
+
+def _between(trials: Sequence[Trial], best: Trial) -> float | None:
+    """The middle between the best trial and its better neighbour, the other one where that is close already."""
+    at = trials.index(best)
+    neighbours = [trials[i] for i in (at - 1, at + 1) if 0 <= i < len(trials)]
+    for other in sorted(neighbours, key=lambda trial: trial.loss_or_inf):
+        if max(other.lr, best.lr) / min(other.lr, best.lr) > _CLOSE * 1.01:
+            return math.sqrt(other.lr * best.lr)
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+    """Learning rate and momentum of every step of a trial.
+
+    A confirmation trial is the whole schedule compressed: its step t has what the training has at the same part of its
+    length. A screening trial is constant with a cooldown over the last fifth, after the schedule's own warm-up.
+
+    Args:
+        stage: ``"screening"`` or ``"confirmation"``.
+        lr: peak learning rate; > 0.
+        steps: length of the trial in optimizer steps; >= 1.
+        schedule: of the whole training, with any peak.
+
+    Example:
+        >>> schedule = make_schedule("linear", peak_lr=1.0, total_steps=1000)
+        >>> plan = TrialPlan(stage="confirmation", lr=0.2, steps=50, schedule=schedule)
+        >>> round(plan.lr_at(25), 3), round(plan.lr_at(49), 4)
+        (0.105, 0.0042)
+    """
+
+    stage: str
+    lr: float
+    steps: int
+    schedule: Schedule
+
+    def lr_at(self, t: int) -> float:
+        """Learning rate of step ``t``, from 0 to ``steps - 1``."""
+        whole = self.schedule
+        assert whole.total_steps is not None
+        warmup = min(whole.warmup_steps * self.steps // whole.total_steps, self.steps // 2)
+        if self.stage == "confirmation":
+            part = whole.lr_at(self._whole_step(t)) / whole.peak_lr
+        elif t < warmup:
+            part = whole.lr_at(t * whole.warmup_steps // warmup) / whole.peak_lr
+        else:
+            part = min(1.0, (self.steps - t) / (_COOLDOWN * self.steps))
+        return self.lr * part
+
+    def momentum_at(self, t: int) -> float | None:
+        """Momentum of step ``t`` where the schedule cycles it, else None."""
+        return self.schedule.momentum_at(self._whole_step(t)) if self.stage == "confirmation" else None
+
+    def _whole_step(self, t: int) -> int:
+        assert self.schedule.total_steps is not None
+        return t * self.schedule.total_steps // self.steps
+
+
+class TrialSearch:
+    """A search in progress: run a trial of ``steps`` in ``stage`` with ``lr``, ``add`` it, until ``done``.
+
+    Args:
+        record: the empty record to fill.
+        ceiling: LR that no trial may exceed, the initial one aside; None for none.
+        constants: lengths and number of trials, and how their losses are compared.
+
+    Example:
+        >>> record = TrialRecord(schedule="cosine", total_steps=400, budget_steps=400, initial_lr=0.1, start_loss=1.0)
+        >>> search = TrialSearch(record)
+        >>> while not search.done:
+        ...     search.add(Trial(lr=search.lr, steps=search.steps, loss=(search.lr - 0.2) ** 2, stage=search.stage))
+        >>> [f"{trial.lr:.2g}" for trial in search.record.in_stage("screening")], search.record.spent
+        (['0.025', '0.05', '0.1', '0.4'], 400)
+    """
+
+    def __init__(self, record: TrialRecord, *, ceiling: float | None = None, constants: Constants = FITTED) -> None:
+        self.record = record
+        self.stage = "screening"
+        self._constants = constants
+        self._plan = plan_search(record.budget_steps, record.total_steps, constants=constants)
+        self._ceiling = math.inf if ceiling is None else max(ceiling, record.initial_lr)
+        self._next: float | None = record.initial_lr if self._plan else None
+
+    @property
+    def done(self) -> bool:
+        """Whether no trial is to be run any more."""
+        return self._next is None or self.record.interrupted
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next trial. RuntimeError once the search is over."""
+        if self._next is None:
+            raise RuntimeError("the trial search is over; no more trials are run.")
+        return self._next
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the next trial."""
+        return self._plan[self.stage].steps
+
+    def add(self, trial: Trial) -> None:
+        """Take a trial that was run; the next follows from all of them."""
+        self.record = dataclasses.replace(self.record, trials=(*self.record.trials, trial))
+        self._next = self._next_screening() if self.stage == "screening" else self._next_confirmation()
+        if self._next is None and self.stage == "screening" and "confirmation" in self._plan:
+            self.stage = "confirmation"
+            self._next = screened_lr(self.record, constants=self._constants) or self.record.initial_lr
+
+    def interrupt(self) -> None:
+        """End the search from outside, as after Ctrl-C."""
+        self.record = dataclasses.replace(self.record, interrupted=True)
+
+    def _next_screening(self) -> float | None:
+        trials = self.record.in_stage("screening")
+        if self._screening_steps_left() < self.steps:
+            return None
+        if (opening := self._opening(trials)) is not None:
+            return opening
+        best = best_trial(trials)
+        if best is None:  # far too high, or there is no loss at any LR
+            within = len(trials) < 2 * self._plan["screening"].trials
+            return trials[0].lr / _SCREENING_STRIDE if within else None
+        return self._beyond(trials, best) or _between(trials, best)
+
+    def _opening(self, trials: Sequence[Trial]) -> float | None:
+        """An LR above and one below the initial LR, whatever the losses are; None once both were tried."""
+        initial = self.record.initial_lr
+        if trials[-1].lr <= initial and (above := self._untried(initial * _SCREENING_STRIDE, trials)) is not None:
+            return above
+        return self._untried(initial / _SCREENING_STRIDE, trials) if trials[0].lr >= initial else None
+
+    def _beyond(self, trials: Sequence[Trial], best: Trial) -> float | None:
+        """An LR outside those tried, where the best is the outermost."""
+        if best is trials[-1] and (above := self._untried(best.lr * _SCREENING_STRIDE, trials)) is not None:
+            return above
+        return self._untried(best.lr / _SCREENING_STRIDE, trials) if best is trials[0] else None
+
+    def _screening_steps_left(self) -> int:
+        """Optimizer steps left for screening; a trial that was stopped early leaves its steps to others."""
+        confirmations, steps = self._plan.get("confirmation", StagePlan(0, 0))
+        return self.record.budget_steps - self.record.spent - confirmations * steps
+
+    def _next_confirmation(self) -> float | None:
+        trials = self.record.in_stage("confirmation")
+        if len(trials) == self._plan["confirmation"].trials:
+            return None
+        first = trials[0]
+        if first.loss is not None and first.loss < self.record.start_loss:
+            return self._untried(first.lr * _CONFIRMATION_STRIDE, trials)
+        return first.lr / _CONFIRMATION_STRIDE
+
+    def _untried(self, lr: float, trials: Sequence[Trial]) -> float | None:
+        """The LR held within the allowed range; None where it was tried already.
+
+        From trained weights a short trial prefers an LR that is too low. So none below the initial LR is tried before
+        a trial has shown an improvement, unless the range test had shown one (``min_improvement`` is 0).
+        """
+        lowest = 0.0 if self.record.improved or self.record.min_improvement == 0 else self.record.initial_lr
+        lr = min(max(lr, lowest), self._ceiling)
+        return None if any(math.isclose(trial.lr, lr) for trial in trials) else lr

@@ -1,0 +1,51 @@
+"""Every sentence about a trial search, beside :mod:`lrfinder.advice.words`. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lrfinder.analysis.diagnose import Finding
+from lrfinder.numbers import format_lr
+from lrfinder.record.trials import STAGES, Trial, TrialRecord
+
+__all__ = ["SEARCH_SENTENCES", "explain_trials"]
+
+
+SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
+    "search_too_short": lambda found: (
+        f"No trial search for {found.detail}: {found.values[0]:g} steps are too few for three trials of ten. Give a "
+        "larger budget, or train with the LR of the range test."
+    ),
+    "search_interrupted": lambda found: "The trial search was interrupted before its first trial.",
+    "no_trial_learned": lambda found: (
+        f"Trial search: no trial lowered the {found.detail} loss it started from, so the advice is that of the range "
+        "test."
+    ),
+    "outside_screening": lambda found: (
+        f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
+    ),
+    "no_improvement": lambda found: (
+        "No trial improved the loss noticeably, which is typical of pretrained weights. Short trials underestimate the "
+        "best LR there, so LRs below the range test's were not tried."
+    ),
+}
+"""By code, the sentence of each finding of a trial search."""
+
+
+def explain_trials(record: TrialRecord) -> Iterator[str]:
+    """What a trial search cost and measured, in sentences."""
+    until = ", until it was interrupted" if record.interrupted else ""
+    yield (
+        f"The trials took {record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the "
+        f"{record.total_steps} of the {record.schedule} training{until}. They started from lr "
+        f"{format_lr(record.initial_lr)}."
+    )
+    for stage in STAGES:
+        if trials := record.in_stage(stage):
+            steps = max(trial.steps for trial in trials)
+            losses = ", ".join(map(_outcome, trials))
+            yield f"{record.measured.capitalize()} losses after {stage} trials of {steps} steps: {losses}."
+
+
+def _outcome(trial: Trial) -> str:
+    return f"{'diverged' if trial.loss is None else f'{trial.loss:.4g}'} at lr {format_lr(trial.lr)}"

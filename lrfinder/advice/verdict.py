@@ -1,0 +1,181 @@
+"""What a trial search comes to: the LR that its trials show to be best, and the advice that follows. No torch.
+
+The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
+the best trial and its neighbours, elsewhere by straight lines. With x the distance from the initial LR in octaves, the
+LR at the lowest point of
+
+    part(x) + pull * total_steps / steps * x**2
+
+is chosen, so near ties go to the initial LR, the more so the shorter the trials. The weights are fitted to real
+trainings: :mod:`lrfinder.tables.constants`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from lrfinder.advice.advise import Advice, rounded_advice
+from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.search_words import explain_trials
+from lrfinder.advice.words import explain
+from lrfinder.analysis.diagnose import GRADES, Finding
+from lrfinder.analysis.regimes import Reading
+from lrfinder.numbers import round_lr
+from lrfinder.record.trials import Trial, TrialRecord, best_trial
+from lrfinder.tables.constants import FITTED, Constants
+
+__all__ = [
+    "advice_without_search",
+    "advice_without_trials",
+    "best_trial_lr",
+    "divergence_level",
+    "min_improvement",
+    "refined_advice",
+    "screened_lr",
+]
+
+_GRID = 1 / 16  # octaves between the LRs that are compared
+_AGREED = 2.0  # factor up to which search and range test count as agreed
+
+
+def min_improvement(reading: Reading, *, constants: Constants = FITTED) -> float:
+    """Fall of the loss that counts as an improvement: any, if the range test showed a fall, else some batch noises."""
+    return 0.0 if reading.onset_lr is not None else constants.search.min_improvement_noises * reading.noise_std
+
+
+def divergence_level(reading: Reading) -> float:
+    """Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises."""
+    return reading.level + reading.total_drop + 10 * reading.noise_std
+
+
+def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+    """LR for the training that the search is for, between the LRs tried; None where the trials show none.
+
+    Example:
+        >>> trials = tuple(Trial(lr=lr, steps=60, loss=loss) for lr, loss in ((0.1, 1.5), (0.4, 1.0), (0.025, 1.9)))
+        >>> record = TrialRecord(
+        ...     schedule="cosine", total_steps=1000, budget_steps=200, initial_lr=0.1, start_loss=2.0, trials=trials
+        ... )
+        >>> round(best_trial_lr(record), 2)
+        0.19
+    """
+    screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
+    if not confirmations:
+        return screened
+    confirmed = _stage_lr(record, confirmations, screened or record.initial_lr, constants)
+    if confirmed is None and screened is not None:
+        # Confirmation trials that went wrong show that the LR is too high, and no more.
+        return min(screened, confirmations[0].lr) / constants.search.margin
+    return confirmed
+
+
+def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+    """Best LR by the screening trials; None where none of them came below the loss it started from."""
+    return _stage_lr(record, record.in_stage("screening"), record.initial_lr, constants)
+
+
+def _stage_lr(
+    record: TrialRecord, trials: tuple[Trial, ...], initial_lr: float, constants: Constants
+) -> float | None:
+    best = best_trial(trials)
+    if best is None or best.loss_or_inf >= record.start_loss:
+        return None
+    octaves = np.log2([trial.lr / initial_lr for trial in trials])
+    improvement = record.start_loss - best.loss_or_inf
+    worst = constants.search.worst_part
+    parts = [min((trial.loss_or_inf - best.loss_or_inf) / improvement, worst) for trial in trials]
+    grid = np.arange(octaves[0], octaves[-1] + 1e-9, _GRID) if len(octaves) > 1 else octaves
+    joined = np.interp(grid, octaves, parts)
+    at = trials.index(best)
+    if 0 < at < len(trials) - 1 and max(parts[at - 1], parts[at + 1]) < worst:
+        around = slice(at - 1, at + 2)
+        parabola = np.polynomial.Polynomial.fit(octaves[around], parts[around], 2)
+        inside = (grid >= octaves[at - 1]) & (grid <= octaves[at + 1])
+        joined[inside] = parabola(grid[inside])
+    pull = constants.search.pull * record.total_steps / max(trial.steps for trial in trials)
+    lowest = float(initial_lr * 2.0 ** grid[int((joined + pull * grid**2).argmin())])
+    too_high = _lowest_too_high(record, trials, best)
+    return lowest if too_high is None else min(lowest, too_high / constants.search.margin)
+
+
+def _lowest_too_high(record: TrialRecord, trials: tuple[Trial, ...], best: Trial) -> float | None:
+    """Lowest LR above the best at which a trial ended no better than it started.
+
+    A short training has less time to diverge than a long one, so the margin below it counts. From trained weights the
+    loss rises at first at every high LR, so there it means nothing.
+    """
+    if not record.improved:
+        return None
+    bad = (trial.lr for trial in trials if trial.lr > best.lr and trial.loss_or_inf >= record.start_loss)
+    return next(bad, None)
+
+
+def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants = FITTED) -> Advice:
+    """The advice after a trial search: its schedule gets the LR found, and the others follow by their factors.
+
+    Args:
+        advice: of the range test.
+        record: what the search measured.
+        constants: factors of the schedules, widths of the interval, and how losses are compared.
+    """
+    if not record.trials:
+        return advice_without_trials(advice)
+    found = best_trial_lr(record, constants=constants)
+    if found is None or advice.min_lr is None:
+        refused = Finding(code="no_trial_learned", detail=record.measured)
+        reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
+        return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
+    evidence = Evidence(name="trials", lr=found, weight=1.0, part=1.0, seen=(found, found), source=record.schedule)
+    findings = tuple(_findings(record, found))
+    grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
+    base = found / constants.peak_factor(record.schedule)
+    ceiling = None if advice.ceiling is None else max(advice.ceiling, found)
+    refined = rounded_advice(
+        base if ceiling is None else min(base, ceiling),
+        ceiling,
+        constants.search.spread if grade == "high" else constants.spread.medium,
+        min_lr=advice.min_lr,
+        edge_lr=advice.edge_lr,
+        diverged_lr=advice.diverged_lr,
+        constants=constants,
+        grade=grade,
+        evidence=(evidence,),
+        findings=findings,
+        reasons=(*explain((evidence,), ()), *explain_trials(record), *explain((), findings)),
+    )
+    # The schedule that the search was for gets the LR itself, and what is named after that schedule is the same number.
+    peak = round_lr(found)
+    return dataclasses.replace(
+        refined,
+        peaks=((record.schedule, peak),),
+        max_lr=peak if record.schedule == "onecycle" else refined.max_lr,
+        base_lr=peak if record.schedule == "cosine" else refined.base_lr,
+    )
+
+
+def advice_without_search(advice: Advice, schedule: str, budget_steps: int) -> Advice:
+    """The advice where the budget has no room for a search."""
+    return advice.with_findings(Finding(code="search_too_short", values=(budget_steps,), detail=schedule))
+
+
+def advice_without_trials(advice: Advice) -> Advice:
+    """The advice where Ctrl-C came before the first trial."""
+    return advice.with_findings(Finding(code="search_interrupted"))
+
+
+def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
+    screened = record.in_stage("screening")
+    if not screened[0].lr < found < screened[-1].lr:
+        yield Finding(code="outside_screening", lr=found, caps_grade="medium")
+    if not record.improved:
+        yield Finding(code="no_improvement", caps_grade="medium")
+
+
+def _grade(advice: Advice, record: TrialRecord, found: float) -> str:
+    """Screening trials alone find the best LR as well as a range test does and no better; agreement makes it sure."""
+    agreed = max(found, record.initial_lr) <= _AGREED * min(found, record.initial_lr)
+    confirmed = agreed and bool(record.in_stage("confirmation"))
+    return "high" if advice.grade == "high" or confirmed else "medium"

@@ -1,0 +1,229 @@
+"""Every sentence about evidence and findings: what was seen, what it means, and what to do. No other module has any.
+
+Numbers come in as values and leave as text of two significant digits. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.search_words import SEARCH_SENTENCES
+from lrfinder.analysis.diagnose import Finding
+from lrfinder.numbers import format_lr
+from lrfinder.record.curve import StopReason
+
+__all__ = ["explain"]
+
+_FIRST = ("edge",)  # findings that are told before the evidence
+
+
+def explain(evidence: Iterable[Evidence], findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Sentences for people: how the learning rates came about, then what is unusual about the curve.
+
+    Example:
+        >>> explain((), (Finding(code="edge", lr=0.042, values=(0.035, 0.077)),))[0]
+        'The stability edge is at lr=0.042 (between 0.035 and 0.077): above it the loss rises and does not come back.'
+    """
+    evidence, findings = tuple(evidence), tuple(findings)
+    return (
+        *(_SENTENCES[each.code](each) for each in findings if each.code in _FIRST),
+        *_evidence(evidence),
+        *(_SENTENCES[each.code](each) for each in findings if each.code not in _FIRST),
+    )
+
+
+def _evidence(evidence: tuple[Evidence, ...]) -> Iterable[str]:
+    weighed = [each for each in evidence if each.name != "ceiling"]
+    yield from (_ORIGINS[each.name](each) for each in weighed)
+    if len(weighed) > 1:
+        parts = ", ".join(f"{each.weight:.0%} {_PARTS[each.name]}" for each in weighed)
+        mean = _weighted_mean(weighed)
+        yield f"Their average on a log scale ({parts}) is {format_lr(mean)}."
+    yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
+
+
+_PARTS = {"typical": "typical LR", "low region": "low region", "limit": "limit", "edge": "edge", "trials": "trials"}
+
+
+def _weighted_mean(evidence: Iterable[Evidence]) -> float:
+    product = 1.0
+    for each in evidence:
+        product *= each.lr**each.weight
+    return product
+
+
+def _low_region(each: Evidence) -> str:
+    low, high = map(format_lr, each.seen)
+    return (
+        f"The loss is lowest between {low} and {high}. In calibration runs the best LR was about {each.part:.0%} of "
+        f"the middle of that range: {format_lr(each.lr)}."
+    )
+
+
+def _typical(each: Evidence) -> str:
+    if each.part == 1:
+        return f"A typical peak LR for {each.source} is {format_lr(each.lr)}."
+    return (
+        f"The loss shows no clear fall. In calibration runs like that the best LR was about {each.part:.0%} of the "
+        f"typical peak LR of {each.source} ({format_lr(each.seen[0])}): {format_lr(each.lr)}."
+    )
+
+
+def _limit(each: Evidence) -> str:
+    seen = format_lr(each.seen[0])
+    said = {
+        "edge": f"The stability edge is a limit as well: {each.part:.0%} of it is {format_lr(each.lr)}.",
+        "divergence": f"The loss had diverged at {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
+        "highest": f"The highest LR tried was {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
+    }
+    return said[each.source]
+
+
+def _edge_alone(each: Evidence) -> str:
+    where = f"{'the edge' if each.source == 'edge' else 'the highest LR tried'} ({format_lr(each.seen[0])})"
+    return f"The loss only rises, so {each.part:.0%} of {where} is used: {format_lr(each.lr)}."
+
+
+def _ceiling(each: Evidence) -> str:
+    lr, seen = format_lr(each.lr), format_lr(each.seen[0])
+    said = {
+        "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
+        "edge": f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of the edge, {lr}.",
+        "edge and divergence": (
+            f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of {seen}, the middle of the "
+            f"edge and where the loss had diverged: {lr}."
+        ),
+    }
+    return said[each.source]
+
+
+_ORIGINS: dict[str, Callable[[Evidence], str]] = {
+    "low region": _low_region,
+    "typical": _typical,
+    "limit": _limit,
+    "edge": _edge_alone,
+    "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
+}
+
+
+def _edge(found: Finding) -> str:
+    low, high = map(format_lr, found.values)
+    return (
+        f"The stability edge is at lr={_lr(found)} (between {low} and {high}): above it the loss rises and does not "
+        "come back."
+    )
+
+
+def _nonfinite_early(found: Finding) -> str:
+    where = "at the very first iteration" if found.lr is None else f"at lr={_lr(found)}"
+    points, needed = found.values
+    return (
+        f"The loss became nan or infinite {where}, after {points:g} readable points; {needed:g} are needed. "
+        f"{StopReason.NONFINITE.hint}"
+    )
+
+
+def _too_few_points(found: Finding) -> str:
+    stop, (points, needed) = StopReason(found.detail), found.values
+    hint = stop.hint or "Raise num_iter; about 20 iterations per decade read well."
+    if stop is StopReason.DIVERGED:
+        hint = "Lower start_lr by a factor 1000."
+    return f"Too few points: {points:g} can be read ({stop.sentence}), and {needed:g} are needed. {hint}"
+
+
+def _flat(found: Finding) -> str:
+    first, last, end = map(format_lr, found.values)
+    hint = StopReason(found.detail).hint or (
+        f"Raise end_lr above {end}; if the curve stays flat, look for frozen parameters, a detached loss, or an "
+        "optimizer that holds other parameters."
+    )
+    return (
+        f"The curve is flat everywhere: from lr={first} to {last} the loss neither falls nor rises by more than its "
+        f"batch noise. {hint}"
+    )
+
+
+def _ended_early(found: Finding) -> str:
+    stop = StopReason(found.detail)
+    return f"Early end: {stop.sentence}. {stop.hint}"
+
+
+def _never_turned(found: Finding) -> str:
+    state = "still falling" if found.detail == "falling" else "no longer falling, and not rising,"
+    return (
+        f"The curve never turned: the loss was {state} at lr={_lr(found)}, so there is no edge to stay below. Raise "
+        "end_lr."
+    )
+
+
+def _edge_at_start(found: Finding) -> str:
+    trailing = (
+        " Validation losses of a fresh network with BatchNorm rise like this at any learning rate, as its running "
+        "statistics trail behind: measure the training loss instead."
+    )
+    return (
+        f"The loss rises within the first learning rates: start_lr={_lr(found)} was too high to show what lies below. "
+        f"Lower start_lr to {format_lr(found.values[0])} or less.{trailing if found.detail == 'after' else ''}"
+    )
+
+
+def _scaler_skips(found: Finding) -> str:
+    return (
+        f"The GradScaler skipped {found.values[0]:g} updates (float16 overflow); their learning rates were tried "
+        "again. Many skips mean that its initial scale is too high: lower it, or use bfloat16."
+    )
+
+
+def _groups(found: Finding) -> str:
+    scales = ", ".join(map(format_lr, found.values))
+    return f"The learning rates are those of the reference parameter group; the groups train at {scales} times it."
+
+
+def _lr(found: Finding) -> str:
+    return "" if found.lr is None else format_lr(found.lr)
+
+
+_SENTENCES: dict[str, Callable[[Finding], str]] = {
+    **SEARCH_SENTENCES,
+    "edge": _edge,
+    "nonfinite_early": _nonfinite_early,
+    "too_few_points": _too_few_points,
+    "flat": _flat,
+    "no_typical_lr": lambda found: (
+        f"No typical LR is known for {found.detail or 'the optimizer'}, so only the sweep is used."
+    ),
+    "ended_early": _ended_early,
+    "never_turned": _never_turned,
+    "edge_at_start": _edge_at_start,
+    "edge_at_end": lambda found: (
+        f"The edge is at the very end of the sweep. Raise end_lr above {_lr(found)} to see the whole rise."
+    ),
+    "blurred_edge": lambda found: (
+        "The edge is blurred: the loss rises in more than one step, and the middle of them is taken. Where half a "
+        "decade matters, run the test with another seed or a larger batch."
+    ),
+    "only_rises": lambda found: (
+        "The loss only rises: the model is already trained, or nothing can be learnt this fast. The advice rests on "
+        "the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
+    ),
+    "noisy": lambda found: (
+        f"Very noisy: the loss falls by {found.values[0]:.1f} standard deviations of its batch noise. A larger "
+        "batch, accumulation or a val_loader makes the curve clearer."
+    ),
+    "periodic": lambda found: (
+        f"The losses repeat every {found.values[0]:g} iterations: the loader is not shuffled, or sorted. Pass "
+        "shuffle=True."
+    ),
+    "spike": lambda found: (
+        f"The loss rose near lr={_lr(found)} and recovered. That spike is not the edge, but training is unstable "
+        "there; use warm-up."
+    ),
+    "scaler_skips": _scaler_skips,
+    "nonfinite": lambda found: f"The loss became nan or infinite after the update with lr={_lr(found)}.",
+    "lr_free": lambda found: (
+        f"{found.detail} sets its own step size, so its learning rate is a multiplier near 1 and a range test means "
+        "little for it. Keep 1 unless training is unstable."
+    ),
+    "groups": _groups,
+}

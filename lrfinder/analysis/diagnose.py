@@ -1,0 +1,214 @@
+"""What is unusual about a curve, as findings: a code, the numbers, and the best grade that advice can have with it.
+
+Facts for programs; the sentence of each code is in :mod:`lrfinder.advice.words`. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.stability import BLURRED
+from lrfinder.checks import check_choice
+from lrfinder.record.curve import LossCurve, StopReason
+from lrfinder.tables.optimizers import is_lr_free
+
+__all__ = ["FEWEST_POINTS", "GRADES", "Finding", "diagnose", "unreadable"]
+
+GRADES = ("high", "medium", "low", "none")
+
+FEWEST_POINTS = 10
+"""Readable points below which nothing is advised: the smoothing window alone covers them."""
+
+_NOISY = 5.0  # a drop of fewer noises is advised from with care
+_EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
+_LATE_RUNGS = 5  # an edge so close to the end was not seen whole
+_FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
+_SPIKE_PART = 0.3  # of the drop: a rise that came back, worth a word
+_SPIKE_NOISES = 4.0
+_PERIOD = 0.6  # autocorrelation of the residuals at a whole period; chance stays below 0.4 with 50 points
+_PERIOD_POINTS = 40  # fewer hold no two periods and a judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found, with its numbers and without a sentence.
+
+    Args:
+        code: what it is, as in ``"spike"``; each code has a sentence in :mod:`lrfinder.advice.words`.
+        lr: learning rate it is about; None for none.
+        values: further numbers, as the code defines them.
+        detail: a name that the sentence depends on, as a stop reason; else "".
+        caps_grade: best grade that advice can have with it: ``"high"``, ``"medium"``, ``"low"`` or ``"none"``.
+    """
+
+    code: str
+    lr: float | None = None
+    values: tuple[float, ...] = ()
+    detail: str = ""
+    caps_grade: str = "high"
+
+    def __post_init__(self) -> None:
+        check_choice("caps_grade", self.caps_grade, GRADES)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Finding:
+        """Finding from the dictionary of its fields; numbers are checked by their type."""
+        lr = content["lr"]
+        return cls(
+            code=str(content["code"]),
+            lr=None if lr is None else float(lr),
+            values=tuple(map(float, content["values"])),
+            detail=str(content["detail"]),
+            caps_grade=content["caps_grade"],
+        )
+
+
+def unreadable(curve: LossCurve, reading: Reading) -> Finding | None:
+    """Why no learning rate can be read from this curve; None where one can be."""
+    points, stop = len(reading.lrs), curve.stop.value
+    if points < FEWEST_POINTS:
+        nonfinite = curve.stop is StopReason.NONFINITE
+        code = "nonfinite_early" if nonfinite else "too_few_points"
+        lr = curve.nonfinite_lr if nonfinite else None
+        return Finding(code=code, lr=lr, values=(points, FEWEST_POINTS), detail=stop, caps_grade="none")
+    if reading.edge_lr is None and reading.onset_lr is None:
+        ends = (reading.lrs[0], reading.lrs[-1], curve.config.end_lr)
+        return Finding(code="flat", values=ends, detail=stop, caps_grade="none")
+    return None
+
+
+def diagnose(curve: LossCurve, reading: Reading) -> tuple[Finding, ...]:
+    """Everything unusual about a readable curve, in the order in which it is reported."""
+    found = (check(curve, reading) for check in _CHECKS)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _ended_early(curve: LossCurve, reading: Reading) -> Finding | None:
+    if curve.stop not in (StopReason.INTERRUPTED, StopReason.DATA_EXHAUSTED):
+        return None
+    cap = "low" if reading.edge_lr is None else "medium"
+    return Finding(code="ended_early", detail=curve.stop.value, caps_grade=cap)
+
+
+def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
+    lrs, edge = reading.lrs, reading.edge_lr
+    if edge is None:
+        falling = reading.lowest_lr is not None and math.log10(lrs[-1] / reading.lowest_lr) < _FALLING_DECADES
+        detail = "falling" if falling else "level"
+        return Finding(code="never_turned", lr=lrs[-1], detail=detail, caps_grade="low")
+    if math.log10(edge / lrs[0]) < _EARLY_DECADES:
+        lower = edge / 1000
+        return Finding(code="edge_at_start", lr=lrs[0], values=(lower,), detail=curve.measured, caps_grade="low")
+    if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
+        return Finding(code="edge_at_end", lr=lrs[-1], caps_grade="medium")
+    return None
+
+
+def _blurred_edge(curve: LossCurve, reading: Reading) -> Finding | None:
+    interval = reading.edge_interval
+    if interval is None or interval[1] <= BLURRED * interval[0]:
+        return None
+    return Finding(code="blurred_edge", values=interval, caps_grade="medium")
+
+
+def _weak_fall(curve: LossCurve, reading: Reading) -> Finding | None:
+    if reading.edge_lr is not None and reading.onset_lr is None:
+        return Finding(code="only_rises", caps_grade="low")
+    if reading.noise_std > 0 and reading.total_drop < _NOISY * reading.noise_std:
+        return Finding(code="noisy", values=(reading.total_drop / reading.noise_std,), caps_grade="medium")
+    return None
+
+
+def _periodic(curve: LossCurve, reading: Reading) -> Finding | None:
+    period = _period(reading)
+    return Finding(code="periodic", values=(period,), caps_grade="medium") if period else None
+
+
+def _spiked(curve: LossCurve, reading: Reading) -> Finding | None:
+    lr = _spike(reading)
+    return None if lr is None else Finding(code="spike", lr=lr, caps_grade="medium")
+
+
+def _scaler_skips(curve: LossCurve, reading: Reading) -> Finding | None:
+    if not curve.skipped:
+        return None
+    cap = "high" if curve.skipped < len(reading.lrs) / 10 else "medium"
+    return Finding(code="scaler_skips", values=(curve.skipped,), caps_grade=cap)
+
+
+def _nonfinite(curve: LossCurve, reading: Reading) -> Finding | None:
+    if curve.stop is not StopReason.NONFINITE or curve.nonfinite_lr is None:
+        return None
+    return Finding(code="nonfinite", lr=curve.nonfinite_lr)
+
+
+def _lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
+    return Finding(code="lr_free", detail=curve.optimizer, caps_grade="low") if is_lr_free(curve.optimizer) else None
+
+
+def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
+    return Finding(code="groups", values=curve.group_scales) if len(curve.group_scales) > 1 else None
+
+
+_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
+    _ended_early,
+    _edge_position,
+    _blurred_edge,
+    _weak_fall,
+    _periodic,
+    _spiked,
+    _scaler_skips,
+    _nonfinite,
+    _lr_free,
+    _groups,
+)
+
+
+def _readable_part(reading: Reading) -> int:
+    """Points before the edge, where the loss is not blowing up."""
+    return len(reading.lrs) if reading.edge_lr is None else int(np.searchsorted(reading.lrs, reading.edge_lr))
+
+
+def _spike(reading: Reading) -> float | None:
+    """LR of the largest rise that came back, where there is one."""
+    end = _readable_part(reading)
+    if end < FEWEST_POINTS:
+        return None
+    smoothed = np.asarray(reading.smooth[:end])
+    # What the loss comes back to later counts: a rise that stays is no spike.
+    later = np.minimum.accumulate(smoothed[::-1])[::-1]
+    height = smoothed - np.maximum(np.minimum.accumulate(smoothed), later)
+    top = int(height.argmax())
+    high = max(_SPIKE_PART * reading.total_drop, _SPIKE_NOISES * reading.noise_std)
+    return reading.lrs[top] if height[top] > high else None
+
+
+def _period(reading: Reading) -> int:
+    """Iterations after which the residuals of the smoothed curve repeat; 0 when they do not."""
+    end = _readable_part(reading)
+    if end < _PERIOD_POINTS or reading.noise_std <= 1e-3 * reading.total_drop:
+        return 0
+    # First differences: a trend leaves them nearly alone, and losses in blocks (sorted classes) keep their jumps.
+    steps = np.diff(np.asarray(reading.losses[:end]))
+    steps = steps - median(steps.tolist())
+    limit = 4 * median(np.abs(steps).tolist()) / 0.6745
+    steps = np.clip(steps, -limit, limit)
+    power = float(np.mean(steps**2))
+    if power == 0:
+        return 0
+    lags = range(2, end // 2)
+    sums = np.correlate(steps, steps, "full")[len(steps) - 1 :]  # sums[lag] = sum(steps[lag:] * steps[:-lag])
+    match = {lag: float(sums[lag]) / (len(steps) - lag) / power for lag in lags}
+    for lag in lags:
+        # Steps of a smooth curve match at every lag; a period stands out from the lags beside it.
+        beside = max(match.get(lag - 1, -1.0), match.get(lag + 1, -1.0))
+        if match[lag] > _PERIOD and match[lag] - beside > _PERIOD / 2:
+            return lag
+    return 0

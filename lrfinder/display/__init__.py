@@ -1,0 +1,1 @@
+"""Words and pictures made from values. No torch."""

@@ -1,0 +1,145 @@
+"""Parts of the plots: colours, axes, and marks with their labels.
+
+Colours are those of Okabe and Ito, which colour-blind people tell apart, and every line also differs in its dashes or
+its marker. Text and grid take the colours of the current matplotlib style; the rest adapts to whether the axes are
+light or dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib import colors, font_manager
+from matplotlib.axes import Axes
+
+from lrfinder.display.curve_figure import STRIP, Span
+from lrfinder.display.marks import Mark
+
+__all__ = [
+    "DASHES",
+    "MARKERS",
+    "cycle_for",
+    "draw_marks",
+    "draw_regimes",
+    "ink",
+    "palette_for",
+    "set_axis",
+    "set_texts",
+    "text_size",
+]
+
+DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LIGHT_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+_DARK_CYCLE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FFFFFF", "#D55E00", "#F0E442")
+# Dashes, marker and its size. That of base_lr is larger: its rim stays visible under a max_lr at the same place.
+_LOOKS = {
+    "base_lr": ("-.", "o", 11),
+    "max_lr": ("--", "^", 8),
+    "edge": (":", "X", 8),
+    "peak": ("--", "^", 8),
+    "end": (":", "X", 8),
+}
+_SHADES = {"flat": 0.06, "falling": 0.14, "unstable": 0.24}
+_ROW = 1.35  # height of a row of labels, in font sizes
+_NAME = 0.55  # inches that the name of a regime needs
+_NARROW = 4.0  # inches: axes that are not wider have smaller texts, and no second line of the title
+
+
+def palette_for(ax: Axes) -> dict[str, str]:
+    """Colour of the curve and of each kind of mark, to stand out from the background."""
+    curve, peak, base, _, edge, *_ = cycle_for(ax)
+    return {"curve": curve, "base_lr": base, "max_lr": peak, "edge": edge, "peak": peak, "end": edge}
+
+
+def cycle_for(ax: Axes) -> tuple[str, ...]:
+    """Colours for several curves, in the shades that stand out from the background."""
+    red, green, blue, alpha = colors.to_rgba(ax.get_facecolor())
+    if alpha < 0.5:
+        red, green, blue, alpha = colors.to_rgba(ax.figure.get_facecolor())
+    if alpha < 0.5:  # transparent throughout: the text colour was chosen for whatever lies behind
+        red, green, blue = (1 - part for part in colors.to_rgb(ink()))
+    return _LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else _DARK_CYCLE
+
+
+def ink() -> Any:
+    """Colour of text in the current style."""
+    return matplotlib.rcParams["text.color"]
+
+
+def text_size(ax: Axes) -> str:
+    """Font size of the texts around the axes."""
+    return "small" if _narrow(ax) else "medium"
+
+
+def set_axis(ax: Axes, limits: tuple[float, float], scale: str) -> None:
+    """Set the horizontal axis, with a faint grid below the curves."""
+    ax.set_xscale(scale)
+    ax.set_xlim(limits)
+    ax.set_axisbelow(True)
+    ax.grid(True, alpha=0.3, linewidth=0.6)
+
+
+def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, marks: Sequence[Mark]) -> None:
+    """Set the texts around the axes; the title stands above the labels of the marks.
+
+    Without a layout engine, the room for them is taken from the axes.
+    """
+    ax.set_xlabel(xlabel, fontsize=text_size(ax))
+    ax.set_ylabel(ylabel, fontsize=text_size(ax))
+    rows = 1 + max((mark.row for mark in marks), default=-1)
+    lines = [title, subtitle] if subtitle and not _narrow(ax) else [title]
+    ax.set_title("\n".join(lines), loc="left", fontsize=text_size(ax), pad=6 + rows * _row_points())
+    if ax.figure.get_layout_engine() is None:
+        box = ax.get_position()
+        room = (rows + len(lines) - 1) * _row_points() / 72 * ax.figure.dpi / ax.figure.bbox.height
+        ax.set_position((box.x0, box.y0, box.width, max(box.height - room, box.height / 2)))
+
+
+def draw_regimes(ax: Axes, regimes: Sequence[Span]) -> None:
+    """Draw a strip along the bottom that names the regimes, where their names have room."""
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small", "color": ink(), "zorder": 1.1}
+    left = 0.0
+    for span in regimes:
+        shade = _SHADES[span.name]
+        ax.axvspan(span.start, span.end, ymax=STRIP, color=ink(), alpha=shade, linewidth=0, zorder=1)
+        if span.share * ax.bbox.width > _NAME * ax.figure.dpi:
+            ax.text(left + span.share / 2, STRIP / 2, span.name, transform=ax.transAxes, **look)
+        left += span.share
+
+
+def draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
+    """Draw a line, a marker on the curve, and above the axes a label on a pole, for each mark."""
+    for mark in marks:
+        dashes, marker, size = _LOOKS[mark.role]
+        stroke: dict[str, Any] = {"color": palette_for(ax)[mark.role], "linestyle": dashes, "linewidth": 1.4}
+        ax.axvline(mark.x, label=mark.role, zorder=2.5, **stroke)
+        if mark.y is not None:
+            rim, order = ax.get_facecolor(), 5 - 0.01 * size  # the smaller on top
+            ax.plot(mark.x, mark.y, marker, color=stroke["color"], ms=size, mec=rim, zorder=order)
+        if mark.label:
+            # The pole goes up along that side of the label where its line is.
+            side = 1 if mark.to_left else 0
+            ax.annotate(
+                f"{mark.label} " if mark.to_left else f" {mark.label}",
+                xy=(mark.x, 1),
+                xycoords=ax.get_xaxis_transform(),
+                xytext=(0, 3 + mark.row * _row_points()),
+                textcoords="offset points",
+                ha="right" if mark.to_left else "left",
+                va="bottom",
+                fontsize="small",
+                color=ink(),
+                arrowprops={"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0, "relpos": (side, 1), **stroke},
+                annotation_clip=False,
+            )
+
+
+def _narrow(ax: Axes) -> bool:
+    return bool(ax.bbox.width <= _NARROW * ax.figure.dpi)
+
+
+def _row_points() -> float:
+    return _ROW * float(font_manager.FontProperties(size="small").get_size_in_points())

@@ -1,0 +1,96 @@
+"""Results and recipes as HTML for a notebook: one ``div`` each, without script, style sheet or link.
+
+Pictures come in as PNG bytes. No torch, no matplotlib.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+from lrfinder.advice.advise import Advice
+from lrfinder.display.summary import advice_rows, sweep_facts
+from lrfinder.numbers import format_lr
+from lrfinder.record.curve import LossCurve
+
+__all__ = ["recipe_html", "result_html"]
+
+# Text keeps the colour of the page, so it is legible in any theme; the frame is a grey that shows on white and black.
+_CELL = "text-align: left; padding: 0.15em 1em 0.15em 0; border: none; background: none; vertical-align: top"
+_FRAME = "overflow-x: auto; padding: 0.5em 0.8em; border: 1px solid rgba(128, 128, 128, 0.5)"
+
+
+def result_html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) -> str:
+    """The advice as a self-contained piece of HTML: plot, table, reasons, and how the sweep went.
+
+    Args:
+        curve: what the sweep recorded.
+        advice: what was read from it.
+        light: PNG for pages with a light background.
+        dark: PNG for pages with a dark one.
+
+    Returns:
+        One ``div`` without script, style sheet or link; everything from outside is escaped.
+    """
+    return _framed(
+        _picture(light, dark, alt="Loss against learning rate, with the advised learning rates marked"),
+        _table(advice_rows(advice)),
+        _heading("Why"),
+        _bullets(advice.reasons),
+        _heading("Sweep"),
+        _bullets(sweep_facts(curve)),
+    )
+
+
+def recipe_html(kind: str, peak_lr: float, interval: str, code: str, *, light: bytes, dark: bytes) -> str:
+    """The recipe as a self-contained piece of HTML: the learning rate over training, and the lines to paste.
+
+    Args:
+        kind: of the schedule, as in ``"cosine"``.
+        peak_lr: highest learning rate; > 0.
+        interval: ``"step"`` or ``"epoch"``, after which ``scheduler.step()`` is called.
+        code: lines to paste.
+        light: PNG for pages with a light background.
+        dark: PNG for pages with a dark one.
+
+    Returns:
+        One ``div`` without script, style sheet or link; everything from outside is escaped.
+    """
+    after = "batch" if interval == "step" else "epoch"
+    return _framed(
+        _heading(f"{kind}, peak LR {format_lr(peak_lr)}: call scheduler.step() after every {after}"),
+        _picture(light, dark, alt="Learning rate over training"),
+        f'<pre style="{_FRAME}">{escape(code)}</pre>',
+    )
+
+
+def _framed(*parts: str) -> str:
+    return f'<div style="max-width: 60em">{"".join(parts)}</div>'
+
+
+def _heading(text: str) -> str:
+    return f'<p style="margin: 0.6em 0 0.2em"><strong>{escape(text)}</strong></p>'
+
+
+def _picture(light: bytes, dark: bytes, *, alt: str) -> str:
+    """Both pictures have a background of their own, so the wrong one for a page is still legible there."""
+    sources = [f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for png in (dark, light)]
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{sources[0]}">'
+        f'<img src="{sources[1]}" alt="{escape(alt)}" style="width: 100%; max-width: 640px"></picture>'
+    )
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> str:
+    body = "".join(
+        f'<tr style="background: none"><th style="{_CELL}">{escape(name)}</th>'
+        f'<td style="{_CELL}">{escape(value).replace(" ", "&nbsp;")}</td><td style="{_CELL}">{escape(use)}</td></tr>'
+        for name, value, use in rows
+    )
+    return f'<table style="border: none; color: inherit"><tbody>{body}</tbody></table>'
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul style="margin: 0">{items}</ul>'

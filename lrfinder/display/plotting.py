@@ -1,0 +1,219 @@
+"""Plots of curves and schedules.
+
+What is drawn is a value of :mod:`lrfinder.display.curve_figure` or :mod:`lrfinder.display.schedule_figure`; nothing is
+computed here. Nothing calls ``show``, and ``matplotlib.pyplot`` is used only to make a figure when no axes are given.
+No torch.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lrfinder.advice.advise import Advice
+from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.display.curve_figure import curve_figure, curves_figure
+from lrfinder.display.drawing import (
+    DASHES,
+    MARKERS,
+    cycle_for,
+    draw_marks,
+    draw_regimes,
+    ink,
+    palette_for,
+    set_axis,
+    set_texts,
+    text_size,
+)
+from lrfinder.display.schedule_figure import schedule_figure
+from lrfinder.errors import ConfigError
+from lrfinder.record.curve import LossCurve
+from lrfinder.schedules.schedule import Schedule
+
+__all__ = ["figure_png", "plot_curve", "plot_curves", "plot_recipe"]
+
+_SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
+_COLOURS = 128  # enough for lines and letters; a notebook full of plots is a quarter of the size
+
+# Softer than pure black, near the page colour of the usual dark themes.
+_DARK_PAGE = {key: "#111111" for key in ("figure.facecolor", "axes.facecolor", "savefig.facecolor")}
+
+
+def plot_curve(
+    curve: LossCurve, advice: Advice | None = None, ax: Axes | None = None, *, reading: Reading | None = None
+) -> Axes:
+    """Loss against learning rate: raw, smoothed, and the learning rates that the advice takes from it.
+
+    Each loss is drawn at the learning rate whose effect it shows (:meth:`LossCurve.pairs`). The vertical range is that
+    of the readable part, so a loss that blows up leaves the plot at the top and does not flatten the rest.
+
+    Args:
+        curve: result of a range test; any length, also none.
+        advice: marks ``base_lr`` with the interval it is expected in, and ``max_lr``, and adds the grade; without it
+            only what the curve shows is drawn.
+        ax: axes to draw on; by default a new pyplot figure, to be shown or saved by the caller.
+        reading: of this curve, where it is known already; by default the curve is read here.
+
+    Returns:
+        The axes drawn on.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from lrfinder import LossCurve, StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=5)
+        >>> lrs = tuple(config.lr_at(i) for i in range(5))
+        >>> curve = LossCurve(lrs=lrs, losses=(2.3, 2.3, 2.0, 1.0, 4.0), stop=StopReason.COMPLETED, config=config)
+        >>> plot_curve(curve, ax=Figure().subplots()).get_ylabel()
+        'training loss (raw and smoothed)'
+    """
+    ax = _new_axes() if ax is None else ax
+    palette = palette_for(ax)
+    shown = curve_figure(curve, read_curve(curve) if reading is None else reading, advice)
+    set_axis(ax, shown.x_limits, shown.scale)
+    ax.plot(shown.lrs, shown.losses, "o", color=ink(), alpha=0.4, markersize=3.5, mew=0, label="raw", zorder=2)
+    ax.plot(shown.lrs, shown.smooth, "-", color=palette["curve"], linewidth=2, label="smoothed", zorder=3)
+    if shown.y_limits is None:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "too few points to draw", transform=ax.transAxes, ha="center", va="center")
+    else:
+        ax.set_ylim(shown.y_limits)
+    if shown.interval is not None:
+        ax.axvspan(*shown.interval, color=palette["base_lr"], alpha=0.15, linewidth=0, label="interval", zorder=0)
+    draw_regimes(ax, shown.regimes)
+    draw_marks(ax, shown.marks)
+    set_texts(ax, shown.title, shown.subtitle, shown.xlabel, shown.ylabel, shown.marks)
+    return ax
+
+
+def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes:
+    """Several range tests in one plot, smoothed, each with its stability edge marked.
+
+    Losses of different runs differ in offset and scale, so each curve is drawn as the part of its own drop: 1 is the
+    level it starts from, 0 its lowest. The legend has the levels in the loss's own units. A curve that never fell is
+    scaled by its batch noise instead and stays near 1.
+
+    Args:
+        curves: label to curve; at least one.
+        ax: axes to draw on; by default a new pyplot figure, to be shown or saved by the caller.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        ConfigError: no curve was given.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from lrfinder.record.curve import StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=60)
+        >>> lrs = tuple(config.lr_at(i) for i in range(60))
+        >>> curves = {
+        ...     name: LossCurve(
+        ...         lrs=lrs, losses=tuple(1 / (1 + lr / best) for lr in lrs), stop=StopReason.COMPLETED, config=config
+        ...     )
+        ...     for name, best in {"SGD": 0.1, "AdamW": 0.001}.items()
+        ... }
+        >>> ax = plot_curves(curves, ax=Figure().add_subplot())
+        >>> [line.get_label().split(":")[0] for line in ax.get_lines()]
+        ['SGD', 'AdamW']
+    """
+    if not curves:
+        raise ConfigError("plot_curves needs at least one curve; got none. Pass a dictionary like {'SGD': curve}.")
+    ax = _new_axes() if ax is None else ax
+    shown = curves_figure(curves)
+    set_axis(ax, shown.x_limits, shown.scale)
+    looks = zip(itertools.cycle(cycle_for(ax)), itertools.cycle(DASHES), itertools.cycle(MARKERS))
+    for line, (color, dashes, marker) in zip(shown.lines, looks):
+        look: dict[str, Any] = {"color": color, "linestyle": dashes, "marker": marker, "markersize": 7}
+        at_edge = [] if line.edge is None else [line.edge]
+        ax.plot(line.lrs, line.parts, linewidth=1.8, markevery=at_edge, label=line.label, **look)
+    ax.set_ylim(-0.15, 1.6)
+    ax.set_xlabel("learning rate (marker: stability edge)", fontsize=text_size(ax))
+    ax.set_ylabel("loss (1: at the start, 0: at its lowest)", fontsize=text_size(ax))
+    if shown.beside:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", frameon=False)
+    else:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", frameon=False)
+    return ax
+
+
+def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
+    """Learning rate over the whole training, and the momentum where the schedule moves it.
+
+    The curve has the learning rate of every update (or epoch), for the reference parameter group. Of a schedule without
+    an end, the warm-up and as much again is drawn, and at least 100 updates (or epochs).
+
+    Args:
+        recipe: the schedule.
+        ax: axes to draw on; by default a new pyplot figure, to be shown or saved by the caller. Momentum gets a twin
+            axis on the right.
+
+    Returns:
+        The axes with the learning rate.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from lrfinder import recipe
+        >>> ax = plot_recipe(recipe("cosine", peak_lr=0.1, total_steps=1000, warmup_steps=0), ax=Figure().subplots())
+        >>> ax.get_title(loc="left")
+        'cosine: scheduler.step() after every batch'
+    """
+    ax = _new_axes() if ax is None else ax
+    palette = palette_for(ax)
+    shown = schedule_figure(recipe)
+    drawstyle = "steps-post" if shown.stepwise else "default"
+    set_axis(ax, shown.x_limits, "linear")
+    ax.plot(shown.times, shown.lrs, color=palette["curve"], lw=2, drawstyle=drawstyle, label="learning rate", zorder=3)
+    ax.set_ylim(shown.y_limits)
+    ax.yaxis.set_major_formatter("{x:g}")  # a common factor of all ticks would stand where the labels do
+    if shown.warmup:
+        ax.axvspan(0, shown.warmup, color=palette["base_lr"], alpha=0.15, linewidth=0, label="warm-up", zorder=0)
+    draw_marks(ax, shown.marks)
+    if shown.momentum_limits is not None:
+        twin = ax.twinx()
+        dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "drawstyle": drawstyle}
+        twin.plot(shown.times, shown.momenta, color=palette["base_lr"], label="momentum", **dashed)
+        twin.set_ylim(shown.momentum_limits)
+        twin.set_ylabel("momentum or beta1 (dashed)", fontsize=text_size(ax))
+    set_texts(ax, shown.title, shown.subtitle, shown.xlabel, "learning rate", shown.marks)
+    return ax
+
+
+def figure_png(
+    draw: Callable[[Axes], object], *, dark: bool = False, size: tuple[float, float] = _SIZE, dpi: float = 144
+) -> bytes:
+    """PNG of whatever ``draw`` puts on the axes, rendered in memory.
+
+    pyplot is not involved: no window, no figure left behind, and the caller's matplotlib settings are as before. The
+    image is the same whatever those settings are.
+
+    Args:
+        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
+        dark: light lines on a dark background.
+        size: width and height in inches.
+        dpi: pixels per inch.
+    """
+    with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
+        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure.subplots())
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png", dpi=dpi)
+    small = io.BytesIO()
+    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
+    return small.getvalue()
+
+
+def _new_axes() -> Axes:
+    from matplotlib import pyplot
+
+    _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
+    return ax

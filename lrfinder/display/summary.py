@@ -1,0 +1,69 @@
+"""What is shown of a result beside its reasons: the numbers with their meaning, and how the sweep went. No torch."""
+
+from __future__ import annotations
+
+from lrfinder.advice.advise import Advice
+from lrfinder.numbers import format_lr
+from lrfinder.record.curve import LossCurve
+from lrfinder.tables.kinds import KINDS
+
+__all__ = ["advice_rows", "headline", "sweep_facts"]
+
+_GRADES = {
+    "high": "a clear curve",
+    "medium": "a good start; read the reasons",
+    "low": "a hint only; read the reasons before a long run",
+    "none": "no learning rate can be read from this curve; see why",
+}
+
+
+def headline(curve: LossCurve) -> str:
+    """What was run."""
+    return "Learning-rate range test" + (f" with {curve.optimizer}" if curve.optimizer else "")
+
+
+def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each number in the advice."""
+    grade = ("grade", advice.grade, _GRADES[advice.grade])
+    if advice.max_lr is None or advice.base_lr is None or advice.min_lr is None or advice.interval is None:
+        return [grade]
+    peaks = {kind: format_lr(advice.lr_for(kind)) for kind in KINDS}
+    base = format_lr(advice.base_lr)
+    like_base = [kind for kind, peak in peaks.items() if peak == base and kind != "onecycle"]
+    others = [f"{kind} {peak}" for kind, peak in peaks.items() if peak != base and kind != "onecycle"]
+    low, high = advice.interval
+    return [
+        ("max_lr", format_lr(advice.max_lr), "peak for onecycle"),
+        ("base_lr", base, "peak for " + ", ".join(like_base)),
+        ("min_lr", format_lr(advice.min_lr), "lowest learning rate that visibly trains"),
+        ("interval", f"{format_lr(low)} to {format_lr(high)}", "where the best base_lr is expected"),
+        grade,
+        ("others", "", "peaks: " + ", ".join(others)),
+    ]
+
+
+def sweep_facts(curve: LossCurve) -> list[str]:
+    """How the sweep went, in sentences: why it ended and what to do about it, what it visited, what it cost."""
+    at = f" at lr {format_lr(curve.nonfinite_lr)}" if curve.nonfinite_lr is not None else ""
+    ended = f"{curve.stop.sentence}{at}."
+    facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.hint}".rstrip()]
+    if curve.lrs:
+        spacing = "equal ratios" if curve.config.mode == "exp" else "equal differences"
+        facts.append(
+            f"{_count(len(curve), 'learning rate')} from {format_lr(curve.lrs[0])} to {format_lr(curve.lrs[-1])}, "
+            f"in {spacing}."
+        )
+    kind = "training" if curve.measured == "before" else "validation"
+    facts.append(f"{_count(curve.batches, 'training batch', 'training batches')} used; the losses are {kind} losses.")
+    if curve.skipped:
+        facts.append(f"{_count(curve.skipped, 'update')} skipped by the GradScaler and tried again.")
+    if len(curve.group_scales) > 1:
+        scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
+        facts.append(
+            f"The {len(curve.group_scales)} parameter groups keep their ratios: multiply a learning rate by {scales}."
+        )
+    return facts
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,58 @@
+"""A result as plain text for a terminal: 80 columns, no colour. No torch, no matplotlib."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from lrfinder.advice.advise import Advice
+from lrfinder.display.summary import advice_rows, headline, sweep_facts
+from lrfinder.record.curve import LossCurve
+
+__all__ = ["describe"]
+
+_COLUMNS = 80
+
+
+def describe(curve: LossCurve, advice: Advice) -> str:
+    """The advice in words, for a terminal of 80 columns.
+
+    Args:
+        curve: what the sweep recorded.
+        advice: what was read from it.
+
+    Returns:
+        Lines of plain text, without a line break at the end; a word longer than a line is left whole.
+    """
+    return "\n".join(
+        [
+            *_wrapped(headline(curve)),
+            "",
+            *_aligned(advice_rows(advice)),
+            "",
+            "Why",
+            *(line for reason in advice.reasons for line in _wrapped(reason, bullet="- ")),
+            "",
+            "Sweep",
+            *(line for fact in sweep_facts(curve) for line in _wrapped(fact, bullet="- ")),
+        ]
+    )
+
+
+def _wrapped(text: str, *, bullet: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        width=_COLUMNS,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Two aligned columns and a third that wraps within its own left edge."""
+    names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return [
+        line for name, value, use in rows for line in _wrapped(use, bullet=f"  {name:<{names}}  {value:<{values}}  ")
+    ]

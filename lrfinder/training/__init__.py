@@ -1,0 +1,1 @@
+"""Trains for real through given learning rates, and restores everything."""

@@ -1,0 +1,146 @@
+"""Takes :class:`ModelFacts` from a model and its optimizer, before the first step.
+
+It changes nothing, and it fails for no model: a fact that cannot be had is None. On a GPU the numbers are computed on
+the device and queued there; they are read after the sweep, so the host does not wait for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.record.facts import ModelFacts
+from lrfinder.training.deferred import DeferredLosses
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state.storage import is_dense
+
+__all__ = ["PendingFacts", "take_facts"]
+
+T = TypeVar("T")
+
+
+def take_facts(setup: TrainingSetup) -> PendingFacts:
+    """Take the facts of the model as it stands; the numbers on a GPU are read by :meth:`PendingFacts.result`.
+
+    Sizes and root mean squares are known where all parameters concerned are plain tensors, and not lazy, quantised,
+    sharded, sparse or on the meta device.
+    """
+    sizes = _unless_it_fails(partial(_sizes, setup.model))
+    facts = ModelFacts(
+        **(sizes or {}),
+        norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
+        accumulation_steps=setup.accumulation_steps,
+        clip_grad_norm=setup.clip_grad_norm,
+    )
+    groups = [_unless_it_fails(partial(_rms, group["params"])) for group in setup.optimizer.param_groups]
+    steps = _unless_it_fails(partial(_steps, setup.optimizer))
+    pending = _unless_it_fails(partial(PendingFacts, facts, groups, steps, setup.device))
+    return pending or PendingFacts(facts, [None] * len(groups), None, setup.device)
+
+
+class PendingFacts:
+    """Facts of which some numbers are still on a GPU.
+
+    Args:
+        facts: those known already.
+        weight_rms: root mean square of the weights of each group; None where unknown.
+        steps: steps of the optimizer; None where unknown.
+        device: of the training.
+    """
+
+    def __init__(
+        self, facts: ModelFacts, weight_rms: list[Tensor | None], steps: Tensor | None, device: torch.device
+    ) -> None:
+        self._facts = facts
+        numbers = [*weight_rms, steps]
+        # Numbers on the host stay there: copying one to a GPU would make the host wait.
+        self._queued = [number is not None and number.is_cuda for number in numbers]
+        self._on_host = [None if number is None or number.is_cuda else number.item() for number in numbers]
+        self._queue = DeferredLosses(device, read_every=max(2, sum(self._queued)))
+        for number in numbers:
+            if number is not None and number.is_cuda:
+                self._queue.put(number)
+
+    def result(self, batch_size: int | None = None) -> ModelFacts:
+        """The facts, complete; to be called once.
+
+        Args:
+            batch_size: samples in the first batch.
+        """
+        read = iter(_unless_it_fails(self._queue.flush) or ())
+        on_host = zip(self._queued, self._on_host, strict=True)
+        *rms, steps = [next(read, None) if queued else number for queued, number in on_host]
+        return dataclasses.replace(
+            self._facts,
+            weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),
+            optimizer_steps=None if steps is None else int(steps),
+            batch_size=batch_size,
+        )
+
+
+def _unless_it_fails(take: Callable[[], T]) -> T | None:
+    # Models and optimizers of any kind come here, and no fact is worth a range test.
+    try:
+        with torch.no_grad():
+            return take()
+    except Exception:
+        return None
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return is_dense(parameter) and not parameter.is_meta
+
+
+def _sizes(model: nn.Module) -> dict[str, Any] | None:
+    parameters = list(model.parameters())
+    if not all(map(_is_plain, parameters)):
+        return None
+    # The first dimension is that of the outputs, in Linear and convolutions (transposed ones aside) and embeddings.
+    fan_in = [weight.numel() // len(weight) for weight in parameters if weight.ndim >= 2 and weight.numel()]
+    return {
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "frozen": sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
+        "depth": len(fan_in),
+        "fan_in": (min(fan_in), statistics.median_low(fan_in), max(fan_in)) if fan_in else None,
+    }
+
+
+def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
+    """Modules without children named after a norm; ``Normalize`` is a transform of the inputs."""
+    names = [type(module).__name__ for module in model.modules() if not any(module.children())]
+    return tuple(sorted(Counter(name for name in names if re.search("Norm(?!ali[sz]e)", name)).items()))
+
+
+def _rms(parameters: list[Tensor]) -> Tensor | None:
+    if not all(_is_plain(parameter) and parameter.is_floating_point() for parameter in parameters):
+        return None
+    weights = [parameter for parameter in parameters if parameter.ndim >= 2 and parameter.numel()]
+    if not weights:
+        return None
+    # In float32 at least: the sum of squares of a float16 tensor overflows.
+    norms = [
+        torch.linalg.vector_norm(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights
+    ]
+    total: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(weights[0].device, torch.float32) for norm in norms]))
+    return total / math.sqrt(sum(weight.numel() for weight in weights))
+
+
+def _steps(optimizer: Any) -> Tensor | None:
+    """Largest step count in the optimizer's state, where it keeps any."""
+    if not optimizer.state:
+        return torch.zeros(())
+    counts = [state["step"] for state in optimizer.state.values() if isinstance(state, Mapping) and "step" in state]
+    on_host = [float(count) for count in counts if not (isinstance(count, Tensor) and count.is_cuda)]
+    on_device = [count.float().reshape(()) for count in counts if isinstance(count, Tensor) and count.is_cuda]
+    if on_device:
+        return torch.stack(on_device).max()
+    return torch.tensor(max(on_host)) if on_host else None

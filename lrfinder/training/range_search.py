@@ -1,0 +1,199 @@
+"""Range of learning rates to sweep where none is given: a line search on the first batch, and the range around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lrfinder.checks import check_lr
+from lrfinder.param_groups import group_scales, optimizer_name, set_lr
+from lrfinder.record.curve import SweepConfig
+from lrfinder.tables.optimizers import update_rule
+from lrfinder.training.batches import Batches
+from lrfinder.training.ranks import mean_over_ranks
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import Snapshot
+from lrfinder.training.step import TrainStep
+
+__all__ = ["SweepRequest", "choose_range", "critical_lr", "find_range"]
+
+_PER_DECADE = 12  # twice as many made no better advice on real trainings, and half as many lost edges
+_AROUND = {  # the range around the critical LR of the first batch, by update rule
+    "proportional": (1e-3, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
+    "adaptive": (10**-2.5, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
+}
+_MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
+_WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
+_LINEAR_ITER = 100
+_FEWEST_ITER = 10  # fewer losses carry no advice
+
+_LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
+_CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR
+_HALVINGS = 2  # bisections in log LR inside the decade found: to a factor of 10 ** (1 / 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What the user gave of a sweep, checked before anything is trained; None where it is to be chosen.
+
+    Args:
+        start_lr: first learning rate, > 0.
+        end_lr: last learning rate, > ``start_lr``.
+        num_iter: iterations, >= 2.
+        mode: ``"exp"`` or ``"linear"``.
+        early_stop: stop once the loss has clearly diverged.
+
+    Raises:
+        ConfigError: a number out of its range.
+    """
+
+    start_lr: float | None = None
+    end_lr: float | None = None
+    num_iter: int | None = None
+    mode: str = "exp"
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("start_lr", "end_lr"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_lr(name, getattr(self, name)))
+        start_lr, end_lr = self.start_lr, self.end_lr
+        SweepConfig(
+            start_lr=start_lr if start_lr is not None else (end_lr or 1.0) / 10,
+            end_lr=end_lr if end_lr is not None else (start_lr or 0.1) * 10,
+            num_iter=self.num_iter if self.num_iter is not None else 10,
+            mode=self.mode,
+        )
+
+
+def find_range(
+    setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot, request: SweepRequest
+) -> tuple[SweepConfig, int]:
+    """The sweep to run, and the iterations it may be extended by. Trains only where an end of the range is missing.
+
+    Args:
+        setup: what is trained, and how.
+        step: one iteration of it.
+        batches: where the sweep's batches come from. Those used here are not lost: the sweep starts with them.
+        state: snapshot from which every update starts, and which is restored at the end.
+        request: what the user gave.
+    """
+    searching = request.start_lr is None or request.end_lr is None
+    critical = _measured_critical_lr(setup, step, batches, state) if searching else None
+    return choose_range(critical, **vars(request), kind=update_rule(optimizer_name(setup.optimizer)))
+
+
+def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:
+    try:
+        coming = batches.peek(setup.accumulation_steps)
+    except StopIteration:
+        return None
+    scales = group_scales(setup.optimizer)
+    # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
+    state.rewind_random()
+    loss_before = mean_over_ranks(step.plain_backward(coming)).item()
+
+    def loss_at(lr: float) -> float:
+        state.rewind()
+        set_lr(setup.optimizer, lr, scales)
+        step.update(coming)
+        state.rewind_random()
+        return mean_over_ranks(step.loss(coming)).item()
+
+    critical = critical_lr(loss_at, loss_before)
+    state.rewind()
+    return critical
+
+
+def critical_lr(loss_at: Callable[[float], float], loss_before: float, *, resolution: float = 1e-4) -> float | None:
+    """Smallest learning rate at which one update makes the loss of its own batch worse.
+
+    On a quadratic of curvature h along the step this is 2/h. Found by raising the LR tenfold from far below until the
+    loss clearly rises, then bisecting: forward passes only, about ten.
+
+    Args:
+        loss_at: LR -> loss of a batch after a single update, made on that batch with that LR.
+        loss_before: loss of the batch before the update.
+        resolution: changes below this part of ``abs(loss_before)`` count as rounding.
+
+    Returns:
+        The critical LR to a factor of about 1.8, or None where no LR up to 1e6 makes the loss rise.
+
+    Example:
+        >>> round(critical_lr(lambda lr: (1 - 20 * lr) ** 2, 1.0), 2)  # curvature 40 along the step, critical at 0.1
+        0.13
+
+    Reference:
+        The idea of placing the LR by forward passes along the update: Kalra and Barkeshli, arXiv:2406.09405.
+    """
+    if not math.isfinite(loss_before):
+        return None
+    floor = resolution * abs(loss_before)
+    largest_change = 0.0
+    lr = _LOWEST_LR
+    while lr <= _HIGHEST_LR:
+        rise = loss_at(lr) - loss_before
+        if not math.isfinite(rise) or (rise > floor and rise > _CLEAR_RISE * largest_change):
+            return _bisect(loss_at, loss_before + floor, lr / 10, lr)
+        largest_change = max(largest_change, abs(rise))
+        lr *= 10
+    return None
+
+
+def _bisect(loss_at: Callable[[float], float], level: float, good: float, bad: float) -> float:
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(good * bad)
+        # Written so that nan counts as bad.
+        if loss_at(middle) <= level:
+            good = middle
+        else:
+            bad = middle
+    return math.sqrt(good * bad)
+
+
+def choose_range(
+    critical: float | None,
+    *,
+    start_lr: float | None = None,
+    end_lr: float | None = None,
+    num_iter: int | None = None,
+    mode: str = "exp",
+    early_stop: bool = True,
+    kind: str = "adaptive",
+) -> tuple[SweepConfig, int]:
+    """The sweep to run, and the iterations it may be extended by. A number that is given is obeyed.
+
+    Args:
+        critical: from :func:`critical_lr`; None when it was not found or not measured.
+        start_lr: first LR, or None to choose it.
+        end_lr: last LR, or None to choose it.
+        num_iter: iterations, or None for 12 per decade (100 in linear mode).
+        mode: ``"exp"`` or ``"linear"``.
+        early_stop: passed to :class:`SweepConfig`.
+        kind: update rule of the optimizer, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
+
+    Example:
+        >>> config, extend = choose_range(0.1, kind="proportional")
+        >>> f"{config.start_lr:.2g} to {config.end_lr:.2g}", config.num_iter, extend
+        ('0.0001 to 0.32', 43, 57)
+    """
+    below, above = _AROUND[kind]
+    low, high = (critical * below, critical * above) if critical is not None else _WIDEST
+    span = high / low
+    end = end_lr if end_lr is not None else (high if start_lr is None or start_lr < high else start_lr * span)
+    start = start_lr if start_lr is not None else (low if low < end else end / span)
+    if mode == "linear" and start_lr is None:
+        start = end / _LINEAR_ITER
+    whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * math.log10(end / start)) + 1, _FEWEST_ITER)
+    chosen = end_lr is None and num_iter is None
+    whole = min(whole, _MOST_ITER) if chosen else whole
+    extend = _MOST_ITER - whole if chosen else 0
+    config = SweepConfig(
+        start_lr=start,
+        end_lr=end,
+        num_iter=num_iter if num_iter is not None else whole,
+        mode=mode,
+        early_stop=early_stop,
+    )
+    return config, extend

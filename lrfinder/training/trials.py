@@ -1,0 +1,179 @@
+"""Short trainings from one snapshot, on the same batches: the trials of a search for the learning rate.
+
+Every trial starts from the same weights, optimizer state and random states and is trained on the same batches in the
+same order, so trials of one stage differ by their learning rate alone. :mod:`lrfinder.advice.search` decides which are
+run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.advice.search import TrialPlan
+from lrfinder.errors import SetupError
+from lrfinder.param_groups import group_scales, set_lr, set_momentum
+from lrfinder.record.trials import Trial
+from lrfinder.training.batches import Batches
+from lrfinder.training.compiled import eager_step
+from lrfinder.training.ranks import mean_over_ranks
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import Snapshot, preserved
+from lrfinder.training.step import TrainStep
+from lrfinder.training.validation import Validation, validation_for
+
+__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "trials_from_snapshot"]
+
+_CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
+_MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
+
+
+def check_repeatable(loader: object) -> None:
+    """Refuse a training loader that cannot give every trial the same batches.
+
+    Raises:
+        SetupError: it is an iterator.
+    """
+    if isinstance(loader, Iterator):
+        raise SetupError(
+            "train_loader is an iterator, which can be gone through only once, and every trial needs the same batches. "
+            "Pass a DataLoader or a list."
+        )
+
+
+@contextlib.contextmanager
+def trials_from_snapshot(
+    setup: TrainingSetup,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None,
+    val_batches: int | None,
+    storage: str,
+    limit: float,
+) -> Iterator[TrialRunner]:
+    """Context of a runner whose trials all start from the present state, which is restored on the way out.
+
+    Args:
+        setup: what is trained, and how.
+        train_loader: batches to train on.
+        val_loader: batches whose loss decides; None holds out the first training batches instead.
+        val_batches: number of ``val_loader``'s batches to keep as a fixed probe; None takes all.
+        storage: where the copy of the state is kept; see :func:`lrfinder.training.state.preserved`.
+        limit: training loss above which a trial counts as diverged.
+    """
+    # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
+    with eager_step(setup.optimizer), preserved(setup, (train_loader, val_loader), storage) as state:
+        validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
+        yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
+
+
+class TrialRunner:
+    """Trains through the plans of trials.
+
+    Args:
+        setup: what is trained, and how; its learning rates are written step by step.
+        state: snapshot that every trial starts from.
+        loader: training batches; a fresh iterator is taken for each trial.
+        validation: loss that decides.
+        skip: batches at the head of the first pass that are held out.
+        limit: training loss above which a trial counts as diverged.
+    """
+
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        state: Snapshot,
+        loader: Iterable[Any],
+        validation: Validation,
+        *,
+        skip: int,
+        limit: float,
+    ) -> None:
+        self._setup = setup
+        self._scales = group_scales(setup.optimizer)
+        self._step = TrainStep(setup)
+        self._state = state
+        self._loader = loader
+        self._validation = validation
+        self._skip = skip
+        self._limit = limit
+
+    def start_loss(self) -> float:
+        """Validation loss before any trial.
+
+        Raises:
+            SetupError: it is not finite, or there is no batch to measure it on.
+        """
+        loss = self._loss()
+        if not math.isfinite(loss):
+            raise SetupError(
+                f"the validation loss is {loss} before any training, so no learning rate can be told from another. "
+                "Look for nan or inf in the weights and the validation batches."
+            )
+        return loss
+
+    def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
+        """Train through the plan from the snapshot, and measure; the loss is None where the trial diverged.
+
+        Args:
+            plan: learning rates of the trial.
+            on_step: called after each optimizer step.
+        """
+        self._state.rewind()
+        self._state.rewind_loaders()
+        self._step.enter_training()
+        monitor = DivergenceMonitor(plan.steps, self._limit)
+        with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
+            batches.skip(self._skip)
+            for done in range(1, plan.steps + 1):
+                self._set_rates(plan, done - 1)
+                loss, _ = self._step.run(batches.draw(self._setup.accumulation_steps))
+                on_step()
+                if monitor.diverged(loss):
+                    return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
+        final = self._loss()
+        return Trial(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
+
+    def _loss(self) -> float:
+        return mean_over_ranks(self._validation.loss()).item()
+
+    def _set_rates(self, plan: TrialPlan, t: int) -> None:
+        set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
+        cycled = plan.momentum_at(t)
+        if cycled is not None:
+            set_momentum(self._setup.optimizer, cycled)
+
+
+class DivergenceMonitor:
+    """Reads the training loss of a trial ten times in all, and reports when it has diverged.
+
+    Args:
+        steps: length of the trial in optimizer steps, >= 1.
+        limit: a mean loss above it, or nan, counts as high; two high readings in a row are divergence.
+
+    Example:
+        >>> monitor = DivergenceMonitor(20, 1.0)
+        >>> [monitor.diverged(torch.tensor(loss)) for loss in (0.5, 0.5, 3.0, 3.0, 3.0, 3.0)]
+        [False, False, False, False, False, True]
+    """
+
+    def __init__(self, steps: int, limit: float) -> None:
+        self._every = max(1, steps // _CHECKS)
+        self._limit = limit
+        self._high = 0
+        self._recent: list[Tensor] = []
+
+    def diverged(self, loss: Tensor) -> bool:
+        """Take the loss of the next step; True where the trial should end. A non-finite mean ends it at once."""
+        self._recent.append(loss.detach().clone())  # a CUDA graph writes the next loss into the same memory
+        if len(self._recent) < self._every:
+            return False
+        mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in self._recent]).mean()).item()
+        self._recent.clear()
+        # Written so that nan counts as high.
+        self._high = 0 if mean <= self._limit else self._high + 1
+        return not math.isfinite(mean) or self._high >= _MAX_HIGH_READINGS

@@ -1,0 +1,118 @@
+"""Loss on batches that are not trained on, in eval mode and without gradients: which batches, and their loss."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.checks import check_count
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.training.batches import batch_size, move
+from lrfinder.training.setup import TrainingSetup
+
+__all__ = ["Validation", "check_probe", "hold_out", "validation_for"]
+
+_HELD_OUT_PART, _MAX_HELD_OUT = 5, 16  # one batch in five of the loader is held out, 16 at most
+
+
+def check_probe(val_batches: int | None, val_loader: object) -> None:
+    """Refuse a bad number of probe batches before anything is trained.
+
+    Raises:
+        ConfigError: it is no count, or there is no loader to draw them from.
+    """
+    if val_batches is not None:
+        check_count("val_batches", val_batches)
+        if val_loader is None:
+            raise ConfigError("val_batches needs a val_loader to draw them from; pass one, or leave it out.")
+
+
+def validation_for(
+    setup: TrainingSetup, train_loader: Iterable[Any], val_loader: Iterable[Any] | None, val_batches: int | None
+) -> tuple[Validation, int]:
+    """Validation that decides a trial search, and the number of training batches held out for it.
+
+    Args:
+        setup: what is trained, and how.
+        train_loader: its first batches are held out where there is no ``val_loader``.
+        val_loader: batches to validate on.
+        val_batches: number of them to keep as a fixed probe; None takes all.
+    """
+    if val_loader is not None:
+        return Validation(setup, val_loader, val_batches), 0
+    held_out = hold_out(train_loader)
+    return Validation(setup, held_out, len(held_out)), len(held_out)
+
+
+def hold_out(loader: Iterable[Any]) -> list[Any]:
+    """First batches of a training loader, to validate on instead of training: a fifth of it, 16 at most.
+
+    Raises:
+        SetupError: the loader holds fewer than two batches.
+    """
+    enough = _HELD_OUT_PART * _MAX_HELD_OUT
+    try:
+        length = min(len(loader), enough)  # type: ignore[arg-type]
+        batches = list(itertools.islice(loader, max(1, length // _HELD_OUT_PART)))
+    except TypeError:  # no length: draw some to see how many there are
+        batches = list(itertools.islice(loader, 2 * _MAX_HELD_OUT))
+        length = len(batches)
+        batches = batches[: max(1, length // _HELD_OUT_PART)]
+    if length < 2:
+        raise SetupError(
+            "the training loader has too few batches to keep one back for measuring. Pass val_loader, or a smaller "
+            "batch size."
+        )
+    return batches
+
+
+class Validation:
+    """Loss over a validation loader, or over a fixed probe of its first batches.
+
+    Args:
+        setup: the model, whose ``training`` flags are restored after each pass, and its loss function.
+        loader: iterable of batches.
+        count: number of batches drawn once and kept as the probe; None goes through the whole loader each time.
+
+    Raises:
+        SetupError: ``loader`` is an iterator, and no probe is kept of it.
+    """
+
+    def __init__(self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None) -> None:
+        self._setup = setup
+        self._loader = loader
+        if count is not None:
+            self._loader = [move(batch, setup.device) for batch in itertools.islice(loader, count)]
+        elif isinstance(loader, Iterator):
+            raise SetupError(
+                "val_loader is an iterator, which can be gone through only once. Pass a DataLoader or a list, or set "
+                "val_batches to keep its first batches as a probe."
+            )
+
+    def loss(self) -> Tensor:
+        """Mean loss over the batches, each weighted by its number of samples; a scalar on the device.
+
+        Raises:
+            SetupError: the loader gave no batch.
+        """
+        model, device = self._setup.model, self._setup.device
+        flags = [(module, module.training) for module in model.modules()]
+        model.eval()
+        total, samples = torch.zeros((), device=device), 0
+        try:
+            with torch.no_grad(), self._setup.autocast():
+                for batch in self._loader:
+                    size = batch_size(batch)
+                    loss = self._setup.loss_fn(model, move(batch, device))
+                    total += loss.detach().reshape(()).float() * size
+                    samples += size
+        finally:
+            for module, training in flags:
+                module.training = training
+        if not samples:
+            raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
+        return total / samples
