@@ -19,7 +19,7 @@ def load_digits(classes: Sequence[int] = range(10)) -> tuple[TensorDataset, Tens
     Returns:
         Training and test set of (image, label): float32 of shape (1, 8, 8) from 0 to 1, and int64.
     """
-    with resources.files("lrfinder.cli").joinpath("data/digits.npz").open("rb") as file:
+    with resources.files("lrfinder.tasks").joinpath("data/digits.npz").open("rb") as file:
         content = np.load(file)
         images = torch.from_numpy(content["images"]).float().div(16).unsqueeze(1)
         digits = torch.from_numpy(content["labels"])

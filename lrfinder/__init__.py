@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrfinder.advice.advise import Advice, advise
-    from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
+    from lrfinder.analysis.rules import minimum, slide, steepest, valley
+    from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
     from lrfinder.errors import LRFinderError, NoAdviceError
     from lrfinder.finder import LRFinder
-    from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
     from lrfinder.recipes import Recipe, recipe
+    from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
     from lrfinder.result import RangeTestResult
-    from lrfinder.analysis.rules import minimum, slide, steepest, valley
 
 __version__ = "0.1.0"
 

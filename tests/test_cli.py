@@ -16,12 +16,12 @@ from PIL import Image
 from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult, Recipe, __version__, recipe
-from lrfinder.cli import experiment, main
+from lrfinder.cli import main
+from lrfinder.cli.arguments import parse_pairs
 from lrfinder.cli.completion import registered_models
-from lrfinder.cli.datasets import Digits
-from lrfinder.cli.optimizers import build_optimizer, chosen_options, optimizer_names
-from lrfinder.errors import ConfigError
 from lrfinder.schedules import KINDS
+from lrfinder.tasks import experiment
+from lrfinder.tasks.images import Digits
 
 COMMANDS = sorted(main.commands)
 # Few iterations of a small model: enough to see that all parts are joined.
@@ -288,31 +288,10 @@ def test_a_bug_of_ours_is_not_dressed_up_as_a_fault_of_the_user(
         lrfind(*TINY, "--out", tmp_path)
 
 
-# --- optimizers ----------------------------------------------------------------------------------------------------
-
-
-def test_all_of_torchs_optimizers_that_take_dense_gradients_are_there() -> None:
-    assert {"SGD", "Adam", "AdamW", "Adafactor", "LBFGS", "NAdam", "RAdam", "RMSprop"} <= set(optimizer_names())
-    assert not {"Optimizer", "SparseAdam"} & set(optimizer_names())
-
-
-@pytest.mark.parametrize("name", optimizer_names())
-def test_every_optimizer_is_built_from_its_name_in_any_case(name: str) -> None:
-    weights = [torch.nn.Parameter(torch.zeros(3, 2))]
-    assert type(build_optimizer(name.lower(), [], weights)).__name__ == name
-
-
-def test_options_are_python_literals_or_bare_words() -> None:
-    weights = [torch.nn.Parameter(torch.zeros(3))]
-    optimizer = build_optimizer("SGD", ["momentum=0", "weight_decay=1e-4"], weights)
-    assert chosen_options(optimizer) == {"weight_decay": 1e-4}
-    optimizer = build_optimizer("LBFGS", ["line_search_fn=strong_wolfe"], weights)
-    assert optimizer.defaults["line_search_fn"] == "strong_wolfe"
-
-
-def test_a_misspelled_optimizer_offers_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="Did you mean RMSprop?"):
-        build_optimizer("RMSprp", [], [])
+def test_option_values_are_python_literals_or_bare_words() -> None:
+    typed = ["momentum=0", "weight_decay=1e-4", "betas=(0.9, 0.99)", "line_search_fn=strong_wolfe"]
+    parsed = {"momentum": 0, "weight_decay": 1e-4, "betas": (0.9, 0.99), "line_search_fn": "strong_wolfe"}
+    assert parse_pairs("--opt", typed) == parsed
 
 
 # --- models --------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(pattern: str, as_json: bool) -> None:
     """List torchvision's classification models whose name contains PATTERN (or matches it, with * ? [])."""
-    from lrfinder.cli.zoo import model_names
+    from lrfinder.tasks.classification import model_names
 
     wanted = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
     names = fnmatch.filter(model_names(), wanted)

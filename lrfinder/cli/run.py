@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrfinder.cli.arguments import parse_pairs
 from lrfinder.cli.completion import complete_model
 from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS, MODES
@@ -113,6 +114,7 @@ def run(
     budget: float | None,
     out: Path,
     as_json: bool,
+    opt: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your images.
@@ -120,10 +122,10 @@ def run(
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """
     with _output_folder(out):
-        from lrfinder.cli.experiment import Settings, prepare
         from lrfinder.recipes import recipe
+        from lrfinder.tasks.experiment import Settings, prepare
 
-        experiment = prepare(Settings(**settings))
+        experiment = prepare(Settings(**settings, opt=parse_pairs("--opt", opt)))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # what cannot be scheduled is refused before the sweep
         click.echo(_headline(experiment.facts, experiment.classifier.notes), err=True)

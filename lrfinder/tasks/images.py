@@ -97,7 +97,7 @@ class Digits(Dataset[Any]):
     """The digits shipped with the package: 1,797 grey images of 8x8 pixels, labels 0 to 9."""
 
     def __init__(self) -> None:
-        with resources.files("lrfinder.cli").joinpath("data/digits.npz").open("rb") as file:
+        with resources.files("lrfinder.tasks").joinpath("data/digits.npz").open("rb") as file:
             content = np.load(file)
             self.images, self.labels = content["images"], content["labels"]
 

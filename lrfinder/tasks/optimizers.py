@@ -1,16 +1,15 @@
-"""torch's optimizers by name, with their options as typed in a shell."""
+"""torch's optimizers by name, with their options."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
-from lrfinder.cli.arguments import parse_pairs
 from lrfinder.errors import ConfigError
 
 __all__ = ["build_optimizer", "chosen_options", "optimizer_names"]
@@ -30,19 +29,19 @@ def optimizer_names() -> list[str]:
     )
 
 
-def build_optimizer(name: str, options: Sequence[str], parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(name: str, options: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """An optimizer at its own nominal learning rate, which the sweep replaces.
 
     Args:
         name: as in ``torch.optim``; upper or lower case.
-        options: ``"key=value"`` each, the value a Python literal or a bare word.
+        options: arguments of its constructor, the learning rate aside.
         parameters: what it trains.
 
     Raises:
         ConfigError: an unknown name or option, or a value the optimizer refuses.
 
     Example:
-        >>> build_optimizer("adamw", ["weight_decay=0.1"], torch.nn.Linear(2, 1).parameters()).defaults["weight_decay"]
+        >>> build_optimizer("adamw", {"weight_decay": 0.1}, torch.nn.Linear(2, 1).parameters()).defaults["weight_decay"]
         0.1
     """
     known = {each.lower(): each for each in optimizer_names()}
@@ -52,12 +51,11 @@ def build_optimizer(name: str, options: Sequence[str], parameters: Iterable[nn.P
         raise ConfigError(f"unknown optimizer {name!r}; choose one of {', '.join(known.values())}.{hint}")
     name = known[name.lower()]
     build = getattr(torch.optim, name)
-    given = parse_pairs("--opt", options)
-    _check_options(name, given, inspect.signature(build).parameters)
+    _check_options(name, options, inspect.signature(build).parameters)
     try:
-        optimizer: torch.optim.Optimizer = build(parameters, **{**_USUAL.get(name, {}), **given})
+        optimizer: torch.optim.Optimizer = build(parameters, **{**_USUAL.get(name, {}), **options})
     except (TypeError, ValueError, RuntimeError) as error:
-        typed = ", ".join(options) or "its defaults"
+        typed = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
         raise ConfigError(f"{name} refuses {typed}: {str(error).rstrip('.')}.") from error
     return optimizer
 

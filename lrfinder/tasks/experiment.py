@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrfinder.cli.datasets import ImageData, build_loader, open_data, open_torchvision
-from lrfinder.cli.optimizers import build_optimizer, chosen_options
-from lrfinder.cli.zoo import Classifier, build_classifier, check_model_name
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
+from lrfinder.tasks.classification import Classifier, build_classifier, check_model_name
+from lrfinder.tasks.images import ImageData, build_loader, open_data, open_torchvision
+from lrfinder.tasks.optimizers import build_optimizer, chosen_options
 from lrfinder.training.setup import resolve_device
 
 __all__ = ["Experiment", "Settings", "prepare"]
@@ -39,7 +39,7 @@ class Settings:
     num_classes: int | None
     image_size: int | None
     optimizer: str
-    opt: tuple[str, ...]
+    opt: dict[str, Any]
     batch_size: int
     accumulation: int
     clip_grad_norm: float | None

@@ -11,8 +11,8 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
-from lrfinder.cli.zoo import AuxiliaryLoss, Classifier, build_classifier, check_model_name, model_names
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.classification import AuxiliaryLoss, Classifier, build_classifier, check_model_name, model_names
 
 SMALL = "squeezenet1_1"
 

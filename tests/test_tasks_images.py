@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.transforms.functional import to_tensor
 
-from lrfinder.cli.datasets import TORCHVISION, ImageData, Transformed, build_loader, open_data, open_torchvision
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.images import TORCHVISION, ImageData, Transformed, build_loader, open_data, open_torchvision
 
 
 def save_images(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), count: int = 6, size: int = 40) -> Path:

@@ -1,0 +1,1 @@
+"""torchvision's models with their data, ready for a range test."""
