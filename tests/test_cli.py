@@ -17,8 +17,8 @@ from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult, Recipe, __version__, recipe
 from lrfinder.cli import main
-from lrfinder.cli.arguments import parse_pairs
 from lrfinder.cli.completion import registered_models
+from lrfinder.cli.options import parse_pairs
 from lrfinder.schedules import KINDS
 from lrfinder.tasks import experiment
 from lrfinder.tasks.images import Digits

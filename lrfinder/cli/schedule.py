@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lrfinder.cli.arguments import parse_pairs
+from lrfinder.cli.options import parse_pairs
 from lrfinder.cli.plot import write_plot
 from lrfinder.tables.kinds import KINDS
 

@@ -1,0 +1,135 @@
+"""Options of ``lrfind run``, and values given as ``key=value``. Imports no torch, so that ``--help`` stays fast."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lrfinder.errors import ConfigError
+from lrfinder.tables.kinds import KINDS, MODES
+
+__all__ = ["parse_pairs", "run_options"]
+
+_from = click.IntRange  # _from(1): 1, 2, 3, ...
+
+# Parameters that set up the experiment have the names of the fields of lrfinder.tasks.experiment.Settings.
+_RUN = (
+    click.option(
+        "--data",
+        default="digits",
+        show_default=True,
+        metavar="digits|fake|PATH",
+        help="Images: the shipped ones, noise, or a folder.",
+    ),
+    click.option("--dataset", metavar="NAME", help="One of torchvision's data sets instead, such as CIFAR10."),
+    click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
+    click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
+    click.option(
+        "--weights", metavar="FILE|NAME", help="Start from a file of weights, or torchvision's, such as DEFAULT."
+    ),
+    click.option("--num-classes", type=_from(2), metavar="N", help="Outputs of the model.  [default: as the data has]"),
+    click.option(
+        "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
+    ),
+    click.option("--optimizer", default="SGD", show_default=True, metavar="NAME", help="Any of torch.optim."),
+    click.option(
+        "--opt",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of the optimizer; may be repeated.  [default: momentum=0.9 for SGD]",
+    ),
+    click.option("--batch-size", type=_from(1), default=64, show_default=True, metavar="N", help="Images in a batch."),
+    click.option(
+        "--accumulation",
+        type=_from(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Batches per update.",
+    ),
+    click.option("--clip-grad-norm", type=float, metavar="NORM", help="Clip the gradient norm, as your training does."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps, or the best there is.",
+    ),
+    click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision."),
+    click.option(
+        "--workers",
+        type=_from(0),
+        metavar="N",
+        help="Processes that load images.  [default: 0 on the CPU, else up to 8]",
+    ),
+    click.option(
+        "--schedule",
+        type=click.Choice(KINDS),
+        default="onecycle",
+        show_default=True,
+        metavar="KIND",
+        help=f"Schedule to write: {', '.join(KINDS)}.",
+    ),
+    click.option(
+        "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Length of the training it is for."
+    ),
+    click.option(
+        "--refine",
+        "budget",
+        type=click.FloatRange(min=0, min_open=True, max=100),
+        metavar="PART",
+        help="Race learning rates around the advice with that part of the training's steps, such as 0.25.",
+    ),
+    click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
+    click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
+    click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
+    click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates."),
+    click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
+    click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them."),
+    click.option("--seed", type=_from(0), default=0, show_default=True, metavar="N", help="Fixes weights and batches."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=Path("lrfind-out"),
+        show_default=True,
+        metavar="DIR",
+        help="Folder for the files.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."),
+)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command all options of ``lrfind run``, in the order of its help."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_RUN), command)
+
+
+def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Any]:
+    """The pairs as a dictionary; each value is a Python literal or else a bare word.
+
+    Args:
+        option: name of the option that the pairs belong to, for the message.
+        pairs: as typed.
+
+    Raises:
+        ConfigError: a pair without ``=``.
+
+    Example:
+        >>> parse_pairs("--opt", ["betas=(0.9, 0.99)", "nesterov=True", "line_search_fn=strong_wolfe"])
+        {'betas': (0.9, 0.99), 'nesterov': True, 'line_search_fn': 'strong_wolfe'}
+    """
+    parsed = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"{option} takes KEY=VALUE, as in {option} gamma=0.1; got {pair!r}.")
+        try:
+            parsed[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed[key] = value
+    return parsed
