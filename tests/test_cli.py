@@ -1,4 +1,4 @@
-"""The shell: what each command prints and writes, and that a user's fault is one sentence and an exit status."""
+"""The command line: what each command prints and writes; wrong input is one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from torchvision import models
 
-from lrfinder import LRFinder, RangeTestResult, Recipe, __version__, recipe
+from lrfinder import RangeTestResult, Recipe, __version__, recipe
 from lrfinder.cli import main
 from lrfinder.cli.completion import registered_models
 from lrfinder.cli.options import parse_pairs
 from lrfinder.schedules import KINDS
-from lrfinder.tasks import experiment
-from lrfinder.tasks.images import Digits
+from lrfinder.tasks.experiment import pick_device
 
 COMMANDS = sorted(main.commands)
 # Few iterations of a small model: enough to see that all parts are joined.
@@ -38,7 +37,7 @@ def lrfind(*arguments: object) -> Result:
 
 
 def refused(*arguments: object) -> str:
-    """The one line that a command says when it exits with status 2 and nothing on stdout."""
+    """The one line that a command prints when it exits with status 2 and nothing on stdout."""
     result = lrfind(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     *_, line = result.stderr.splitlines()
@@ -113,14 +112,14 @@ def test_refine_races_for_the_schedule_and_the_recipe_has_the_winner(tmp_path: P
 
 
 @pytest.mark.parametrize("part", ["0", "-1", "much"])
-def test_a_part_to_refine_with_that_is_none_is_refused(part: str, tmp_path: Path) -> None:
+def test_an_invalid_budget_to_refine_with_is_rejected(part: str, tmp_path: Path) -> None:
     assert "--refine" in refused(*TINY, "--refine", part, "--out", tmp_path)
 
 
-def test_what_was_set_up_is_said_on_stderr(done: tuple[Result, Path]) -> None:
+def test_the_setup_is_printed_on_stderr(done: tuple[Result, Path]) -> None:
     assert done[0].stderr.splitlines()[:3] == [
         "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",
-        f"SGD(momentum=0.9), batch 16, {torch.ones(0, device=experiment._pick_device('auto')).device}",
+        f"SGD(momentum=0.9), batch 16, {torch.ones(0, device=pick_device('auto')).device}",
         "Images at 32x32 pixels (in the data about 8, the model's own size is 224).",
     ]
 
@@ -144,7 +143,7 @@ def test_the_seed_fixes_the_whole_curve(tmp_path: Path) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_sweep_without_advice_exits_with_1_and_still_writes_what_it_saw(tmp_path: Path) -> None:
+def test_a_sweep_without_advice_exits_with_1_and_writes_its_curve(tmp_path: Path) -> None:
     result = lrfind(*TINY, "--out", tmp_path)
     assert result.exit_code == 1
     assert "grade  none" in result.stdout
@@ -196,23 +195,23 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("resnet19",), "no classification model 'resnet19'. Did you mean resnet18"),
+        (("resnet19",), "(`lrfind models` lists them); got 'resnet19'. Did you mean 'resnet18'?"),
         (("resnet18", "--data", "nowhere"), "must be digits, fake or a folder of images; 'nowhere' does not exist"),
-        (("resnet18", "--dataset", "CIFAR10", "--root", "nowhere"), "CIFAR10 is not in nowhere"),
-        (("resnet18", "--optimizer", "Adan"), "unknown optimizer 'Adan'; choose one of ASGD"),
-        (("resnet18", "--opt", "speed=1"), "SGD has no option 'speed'; it takes momentum, dampening"),
+        (("resnet18", "--dataset", "CIFAR10", "--root", "nowhere"), "Set --download to fetch it there, or give"),
+        (("resnet18", "--optimizer", "Adan"), "optimizer must be one of ASGD"),
+        (("resnet18", "--opt", "speed=1"), "SGD has no option 'speed'; its options are momentum, dampening"),
         (("resnet18", "--opt", "momentum"), "--opt takes KEY=VALUE"),
-        (("resnet18", "--opt", "lr=0.1"), "lr is what the sweep looks for"),
-        (("resnet18", "--opt", "momentum=-1"), "SGD refuses momentum=-1: Invalid momentum value"),
-        (("resnet18", "--optimizer", "Muon"), "Muon refuses its defaults: "),
+        (("resnet18", "--opt", "lr=0.1"), "set its bounds with --start-lr and --end-lr"),
+        (("resnet18", "--opt", "momentum=-1"), "SGD cannot be built with momentum=-1: Invalid momentum value"),
+        (("resnet18", "--optimizer", "Muon"), "Muon cannot be built with its defaults: "),
         (("resnet18", "--device", "warp"), "'warp' is not a device"),
         (("resnet18", "--device", "meta"), "device meta computes nothing"),
         (("resnet18", "--device", "cuda:99"), "device cuda:99 is not"),
-        (("resnet18", "--weights", "nope.pth"), "must be a file or one of IMAGENET1K_V1"),
-        (("resnet18", "--num-classes", "9"), "digits has 10 classes, labelled 0 to 9"),
-        (("resnet18", "--batch-size", "1"), "--batch-size 2 or more"),
-        (("resnet18", "--batch-size", "1798"), "only 1797 training images, less than a batch of 1798"),
-        (("alexnet", "--image-size", "31"), "alexnet cannot be trained on images of 31x31 pixels"),
+        (("resnet18", "--weights", "nope.pth"), "--weights must be a file or one of IMAGENET1K_V1"),
+        (("resnet18", "--num-classes", "9"), "Set --num-classes to 10 or leave it out"),
+        (("resnet18", "--batch-size", "1"), "set --batch-size to 2 or more"),
+        (("resnet18", "--batch-size", "1798"), "fewer than a batch of 1798. Lower --batch-size"),
+        (("alexnet", "--image-size", "31"), "Set another --image-size; its own is 224"),
         (("resnet18", "--start-lr", "1", "--end-lr", "0.1"), "end_lr must be greater than start_lr"),
         (("resnet18", "--start-lr", "-1"), "start_lr must be a positive finite number; got -1.0"),
         (("resnet18", "--num-iter", "1"), "num_iter must be a whole number of at least 2"),
@@ -221,20 +220,17 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
         (("resnet18", "--epochs", "0"), "0 is not in the range x>=1"),
     ],
 )
-def test_what_cannot_be_run_is_one_sentence_and_leaves_nothing(
+def test_what_cannot_be_run_is_one_sentence_and_leaves_no_file(
     tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     assert sentence in refused("run", *arguments, "--out", tmp_path / "new" / "out")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_output_folder_that_cannot_be_written_is_refused_before_anything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(experiment, "prepare", None)  # calling it would be a TypeError
+@pytest.mark.parametrize("below", ["file", "file/below"])
+def test_an_unwritable_output_folder_is_rejected_before_anything_else(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot write to --out" in refused(*TINY, "--out", tmp_path / "file")
-    assert "cannot write to --out" in refused(*TINY, "--out", tmp_path / "file" / "below")
+    assert "cannot write to --out" in refused("run", "no such model", "--out", tmp_path / below)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -249,41 +245,42 @@ def test_an_unreadable_image_is_named_and_nothing_is_written(tmp_path: Path, wor
     out = tmp_path / "out"
     line = refused(*TINY, "--data", tmp_path / "pets", "--workers", workers, "--out", out)
     assert line.startswith(f"Error: cannot read the image {tmp_path / 'pets'}")
-    assert line.endswith("not an image Pillow knows. Mend it or take it out of the folder.")
+    assert line.endswith("not in a format that Pillow can read. Repair it or remove it from the folder.")
     assert not out.exists()
 
 
 def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Digits.__getitem__
+    whole = Image.fromarray
     drawn = []
 
-    def interrupt(self: Digits, index: int) -> Any:
-        drawn.append(index)
+    def interrupt(pixels: Any) -> Any:
+        drawn.append(pixels)
         if len(drawn) == 50:  # past the images that are looked at for their size, inside the sweep
             raise KeyboardInterrupt
-        return whole(self, index)
+        return whole(pixels)
 
-    monkeypatch.setattr(Digits, "__getitem__", interrupt)
+    monkeypatch.setattr(Image, "fromarray", interrupt)
     result = lrfind(*TINY, "--workers", "0", "--out", tmp_path / "out")  # a worker would swallow it
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.splitlines()[-1] == "Interrupted; nothing was written."
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_that_is_too_small_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def overflow(*args: Any, **kwargs: Any) -> Any:
+def test_exhausted_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflow(*args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(LRFinder, "range_test", overflow)
-    assert "is too small for this. Lower --batch-size" in refused(*TINY, "--out", tmp_path)
+    monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", overflow)
+    line = refused(*TINY, "--out", tmp_path)
+    assert line.endswith("is too small for this. Lower --batch-size (and raise --accumulation).")
 
 
-def test_a_bug_of_ours_is_not_dressed_up_as_a_fault_of_the_user(
+def test_a_defect_of_the_program_is_not_reported_as_wrong_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "build_classifier", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(models, "get_model", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         lrfind(*TINY, "--out", tmp_path)
 
@@ -292,6 +289,13 @@ def test_option_values_are_python_literals_or_bare_words() -> None:
     typed = ["momentum=0", "weight_decay=1e-4", "betas=(0.9, 0.99)", "line_search_fn=strong_wolfe"]
     parsed = {"momentum": 0, "weight_decay": 1e-4, "betas": (0.9, 0.99), "line_search_fn": "strong_wolfe"}
     assert parse_pairs("--opt", typed) == parsed
+
+
+def test_errors_name_options_where_the_library_names_arguments(tmp_path: Path) -> None:
+    sentence = "--data must be digits, fake or a folder of images; 'nowhere' does not exist."
+    assert sentence in refused("run", "resnet18", "--data", "nowhere", "--out", tmp_path)
+    # Backquotes around anything else stay.
+    assert "`lrfind models resnet`" in refused("models", "zzz")
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -315,7 +319,7 @@ def test_models_takes_a_part_of_a_name_or_a_pattern(pattern: str, names: list[st
     assert json.loads(lrfind("models", pattern, "--json").stdout) == names
 
 
-def test_models_that_match_nothing_are_said_to() -> None:
+def test_a_pattern_without_matching_models_is_rejected() -> None:
     assert "no model matches 'zzz'" in refused("models", "zzz")
 
 
@@ -336,20 +340,20 @@ def test_show_gives_json_and_a_plot(saved: Path, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_result_without_advice_is_shown_like_any_other(without_advice: Path) -> None:
+def test_a_result_without_advice_is_printed_too(without_advice: Path) -> None:
     result = lrfind("show", without_advice)
     assert result.exit_code == 0
     assert "grade  none" in result.stdout
 
 
 @pytest.mark.parametrize("content, reason", [("{", "is not valid JSON"), ("[]", "another"), ("{}", "another program")])
-def test_a_foreign_file_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+def test_a_foreign_file_is_rejected(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "x.json").write_text(content)
     for command in ("show", "schedule"):
         assert reason in refused(command, tmp_path / "x.json")
 
 
-def test_a_missing_file_is_refused_and_so_is_a_plot_that_cannot_be_written(saved: Path, tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unwritable_plot_are_rejected(saved: Path, tmp_path: Path) -> None:
     assert "cannot read" in refused("show", tmp_path / "x.json")
     assert "cannot write" in refused("show", saved, "--plot", tmp_path / "missing" / "x.png")
 
@@ -390,10 +394,13 @@ def test_a_schedule_that_cannot_be_made_is_one_sentence(saved: Path, options: tu
     assert sentence in refused("schedule", saved, *options)
 
 
-def test_a_schedule_from_a_curve_without_advice_exits_with_1_unless_the_peak_is_given(without_advice: Path) -> None:
+def test_a_schedule_from_a_curve_without_advice_exits_with_1(without_advice: Path) -> None:
     result = lrfind("schedule", without_advice, "--total-steps", 100)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ") and len(result.stderr.splitlines()) == 1
+
+
+def test_a_curve_without_advice_is_scheduled_with_a_given_peak(without_advice: Path) -> None:
     assert lrfind("schedule", without_advice, "--total-steps", 100, "--peak-lr", 0.1).exit_code == 0
 
 
@@ -432,13 +439,13 @@ def test_saved_results_are_read_without_torch(saved: Path, tmp_path: Path) -> No
     assert not {"torch", "torchvision", "matplotlib"} & schedule
 
 
-def test_a_fault_leaves_the_process_with_2_and_no_traceback() -> None:
+def test_wrong_input_ends_the_process_with_2_and_no_traceback() -> None:
     done = run_python("from lrfinder.cli import main; main(['show', 'nowhere.json'], prog_name='lrfind')")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: cannot read nowhere.json") and len(done.stderr.splitlines()) == 1
 
 
-def test_completion_knows_torchvisions_models_without_importing_it() -> None:
+def test_completion_lists_the_models_without_importing_torchvision() -> None:
     assert registered_models() == sorted(models.list_models(module=models))
 
 

@@ -1,7 +1,8 @@
-"""torchvision's models, ready for a range test: sizes, heads, weights, transforms, losses."""
+"""torchvision's classification models: sizes, heads, weights, transforms, losses, and the task around them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.classification import AuxiliaryLoss, Classifier, build_classifier, check_model_name, model_names
+from lrfinder.tasks import classification
+from lrfinder.tasks.classification_models import AuxiliaryLoss, Classifier, build_classifier
+from lrfinder.tasks.images import ImageData
 
 SMALL = "squeezenet1_1"
 
 
 class ParametersOnMeta(TorchFunctionMode):
-    """Weights without storage, so that the giants can be built; unlike a meta device it leaves other tensors alone."""
+    """Weights without storage, so that the largest models can be built; other tensors are computed as usual."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -44,29 +47,13 @@ def cached_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
 
 @pytest.mark.parametrize("name", models.list_models(module=models))
-def test_every_classification_model_can_be_built_for_small_images_and_trains_on_its_chosen_size(name: str) -> None:
+def test_every_model_can_be_built_for_small_images(name: str) -> None:
     with ParametersOnMeta():
         classifier = build(name)
     meta = models.get_model_weights(name).DEFAULT.meta
     assert classifier.model.training
     assert classifier.image_size >= min(meta["min_size"][0], 224)
     assert any(parameter.shape[0] == 10 for parameter in classifier.model.parameters())
-
-
-def test_the_names_are_torchvisions_and_upper_case_is_forgiven() -> None:
-    assert model_names() == sorted(models.list_models(module=models))
-    assert check_model_name("ResNet18") == "resnet18"
-
-
-@pytest.mark.parametrize("name, near", [("resnet19", "resnet18"), ("mobilenetv3_small", "mobilenet_v3_small")])
-def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=f"Did you mean .*{near}"):
-        check_model_name(name)
-
-
-def test_a_name_near_none_is_pointed_to_the_list() -> None:
-    with pytest.raises(ConfigError, match="'zzz'. `lrfind models` lists all"):
-        check_model_name("zzz")
 
 
 @pytest.mark.parametrize(
@@ -82,12 +69,12 @@ def test_a_name_near_none_is_pointed_to_the_list() -> None:
         ("efficientnet_b1", 600, 240),
     ],
 )
-def test_the_size_is_the_models_own_or_what_the_images_need_if_that_is_less(name: str, needed: int, size: int) -> None:
+def test_the_size_is_the_models_own_or_less_for_small_images(name: str, needed: int, size: int) -> None:
     with ParametersOnMeta():
         assert build(name, needed_size=needed).image_size == size
 
 
-def test_a_given_size_is_obeyed_also_by_a_vision_transformer() -> None:
+def test_a_given_size_is_used_also_for_a_vision_transformer() -> None:
     with ParametersOnMeta():
         classifier = build("vit_b_32", image_size=64)
     assert classifier.image_size == classifier.model.image_size == 64
@@ -96,15 +83,18 @@ def test_a_given_size_is_obeyed_also_by_a_vision_transformer() -> None:
 @pytest.mark.parametrize(
     "name, size", [("vit_b_16", 50), ("maxvit_t", 100), ("alexnet", 32), ("squeezenet1_1", 8), ("vgg11", 16)]
 )
-def test_a_size_the_model_cannot_take_is_refused_with_its_own(name: str, size: int) -> None:
+def test_a_size_the_model_cannot_take_is_rejected_with_its_own(name: str, size: int) -> None:
     with ParametersOnMeta(), pytest.raises(SetupError, match=rf"{name} cannot .* {size}x{size}.* its own is 224"):
         build(name, image_size=size)
 
 
-def test_one_image_at_a_time_is_refused_where_there_is_batchnorm_and_taken_where_there_is_none() -> None:
+def test_a_batch_of_one_is_rejected_for_a_model_with_batchnorm() -> None:
+    with ParametersOnMeta(), pytest.raises(SetupError, match="BatchNorm.*`batch_size` to 2"):
+        build("resnet18", batch_size=1)
+
+
+def test_a_batch_of_one_is_accepted_for_a_model_without_batchnorm() -> None:
     with ParametersOnMeta():
-        with pytest.raises(SetupError, match="BatchNorm.*--batch-size 2"):
-            build("resnet18", batch_size=1)
         assert build("vgg11", batch_size=1).image_size == 32
 
 
@@ -114,14 +104,14 @@ def test_the_transform_is_the_models_own_at_its_own_size() -> None:
     assert torch.equal(build(needed_size=280).transform(photo), own(photo))
 
 
-def test_a_smaller_image_is_shown_whole_and_normalised_alike() -> None:
+def test_a_smaller_image_is_used_whole_and_normalised_alike() -> None:
     classifier = build()
     grey = classifier.transform(Image.new("RGB", (8, 8), (124, 116, 104)))  # ImageNet's mean colour
     assert grey.shape == (3, 32, 32)
     assert grey.abs().max() < 0.02
 
 
-def test_the_note_says_the_size_and_why() -> None:
+def test_the_first_note_has_the_size_and_the_reason() -> None:
     assert build().notes[0] == "Images at 32x32 pixels (in the data about 8, the model's own size is 224)."
 
 
@@ -149,7 +139,7 @@ def test_named_weights_keep_their_head_when_the_classes_agree(cached_weights: di
     assert len(classifier.notes) == 1
 
 
-def test_weights_that_cannot_be_downloaded_are_named_with_their_address(
+def test_a_failed_download_of_weights_names_their_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -160,7 +150,7 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_address(
         build(weights="DEFAULT")
 
 
-def test_an_unknown_weights_name_is_refused_with_those_there_are() -> None:
+def test_an_unknown_name_of_weights_is_rejected_with_a_list() -> None:
     with pytest.raises(ConfigError, match="one of IMAGENET1K_V1, DEFAULT for squeezenet1_1; 'nope' is neither"):
         build(weights="nope")
 
@@ -175,7 +165,7 @@ def test_a_file_of_weights_is_loaded_however_training_saved_it(tmp_path: Path, w
     assert all(torch.equal(value, loaded[key]) for key, value in state.items())
 
 
-def test_densenet_files_with_the_names_of_old_are_understood(tmp_path: Path) -> None:
+def test_densenet_files_with_old_key_names_are_loaded(tmp_path: Path) -> None:
     state = models.get_model("densenet121", num_classes=10).state_dict()
     old = {key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value for key, value in state.items()}
     assert old.keys() != state.keys()
@@ -184,13 +174,13 @@ def test_densenet_files_with_the_names_of_old_are_understood(tmp_path: Path) -> 
     assert all(torch.equal(value, loaded[key]) for key, value in state.items())
 
 
-def test_weights_of_another_model_are_refused_with_the_first_mismatch(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_rejected_with_the_mismatch(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(models.get_model("squeezenet1_0").state_dict(), path)
-    with pytest.raises(SetupError, match=r"features.0.weight .* is 96x3x7x7 there and 64x3x3x3 in the model"):
+    with pytest.raises(SetupError, match=r"features.0.weight .* is 96x3x7x7 in the weights and 64x3x3x3 in the model"):
         build(weights=str(path))
     torch.save({"somewhere.else": torch.zeros(2)}, path)
-    with pytest.raises(SetupError, match=r"features.0.weight \(and 51 more\) is missing there"):
+    with pytest.raises(SetupError, match=r"features.0.weight \(and 51 more\) is missing in the weights"):
         build(weights=str(path))
     torch.save({**build().model.state_dict(), "extra": torch.zeros(2)}, path)
     with pytest.raises(SetupError, match="the model has no extra"):
@@ -198,32 +188,36 @@ def test_weights_of_another_model_are_refused_with_the_first_mismatch(tmp_path: 
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 half a zip"])
-def test_a_damaged_file_of_weights_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_of_weights_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(SetupError, match=r"cannot read weights from .*w.pth: .* torch.save\(model.state_dict"):
         build(weights=str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(2)])
-def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+def test_a_file_without_a_state_dict_is_rejected(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(SetupError, match="holds no state dict"):
         build(weights=str(tmp_path / "w.pth"))
 
 
-def test_a_pickled_model_is_refused_not_executed(tmp_path: Path) -> None:
+def test_a_pickled_model_is_rejected_and_not_executed(tmp_path: Path) -> None:
     torch.save(build().model, tmp_path / "w.pth")
     with pytest.raises(SetupError, match="holds more than tensors"):
         build(weights=str(tmp_path / "w.pth"))
 
 
-def test_auxiliary_outputs_count_with_their_weight_in_training_and_not_in_validation() -> None:
+def test_auxiliary_outputs_have_their_weight_in_the_training_loss() -> None:
     logits = [torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.0]])]
     target = torch.tensor([0])
     single = [float(torch.nn.functional.cross_entropy(each, target)) for each in logits]
-    outputs = models.GoogLeNetOutputs(*logits)
-    assert float(AuxiliaryLoss(0.3)(outputs, target)) == pytest.approx(single[0] + 0.3 * (single[1] + single[2]))
-    assert float(AuxiliaryLoss(0.3)(logits[0], target)) == pytest.approx(single[0])
+    loss = AuxiliaryLoss(0.3)(models.GoogLeNetOutputs(*logits), target)
+    assert float(loss) == pytest.approx(single[0] + 0.3 * (single[1] + single[2]))
+
+
+def test_without_auxiliary_outputs_the_loss_is_the_cross_entropy() -> None:
+    logits, target = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+    assert AuxiliaryLoss(0.3)(logits, target) == torch.nn.functional.cross_entropy(logits, target)
 
 
 def test_googlenet_trains_its_auxiliary_classifiers() -> None:
@@ -234,10 +228,81 @@ def test_googlenet_trains_its_auxiliary_classifiers() -> None:
     assert classifier.model.aux1 is not None
 
 
-def test_inception_trains_its_auxiliary_classifier_where_there_is_room_for_it_and_says_where_not() -> None:
+def test_inception_trains_its_auxiliary_classifier_on_large_images() -> None:
     with ParametersOnMeta():
-        large, small = build("inception_v3", image_size=299), build("inception_v3")
-    assert large.criterion.weight == small.criterion.weight == 0.4
-    assert (large.model.AuxLogits is not None, len(large.notes)) == (True, 1)
-    assert (small.image_size, small.model.AuxLogits) == (96, None)
-    assert "Without the auxiliary classifier" in small.notes[1]
+        classifier = build("inception_v3", image_size=299)
+    assert classifier.criterion.weight == 0.4
+    assert (classifier.model.AuxLogits is not None, len(classifier.notes)) == (True, 1)
+
+
+def test_inception_drops_its_auxiliary_classifier_on_small_images() -> None:
+    with ParametersOnMeta():
+        classifier = build("inception_v3")
+    assert (classifier.image_size, classifier.model.AuxLogits) == (96, None)
+    assert classifier.notes[1] == "Without the auxiliary classifier, which needs 299 pixels."
+
+
+# --- the whole task ------------------------------------------------------------------------------------------------
+
+
+def tiny_images(count: int = 20, classes: int = 4) -> ImageData:
+    images = [(Image.new("RGB", (40, 30), (10 * i, 0, 0)), i % classes) for i in range(count)]
+    return ImageData(name="tiny", train=images, num_classes=classes)
+
+
+def test_a_task_has_model_loss_and_batches_that_fit_together() -> None:
+    task = classification.build(SMALL, "digits", batch_size=4)
+    images, labels = next(iter(task.train_loader))
+    assert images.shape == (4, 3, 32, 32)
+    assert task.criterion is not None and task.criterion(task.model(images), labels).isfinite()
+
+
+def test_a_task_can_be_built_on_images_of_ones_own() -> None:
+    task = classification.build("SqueezeNet1_1", tiny_images(), batch_size=4)
+    assert task.title == "squeezenet1_1 on tiny: 20 images, 4 classes"
+    assert task.notes == ("Images at 32x32 pixels (in the data about 30, the model's own size is 224).",)
+
+
+def test_the_facts_of_a_task_are_ready_for_json() -> None:
+    task = classification.build(SMALL, tiny_images(), batch_size=4, num_classes=6)
+    assert json.loads(json.dumps(task.facts)) == {
+        "model": SMALL,
+        "weights": None,
+        "data": "tiny",
+        "train_images": 20,
+        "num_classes": 6,
+        "image_size": 32,
+    }
+
+
+def test_a_fifth_of_the_images_validates_where_there_is_no_other_part() -> None:
+    task = classification.build(SMALL, tiny_images(), batch_size=4, val=True)
+    assert (task.facts["train_images"], len(task.val_loader.dataset)) == (16, 4)
+    assert classification.build(SMALL, tiny_images(), batch_size=4).val_loader is None
+
+
+def test_the_validation_part_of_the_data_is_used_where_there_is_one() -> None:
+    data = ImageData(name="tiny", train=tiny_images().train, val=tiny_images(6).train, num_classes=4)
+    task = classification.build(SMALL, data, batch_size=4, val=True)
+    assert (task.facts["train_images"], len(task.val_loader.dataset)) == (20, 6)
+
+
+def test_fewer_outputs_than_classes_are_rejected() -> None:
+    with pytest.raises(ConfigError, match="tiny has 4 classes, labelled 0 to 3.*Set `num_classes` to 4"):
+        classification.build(SMALL, tiny_images(), batch_size=4, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number of at least 1; got 2.0"),
+        ({"num_classes": 1}, "num_classes must be a whole number of at least 2; got 1"),
+        ({"image_size": 0}, "image_size must be a whole number of at least 1; got 0"),
+        ({"workers": -1}, "workers must be a whole number of at least 0; got -1"),
+        ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
+    ],
+)
+def test_numbers_out_of_range_are_rejected(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        classification.build(SMALL, tiny_images(), **options)

@@ -1,4 +1,4 @@
-"""Images for the command line: digits, folders, torchvision's data sets, noise; and what is wrong with them."""
+"""Images to train on: digits, folders, torchvision's data sets, noise; and which of them are rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torchvision import datasets
 from torchvision.transforms.functional import to_tensor
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.images import TORCHVISION, ImageData, Transformed, build_loader, open_data, open_torchvision
+from lrfinder.tasks.images import ImageData, Transformed, build_loader, open_data
+from lrfinder.tasks.torchvision_data import TORCHVISION, open_torchvision
 
 
 def save_images(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), count: int = 6, size: int = 40) -> Path:
@@ -54,7 +55,7 @@ def test_the_first_digit_is_a_zero_in_full_range() -> None:
     assert pixels[0].tolist() == [0, 0, 79, 207, 143, 15, 0, 0]  # ink 0 0 5 13 9 1 0 0, of 16
 
 
-def test_fake_data_is_noise_with_as_many_classes_as_wanted_and_the_same_each_time() -> None:
+def test_fake_data_has_the_requested_classes_and_is_the_same_each_time() -> None:
     first, second = open_data("fake", num_classes=3), open_data("fake", num_classes=3)
     assert first.num_classes == 3
     assert open_data("fake").num_classes == 10
@@ -62,7 +63,7 @@ def test_fake_data_is_noise_with_as_many_classes_as_wanted_and_the_same_each_tim
     assert first.train[7][0].tobytes() == second.train[7][0].tobytes()
 
 
-def test_a_folder_of_class_folders_is_training_data_without_a_validation_part(tmp_path: Path) -> None:
+def test_a_folder_of_class_folders_has_no_validation_part(tmp_path: Path) -> None:
     data = open_data(str(save_images(tmp_path / "pets")), val=True)
     assert (data.name, len(data.train), data.val, data.num_classes, data.image_size) == ("pets", 12, None, 2, 40)
 
@@ -87,7 +88,7 @@ def test_the_image_size_is_the_median_of_the_shorter_sides(tmp_path: Path) -> No
     assert open_data(str(tmp_path)).image_size == 100
 
 
-def test_paths_that_are_no_folder_of_images_are_refused_with_the_layout(tmp_path: Path) -> None:
+def test_a_path_that_is_no_folder_of_images_is_rejected_with_the_layout(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bare" / "cat").mkdir(parents=True)
@@ -101,15 +102,15 @@ def test_paths_that_are_no_folder_of_images_are_refused_with_the_layout(tmp_path
             open_data(str(tmp_path / name))
 
 
-def test_one_class_is_refused_and_two_are_enough(tmp_path: Path) -> None:
+def test_one_class_is_rejected_and_two_are_enough(tmp_path: Path) -> None:
     save_images(tmp_path, classes=("cat",))
-    with pytest.raises(SetupError, match="only the class cat"):
+    with pytest.raises(SetupError, match="only the class cat; classification needs at least two classes"):
         open_data(str(tmp_path))
     save_images(tmp_path, classes=("dog",))
     assert open_data(str(tmp_path)).num_classes == 2
 
 
-def test_train_and_val_with_other_classes_are_refused_naming_the_odd_ones(tmp_path: Path) -> None:
+def test_train_and_val_with_different_classes_are_rejected(tmp_path: Path) -> None:
     save_images(tmp_path / "train")
     save_images(tmp_path / "val", classes=("cat", "cow"))
     with pytest.raises(SetupError, match="only one of them has cow, dog"):
@@ -134,18 +135,22 @@ def test_grey_images_become_colour_images() -> None:
     assert labels.dtype == torch.int64
 
 
-def test_labels_outside_the_models_classes_are_refused_and_the_last_one_inside_is_not() -> None:
+def test_a_label_that_the_model_has_no_output_for_is_rejected() -> None:
     source = [(Image.new("RGB", (4, 4)), 4)]
     assert Transformed(source, to_tensor, num_classes=5)[0][1] == 4
-    with pytest.raises(SetupError, match="label 4, but the model's 4 classes are 0 to 3. Give --num-classes 5"):
+    with pytest.raises(SetupError, match="label 4, but the model's 4 classes are 0 to 3. Set `num_classes` to 5"):
         Transformed(source, to_tensor, num_classes=4)[0]
 
 
-def test_training_batches_are_all_full_and_a_data_set_below_one_batch_is_refused() -> None:
+def test_training_batches_are_all_full() -> None:
     source = [(Image.new("RGB", (4, 4)), 0)] * 10
     assert [len(labels) for _, labels in load(source)] == [4, 4]
-    assert len(list(load(source[:4]))) == 1
-    with pytest.raises(SetupError, match="only 3 training images, less than a batch of 4"):
+
+
+def test_fewer_images_than_one_batch_are_rejected() -> None:
+    source = [(Image.new("RGB", (4, 4)), 0)] * 4
+    assert len(list(load(source))) == 1
+    with pytest.raises(SetupError, match="only 3 training images, fewer than a batch of 4. Lower `batch_size`"):
         load(source[:3])
 
 
@@ -183,13 +188,13 @@ def test_a_torchvision_data_set_is_opened_from_its_folder(tmp_path: Path) -> Non
     assert next(iter(load(data.train)))[0].shape == (4, 3, 28, 28)
 
 
-def test_a_missing_torchvision_data_set_is_not_downloaded_but_says_how(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=rf"CIFAR10 is not in {tmp_path} .*Add --download"):
+def test_a_missing_torchvision_data_set_is_not_downloaded_unasked(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=rf"CIFAR10 is not in {tmp_path} .*Set `download`"):
         open_torchvision("CIFAR10", str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_data_set_that_nobody_may_download_says_where_it_is_described(tmp_path: Path) -> None:
+def test_a_data_set_without_download_names_its_description(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="get its archives as torchvision.datasets.ImageNet describes"):
         open_torchvision("ImageNet", str(tmp_path), download=True)
 
@@ -204,6 +209,6 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         open_torchvision("CIFAR10", str(tmp_path), download=True)
 
 
-def test_an_unknown_data_set_offers_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Did you mean CIFAR10"):
+def test_a_misspelled_data_set_offers_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'CIFAR10'"):
         open_torchvision("cifar", str(tmp_path))

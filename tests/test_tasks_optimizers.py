@@ -1,4 +1,4 @@
-"""torch's optimizers by name: which there are, how they are built, and which input is refused."""
+"""torch's optimizers by name: which there are, how they are built, and which input is rejected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lrfinder.errors import ConfigError
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options, optimizer_names
 
 
-def test_all_of_torchs_optimizers_that_take_dense_gradients_are_there() -> None:
+def test_all_optimizers_for_dense_gradients_are_listed() -> None:
     assert {"SGD", "Adam", "AdamW", "Adafactor", "LBFGS", "NAdam", "RAdam", "RMSprop"} <= set(optimizer_names())
     assert not {"Optimizer", "SparseAdam"} & set(optimizer_names())
 
@@ -23,11 +23,36 @@ def test_every_optimizer_is_built_from_its_name_in_any_case(name: str) -> None:
 def test_options_reach_the_optimizer() -> None:
     weights = [torch.nn.Parameter(torch.zeros(3))]
     optimizer = build_optimizer("SGD", {"momentum": 0, "weight_decay": 1e-4}, weights)
-    assert chosen_options(optimizer) == {"weight_decay": 1e-4}
+    assert (optimizer.defaults["momentum"], optimizer.defaults["weight_decay"]) == (0, 1e-4)
     optimizer = build_optimizer("LBFGS", {"line_search_fn": "strong_wolfe"}, weights)
     assert optimizer.defaults["line_search_fn"] == "strong_wolfe"
 
 
+def test_only_options_that_differ_from_torchs_defaults_are_reported() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(3))]
+    optimizer = build_optimizer("SGD", {"momentum": 0, "weight_decay": 1e-4}, weights)
+    assert chosen_options(optimizer) == {"weight_decay": 1e-4}
+
+
+def test_sgd_has_momentum_unless_it_is_given() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(3))]
+    assert chosen_options(build_optimizer("sgd", {}, weights)) == {"momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    "name, options, sentence",
+    [
+        ("SGD", {"speed": 1}, "SGD has no option 'speed'; its options are momentum, dampening"),
+        ("SGD", {"lr": 0.1}, "lr is what the range test varies. .* `start_lr` and `end_lr`"),
+        ("SGD", {"momentum": -1}, "SGD cannot be built with momentum=-1: Invalid momentum value"),
+        ("Muon", {}, "Muon cannot be built with its defaults: "),
+    ],
+)
+def test_options_that_cannot_be_used_are_rejected(name: str, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_optimizer(name, options, [torch.nn.Parameter(torch.zeros(3))])
+
+
 def test_a_misspelled_optimizer_offers_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="Did you mean RMSprop?"):
+    with pytest.raises(ConfigError, match="Did you mean 'RMSprop'?"):
         build_optimizer("RMSprp", {}, [])

@@ -1,11 +1,12 @@
-"""The ``lrfind`` command: a mouth for the library. Each command parses, calls and prints; nothing is computed here.
+"""Command-line interface: parse options, call the library, print.
 
-The commands import what they need when they run, so ``lrfind --help`` loads no torch, and nor does ``lrfind show``.
+The commands import what they need when they run, so ``lrfind --help`` and ``lrfind show`` load no torch.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 import click
@@ -20,8 +21,15 @@ from lrfinder.errors import LRFinderError, NoAdviceError
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130  # what a shell expects of a program ended by Ctrl-C
+_INTERRUPTED = 130  # the status by which a shell recognises Ctrl-C
 _WORKER_MARK = "DataLoader worker process"
+
+
+def _with_options(message: str, command: click.Command | None) -> str:
+    """The message, with each argument in backquotes that has an option of the command replaced by that option."""
+    parameters = command.params if command is not None else []
+    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option)}
+    return re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)
 
 
 class _Unusable(click.ClickException):
@@ -29,36 +37,39 @@ class _Unusable(click.ClickException):
 
     exit_code = 2
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, command: click.Command | None) -> None:
         message = str(error)
-        if _WORKER_MARK in message:  # torch hands on a worker's error with its whole traceback as the message
+        if _WORKER_MARK in message:  # torch passes on a worker's error with its whole traceback as the message
             message = message.strip().splitlines()[-1].partition(": ")[2]
-        super().__init__(" ".join(message.split()))
+        super().__init__(_with_options(" ".join(message.split()), command))
 
 
 class _NoAdvice(_Unusable):
-    """The same, where nothing is wrong but the curve."""
+    """The same with another status: the input is valid, but the curve gives no advice."""
 
     exit_code = 1
 
 
 class _Commands(click.Group):
-    """The one place where a user's fault becomes a sentence and an exit status."""
+    """The one place where an error in the input becomes a sentence and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except NoAdviceError as error:
-            raise _NoAdvice(error) from error
+            raise _NoAdvice(error, self._command(ctx)) from error
         except LRFinderError as error:
-            raise _Unusable(error) from error
+            raise _Unusable(error, self._command(ctx)) from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted; nothing was written.", err=True)
             ctx.exit(_INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:  # `lrfind models | head`: click ends quietly
                 raise
-            raise _Unusable(error) from error
+            raise _Unusable(error, self._command(ctx)) from error
+
+    def _command(self, ctx: click.Context) -> click.Command | None:
+        return self.commands.get(ctx.invoked_subcommand or "")
 
 
 @click.group(

@@ -1,4 +1,4 @@
-"""``lrfind completion``: the lines that teach a shell to complete commands, model names and schedule kinds."""
+"""``lrfind completion``: shell code that completes commands, options, model names and schedule kinds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULT
 
 
 def registered_models() -> list[str]:
-    """Names of torchvision's classification models, read from its source: importing it takes too long for a Tab."""
+    """Names of torchvision's models of all families, read from its source: importing it takes too long for a Tab."""
+    from lrfinder.tasks import FAMILIES
+
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return []
-    sources = (Path(spec.origin).parent / "models").glob("*.py")
+    root = Path(spec.origin).parent.parent
+    sources = [path for each in FAMILIES.values() for path in root.joinpath(*each.models.split(".")).glob("*.py")]
     return sorted(name for source in sources for name in _REGISTERED.findall(source.read_text(encoding="utf-8")))
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The model names that begin with what was typed."""
+    """The model names that begin with ``incomplete``."""
     return [CompletionItem(name) for name in registered_models() if name.startswith(incomplete.lower())]
 
 

@@ -24,10 +24,10 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(pattern: str, as_json: bool) -> None:
     """List torchvision's classification models whose name contains PATTERN (or matches it, with * ? [])."""
-    from lrfinder.tasks.classification import model_names
+    from lrfinder.tasks import model_names
 
-    wanted = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
-    names = fnmatch.filter(model_names(), wanted)
+    glob = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
+    names = fnmatch.filter(model_names(), glob)
     if not names:
         raise ConfigError(f"no model matches {pattern!r}. Give part of a name, as in `lrfind models resnet`.")
     click.echo(json.dumps(names) if as_json else "\n".join(names))

@@ -17,7 +17,7 @@ __all__ = ["parse_pairs", "run_options"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
 
-# Parameters that set up the experiment have the names of the fields of lrfinder.tasks.experiment.Settings.
+# Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.experiment.Settings.
 _RUN = (
     click.option(
         "--data",
@@ -39,6 +39,7 @@ _RUN = (
     click.option("--optimizer", default="SGD", show_default=True, metavar="NAME", help="Any of torch.optim."),
     click.option(
         "--opt",
+        "optimizer_options",
         multiple=True,
         metavar="KEY=VALUE",
         help="An option of the optimizer; may be repeated.  [default: momentum=0.9 for SGD]",
@@ -46,6 +47,7 @@ _RUN = (
     click.option("--batch-size", type=_from(1), default=64, show_default=True, metavar="N", help="Images in a batch."),
     click.option(
         "--accumulation",
+        "accumulation_steps",
         type=_from(1),
         default=1,
         show_default=True,
@@ -83,7 +85,7 @@ _RUN = (
         "budget",
         type=click.FloatRange(min=0, min_open=True, max=100),
         metavar="PART",
-        help="Race learning rates around the advice with that part of the training's steps, such as 0.25.",
+        help="Try learning rates around the advice with that part of the training's steps, such as 0.25.",
     ),
     click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
     click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),

@@ -1,21 +1,17 @@
-"""Pictures asked for with ``--plot``."""
+"""Plots written for ``--plot``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["write_plot"]
 
 
-def write_plot(path: Path, draw: Callable[[Axes], object]) -> None:
-    """Draw to a PNG file and say so on stderr, where it is in nobody's way.
+def write_plot(path: Path, draw: Callable[..., object]) -> None:
+    """Draw on matplotlib axes to a PNG file, and print its path on stderr, so that stdout stays machine-readable.
 
     Raises:
         ConfigError: the file cannot be written.

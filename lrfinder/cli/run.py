@@ -18,6 +18,7 @@ from lrfinder.errors import ConfigError
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
     from lrfinder.result import RangeTestResult
+    from lrfinder.tasks.experiment import Experiment
 
 __all__ = ["run"]
 
@@ -46,7 +47,7 @@ def run(
     budget: float | None,
     out: Path,
     as_json: bool,
-    opt: tuple[str, ...],
+    optimizer_options: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your images.
@@ -57,10 +58,11 @@ def run(
         from lrfinder.recipes import recipe
         from lrfinder.tasks.experiment import Settings, prepare
 
-        experiment = prepare(Settings(**settings, opt=parse_pairs("--opt", opt)))
+        options = parse_pairs("--opt", optimizer_options)
+        experiment = prepare(Settings(**settings, optimizer_options=options))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
-        recipe(schedule, peak_lr=1.0, **length)  # what cannot be scheduled is refused before the sweep
-        click.echo(_headline(experiment.facts, experiment.classifier.notes), err=True)
+        recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
+        click.echo(_headline(experiment), err=True)
         result = experiment.range_test()
         if budget is not None and result.advice.grade != "none":
             result = experiment.refine(result, schedule, epochs, budget)
@@ -73,7 +75,7 @@ def run(
 
 @contextmanager
 def _output_folder(folder: Path) -> Iterator[None]:
-    """The folder, there and writable; taken away again if it was made here and nothing was written."""
+    """Make the folder and check that it is writable; remove it again if it was made here and nothing was written."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def _output_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         _remove_empty(made)
         raise ConfigError(
-            f"cannot write to --out {folder}: {error.strerror}. Give a folder that you may write to."
+            f"cannot write to --out {folder}: {error.strerror}. Give a writable folder."
         ) from error
     try:
         yield
@@ -97,13 +99,11 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _headline(facts: dict[str, Any], notes: tuple[str, ...]) -> str:
+def _headline(experiment: Experiment) -> str:
+    facts = experiment.facts
     options = ", ".join(f"{key}={value}" for key, value in facts["optimizer_options"].items())
-    setup = (
-        f"{facts['model']} on {facts['data']}: {facts['train_images']:,} images, {facts['num_classes']} classes",
-        f"{facts['optimizer']}({options}), batch {facts['batch_size']}, {facts['device']}",
-    )
-    return "\n".join((*setup, *notes))
+    training = f"{facts['optimizer']}({options}), batch {facts['batch_size']}, {facts['device']}"
+    return "\n".join((experiment.task.title, training, *experiment.task.notes))
 
 
 def _write_files(out: Path, name: str, result: RangeTestResult, plan: Recipe | None) -> dict[str, str]:

@@ -1,58 +1,72 @@
-"""What ``lrfind run`` sets up from what was typed: data, model, optimizer and loaders, joined to a range test."""
+"""A range test set up from names and numbers: task, device, optimizer and finder, as ``lrfind run`` uses them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.checks import check_choice
+from lrfinder.errors import SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
-from lrfinder.tasks.classification import Classifier, build_classifier, check_model_name
-from lrfinder.tasks.images import ImageData, build_loader, open_data, open_torchvision
+from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
 from lrfinder.training.setup import resolve_device
 
-__all__ = ["Experiment", "Settings", "prepare"]
+__all__ = ["Experiment", "Settings", "pick_device", "prepare"]
 
-_AMP = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options of ``lrfind run``, by the same names; see its help."""
+    """What to train, on which data, with which optimizer, and how to sweep. Everything but the model has a default.
+
+    Args:
+        model: name of a model of torchvision; upper or lower case.
+        data, dataset, root, download, weights, num_classes, image_size, batch_size: as in ``build`` of the model's
+            family, such as :func:`lrfinder.tasks.classification.build`.
+        val: measure the loss on validation images, ``val_batches`` of them per iteration.
+        optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`.
+        accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
+        device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
+        amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
+        workers: processes that load images; None takes none on the CPU and up to 8 elsewhere.
+        start_lr, end_lr, num_iter, mode: as in :meth:`lrfinder.LRFinder.range_test`.
+        seed: of the weights, the order of the batches and the images held out.
+    """
 
     model: str
-    data: str
-    dataset: str | None
-    root: str
-    download: bool
-    weights: str | None
-    num_classes: int | None
-    image_size: int | None
-    optimizer: str
-    opt: dict[str, Any]
-    batch_size: int
-    accumulation: int
-    clip_grad_norm: float | None
-    device: str
-    amp: str | None
-    workers: int | None
-    start_lr: float | None
-    end_lr: float | None
-    num_iter: int | None
-    mode: str
-    val: bool
-    val_batches: int
-    seed: int
+    data: str = "digits"
+    dataset: str | None = None
+    root: str = "data"
+    download: bool = False
+    weights: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    optimizer: str = "SGD"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 64
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+    device: str = "auto"
+    amp: str | None = None
+    workers: int | None = None
+    start_lr: float | None = None
+    end_lr: float | None = None
+    num_iter: int | None = None
+    mode: str = "exp"
+    val: bool = False
+    val_batches: int = 4
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,40 +74,29 @@ class Experiment:
     """A range test that is ready to run.
 
     Args:
-        settings: as typed.
-        data: the images.
-        classifier: the model with its transform and loss.
+        settings: what it was prepared from.
+        task: model, loss and loaders.
         finder: over the model on its device.
-        loader: training batches.
-        val_loader: validation batches; None measures the training loss.
     """
 
     settings: Settings
-    data: ImageData
-    classifier: Classifier
+    task: Task
     finder: LRFinder
-    loader: Any
-    val_loader: Any
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training images."""
-        return math.ceil(len(self.loader) / self.settings.accumulation)
+        return math.ceil(len(self.task.train_loader) / self.settings.accumulation_steps)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What was set up, JSON-ready."""
         return {
-            "model": self.settings.model.lower(),
-            "weights": self.settings.weights,
-            "data": self.data.name,
-            "train_images": len(self.data.train),
-            "num_classes": self.settings.num_classes or self.data.num_classes,
-            "image_size": self.classifier.image_size,
+            **self.task.facts,
             "optimizer": type(self.finder.optimizer).__name__,
             "optimizer_options": chosen_options(self.finder.optimizer),
             "batch_size": self.settings.batch_size,
-            "accumulation_steps": self.settings.accumulation,
+            "accumulation_steps": self.settings.accumulation_steps,
             "steps_per_epoch": self.steps_per_epoch,
             "device": str(self.finder.device),
             "amp": self.settings.amp,
@@ -101,16 +104,16 @@ class Experiment:
         }
 
     def range_test(self) -> RangeTestResult:
-        """Run it.
+        """Run the range test.
 
         Raises:
             LRFinderError: the data or the settings turn out to be unusable, or the device's memory is too small.
         """
         chosen = self.settings
-        with _memory_errors_told(self.finder.device):
+        with _memory_errors_explained(self.finder.device):
             return self.finder.range_test(
-                self.loader,
-                val_loader=self.val_loader,
+                self.task.train_loader,
+                val_loader=self.task.val_loader,
                 val_batches=self._val_batches,
                 start_lr=chosen.start_lr,
                 end_lr=chosen.end_lr,
@@ -119,16 +122,16 @@ class Experiment:
             )
 
     def refine(self, result: RangeTestResult, schedule: str, epochs: int, budget: float) -> RangeTestResult:
-        """Search around its advice with short trials, for a training of so many epochs.
+        """Refine the advice of ``result`` for a training of ``epochs`` epochs; see :meth:`lrfinder.LRFinder.refine`.
 
         Raises:
             LRFinderError: as :meth:`range_test`.
         """
-        with _memory_errors_told(self.finder.device):
+        with _memory_errors_explained(self.finder.device):
             return self.finder.refine(
                 result,
-                self.loader,
-                self.val_loader,
+                self.task.train_loader,
+                self.task.val_loader,
                 schedule=schedule,
                 total_steps=epochs * self.steps_per_epoch,
                 budget=budget,
@@ -141,75 +144,60 @@ class Experiment:
 
 
 def prepare(settings: Settings) -> Experiment:
-    """Everything that can be refused before the first batch is trained, refused; the rest ready to run.
+    """Set up an experiment, rejecting everything that can be rejected before the first batch is trained.
+
+    Sets the seed of torch's global generator.
 
     Raises:
-        LRFinderError: an option that cannot be used, or data, model and weights that do not fit together.
+        LRFinderError: a setting that cannot be used, or data, model and weights that do not fit together.
+
+    Example:
+        >>> settings = Settings(model="squeezenet1_1", batch_size=8, start_lr=1e-4, end_lr=1e-2, num_iter=4)
+        >>> experiment = prepare(settings)
+        >>> experiment.facts["image_size"], experiment.facts["optimizer_options"]
+        (32, {'momentum': 0.9})
+        >>> experiment.range_test().curve.stop.name
+        'COMPLETED'
     """
-    check_model_name(settings.model)
-    device = _pick_device(settings.device)
-    data = _open(settings)
-    num_classes = _check_classes(settings, data)
+    family = family_of(settings.model)
+    device = pick_device(settings.device)
+    amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
     torch.manual_seed(settings.seed)
-    classifier = build_classifier(
+    task = family.build(
         settings.model,
-        num_classes=num_classes,
-        needed_size=data.image_size,
-        image_size=settings.image_size,
+        settings.data,
+        dataset=settings.dataset,
+        root=settings.root,
+        download=settings.download,
+        val=settings.val,
         weights=settings.weights,
+        num_classes=settings.num_classes,
+        image_size=settings.image_size,
         batch_size=settings.batch_size,
+        workers=_workers(settings.workers, device),
+        pin_memory=device.type == "cuda",
+        seed=settings.seed,
     )
-    loaders = [
-        build_loader(
-            source,
-            classifier.transform,
-            num_classes=num_classes,
-            batch_size=settings.batch_size,
-            workers=_workers(settings.workers, device),
-            seed=settings.seed,
-            train=source is data.train,
-            pin_memory=device.type == "cuda",
-        )
-        for source in (data.train, data.val)
-        if source is not None
-    ]
-    model = _to_device(classifier.model, device)
-    return Experiment(
-        settings=settings,
-        data=data,
-        classifier=classifier,
-        finder=LRFinder(
-            model,
-            build_optimizer(settings.optimizer, settings.opt, model.parameters()),
-            classifier.criterion,
-            device=device,
-            amp_dtype=_AMP[settings.amp],
-            clip_grad_norm=settings.clip_grad_norm,
-            accumulation_steps=settings.accumulation,
-        ),
-        loader=loaders[0],
-        val_loader=loaders[1] if len(loaders) > 1 else None,
+    model = _to_device(task.model, device)
+    finder = LRFinder(
+        model,
+        build_optimizer(settings.optimizer, settings.optimizer_options, model.parameters()),
+        task.criterion,
+        loss_fn=task.loss_fn,
+        device=device,
+        amp_dtype=amp_dtype,
+        clip_grad_norm=settings.clip_grad_norm,
+        accumulation_steps=settings.accumulation_steps,
     )
+    return Experiment(settings=settings, task=task, finder=finder)
 
 
-def _open(settings: Settings) -> ImageData:
-    if settings.dataset is not None:
-        data = open_torchvision(settings.dataset, settings.root, val=settings.val, download=settings.download)
-    else:
-        data = open_data(settings.data, val=settings.val, num_classes=settings.num_classes)
-    return data.held_out(settings.seed) if settings.val and data.val is None else data
+def pick_device(name: str) -> torch.device:
+    """The device of that name; for ``"auto"`` a CUDA or MPS device where there is one, else the CPU.
 
-
-def _check_classes(settings: Settings, data: ImageData) -> int:
-    if settings.num_classes is not None and settings.num_classes < data.num_classes:
-        raise ConfigError(
-            f"{data.name} has {data.num_classes} classes, labelled 0 to {data.num_classes - 1}; a model of "
-            f"{settings.num_classes} has no output for the last. Give --num-classes {data.num_classes} or leave it out."
-        )
-    return settings.num_classes or data.num_classes
-
-
-def _pick_device(name: str) -> torch.device:
+    Raises:
+        SetupError: the name is not a device, or the device cannot be used here.
+    """
     if name != "auto":
         device = resolve_device(name)
         if device.type == "meta":
@@ -222,24 +210,24 @@ def _pick_device(name: str) -> torch.device:
 
 def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
     try:
-        with _memory_errors_told(device):
+        with _memory_errors_explained(device):
             return model.to(device)
     except (AssertionError, RuntimeError) as error:  # a device this torch was not built for
-        raise SetupError(f"cannot use --device {device}: {str(error).splitlines()[0]}") from error
+        raise SetupError(f"cannot use `device` {device}: {str(error).splitlines()[0]}") from error
 
 
-def _workers(wanted: int | None, device: torch.device) -> int:
-    """As many as asked for; by default none on the CPU, where they would take time from the model."""
-    if wanted is not None:
-        return wanted
+def _workers(requested: int | None, device: torch.device) -> int:
+    """The number requested; by default 0 on the CPU, where workers would compete with the model."""
+    if requested is not None:
+        return requested
     return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
 
 
 @contextmanager
-def _memory_errors_told(device: torch.device) -> Iterator[None]:
+def _memory_errors_explained(device: torch.device) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise SetupError(
-            f"the memory of {device} is too small for this. Lower --batch-size (and raise --accumulation)."
+            f"the memory of {device} is too small for this. Lower `batch_size` (and raise `accumulation_steps`)."
         ) from error

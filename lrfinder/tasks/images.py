@@ -1,15 +1,14 @@
-"""Images with one label each: the shipped digits, a folder, torchvision's data sets, or noise; and loaders over them.
+"""Images with one label each: the shipped digits, noise, or a folder; and loaders over them.
 
-This module knows where images come from and what can be wrong with them. It knows no model: the transform and the
-number of classes are handed in.
+This module reads images and reports what is wrong with them. It does not depend on a model: the transform and the
+number of classes are arguments.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,42 +19,15 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.errors import SetupError
 
-__all__ = ["ImageData", "TORCHVISION", "build_loader", "open_data", "open_torchvision"]
+__all__ = ["Digits", "ImageData", "Transformed", "build_loader", "open_data"]
 
-_PROBED = 32  # images looked at to learn how large they are
+_PROBED = 32  # images whose size is looked at
 _HELD_OUT = 5  # one image in five validates where the data has no validation part of its own
 _FAKE_CLASSES = 10
 _FAKE = {"size": 1000, "image_size": (3, 32, 32)}
 _LAYOUT = "Expected PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg."
-
-# How each data set names its training part and the part to validate on (None: it has only one part).
-TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
-    "CIFAR10": ({"train": True}, {"train": False}),
-    "CIFAR100": ({"train": True}, {"train": False}),
-    "Country211": ({"split": "train"}, {"split": "valid"}),
-    "DTD": ({"split": "train"}, {"split": "val"}),
-    "EuroSAT": ({}, None),
-    "FGVCAircraft": ({"split": "train"}, {"split": "val"}),
-    "FashionMNIST": ({"train": True}, {"train": False}),
-    "Flowers102": ({"split": "train"}, {"split": "val"}),
-    "Food101": ({"split": "train"}, {"split": "test"}),
-    "GTSRB": ({"split": "train"}, {"split": "test"}),
-    "ImageNet": ({"split": "train"}, {"split": "val"}),
-    "Imagenette": ({"split": "train"}, {"split": "val"}),
-    "KMNIST": ({"train": True}, {"train": False}),
-    "MNIST": ({"train": True}, {"train": False}),
-    "OxfordIIITPet": ({"split": "trainval"}, {"split": "test"}),
-    "QMNIST": ({"what": "train"}, {"what": "test"}),
-    "RenderedSST2": ({"split": "train"}, {"split": "val"}),
-    "STL10": ({"split": "train"}, {"split": "test"}),
-    "SUN397": ({}, None),
-    "SVHN": ({"split": "train"}, {"split": "test"}),
-    "StanfordCars": ({"split": "train"}, {"split": "test"}),
-    "USPS": ({"train": True}, {"train": False}),
-}
-_NO_DOWNLOAD = ("ImageNet", "StanfordCars")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +37,18 @@ class ImageData:
     Args:
         name: what to call it in print.
         train: ``train[i]`` is (PIL image, label); has a length.
-        val: the same for validation; None when it has no such part or none was wanted.
+        val: the same for validation; None when there is no such part or none was requested.
         num_classes: labels run from 0 to ``num_classes - 1``.
     """
 
     name: str
     train: Any
-    val: Any
+    val: Any = None
     num_classes: int
 
     @property
     def image_size(self) -> int:
-        """Shorter side of a usual image, in pixels."""
+        """Median of the shorter sides of some of the training images, in pixels."""
         count = len(self.train)
         probed = range(0, count, max(1, count // _PROBED))
         return int(statistics.median(min(self.train[i][0].size) for i in probed))
@@ -111,7 +83,7 @@ class Digits(Dataset[Any]):
 
 
 class Transformed(Dataset[Any]):
-    """Images made ready for a model: in colour, transformed, with a label that the model has an output for."""
+    """Images in colour, transformed for a model, each with a label that the model has an output for."""
 
     def __init__(self, source: Any, transform: Callable[[Image.Image], torch.Tensor], num_classes: int) -> None:
         self._source = source
@@ -126,13 +98,13 @@ class Transformed(Dataset[Any]):
         if not 0 <= int(label) < self._num_classes:
             raise SetupError(
                 f"image {index} has the label {int(label)}, but the model's {self._num_classes} classes are 0 to "
-                f"{self._num_classes - 1}. Give --num-classes {int(label) + 1} or more, or renumber the labels."
+                f"{self._num_classes - 1}. Set `num_classes` to {int(label) + 1} or more, or renumber the labels."
             )
         return self._transform(image.convert("RGB")), int(label)
 
 
 def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -> ImageData:
-    """The images that ``--data`` names.
+    """The digits, noise, or the images of a folder.
 
     Args:
         data: ``"digits"``, ``"fake"``, or a folder in the ImageFolder layout, with or without train and val parts.
@@ -143,44 +115,18 @@ def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -
         SetupError: no such folder, or a folder without classes or images.
     """
     if data == "digits":
-        return ImageData(name="digits", train=Digits(), val=None, num_classes=10)
+        return ImageData(name="digits", train=Digits(), num_classes=10)
     if data == "fake":
         classes = num_classes or _FAKE_CLASSES
-        fake = datasets.FakeData(**_FAKE, num_classes=classes)
-        return ImageData(name="fake", train=fake, val=None, num_classes=classes)
+        return ImageData(name="fake", train=datasets.FakeData(**_FAKE, num_classes=classes), num_classes=classes)
     folder = Path(data)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise SetupError(f"--data must be digits, fake or a folder of images; {data!r} {what}. {_LAYOUT}")
+        raise SetupError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {_LAYOUT}")
     if not (folder / "train").is_dir():
         return _folder_data(folder, train=folder, val=None)
     parts = [folder / name for name in ("val", "valid", "validation") if val and (folder / name).is_dir()]
     return _folder_data(folder, train=folder / "train", val=parts[0] if parts else None)
-
-
-def open_torchvision(name: str, root: str, *, val: bool = False, download: bool = False) -> ImageData:
-    """One of torchvision's classification data sets.
-
-    Args:
-        name: as in ``torchvision.datasets``; upper or lower case.
-        root: folder that holds it, as torchvision lays it out.
-        val: open the validation part too, where there is one.
-        download: fetch it first when it is not there.
-
-    Raises:
-        ConfigError: a name torchvision does not have, or one without single labels.
-        SetupError: it is not under ``root``, or cannot be downloaded.
-    """
-    known = {each.lower(): each for each in TORCHVISION}
-    if name.lower() not in known:
-        near = get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(known[each] for each in near)}?" if near else ""
-        raise ConfigError(f"unknown data set {name!r}; choose one of {', '.join(TORCHVISION)}.{hint}")
-    name = known[name.lower()]
-    train_part, val_part = TORCHVISION[name]
-    train = _open_part(name, root, train_part, download)
-    val_images = _open_part(name, root, val_part, download) if val and val_part is not None else None
-    return ImageData(name=name, train=train, val=val_images, num_classes=_count_classes(train))
 
 
 def build_loader(
@@ -196,15 +142,15 @@ def build_loader(
 ) -> DataLoader[Any]:
     """Loader of (images, labels), in an order that ``seed`` fixes.
 
-    Training draws a new order each time round and drops the last, smaller batch, so that BatchNorm never sees a single
-    image. Validation keeps one mixed order, so that its first batches hold all classes and are the same each time.
+    Training draws a new order in each epoch and drops the last, smaller batch, so that BatchNorm never gets a single
+    image. Validation keeps one shuffled order, so that its first batches hold all classes and are the same each time.
 
     Raises:
         SetupError: fewer training images than one batch takes.
     """
     if train and len(source) < batch_size:
         raise SetupError(
-            f"there are only {len(source)} training images, less than a batch of {batch_size}; lower --batch-size."
+            f"there are only {len(source)} training images, fewer than a batch of {batch_size}. Lower `batch_size`."
         )
     if not train:
         source = Subset(source, _shuffled(len(source), seed))
@@ -236,7 +182,9 @@ def _open_folder(folder: Path) -> Any:
     except FileNotFoundError as error:  # no class folder, or one without images
         raise SetupError(f"{str(error).splitlines()[0].rstrip('.')}. {_LAYOUT}") from error
     if len(images.classes) < 2:
-        raise SetupError(f"{folder} has only the class {images.classes[0]}; telling apart needs two. {_LAYOUT}")
+        raise SetupError(
+            f"{folder} has only the class {images.classes[0]}; classification needs at least two classes. {_LAYOUT}"
+        )
     return images
 
 
@@ -246,38 +194,9 @@ def _read_image(path: str) -> Image.Image:
             image: Image.Image = file.convert("RGB")
     # Pillow raises SyntaxError and ValueError too for damaged files of some formats.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image Pillow knows" if isinstance(error, UnidentifiedImageError) else error
-        raise SetupError(f"cannot read the image {path}: {reason}. Mend it or take it out of the folder.") from error
+        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
+        raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error
     return image
-
-
-def _open_part(name: str, root: str, part: dict[str, Any], download: bool) -> Any:
-    offers_download = name not in _NO_DOWNLOAD
-    arguments = {**part, "download": download} if offers_download else part
-    try:
-        return getattr(datasets, name)(root, **arguments)
-    # torchvision says "not found" with RuntimeError or FileNotFoundError, and "no network" with URLError.
-    except (RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
-        if download and offers_download:
-            raise SetupError(f"cannot download {name} to {root}: {reason}.") from error
-        mend = (
-            "Add --download to fetch it there, or give its folder with --root."
-            if offers_download
-            else f"It cannot be downloaded automatically: get its archives as torchvision.datasets.{name} describes."
-        )
-        raise SetupError(f"{name} is not in {root} ({reason}). {mend}") from error
-
-
-def _count_classes(source: Any) -> int:
-    classes: Sequence[str] | None = getattr(source, "classes", None)
-    if classes:
-        return len(classes)
-    for field in ("targets", "labels", "_labels", "_samples"):
-        labels = getattr(source, field, None)
-        if labels is not None:
-            return 1 + max(int(each[1] if isinstance(each, tuple) else each) for each in labels)
-    raise SetupError(f"this torchvision's {type(source).__name__} does not say which classes it has.")
 
 
 def _shuffled(count: int, seed: int) -> list[int]:

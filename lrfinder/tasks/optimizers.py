@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
 from lrfinder.errors import ConfigError
+from lrfinder.tasks.names import check_name
 
 __all__ = ["build_optimizer", "chosen_options", "optimizer_names"]
 
-_USUAL = {"SGD": {"momentum": 0.9}}  # what nearly everybody trains image models with
+_USUAL = {"SGD": {"momentum": 0.9}}  # torch's default is 0, which hardly any training of an image model uses
 
 
 def optimizer_names() -> list[str]:
     """Names of the optimizers in ``torch.optim`` that can train a network of dense layers, sorted."""
-    # SparseAdam refuses the dense gradients that every convolution gives.
+    # SparseAdam raises on dense gradients, which every convolution has.
     return sorted(
         name
         for name, each in vars(torch.optim).items()
@@ -29,39 +29,37 @@ def optimizer_names() -> list[str]:
     )
 
 
-def build_optimizer(name: str, options: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimizer at its own nominal learning rate, which the sweep replaces.
+def build_optimizer(
+    name: str, options: Mapping[str, Any], parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """An optimizer at torch's default learning rate, which the range test replaces.
 
     Args:
         name: as in ``torch.optim``; upper or lower case.
-        options: arguments of its constructor, the learning rate aside.
+        options: keyword arguments of its constructor except ``lr``. SGD has momentum 0.9 unless they set another.
         parameters: what it trains.
 
     Raises:
-        ConfigError: an unknown name or option, or a value the optimizer refuses.
+        ConfigError: an unknown name or option, or a value that the constructor rejects.
 
     Example:
-        >>> build_optimizer("adamw", {"weight_decay": 0.1}, torch.nn.Linear(2, 1).parameters()).defaults["weight_decay"]
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> build_optimizer("adamw", {"weight_decay": 0.1}, layer.parameters()).defaults["weight_decay"]
         0.1
     """
-    known = {each.lower(): each for each in optimizer_names()}
-    if name.lower() not in known:
-        near = get_close_matches(name.lower(), known, n=1)
-        hint = f" Did you mean {known[near[0]]}?" if near else ""
-        raise ConfigError(f"unknown optimizer {name!r}; choose one of {', '.join(known.values())}.{hint}")
-    name = known[name.lower()]
+    name = check_name("optimizer", name, optimizer_names())
     build = getattr(torch.optim, name)
     _check_options(name, options, inspect.signature(build).parameters)
     try:
-        optimizer: torch.optim.Optimizer = build(parameters, **{**_USUAL.get(name, {}), **options})
+        optimizer: torch.optim.Optimizer = build(parameters, **_with_usual(name, options))
     except (TypeError, ValueError, RuntimeError) as error:
-        typed = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
-        raise ConfigError(f"{name} refuses {typed}: {str(error).rstrip('.')}.") from error
+        given = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
+        raise ConfigError(f"{name} cannot be built with {given}: {str(error).rstrip('.')}.") from error
     return optimizer
 
 
 def chosen_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The options of an optimizer that are not at their default, its learning rate aside."""
+    """The options of an optimizer that differ from torch's defaults, its learning rate aside."""
     return {
         key: optimizer.defaults[key]
         for key, parameter in inspect.signature(type(optimizer)).parameters.items()
@@ -69,10 +67,16 @@ def chosen_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
+def _with_usual(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_USUAL.get(name, {}), **options}
+
+
 def _check_options(name: str, given: Iterable[str], parameters: Iterable[str]) -> None:
     allowed = [each for each in parameters if each not in ("params", "lr")]
     for key in given:
         if key == "lr":
-            raise ConfigError("lr is what the sweep looks for; leave it out, or bound it with --start-lr and --end-lr.")
+            raise ConfigError(
+                "lr is what the range test varies. Leave it out, or set its bounds with `start_lr` and `end_lr`."
+            )
         if key not in allowed:
-            raise ConfigError(f"{name} has no option {key!r}; it takes {', '.join(allowed)}.")
+            raise ConfigError(f"{name} has no option {key!r}; its options are {', '.join(allowed)}.")

@@ -1,0 +1,130 @@
+"""Weights for a model of torchvision: read from a file or downloaded, and loaded with a new head where it must be."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from lrfinder.errors import ConfigError, SetupError
+
+__all__ = ["load_state", "named_weights", "read_state"]
+
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # DistributedDataParallel, torch.compile
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # as in torchvision's own files
+
+
+def named_weights(model: str, weights: str | Path) -> Any:
+    """Member of torchvision's enum of weights for the model; None where ``weights`` is a file.
+
+    Args:
+        model: as torchvision spells it.
+        weights: path of a file, or a name such as ``"DEFAULT"``, in upper or lower case.
+
+    Raises:
+        ConfigError: neither a file nor the name of weights for this model.
+    """
+    if Path(weights).is_file():
+        return None
+    entries = models.get_model_weights(model)
+    name = str(weights).rsplit(".", 1)[-1].upper()
+    if name not in entries.__members__:
+        names = ", ".join(entries.__members__)
+        raise ConfigError(f"`weights` must be a file or one of {names} for {model}; {str(weights)!r} is neither.")
+    return entries[name]
+
+
+def read_state(model: str, weights: str | Path) -> dict[str, Any]:
+    """State dict of a file of weights, or of torchvision's, which are downloaded unless they are in its cache.
+
+    Raises:
+        ConfigError: as :func:`named_weights`.
+        SetupError: the file holds no state dict, or the download failed.
+    """
+    named = named_weights(model, weights)
+    return _read_file(Path(weights)) if named is None else _download(named, model)
+
+
+def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, name: str, origin: str) -> list[str]:
+    """Load the weights; a head for another number of classes keeps its random weights.
+
+    Args:
+        model: is changed in place.
+        state: as :func:`read_state` returns it.
+        num_classes: outputs of the model.
+        name: of the model, for messages.
+        origin: of the weights, for messages.
+
+    Returns:
+        A note about the head, or nothing.
+
+    Raises:
+        SetupError: the weights belong to another model.
+    """
+    own = model.state_dict()
+    resized = [key for key in own if key in state and state[key].shape != own[key].shape]
+    heads = [key for key in resized if own[key].shape[0] == num_classes and own[key].shape[1:] == state[key].shape[1:]]
+    if wrong := [key for key in resized if key not in heads]:
+        there, here = _shape(state[wrong[0]]), _shape(own[wrong[0]])
+        raise _misfit(name, origin, f"{wrong[0]}{_more(wrong)} is {there} in the weights and {here} in the model")
+    kept = {key: value for key, value in state.items() if key not in heads}
+    missing, unexpected = model.load_state_dict(kept, strict=False)
+    missing = [key for key in missing if key not in heads]
+    # Auxiliary classifiers are dropped where the model has none.
+    unexpected = [key for key in unexpected if not key.lower().startswith("aux")]
+    if missing:
+        raise _misfit(name, origin, f"{missing[0]}{_more(missing)} is missing in the weights")
+    if unexpected:
+        raise _misfit(name, origin, f"the model has no {unexpected[0]}{_more(unexpected)}")
+    if not heads:
+        return []
+    return [f"New classifier: {origin} has {state[heads[0]].shape[0]} classes, not {num_classes}."]
+
+
+def _download(named: Any, model: str) -> dict[str, Any]:
+    """State of torchvision's weights, through its own constructor, which converts the names in older files."""
+    try:
+        state: dict[str, Any] = models.get_model(model, weights=named).state_dict()
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise SetupError(
+            f"cannot download the weights of {model}: {reason}. Fetch {named.url} yourself and give that file."
+        ) from error
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """State of a file that ``torch.save`` wrote: a state dict, or a checkpoint that holds one."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # What a damaged file raises depends on where the damage is.
+    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise SetupError(
+            f"cannot read weights from {path}: it is damaged, or holds more than tensors. Write it with "
+            "torch.save(model.state_dict(), path)."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise SetupError(f"{path} holds no state dict. Write it with torch.save(model.state_dict(), path).")
+    return {_OLD_DENSENET.sub(r"\1\2", _WRAPPERS.sub("", key)): value for key, value in content.items()}
+
+
+def _misfit(name: str, origin: str, reason: str) -> SetupError:
+    return SetupError(
+        f"the weights {origin} do not fit {name}: {reason}. Give weights of {name}, trained at this image size."
+    )
+
+
+def _more(keys: list[str]) -> str:
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
