@@ -1,7 +1,7 @@
-"""Learning-rate range test for PyTorch: finds the learning rate, leaves no trace, hands over a scheduler.
+"""Learning-rate range test for PyTorch: finds the learning rate, restores all training state, returns a scheduler.
 
-Names are fetched on first use, so ``import lrfinder`` costs next to nothing and loads no torch until
-:class:`LRFinder` (or a scheduler) is touched.
+Names are imported on first use, so ``import lrfinder`` costs next to nothing and loads no torch until
+:class:`LRFinder` (or a scheduler) is used.
 """
 
 from __future__ import annotations
@@ -10,58 +10,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.advice.advise import Advice, advise
-    from lrfinder.analysis.rules import minimum, slide, steepest, valley
-    from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
-    from lrfinder.errors import LRFinderError, NoAdviceError
-    from lrfinder.finder import LRFinder
-    from lrfinder.recipes import Recipe, recipe
-    from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
-    from lrfinder.result import RangeTestResult
+    from lrfinder.advice.advise import Advice as Advice
+    from lrfinder.advice.advise import advise as advise
+    from lrfinder.advice.evidence import Evidence as Evidence
+    from lrfinder.analysis.diagnose import Finding as Finding
+    from lrfinder.analysis.regimes import Reading as Reading
+    from lrfinder.analysis.rules import Suggestion as Suggestion
+    from lrfinder.analysis.rules import minimum as minimum
+    from lrfinder.analysis.rules import slide as slide
+    from lrfinder.analysis.rules import steepest as steepest
+    from lrfinder.analysis.rules import valley as valley
+    from lrfinder.display.plotting import plot_curve as plot_curve
+    from lrfinder.display.plotting import plot_curves as plot_curves
+    from lrfinder.display.plotting import plot_recipe as plot_recipe
+    from lrfinder.errors import LRFinderError as LRFinderError
+    from lrfinder.errors import NoAdviceError as NoAdviceError
+    from lrfinder.finder import LRFinder as LRFinder
+    from lrfinder.recipes import Recipe as Recipe
+    from lrfinder.recipes import recipe as recipe
+    from lrfinder.record.curve import LossCurve as LossCurve
+    from lrfinder.record.curve import StopReason as StopReason
+    from lrfinder.record.curve import SweepConfig as SweepConfig
+    from lrfinder.record.facts import ModelFacts as ModelFacts
+    from lrfinder.record.trials import Trial as Trial
+    from lrfinder.record.trials import TrialRecord as TrialRecord
+    from lrfinder.result import RangeTestResult as RangeTestResult
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Advice": "advice.advise",
-    "LRFinder": "finder",
-    "LRFinderError": "errors",
-    "LossCurve": "record.curve",
-    "NoAdviceError": "errors",
-    "RangeTestResult": "result",
-    "Recipe": "recipes",
-    "StopReason": "record.curve",
-    "SweepConfig": "record.curve",
-    "advise": "advice.advise",
-    "minimum": "analysis.rules",
-    "plot_curve": "display.plotting",
-    "plot_curves": "display.plotting",
-    "plot_recipe": "display.plotting",
-    "recipe": "recipes",
-    "slide": "analysis.rules",
-    "steepest": "analysis.rules",
-    "valley": "analysis.rules",
+_NAMES = {
+    "advice.advise": ("Advice", "advise"),
+    "advice.evidence": ("Evidence",),
+    "analysis.diagnose": ("Finding",),
+    "analysis.regimes": ("Reading",),
+    "analysis.rules": ("Suggestion", "minimum", "slide", "steepest", "valley"),
+    "display.plotting": ("plot_curve", "plot_curves", "plot_recipe"),
+    "errors": ("LRFinderError", "NoAdviceError"),
+    "finder": ("LRFinder",),
+    "recipes": ("Recipe", "recipe"),
+    "record.curve": ("LossCurve", "StopReason", "SweepConfig"),
+    "record.facts": ("ModelFacts",),
+    "record.trials": ("Trial", "TrialRecord"),
+    "result": ("RangeTestResult",),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "Advice",
-    "LRFinder",
-    "LRFinderError",
-    "LossCurve",
-    "NoAdviceError",
-    "RangeTestResult",
-    "Recipe",
-    "StopReason",
-    "SweepConfig",
-    "advise",
-    "minimum",
-    "plot_curve",
-    "plot_curves",
-    "plot_recipe",
-    "recipe",
-    "slide",
-    "steepest",
-    "valley",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
