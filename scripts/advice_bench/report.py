@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from advice_bench import fitting, store
-from advice_bench.peers import PEERS
 from advice_bench.runs import BUDGETS
 from advice_bench.tables import Truth, bootstrap, mean_losses, summary
 from advice_bench.tasks import CELLS, Cell
@@ -22,6 +21,7 @@ from lrfinder.advice.advise import advise, usual_lr
 from lrfinder.calibration import calibration
 from lrfinder.errors import NoAdviceError
 from lrfinder.files import write_atomic
+from peers import RULES as PEERS
 
 __all__ = ["defaults", "emitted_rules", "picks", "write"]
 

@@ -5,7 +5,6 @@ Each function returns JSON-ready values and depends on nothing but its arguments
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,8 +40,7 @@ def longer_sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
 
 def peers(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
     """Suggestions of the other finders, from their own packages."""
-    with tempfile.TemporaryDirectory() as folder:
-        return suggest(cell, seed, cache=cache, folder=folder)
+    return suggest(cell, seed, cache=cache)
 
 
 def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: float) -> dict[str, Any]:
