@@ -73,16 +73,6 @@ def test_every_file_that_is_linked_is_there() -> None:
 RESULTS = ROOT / "scripts" / "results"
 
 
-def test_the_results_of_the_benchmark_of_costs_are_the_ones_shown(monkeypatch: Any) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from overhead_bench import report, tables
-
-    names = re.findall(r"<!-- overhead: ([\w-]+) -->", README)
-    blocks = tables.blocks(RESULTS)
-    assert {"ratio", "ratio-cuda", "memory", "scale", "steps", "startup", "where"} <= set(names) <= set(blocks)
-    assert report.filled(README, blocks) == README
-
-
 def test_the_results_of_the_benchmark_of_advice_are_the_ones_shown() -> None:
     shown = README[README.index("## How good the number is") : README.index("## What it costs")]
     rows = [line for line in shown.splitlines() if line.startswith("| ")]
