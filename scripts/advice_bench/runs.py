@@ -1,58 +1,53 @@
-"""What is run for each cell and seed: the sweep, the refinements, the peers, the race of a whole grid, and trainings.
+"""What is run for each cell and seed: range tests, trial searches, the other finders, grid searches, and trainings.
 
-Each function returns JSON-ready values and depends on nothing but its arguments, so a run can be cut off and taken up.
+Each function takes the name of a cell, a seed and a folder for first trainings (``cache``), returns JSON-ready values
+and depends on nothing but its arguments, so a run can be cut off and taken up.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from advice_bench.peers import suggest
-from advice_bench.tasks import Cell, build
-from advice_bench.trainings import mean_loss, train
-
-from lrfinder import LRFinder, range_search
+from advice_bench import peers, trainings
+from advice_bench.tasks import CELLS, build
+from lrfinder import LRFinder, recipe
+from lrfinder.advice.advise import advise
 from lrfinder.errors import NoAdviceError
 from lrfinder.record.curve import LossCurve
 from lrfinder.result import RangeTestResult
 
-__all__ = ["BUDGETS", "emitted", "grid_race", "longer_sweep", "peers", "refinement", "sweep"]
+__all__ = ["BUDGETS", "CELL", "emitted", "grid_search", "refinement", "suggestions", "sweep", "truth"]
 
 BUDGETS = (0.25, 1.0)
-_RACERS = 8  # learning rates of the race of a grid, factor 2 apart around the fitted default
+CANDIDATES = 8  # learning rates of the search over a grid, factor 2 apart around the fitted default
+CELL = {cell.name: cell for cell in CELLS}
 
 
-def sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
+def truth(name: str, seed: int, cache: Path) -> dict[str, Any]:
+    """The ground truth of a cell; see :func:`trainings.grid_of`."""
+    return trainings.grid_of(CELL[name], cache)
+
+
+def sweep(name: str, seed: int, cache: Path) -> dict[str, Any]:
     """A range test at its defaults, on the cell's own objects: the curve."""
-    task = build(cell, seed, cache=cache)
-    result = LRFinder(task.model, task.optimizer, cell.loss).range_test(task.loader, progress=False)
+    task = build(CELL[name], seed, cache=cache)
+    result = LRFinder(task.model, task.optimizer, task.cell.loss).range_test(task.loader, progress=False)
     return result.curve.to_dict()
 
 
-def longer_sweep(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
-    """The same with a ramp of 20 learning rates per decade instead of 12, from half a decade further below."""
-    around = {"proportional": (10**-3.5, 10**0.5), "adaptive": (1e-3, 10.0)}
-    with mock.patch.multiple(range_search, _PER_DECADE=20, _AROUND=around):
-        return sweep(cell, seed, cache)
+def suggestions(name: str, seed: int, cache: Path) -> dict[str, Any]:
+    """What the other finders suggest."""
+    return peers.suggest(CELL[name], seed, cache=cache)
 
 
-def peers(cell: Cell, seed: int, cache: Path) -> dict[str, Any]:
-    """Suggestions of the other finders, from their own packages."""
-    return suggest(cell, seed, cache=cache)
-
-
-def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: float) -> dict[str, Any]:
+def refinement(name: str, seed: int, cache: Path, curve: dict[str, Any], budget: float) -> dict[str, Any]:
     """``refine`` after that sweep: learning rate, grade, interval and cost."""
-    from lrfinder.advice.advise import advise
-
-    task = build(cell, seed, cache=cache)
-    finder = LRFinder(task.model, task.optimizer, cell.loss)
-    result = RangeTestResult(curve=curve, advice=advise(curve))
+    task = build(CELL[name], seed, cache=cache)
+    cell, swept = task.cell, LossCurve.from_dict(curve)
     try:
-        better = finder.refine(
-            result,
+        better = LRFinder(task.model, task.optimizer, cell.loss).refine(
+            RangeTestResult(curve=swept, advice=advise(swept)),
             task.loader,
             task.val_loader(),
             schedule=cell.schedule,
@@ -62,30 +57,31 @@ def refinement(cell: Cell, seed: int, cache: Path, curve: LossCurve, budget: flo
         )
     except NoAdviceError:
         return {"lr": None, "grade": "none", "base_lr": None, "interval": None, "spent": 0, "heats": []}
+    trials = better.trials
     return {
         "lr": better.lr_for(cell.schedule, cell.steps),
         "grade": better.advice.grade,
         "base_lr": better.advice.base_lr,
         "interval": better.advice.interval,
-        "spent": better.trials.spent if better.trials is not None else 0,
-        "heats": [[heat.lr, heat.steps, heat.loss] for heat in better.trials.trials] if better.trials is not None else [],
+        "spent": trials.spent if trials is not None else 0,
+        "heats": [[trial.lr, trial.steps, trial.loss] for trial in trials.trials] if trials is not None else [],
     }
 
 
-def grid_race(cell: Cell, seed: int, cache: Path, default: float, budget: float) -> dict[str, Any]:
-    """What the same steps buy without a sweep: eight miniatures of the schedule around a default; the best wins."""
-    steps = max(2, int(budget * cell.steps) // _RACERS)
-    lrs = [default * 2.0 ** (i - _RACERS // 2) for i in range(_RACERS)]
-    runs = [train(cell, lr, seed, steps=steps, cache=cache) for lr in lrs]
-    losses = [mean_loss([run]) for run in runs]
-    return {"lr": lrs[losses.index(min(losses))], "spent": steps * _RACERS}
+def grid_search(name: str, seed: int, cache: Path, default: float, budget: float) -> dict[str, Any]:
+    """What the same steps buy without a sweep: eight short trainings around a default, and the best of them."""
+    cell = CELL[name]
+    steps = max(2, int(budget * cell.steps) // CANDIDATES)
+    lrs = [default * 2.0 ** (i - CANDIDATES // 2) for i in range(CANDIDATES)]
+    losses = [trainings.mean_loss([trainings.train(cell, lr, seed, steps=steps, cache=cache)]) for lr in lrs]
+    return {"lr": lrs[losses.index(min(losses))], "spent": steps * CANDIDATES}
 
 
-def emitted(cell: Cell, seed: int, cache: Path, lr: float, recipe_options: dict[str, Any] | None) -> dict[str, Any]:
-    """A real training at that learning rate: with the emitted recipe, or the bare torch scheduler (None)."""
-    if recipe_options is None:
-        return train(cell, lr, seed, cache=cache)
-    from lrfinder import recipe
-
-    plan = recipe(cell.schedule, peak_lr=lr, total_steps=cell.steps, **recipe_options)
-    return train(cell, lr, seed, scheduler=plan.build, cache=cache)
+def emitted(name: str, seed: int, cache: Path, lr: float | None, with_recipe: bool) -> dict[str, Any] | None:
+    """A real training at that learning rate: with the emitted recipe, or with the bare torch scheduler."""
+    if lr is None:
+        return None
+    cell = CELL[name]
+    make = recipe(cell.schedule, peak_lr=lr, total_steps=cell.steps).build if with_recipe else None
+    run = trainings.train(cell, lr, seed, scheduler=make, cache=cache)
+    return {"lr": lr, "val": run["val"], "start": run["start"]}

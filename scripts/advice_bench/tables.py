@@ -1,131 +1,222 @@
-"""What the trainings say about a learning rate: regret, its averages and their uncertainty."""
+"""The tables of the page, one function each: rows as dictionaries by column."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import copy
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-__all__ = ["Truth", "bootstrap", "mean_losses", "summary"]
+from advice_bench import fitting
+from advice_bench.fitting import FITTED_SPLITS, HELD_OUT
+from advice_bench.results import Case, bootstrap, key, load, scored, summary
+from advice_bench.rules import CAPPED, DEFAULT, OURS, PEERS, gridded, refined
+from advice_bench.runs import BUDGETS, CELL
+from advice_bench.trainings import FRACTIONS, SHAPES
+from advice_bench.truth import mean_losses
+from lrfinder.advice.advise import advise
 
-_NEAR = 0.02  # regret of a learning rate that counts as good as the best: near the noise of three seeds
+__all__ = ["TITLES", "ablation", "by_cell", "by_grade", "costs_of", "emitted", "graded", "pairs"]
+__all__ += ["rules_table", "shapes", "verdicts"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """Regret of a cell over its grid.
-
-    Args:
-        name: of the cell.
-        family: clusters of the bootstrap.
-        places: log2 of the learning rates, rising.
-        regrets: (L - L*) / (L_nothing - L*), at most 1: 0 is the best of the grid, 1 learnt nothing or worse.
-        best: log2 of the best learning rate.
-    """
-
-    name: str
-    family: str
-    places: tuple[float, ...]
-    regrets: tuple[float, ...]
-    best: float
-
-    @classmethod
-    def of(cls, grid: dict[str, Any], family: str) -> Truth:
-        """From what ``trainings.grid_of`` returned."""
-        start, by_power = grid["start"], mean_losses(grid)
-        powers, losses = list(by_power), list(by_power.values())
-        lowest = min(losses)
-        return cls(
-            name=grid["name"],
-            family=family,
-            places=tuple(map(float, powers)),
-            regrets=tuple(min(1.0, (loss - lowest) / (start - lowest)) for loss in losses),
-            best=float(powers[losses.index(lowest)]),
-        )
-
-    def regret(self, lr: float | None) -> float:
-        """Regret of a learning rate, between grid points by straight lines over log LR; no answer counts as nothing."""
-        if lr is None or not lr > 0:
-            return 1.0
-        place = math.log2(lr)
-        first, last = self.places[0], self.places[-1]
-        if place < first:  # goes on falling as it did; below that nothing is learnt
-            slope = max(self.regrets[0] - self.regrets[1], 0.0)
-            return min(1.0, self.regrets[0] + slope * (first - place))
-        if place > last:  # the grid ends above the best, mostly with blow-ups
-            slope = max(self.regrets[-1] - self.regrets[-2], 0.0)
-            return min(1.0, self.regrets[-1] + slope * (place - last))
-        return float(np.interp(place, self.places, self.regrets))
-
-    def hit(self, lr: float | None) -> bool:
-        """Within a factor 2 of the best, or of one as good."""
-        if lr is None or not lr > 0:
-            return False
-        good = [place for place, regret in zip(self.places, self.regrets, strict=True) if regret <= _NEAR]
-        return min(good) - 1 <= math.log2(lr) <= max(good) + 1
-
-    def diverges(self, lr: float | None) -> bool:
-        """As bad as learning nothing, on the high side."""
-        return lr is not None and math.log2(lr) > self.best and self.regret(lr) >= 0.99
+Rows = Iterable[dict[str, Any]]
+TITLES = {"held-out": HELD_OUT, "fitted": FITTED_SPLITS}
+TARGETS = {  # mean, median and worst regret, seed-to-seed spread
+    OURS: (0.04, 0.015, 0.25, 1.3),
+    refined(BUDGETS[0]): (0.025, 0.01, 0.15, 1.3),
+    refined(BUDGETS[1]): (0.01, 0.003, 0.05, 1.3),
+}
 
 
-def mean_losses(grid: dict[str, Any]) -> dict[int, float]:
-    """By log2 of the LR, rising: mean final loss over the seeds. A training that blew up learnt nothing."""
-    start = grid["start"]
-    return {
-        power: sum(start if loss is None else min(loss, start) for loss in grid["truth"][str(power)])
-        / len(grid["truth"][str(power)])
-        for power in sorted(map(int, grid["truth"]))
-    }
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
-def bootstrap(
-    values: dict[str, list[float]],
-    families: dict[str, str],
-    statistic: Callable[[NDArray[np.float64]], float] = lambda x: float(np.mean(x)),
-    *,
-    rounds: int = 2000,
-) -> tuple[float, float]:
-    """95 % interval of a statistic over cells and seeds, drawing whole families with replacement."""
-    rng = np.random.default_rng(0)
-    clusters: dict[str, list[float]] = {}
-    for name, numbers in values.items():
-        clusters.setdefault(families[name], []).extend(numbers)
-    groups = [np.asarray(numbers) for numbers in clusters.values()]
-    draws = [
-        statistic(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])) for _ in range(rounds)
-    ]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+def rules_table(rows: dict[str, dict[str, Any]], costs: dict[str, str]) -> Rows:
+    for rule, row in sorted(rows.items(), key=lambda item: float(item[1]["mean"])):
+        (low, high), (middle_low, middle_high) = row["mean_interval"], row["median_interval"]
+        yield {
+            "rule": f"**{rule}**" if rule.startswith(OURS) else rule,
+            "mean regret": f"{_percent(row['mean'])} ({_percent(low)} to {_percent(high)})",
+            "median": f"{_percent(row['median'])} ({_percent(middle_low)} to {_percent(middle_high)})",
+            "worst": _percent(row["worst"]),
+            "spread of seeds": f"x{row['spread']:.2f}",
+            "within a factor 2 of a best": f"{row['hits']:.0%}",
+            "diverged": f"{row['divergences']} of {row['runs']}",
+            "batches": costs.get(rule.partition(", times")[0], ""),
+        }
 
 
-def summary(truths: Sequence[Truth], picks: dict[str, list[float | None]]) -> dict[str, Any]:
-    """Regret and the rest of a rule: ``picks`` has its learning rates by cell, one for each sweep seed."""
-    regrets = {truth.name: [truth.regret(lr) for lr in picks[truth.name]] for truth in truths}
-    families = {truth.name: truth.family for truth in truths}
-    flat = _flat(regrets.values())
-    spreads = [
-        max(lrs) / min(lrs)
-        for truth in truths
-        if len(lrs := [lr for lr in picks[truth.name] if lr is not None and lr > 0]) > 1
-    ]
-    return {
-        "mean": float(np.mean(flat)),
-        "mean_interval": bootstrap(regrets, families),
-        "median": float(np.median(flat)),
-        "median_interval": bootstrap(regrets, families, lambda x: float(np.median(x))),
-        "worst": float(np.max(flat)),
-        "spread": float(np.median(spreads)) if spreads else 1.0,
-        "hits": float(np.mean(_flat([[truth.hit(lr) for lr in picks[truth.name]] for truth in truths]))),
-        "divergences": sum(truth.diverges(lr) for truth in truths for lr in picks[truth.name]),
-        "runs": len(flat),
-        "regrets": regrets,
-    }
+def costs_of(out: Path) -> dict[str, str]:
+    sweeps = [curve["batches"] for curve in load(out, "sweep").values()]
+    costs = {OURS: f"{np.median(sweeps):.0f} (at most {max(sweeps)})"} if sweeps else {}
+    runs, suggested = load(out, "refine"), load(out, "peers").values()
+    for budget in BUDGETS:
+        spent = {tuple(name.split(" | ")): run["spent"] for name, run in runs.items()}
+        parts = [steps / CELL[cell].steps for (cell, _, asked), steps in spent.items() if asked == str(budget)]
+        if parts:
+            costs[refined(budget)] = f"{np.median(parts):.0%} of the training (at most {max(parts):.0%}) and the sweep"
+        costs[gridded(budget)] = "as many as refine"
+    for rule in PEERS:
+        used = [run[rule]["batches"] for run in suggested if rule in run]
+        if used:
+            costs[rule] = f"{np.median(used):.0f}"
+    return costs
 
 
-def _flat(lists: Iterable[Sequence[Any]]) -> list[Any]:
-    return [value for values in lists for value in values]
+def verdicts(held: dict[str, dict[str, Any]]) -> Rows:
+    for rule, targets in TARGETS.items():
+        if rule in held:
+            row = {"rule": rule}
+            for name, target in zip(("mean", "median", "worst", "spread"), targets, strict=True):
+                value = float(held[rule][name])
+                told = [f"x{each:.2f}" if name == "spread" else _percent(each) for each in (value, target)]
+                row[name] = f"{told[0]}, target {told[1]}: {'met' if value <= target else 'MISSED'}"
+            yield row
+
+
+def pairs(held: pd.DataFrame) -> Rows:
+    """Ours against the strongest baselines, sweep by sweep."""
+    pairs = [(OURS, DEFAULT), (OURS, CAPPED)]
+    pairs += [(refined(b), other) for b in BUDGETS for other in (DEFAULT, OURS, gridded(b))]
+    by_rule = {rule: part.set_index(["cell", "seed"]) for rule, part in held.groupby("rule")}
+    for first, second in pairs:
+        if first in by_rule and second in by_rule:
+            change = (by_rule[first]["regret"] - by_rule[second]["regret"]).dropna()
+            low, high = bootstrap(change, by_rule[first]["family"].reindex(change.index))
+            told = f"{100 * change.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+            yield {"": f"{first} against {second}", "difference (95 % interval)": told}
+
+
+def by_cell(cases: Sequence[Case], scores: pd.DataFrame) -> Rows:
+    shown = [OURS, *map(refined, BUDGETS), DEFAULT, *map(gridded, BUDGETS), *PEERS]
+    means = scores.groupby(["cell", "rule"])["regret"].mean()
+    for case in cases:
+        if case.cell.split in HELD_OUT:
+            name = case.cell.name
+            regrets = {rule: _percent(means[name, rule]) for rule in shown if (name, rule) in means}
+            yield {"cell": name, "best LR": f"{2**case.truth.best:.2g}", **regrets}
+
+
+def graded(out: Path, cases: Sequence[Case]) -> pd.DataFrame:
+    """For each sweep and trial search: grade, regret, and whether the interval held the best learning rate."""
+    searches = load(out, "refine")
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        title = "held-out" if case.cell.split in HELD_OUT else "fitted"
+
+        def add(way: str, grade: str, lr: float | None, base: float | None, interval: Sequence[float] | None) -> None:
+            held = None
+            if lr is not None and base is not None and interval is not None:  # the interval is that of base_lr
+                held = float(lr / base * interval[0] <= 2**case.truth.best <= lr / base * interval[1])
+            rows.append({"cells": title, "way": way, "grade": grade, "regret": case.truth.regret(lr), "held": held})
+
+        for seed, (curve, reading) in enumerate(zip(case.curves, case.readings, strict=True)):
+            advice = advise(curve, reading=reading)
+            if reading is None:
+                add(OURS, "none", None, None, None)
+                continue
+            add(OURS, advice.grade, advice.lr_for(case.cell.schedule), advice.base_lr, advice.interval)
+            for budget in BUDGETS:
+                run = searches.get(key(case.cell.name, seed, budget))
+                if run is not None and run["lr"] is not None:
+                    add(refined(budget), run["grade"], run["lr"], run["base_lr"], run["interval"])
+    return pd.DataFrame(rows, columns=["cells", "way", "grade", "regret", "held"])
+
+
+def by_grade(grades: pd.DataFrame) -> Rows:
+    for title in TITLES:
+        for way in (OURS, *map(refined, BUDGETS)):
+            part = grades[(grades["cells"] == title) & (grades["way"] == way)]
+            if part.empty:
+                continue
+            for grade in ("high", "medium", "low", "none"):
+                some = part[part["grade"] == grade]
+                if len(some):
+                    covered = some["held"].dropna()
+                    yield {
+                        "": f"{title}, {way}",
+                        "grade": grade,
+                        "sweeps": len(some),
+                        "median regret": _percent(some["regret"].median()),
+                        "mean regret": _percent(some["regret"].mean()),
+                        "interval holds the best": f"{covered.mean():.0%}" if len(covered) else "",
+                    }
+            covered = part["held"].dropna()
+            all_of_it = {"": f"{title}, {way}", "grade": "all", "sweeps": len(covered)}
+            yield all_of_it | {"interval holds the best": f"{covered.mean():.0%}"}
+
+
+def emitted(out: Path) -> Rows:
+    """Regret of the real trainings at what each rule said."""
+    grids = load(out, "train")
+    rows = []
+    for name, run in load(out, "emit").items():
+        cell, _, rule = name.split(" | ")
+        grid = grids[key(cell, 0)]
+        start, lowest = grid["start"], min(mean_losses(grid).values())
+        lost = run is None or run["val"] is None
+        regret = 1.0 if lost else min(1.0, (run["val"] - lowest) / (start - lowest))
+        title = "held-out" if CELL[cell].split in HELD_OUT else "fitted"
+        rows.append({"cells": title, "rule": rule, "regret": regret, "lost": run is not None and run["val"] is None})
+    frame = pd.DataFrame(rows, columns=["cells", "rule", "regret", "lost"])
+    for title in TITLES:
+        by_rule = frame[frame["cells"] == title].groupby("rule", sort=False)
+        for rule, some in sorted(by_rule, key=lambda item: float(item[1]["regret"].mean())):
+            yield {
+                "cells": title,
+                "rule": rule,
+                "mean regret": _percent(some["regret"].mean()),
+                "median": _percent(some["regret"].median()),
+                "worst": _percent(some["regret"].max()),
+                "diverged": f"{some['lost'].sum()} of {len(some)}",
+            }
+
+
+def ablation(cases: Sequence[Case]) -> Rows:
+    """What each part of the reading is worth, on splits that were not fitted to."""
+    for name, parts in (
+        ("whole", ()),
+        ("without the edge", ("edge",)),
+        ("without the low region of the curve (typical LR below the edge)", ("curve",)),
+        ("without the typical LR (the curve alone)", ("typical",)),
+        ("without any curve (typical LR alone)", ("curve", "edge")),
+    ):
+        start = copy.deepcopy(fitting.priors())
+        fixed: tuple[str, ...] = ()
+        if "curve" in parts or "typical" in parts:
+            start["sweep_weight"] = dict.fromkeys(("up", "down"), float("typical" in parts))
+            fixed += ("sweep_weight",)
+        if "edge" in parts:
+            start["edge_part"] = dict.fromkeys(start["edge_part"], 1e6)
+            start["limit_weight"] = dict.fromkeys(start["limit_weight"], 0.0)
+            fixed += ("edge_part", "limit")
+        free = [entry for entry in fitting.FREE if not entry[0].startswith(fixed)] if fixed else fitting.FREE
+        make = functools.partial(fitting.fit, start=start, free=free)
+        unseen = fitting.leave_one_out(cases, make, lambda case: case.cell.split)
+        row = summary(scored(list(cases), unseen))
+        yield {"reading": name, **{each: _percent(row[each]) for each in ("mean", "median", "worst")}}
+
+
+def shapes(out: Path, cases: Sequence[Case]) -> Rows:
+    """How well short trainings of each shape predict the best LR of the whole one."""
+    grids = load(out, "train")
+    for shape in SHAPES:
+        row = {"shape": shape}
+        for fraction in FRACTIONS:
+            won = []
+            for case in cases:
+                short = grids[key(case.cell.name, 0)]["short"].get(shape, {}).get(str(fraction), {})
+                for seed in range(min(map(len, short.values()), default=0)):
+                    losses = {int(power): runs[seed] for power, runs in short.items() if runs[seed] is not None}
+                    won.append((case.truth, min(losses, key=losses.__getitem__)))
+            if won:
+                regrets = [truth.regret(2.0**power) for truth, power in won]
+                above = np.median([power - truth.best for truth, power in won])
+                mean, median = _percent(float(np.mean(regrets))), _percent(float(np.median(regrets)))
+                row[f"{fraction:.0%}"] = f"{mean} mean, {median} median, {above:+.0f}"
+        yield row

@@ -1,6 +1,6 @@
-"""Real trainings: the ground truth over a grid of learning rates, and short ones that a race would see.
+"""Real trainings: the ground truth over a grid of learning rates, and short ones as in a trial search.
 
-The grid has the powers of 2, so two cells can be compared. It starts around the usual learning rate of the optimizer
+The grid has the powers of 2, so two cells can be compared. It starts around the typical learning rate of the optimizer
 and grows until the best of it has two worse neighbours on each side.
 """
 
@@ -24,13 +24,13 @@ FRACTIONS = (0.03, 0.06, 0.125, 0.2, 0.4)
 SHAPES = ("miniature", "constant", "decay")
 """Short trainings: the whole schedule compressed; constant LR; constant with a linear decay over the last fifth."""
 
-_CENTRE = {"SGD": -3, "Adam": -10, "AdamW": -10, "NAdam": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the usual LR
-_BELOW, _ABOVE, _MOST = 5, 4, 26
-_POINTS = 20  # of the kept training curve
+CENTRES = {"SGD": -3, "Adam": -10, "AdamW": -10, "NAdam": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the typical LR
+BELOW, ABOVE, MOST = 5, 4, 26  # grid points around the centre to begin with, and in all
+POINTS = 20  # of the kept training curve
 
 
 def bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler | None:
-    """The stock torch scheduler with torch's own defaults, as a user would write it."""
+    """The torch scheduler at its defaults."""
     if kind == "onecycle":
         momentum = "momentum" in optimizer.defaults and optimizer.defaults["momentum"] > 0
         return OneCycleLR(
@@ -71,7 +71,7 @@ def train(
     for inputs, target in batches(task.loader, length):
         task.optimizer.zero_grad()
         loss = cell.loss(task.model(inputs), target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         task.optimizer.step()
         if made is not None:
             made.step()
@@ -87,7 +87,7 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
 
     Returns:
         ``start``: mean validation loss before training; ``truth``: by log2 of the LR, final validation losses of the
-        seeds (None where one blew up); ``curves``: their training losses; ``short``: by shape, by part of the length
+        seeds (None where one diverged); ``curves``: their training losses; ``short``: by shape, by part of the length
         and by log2 of the LR, the same for short trainings; ``seconds``: what all of it took.
     """
     begin = time.perf_counter()
@@ -98,11 +98,10 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
             truth[power] = [train(cell, 2.0**power, seed, cache=cache) for seed in SEEDS]
         return mean_loss(truth[power])
 
-    centre = _CENTRE[cell.optimizer] + (2 if cell.optimizer == "SGD" and not cell.options else 0)
-    low, high = centre - _BELOW, centre + _ABOVE
-    for power in range(low, high + 1):
+    centre = CENTRES[cell.optimizer] + (2 if cell.optimizer == "SGD" and not cell.options else 0)
+    for power in range(centre - BELOW, centre + ABOVE + 1):
         at(power)
-    while len(truth) < _MOST:
+    while len(truth) < MOST:
         best = min(truth, key=at)
         if best - min(truth) < 2:
             at(min(truth) - 1)
@@ -110,39 +109,45 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
             at(max(truth) + 1)
         else:
             break
-    short: dict[str, dict[str, dict[int, list[float | None]]]] = {}
-    for shape in SHAPES if cell.split != "held-out" else ():  # nothing is decided by held-out cells
-        kind = cell.schedule if shape == "miniature" else shape
-        if shape == "constant" and cell.schedule == "constant":
-            continue
-        for fraction in FRACTIONS:
-            if shape != "miniature" and fraction not in (0.06, 0.2):
-                continue
-            seeds = SEEDS[:1] if fraction == 0.4 else SEEDS[:2]
-            steps = max(2, round(fraction * cell.steps))
-            short.setdefault(shape, {})[str(fraction)] = {
-                power: [train(cell, 2.0**power, seed, steps=steps, kind=kind, cache=cache)["val"] for seed in seeds]
-                for power in sorted(truth)
-            }
-    seconds = time.perf_counter() - begin
     best = min(truth, key=at)
+    short = _short_trainings(cell, sorted(truth), cache) if cell.split != "held-out" else {}
     return {
         "name": cell.name,
         "start": sum(run["start"] for run in truth[best]) / len(SEEDS),
         "truth": {str(power): [run["val"] for run in truth[power]] for power in sorted(truth)},
         "curves": {str(power): [run["curve"] for run in truth[power]] for power in sorted(truth)},
         "short": short,
-        "seconds": round(seconds, 1),
+        "seconds": round(time.perf_counter() - begin, 1),
     }
 
 
+def _short_trainings(cell: Cell, powers: list[int], cache: Path) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """The grid again in short trainings; nothing is decided by held-out cells, so they have none."""
+    short: dict[str, dict[str, dict[str, list[Any]]]] = {}
+    for shape in SHAPES:
+        if shape == "constant" and cell.schedule == "constant":
+            continue
+        kind = cell.schedule if shape == "miniature" else shape
+        for fraction in FRACTIONS if shape == "miniature" else (0.06, 0.2):
+            seeds = SEEDS[:1] if fraction == 0.4 else SEEDS[:2]
+            steps = max(2, round(fraction * cell.steps))
+            short.setdefault(shape, {})[str(fraction)] = {
+                str(power): [
+                    train(cell, 2.0**power, seed, steps=steps, kind=kind, cache=cache)["val"] for seed in seeds
+                ]
+                for power in powers
+            }
+    return short
+
+
 def mean_loss(runs: list[dict[str, Any]]) -> float:
-    """Mean final loss; a run that blew up counts as one that learnt nothing."""
-    return sum(min(run["val"], run["start"]) if run["val"] is not None else run["start"] for run in runs) / len(runs)
+    """Mean final loss; a run that diverged counts as one that learnt nothing."""
+    losses = [run["start"] if run["val"] is None else min(run["val"], run["start"]) for run in runs]
+    return float(sum(losses) / len(losses))
 
 
 def _pieces(losses: list[float]) -> list[float]:
-    size = max(1, math.ceil(len(losses) / _POINTS))
+    size = max(1, math.ceil(len(losses) / POINTS))
     return [_short(sum(losses[i : i + size]) / len(losses[i : i + size])) for i in range(0, len(losses), size)]
 
 
