@@ -1,3 +1,4 @@
+# Over 250 lines: four adapters of one form, which both benchmarks need in one place.
 """Adapters to the other learning-rate finders, each through the calls of its own package.
 
 Both benchmarks use them. A finder is prepared, run, and asked for what it suggests:
@@ -137,10 +138,9 @@ def fastai(model: nn.Module, optimizer: Optimizer, criterion: Criterion, loader:
     from fastai.optimizer import OptimWrapper
     from fastai.torch_core import default_device
 
-    on_gpu = _device(model).type == "cuda"
-    if how.bfloat16 and not on_gpu:
+    if how.bfloat16 and _device(model).type != "cuda":
         raise UnsupportedError("its bfloat16 is for a GPU")
-    default_device(on_gpu)
+    default_device(_device(model).type == "cuda")
     learner = Learner(DataLoaders(loader, loader), model, loss_func=criterion, path=how.folder, model_dir=".")
     learner.opt = OptimWrapper(opt=optimizer)  # given as opt_func, it would lose its state
     if how.bfloat16:
