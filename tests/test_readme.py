@@ -1,7 +1,8 @@
-"""What the README shows can be run, and is what comes out."""
+"""What the README shows can be run, and is what was measured."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -16,7 +17,10 @@ from worlds import loader, mlp, points
 from lrfinder.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "scripts" / "results"
+PAGES = [ROOT / "README.md", ROOT / "scripts" / "README.md", ROOT / "examples" / "README.md"]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = re.sub(r"<!--(?! ci:).*?-->", "", TEXT, flags=re.DOTALL)  # as it is rendered, and the marks of CI
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [
     line.partition("#")[0].strip()
@@ -26,12 +30,19 @@ COMMANDS = [
 ]
 
 
-def test_the_python_lines_run_in_order_as_they_stand(tmp_path: Path, monkeypatch: Any) -> None:
+def section(title: str) -> str:
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_readme_has_at_most_160_lines() -> None:
+    assert len(TEXT.splitlines()) <= 160
+
+
+def test_python_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = mlp()
     names: dict[str, Any] = {
-        "torch": torch,
         "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
         "criterion": torch.nn.CrossEntropyLoss(),
@@ -39,25 +50,25 @@ def test_the_python_lines_run_in_order_as_they_stand(tmp_path: Path, monkeypatch
         "val_loader": loader(points(64)),
     }
     lines = [block for language, block in BLOCKS if language == "python"]
-    assert len(lines) >= 4
+    assert len(lines) >= 3
     for block in lines:
         exec(block, names)
     plt.close("all")
     assert {path.name for path in tmp_path.iterdir()} == {"lr.json", "lr.png"}
 
 
-def test_what_lrfind_prints_is_what_its_script_wrote() -> None:
-    shown = next(block for _, block in BLOCKS if block.startswith("$ lrfind run resnet18\n"))
-    written = (ROOT / "scripts" / "results" / "resnet18-digits.txt").read_text(encoding="utf-8")
-    assert shown.partition("\n")[2].strip() == written.strip()
+def test_printed_result_is_the_start_of_the_recorded_output() -> None:
+    [shown] = [block for _, block in BLOCKS if block.startswith("Learning-rate range test")]
+    recorded = (RESULTS / "resnet18-digits.txt").read_text(encoding="utf-8").strip()
+    assert recorded.startswith(shown.strip() + "\n\nSweep\n")
 
 
-def test_there_are_commands() -> None:
+def test_there_are_lrfind_lines() -> None:
     assert len(COMMANDS) >= 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_lrfind_line_has_arguments_that_lrfind_takes(command: str) -> None:
+def test_lrfind_line_has_valid_arguments(command: str) -> None:
     name, *arguments = shlex.split(command)[1:]
     subcommand = main.commands[name]
     context = click.Context(subcommand, info_name=name, resilient_parsing=True)
@@ -65,18 +76,47 @@ def test_every_lrfind_line_has_arguments_that_lrfind_takes(command: str) -> None
     assert not left and values
 
 
-def test_every_file_that_is_linked_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_linked_files_exist(page: Path) -> None:
+    text = README if page == PAGES[0] else page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
 
 
-RESULTS = ROOT / "scripts" / "results"
+def test_links_to_sections_exist() -> None:
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", README, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
-def test_the_results_of_the_benchmark_of_advice_are_the_ones_shown() -> None:
-    shown = README[README.index("## How good the number is") : README.index("## What it costs")]
-    rows = [line for line in shown.splitlines() if line.startswith("| ")]
-    assert len(rows) >= 15
-    written = (RESULTS / "advice.md").read_text(encoding="utf-8").splitlines()
-    for row in rows:
-        assert row in written, row
+def test_quoted_advice_numbers_are_the_measured_ones() -> None:
+    headline = json.loads((RESULTS / "advice.json").read_text(encoding="utf-8"))["headline"]
+    sweep, other, default = headline["sweep"], headline["best other finder"], headline["fitted default"]
+    shares = [sweep["mean"], sweep["median"], other["mean"], default["mean"]]
+    expected = ["0", "100", *(f"{100 * share:.1f}" for share in shares), f"{100 * headline['interval coverage']:.0f}"]
+    text = section("How good is the number")
+    assert re.findall(r"([\d.]+) %", text) == expected
+    assert other["name"] == "fastai slide" and "fastai's `slide`" in text
+
+
+def test_quoted_cost_ratios_are_the_measured_ones() -> None:
+    path = RESULTS / "cost.json"
+    if not path.exists():
+        pytest.skip("scripts/bench_cost has not been run")
+    headline = json.loads(path.read_text(encoding="utf-8"))["headline"]
+    measured = {
+        f"{value:.2f}"
+        for case in headline.values()
+        if isinstance(case, dict)
+        for name, value in case.items()
+        if name in ("lrfinder", "its ratio")
+    }
+    quoted = re.findall(r"\b\d\.\d\d\b", section("What does it cost"))
+    assert quoted and set(quoted) <= measured
+
+
+def test_ci_runs_the_readme_block_with_checks_and_tests() -> None:
+    [block] = re.findall(r"<!-- ci: test -->\n```\n(.*?)```", README, flags=re.DOTALL)
+    assert "scripts/check" in block and "scripts/test" in block
+    program = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "test_command=$(readme_command test)" in program and 'eval "$test_command"' in program
+    assert "\nscripts/check" not in program
