@@ -1,7 +1,7 @@
-"""A training step of your own: batches that are dictionaries, bfloat16, accumulated and clipped gradients.
+"""Use a training step of your own: batches that are dictionaries, bfloat16, accumulated and clipped gradients.
 
-A small transformer reads the eight rows of a handwritten digit one after the other. The range test takes the same
-function that computes the loss in training, and measures it on held-out batches after each update.
+A small transformer classifies a handwritten digit from the sequence of its eight rows. The range test uses the same
+loss function as the training, and measures it on held-out batches after each update.
 
 Usage: python examples/any_training_step.py [--epochs N] [--seed N] [--out FOLDER]
 """

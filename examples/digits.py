@@ -1,4 +1,4 @@
-"""The data of the examples: 1,797 real handwritten digits, shipped with lrfinder. Take your own data instead."""
+"""The data of the examples: the 1,797 handwritten digits that ship with lrfinder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.data import TensorDataset
 
 
 def load_digits(classes: Sequence[int] = range(10)) -> tuple[TensorDataset, TensorDataset]:
-    """Images and labels to train on, and one in five held out; always the same split.
+    """Load training images and one in five held out, always with the same split.
 
     Args:
-        classes: digits to keep; the labels are their places in this sequence.
+        classes: digits to keep; a label is the position of its digit in this sequence.
 
     Returns:
         Training and test set of (image, label): float32 of shape (1, 8, 8) from 0 to 1, and int64.

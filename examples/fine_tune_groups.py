@@ -1,8 +1,8 @@
-"""Fine-tuning with parameter groups: a new head, and below it a trained backbone that learns at a tenth of its rate.
+"""Fine-tune with parameter groups: a new head, and a pretrained backbone that trains at a tenth of its learning rate.
 
-A small network learns the digits 0 to 4. Then it gets a new head for the digits 5 to 9, of which only
-300 images are there, and its BatchNorm layers are frozen. The range test moves both groups together, so the tenth stays
-a tenth in the sweep, in the advice and in the schedule.
+A small network learns the digits 0 to 4. Then it gets a new head for the digits 5 to 9, with 300 images to train on,
+and its BatchNorm layers are frozen. The range test scales the learning rates of both groups together, so their ratio
+stays the same in the range test, in the advice and in the schedule.
 
 Usage: python examples/fine_tune_groups.py [--epochs N] [--seed N] [--out FOLDER]
 """
@@ -44,7 +44,7 @@ class Net(nn.Module):
 def freeze_batchnorm(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # keeps the statistics it has
+            module.eval()  # keeps its statistics
             module.requires_grad_(False)
 
 
@@ -94,8 +94,8 @@ def main() -> None:
     loader = DataLoader(Subset(new_data, range(IMAGES)), batch_size=20, shuffle=True)
     model.head = nn.Linear(model.head.in_features, 5)
     model.train()
-    freeze_batchnorm(model)  # after train(), which would wake it; the range test keeps both as they are
-    # The first group is the one that the advised learning rate is for; the others keep their ratio to it.
+    freeze_batchnorm(model)  # after model.train(), which would unfreeze it; the range test keeps both
+    # The advised learning rate is that of the first group; the others keep their ratio to it.
     optimizer = torch.optim.AdamW(
         [
             {"name": "head", "params": model.head.parameters(), "lr": 1e-3},

@@ -1,7 +1,7 @@
-"""The learning rate for a training loop in plain PyTorch: from the range test to the trained model.
+"""Find the learning rate for a training loop in plain PyTorch, and train with it.
 
 A small convolutional network learns handwritten digits with SGD, twice from the same start: with the learning rate that
-the range test advises for the OneCycle schedule, and with the one that SGD has when none is given.
+the range test advises for the OneCycle schedule, and with the default learning rate of SGD.
 
 Usage: python examples/plain_pytorch.py [--epochs N] [--seed N] [--out FOLDER]
 """
@@ -75,7 +75,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
     default_lr = optimizer.defaults["lr"]
 
-    # The three lines this is about.
+    # The range test and its scheduler take three lines.
     finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
     result = finder.range_test(loader)
     scheduler = result.scheduler("onecycle", optimizer, epochs=options.epochs, steps_per_epoch=len(loader))
@@ -85,12 +85,12 @@ def main() -> None:
     result.plot().figure.savefig(plot)
     print(f"\nThe curve is drawn in {plot}\n")
 
-    # The model is as untrained as it was before the range test.
+    # The range test has restored the untrained model.
     train(model, optimizer, loader, options.epochs, scheduler)
     train(twin, torch.optim.SGD(twin.parameters(), momentum=0.9), loader, options.epochs)
     print(f"Test accuracy after {options.epochs} epochs")
     print(f"  advised, OneCycle up to {result.lr_for('onecycle'):g}: {accuracy(model, test_data):.1%}")
-    print(f"  SGD's own default, {default_lr:g} throughout: {accuracy(twin, test_data):.1%}")
+    print(f"  SGD's default, constant {default_lr:g}: {accuracy(twin, test_data):.1%}")
 
 
 if __name__ == "__main__":

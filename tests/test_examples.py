@@ -1,4 +1,4 @@
-"""The examples run as they stand, from any folder, without a warning, and end in trained models."""
+"""The examples run unchanged, from any folder and without a warning, and end in trained models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "lr_finder.ipynb"
 
-# What each script promises: the last accuracy it prints is above the second number, its plots are in the folder.
+# Of each script: the line with its last accuracy, the percentage it must exceed, and the plots it writes.
 SCRIPTS = {
     "plain_pytorch": (r"advised, OneCycle up to [\d.e-]+: ([\d.]+)%", 95.0, {"plain_pytorch.png"}),
     "fine_tune_groups": (
@@ -30,7 +30,7 @@ SCRIPTS = {
 
 
 def run(program: Path, *arguments: str, cwd: Path) -> str:
-    """Standard output of a program that must succeed in silence on standard error."""
+    """Run a program that must succeed without a message on standard error, and return its standard output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", str(program), *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -39,9 +39,7 @@ def run(program: Path, *arguments: str, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_explains_its_learning_rate_trains_well_with_it_and_leaves_only_its_plots(
-    name: str, tmp_path: Path
-) -> None:
+def test_script_trains_well_and_writes_only_its_plots(name: str, tmp_path: Path) -> None:
     accuracy_line, level, plots = SCRIPTS[name]
     printed = run(EXAMPLES / f"{name}.py", cwd=tmp_path)
     assert re.search(r"grade +(high|medium)", printed)
@@ -52,19 +50,17 @@ def test_a_script_explains_its_learning_rate_trains_well_with_it_and_leaves_only
     assert left == {f"lrfind-out/{plot}" for plot in plots}
 
 
-def test_plots_go_to_the_folder_that_is_asked_for(tmp_path: Path) -> None:
+def test_plots_are_written_to_the_given_folder(tmp_path: Path) -> None:
     run(EXAMPLES / "plain_pytorch.py", "--epochs", "1", "--out", "plots/today", cwd=tmp_path)
     assert (tmp_path / "plots" / "today" / "plain_pytorch.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_every_script_is_run_here() -> None:
+def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} - {"digits"} == set(SCRIPTS)
     assert list(EXAMPLES.glob("*.ipynb")) == [NOTEBOOK]
 
 
-def test_the_notebook_runs_from_the_top_without_complaint_and_draws_what_the_committed_one_shows(
-    tmp_path: Path,
-) -> None:
+def test_notebook_runs_and_has_the_outputs_of_the_committed_one(tmp_path: Path) -> None:
     copy = tmp_path / NOTEBOOK.name
     for path in (NOTEBOOK, EXAMPLES / "digits.py"):
         shutil.copy(path, tmp_path)
@@ -81,9 +77,12 @@ def test_the_notebook_runs_from_the_top_without_complaint_and_draws_what_the_com
     assert "NoAdviceError: no learning rate for 'cosine'" in printed
 
 
-def test_the_committed_notebook_is_executed_small_and_says_nothing_of_the_machine_it_ran_on() -> None:
+def test_committed_notebook_is_executed_and_small() -> None:
     assert [cell["execution_count"] for cell in code_cells(NOTEBOOK)] == list(range(1, len(code_cells(NOTEBOOK)) + 1))
     assert NOTEBOOK.stat().st_size < 500_000
+
+
+def test_committed_notebook_contains_no_trace_of_the_machine() -> None:
     assert set(json.loads(NOTEBOOK.read_text())["metadata"]) == {"kernelspec", "language_info"}
     assert all(cell["metadata"] == {} for cell in code_cells(NOTEBOOK))
     for outside in ("site-packages", "/home/", "/tmp/", "/root", "C:\\\\"):
@@ -95,5 +94,12 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 def outputs(cell: dict[str, Any]) -> list[tuple[str, ...]]:
-    """What kinds of output a cell has: the numbers may differ from machine to machine."""
+    """Types of the outputs of a cell; their numbers may differ between machines."""
     return [(output["output_type"], *sorted(output.get("data", {}))) for output in cell["outputs"]]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_gallery_has_the_command_and_the_plots_of_a_script(name: str) -> None:
+    gallery = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert f"\npython examples/{name}.py\n" in gallery
+    assert all(f"](images/{plot})" in gallery for plot in SCRIPTS[name][2])

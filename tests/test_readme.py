@@ -84,7 +84,8 @@ def test_linked_files_exist(page: Path) -> None:
 
 
 def test_links_to_sections_exist() -> None:
-    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", README, re.M)}
+    titles = re.findall(r"^## (.*)$", README, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
 
 
