@@ -50,6 +50,25 @@ def accuracy(model: nn.Module, data: TensorDataset) -> float:
     return (model(images.squeeze(1)).argmax(dim=1) == digits).float().mean().item()
 
 
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    loader: DataLoader,
+) -> None:
+    model.train()
+    batches = iter(loader)
+    for _ in range(len(loader) // ACCUMULATION_STEPS):
+        optimizer.zero_grad()
+        for _ in range(ACCUMULATION_STEPS):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = loss_fn(model, next(batches))
+            (loss / ACCUMULATION_STEPS).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRAD_NORM)
+        optimizer.step()
+        scheduler.step()  # after every update
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10)
@@ -82,17 +101,7 @@ def main() -> None:
 
     scheduler = result.scheduler("cosine", optimizer, total_steps=options.epochs * updates)
     for epoch in range(options.epochs):
-        model.train()
-        batches = iter(train_loader)
-        for _ in range(updates):
-            optimizer.zero_grad()
-            for _ in range(ACCUMULATION_STEPS):
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    loss = loss_fn(model, next(batches))
-                (loss / ACCUMULATION_STEPS).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRAD_NORM)
-            optimizer.step()
-            scheduler.step()  # after every update
+        train_epoch(model, optimizer, scheduler, train_loader)
         if epoch % 3 == 0:
             lr = optimizer.param_groups[0]["lr"]
             print(f"Test accuracy after epoch {epoch + 1:2}: {accuracy(model, test_data):.1%} (learning rate {lr:.2g})")

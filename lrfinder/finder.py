@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice.search import TrialPlan, TrialSearch, plan_search, whole_schedule
+from lrfinder.advice.search import TrialSearch, plan_search, whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
     advice_without_trials,
@@ -33,7 +33,7 @@ from lrfinder.training.range_search import SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.step import TrainStep
-from lrfinder.training.trials import check_repeatable, trials_from_snapshot
+from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe
 
 __all__ = ["LRFinder"]
@@ -233,27 +233,18 @@ class LRFinder:
         if not plan_search(budget_steps, total_steps):
             advice = advice_without_search(result.advice, schedule, budget_steps)
             return RangeTestResult(curve=result.curve, advice=advice)
-        known = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
-        known |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
+        plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
+        plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
+        plan["min_improvement"] = min_improvement(result.reading)
         search = None
         limit = divergence_level(result.reading)
         try:
             with trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit) as runner:
-                search = _search(result, start_loss=runner.start_loss(), **known)
-                with progress_bar(budget_steps, "LR trials", shown=progress) as bar:
-                    while not search.done:
-                        bar.note(f"{search.stage} lr {search.lr:.1e}")
-                        plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=whole)
-                        search.add(runner.run(plan, on_step=bar.advance))
+                search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=result.advice.ceiling)
+                run_search(search, runner, whole, progress=progress)
         except KeyboardInterrupt:
             if search is None:
                 return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
             search.interrupt()
         refined = refined_advice(result.advice, search.record)
         return RangeTestResult(curve=result.curve, advice=refined, trials=search.record)
-
-
-def _search(result: RangeTestResult, **fields: Any) -> TrialSearch:
-    record = TrialRecord(min_improvement=min_improvement(result.reading), **fields)
-    # With pretrained weights the edge is read too low to be a ceiling.
-    return TrialSearch(record, ceiling=result.advice.ceiling if record.min_improvement == 0 else None)

@@ -149,7 +149,8 @@ class TrialSearch:
 
     Args:
         record: the empty record to fill.
-        ceiling: LR that no trial may exceed, the initial one aside; None for none.
+        ceiling: LR that no trial may exceed, the initial one aside; None for none. Ignored where ``min_improvement`` of
+            the record is above 0: with pretrained weights the edge is read too low to be a ceiling.
         constants: lengths and number of trials, and how their losses are compared.
 
     Example:
@@ -166,7 +167,7 @@ class TrialSearch:
         self.stage = "screening"
         self._constants = constants
         self._plan = plan_search(record.budget_steps, record.total_steps, constants=constants)
-        self._ceiling = math.inf if ceiling is None else max(ceiling, record.initial_lr)
+        self._ceiling = math.inf if ceiling is None or record.min_improvement > 0 else max(ceiling, record.initial_lr)
         self._next: float | None = record.initial_lr if self._plan else None
 
     @property

@@ -1,4 +1,4 @@
-# Longer than 250 lines: one class per torch scheduler, which are best compared side by side.
+# Over 250 lines: one class per torch scheduler, which are best compared side by side.
 """What each stock torch scheduler does, as a formula and without torch.
 
 There is one frozen class per class of ``torch.optim.lr_scheduler``, with torch's argument names. It is the only place

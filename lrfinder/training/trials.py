@@ -15,19 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfinder.advice.search import TrialPlan
+from lrfinder.advice.search import TrialPlan, TrialSearch
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, set_lr, set_momentum
 from lrfinder.record.trials import Trial
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import eager_step
+from lrfinder.training.progress import progress_bar
 from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot, preserved
 from lrfinder.training.step import TrainStep
 from lrfinder.training.validation import Validation, validation_for
 
-__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "trials_from_snapshot"]
+__all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "run_search", "trials_from_snapshot"]
 
 _CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
 _MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
@@ -69,6 +71,22 @@ def trials_from_snapshot(
     with eager_step(setup.optimizer), preserved(setup, (train_loader, val_loader), storage) as state:
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
         yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
+
+
+def run_search(search: TrialSearch, runner: TrialRunner, schedule: Schedule, *, progress: bool) -> None:
+    """Run the trials of a search until it is done, with a progress bar where one can be shown.
+
+    Args:
+        search: receives each trial.
+        runner: trains the trials.
+        schedule: of the whole training that the search is for.
+        progress: whether to show the bar.
+    """
+    with progress_bar(search.record.budget_steps, "LR trials", shown=progress) as bar:
+        while not search.done:
+            bar.note(f"{search.stage} lr {search.lr:.1e}")
+            plan = TrialPlan(stage=search.stage, lr=search.lr, steps=search.steps, schedule=schedule)
+            search.add(runner.run(plan, on_step=bar.advance))
 
 
 class TrialRunner:
