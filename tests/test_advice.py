@@ -146,7 +146,7 @@ def test_an_advice_that_is_held_below_the_edge_says_so() -> None:
     assert "too close to the edge" not in words(advise(clean()))
 
 
-def test_a_curve_that_lies_lower_gets_a_lower_lr_and_by_less_than_it_is_lower() -> None:
+def test_the_lr_follows_the_curve_in_part() -> None:
     lrs = [advise(drawn(shifted(edge), start=edge / 1e5, end=edge * 100)).base_lr for edge in (1.0, 0.1, 0.02)]
     assert all(lr is not None for lr in lrs)
     assert 1 < lrs[0] / lrs[1] < 10 and 1 < lrs[1] / lrs[2] < 5  # type: ignore[operator]
@@ -187,7 +187,7 @@ def test_a_schedule_that_stays_high_longer_gets_a_lower_lr() -> None:
     assert lrs == sorted(lrs) and len(set(lrs)) == 5
 
 
-def test_every_kind_has_an_lr_and_the_length_of_the_training_is_only_checked() -> None:
+def test_every_kind_has_an_lr_that_does_not_depend_on_total_steps() -> None:
     advice = advise(drawn(bowl))
     for kind in KINDS:
         assert advice.lr_for(kind) == advice.lr_for(kind, total_steps=1) == advice.lr_for(kind, 10**6)
@@ -304,7 +304,7 @@ def test_a_sweep_that_diverged_before_ten_points_started_too_high() -> None:
     assert "Lower start_lr" in words(advise(drawn(bowl, points=7, stop=StopReason.DIVERGED)))
 
 
-def test_a_rise_within_the_first_learning_rates_means_that_the_start_was_too_high() -> None:
+def test_a_rise_at_the_first_learning_rates_means_a_start_lr_too_high() -> None:
     advice = advise(drawn(lambda x: 2.0 + 5 * max(0.0, x + 2) ** 2, start=0.009, end=1.0, stop=StopReason.DIVERGED))
     assert advice.grade == "low"
     assert "start_lr=0.009 was too high" in words(advice)

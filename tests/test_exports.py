@@ -49,7 +49,7 @@ def test_the_public_names_are_these_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_public_name_can_be_had_is_documented_and_public_where_it_lives(name: str) -> None:
+def test_every_public_name_is_documented_and_exported_by_its_own_module(name: str) -> None:
     value = getattr(lrfinder, name)
     assert inspect.getdoc(value)
     assert value.__name__ == name
@@ -67,7 +67,7 @@ def test_dir_shows_them_before_they_are_used() -> None:
     assert dir(lrfinder) == sorted(dir(lrfinder))
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error_and_an_import_error() -> None:
+def test_an_unknown_name_raises_attribute_error_and_import_error() -> None:
     with pytest.raises(AttributeError, match="module 'lrfinder' has no attribute 'LrFinder'"):
         _ = lrfinder.LrFinder
     with pytest.raises(ImportError, match="cannot import name 'LrFinder'"):

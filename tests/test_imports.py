@@ -59,7 +59,7 @@ def test_the_values_that_need_no_torch_load_none() -> None:
     assert loaded == set()
 
 
-def test_a_saved_result_is_loaded_read_and_printed_without_torch_or_matplotlib(saved: str) -> None:
+def test_a_saved_result_is_loaded_and_printed_without_torch_or_matplotlib(saved: str) -> None:
     loaded, printed = loaded_by(
         "import sys, lrfinder; result = lrfinder.RangeTestResult.load(sys.argv[1]); print(result)", saved
     )

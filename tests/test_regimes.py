@@ -194,7 +194,7 @@ def test_a_spike_that_recovers_is_not_the_edge() -> None:
     assert read_curve(drawn(lambda x: spiked(x) - valley(x) + falls(x), noise=0.02)).edge_lr is None
 
 
-def test_a_loss_that_became_nan_without_warning_has_its_edge_at_the_last_lr_that_held() -> None:
+def test_a_sudden_nan_puts_the_edge_at_the_last_lr_with_a_finite_loss() -> None:
     config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=101)
     sweep = Sweep(config)
     for i in range(60):
@@ -217,7 +217,7 @@ def test_a_cliff_onto_a_plateau_has_its_edge_before_the_jump() -> None:
     seed=st.integers(0, 100),
     momentum=st.sampled_from([0.0, 0.9]),
 )
-def test_scaling_and_shifting_the_loss_and_scaling_the_lr_change_no_reading(
+def test_readings_are_invariant_to_loss_scale_loss_shift_and_lr_scale(
     exponent: int, shift: int, lr_exponent: int, seed: int, momentum: float
 ) -> None:
     curve, _ = descend(loss_noise=0.02, gradient_noise=0.02, momentum=momentum, seed=seed)
@@ -238,7 +238,7 @@ def test_scaling_and_shifting_the_loss_and_scaling_the_lr_change_no_reading(
 
 
 @pytest.mark.parametrize("measured", ["before", "after"])
-def test_where_a_curve_diverged_does_not_depend_on_whether_its_sweep_stopped_there(measured: str) -> None:
+def test_diverged_lr_is_the_same_with_and_without_early_stop(measured: str) -> None:
     stopped, whole = (
         dataclasses.replace(descend(loss_noise=0.02, early_stop=early_stop)[0], measured=measured)
         for early_stop in (True, False)
@@ -249,12 +249,19 @@ def test_where_a_curve_diverged_does_not_depend_on_whether_its_sweep_stopped_the
     assert read_curve(stopped).diverged_lr == read_curve(whole).diverged_lr == stopped.pairs()[0][-1]
 
 
-def test_a_curve_that_ends_before_it_diverges_has_no_such_lr_and_one_that_ends_in_nan_has_its_last() -> None:
+def before_divergence(stop: StopReason) -> LossCurve:
+    """A diverging curve without its last four points."""
     curve, _ = descend()
-    early = dataclasses.replace(curve, lrs=curve.lrs[:-4], losses=curve.losses[:-4], stop=StopReason.COMPLETED)
-    assert read_curve(early).diverged_lr is None
-    nonfinite = dataclasses.replace(early, stop=StopReason.NONFINITE)
-    assert read_curve(nonfinite).diverged_lr == early.pairs()[0][-1]
+    return dataclasses.replace(curve, lrs=curve.lrs[:-4], losses=curve.losses[:-4], stop=stop)
+
+
+def test_a_curve_that_ends_before_it_diverges_has_no_diverged_lr() -> None:
+    assert read_curve(before_divergence(StopReason.COMPLETED)).diverged_lr is None
+
+
+def test_a_curve_that_ends_in_nan_diverged_at_its_last_lr() -> None:
+    curve = before_divergence(StopReason.NONFINITE)
+    assert read_curve(curve).diverged_lr == curve.pairs()[0][-1]
 
 
 def test_reading_is_deterministic_and_pairs_each_lr_with_its_effect() -> None:
@@ -383,10 +390,10 @@ def test_a_rise_in_two_parts_has_a_blurred_edge_between_them() -> None:
     assert any("blurred" in reason and "another seed" in reason for reason in advice.reasons)
 
 
-# The floor: where the loss is low.
+# The low region.
 
 
-def test_the_floor_lies_around_the_lowest_point_and_ends_where_a_fifth_of_the_drop_has_come_back() -> None:
+def test_the_low_region_ends_where_a_fifth_of_the_drop_is_lost_again() -> None:
     reading = read_curve(drawn(valley))
     assert reading.low_region is not None and reading.lowest_lr is not None
     low, high = reading.low_region
@@ -398,7 +405,7 @@ def test_the_floor_lies_around_the_lowest_point_and_ends_where_a_fifth_of_the_dr
     assert reading.smooth[reading.lrs.index(high) + 1] > lowest + 0.2 * reading.total_drop
 
 
-def test_the_middle_of_the_floor_moves_less_between_seeds_than_the_lowest_point() -> None:
+def test_the_middle_of_the_low_region_varies_less_than_the_lowest_point() -> None:
     readings = [read_curve(drawn(valley, noise=0.05, seed=seed)) for seed in range(20)]
     middles = [math.log10(r.low_region[0] * r.low_region[1]) / 2 for r in readings if r.low_region is not None]
     lowest = [math.log10(r.lowest_lr) for r in readings if r.lowest_lr is not None]
@@ -418,7 +425,7 @@ def test_a_fall_that_only_a_decade_of_losses_shows_is_seen() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_noise_alone_shows_neither_a_fall_nor_an_edge_but_for_a_few_in_a_hundred(optimizer: str) -> None:
+def test_noise_alone_rarely_shows_a_low_region_or_an_edge(optimizer: str) -> None:
     readings = [read_curve(drawn(lambda x: 2.0, noise=0.1, seed=seed, optimizer=optimizer)) for seed in range(100)]
     assert sum(reading.low_region is not None for reading in readings) <= 5
     assert sum(reading.edge_lr is not None for reading in readings) <= 2
@@ -432,7 +439,7 @@ def test_a_loss_that_saturates_in_noise_has_an_edge() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_net_that_explodes_within_two_steps_has_its_edge_no_lower_than_its_floor(seed: int) -> None:
+def test_an_explosion_within_two_steps_puts_no_edge_below_the_low_region(seed: int) -> None:
     # No quadratic grows by twenty orders of magnitude in two steps; taken for one, the limit came out a factor 30 low.
     rng = np.random.default_rng(seed)
     config = SweepConfig(start_lr=4e-4, end_lr=4.0, num_iter=81)
