@@ -67,7 +67,7 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
         name: of the argument.
         value: what was given.
         allowed: the names.
-        listed: what the message says in place of all the names, as in ``"a model of torchvision"``.
+        listed: replaces the list of names in the message, as in ``"a model of torchvision"``.
 
     Raises:
         ConfigError: it is none of them.

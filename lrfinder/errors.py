@@ -1,14 +1,14 @@
-"""What can go wrong because of what the user passed in.
+"""Errors caused by what the user passed in.
 
     LRFinderError
     ├── ConfigError (ValueError)            a number or a name that cannot be used
     ├── SetupError (ValueError)             model, optimizer, loader or device that do not fit together
     ├── BatchError (TypeError)              a batch or a loss the training step cannot use
     ├── FileFormatError (ValueError)        a file that is not ours, or is damaged
-    ├── NoAdviceError (RuntimeError)        a learning rate was asked of a curve that carries none
+    ├── NoAdviceError (RuntimeError)        a learning rate was requested, and the curve has none
     └── MissingDependencyError (ImportError) an optional package is not installed
 
-Each message says what was got, what is allowed and what to do. Each class also derives from the builtin that a
+Each message gives what was got, what is allowed and what to do. Each class also derives from the builtin that a
 caller would expect, so ``except ValueError`` works. May import nothing of the package.
 """
 
@@ -46,7 +46,7 @@ class FileFormatError(LRFinderError, ValueError):
 
 
 class NoAdviceError(LRFinderError, RuntimeError):
-    """A learning rate was asked of a curve that carries none."""
+    """A learning rate was requested, and the curve has none."""
 
 
 class MissingDependencyError(LRFinderError, ImportError):

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written to a temporary name beside the target, then renamed."""
+"""Atomic file writes: written to a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 
 def write_json(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> Path:
-    """Write ``content`` as strict JSON (no NaN), marked with its ``kind`` so that :func:`read_json` knows it again."""
+    """Write ``content`` as strict JSON (no NaN), marked with its ``kind``, which :func:`read_json` checks."""
     document = {"format": f"lrfinder.{kind}", "version": 1, **content}
     return write_atomic(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
@@ -90,7 +90,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 
 @contextmanager
 def saved_content(what: str, hint: str) -> Iterator[None]:
-    """Raise FileFormatError for whatever goes wrong in the block, which builds a value from saved content.
+    """Raise FileFormatError for any error in the block, which builds a value from saved content.
 
     Args:
         what: name of the value, as in ``"curve"``.

@@ -205,7 +205,7 @@ class LRFinder:
 
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
-            NoAdviceError: the curve of ``result`` carries no advice to search around.
+            NoAdviceError: the curve of ``result`` has no advice to search around.
             SetupError: a loader that cannot be iterated twice, or a validation loss that is not finite.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 

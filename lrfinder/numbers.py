@@ -1,4 +1,4 @@
-"""Learning rates as people read them: two significant digits, as more would claim a precision that no sweep has."""
+"""Learning rates for display: two significant digits, which is the precision of a sweep."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Recipe(Schedule):
 
     Fields and further methods are those of :class:`~lrfinder.schedules.schedule.Schedule`: ``peak_lr`` is the highest
     LR of the reference parameter group, ``interval`` is ``"step"`` or ``"epoch"`` (when ``scheduler.step()`` is
-    called), ``lr_at(t)`` the LR after ``t`` calls, and ``describe()`` tells where each number came from.
+    called), ``lr_at(t)`` the LR after ``t`` calls, and ``describe()`` lists where each number came from.
 
     Example:
         >>> cosine = recipe("cosine", peak_lr=0.1, total_steps=100, warmup_steps=10)
@@ -112,7 +112,7 @@ class Recipe(Schedule):
     def build(self, optimizer: Optimizer) -> LRScheduler:
         """The stock torch scheduler, on ``optimizer``, whose LRs are set; see :func:`lrfinder.schedules.build.build`.
 
-        Call ``scheduler.step()`` after every batch or after every epoch, as :attr:`interval` says.
+        Call ``scheduler.step()`` after every batch or after every epoch, as :attr:`interval` requires.
         """
         from lrfinder.schedules.build import build
 

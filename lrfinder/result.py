@@ -91,7 +91,7 @@ class RangeTestResult:
 
         Raises:
             ConfigError: unknown kind, or numbers that do not fit each other.
-            NoAdviceError: no ``peak_lr``, and the curve carries no advice.
+            NoAdviceError: no ``peak_lr``, and the curve has no advice.
         """
         check_choice("kind", kind, KINDS)
         if peak_lr is None:

@@ -1,7 +1,7 @@
 """What to do with a curve: learning rates per schedule, how sure they are, and why.
 
-:mod:`lrfinder.analysis.regimes` says what the curve shows, :mod:`lrfinder.advice.evidence` how that is weighed (with
-the formula), and :mod:`lrfinder.analysis.diagnose` what is unusual about it. Here it becomes advice. No torch.
+:mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.evidence` weighs what was read (with the
+formula), and :mod:`lrfinder.analysis.diagnose` finds what is unusual. This module turns that into advice. No torch.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Advice:
 
         Raises:
             ConfigError: an unknown kind, or ``total_steps`` that is no positive integer.
-            NoAdviceError: the curve carries no advice.
+            NoAdviceError: the curve has no advice.
 
         Example:
             >>> advice = Advice(max_lr=0.12, base_lr=0.1, min_lr=0.001, interval=(0.03, 0.12), grade="high",
@@ -142,7 +142,7 @@ class Advice:
 def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Constants = FITTED) -> Advice:
     """Learning rates for this curve, or the reasons why there are none.
 
-    Any curve is accepted; one that carries no information gets grade "none" and what to do.
+    Any curve is accepted; one without information gets grade "none" and what to do.
 
     Args:
         curve: what a range test recorded.

@@ -66,7 +66,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What the evidence comes to.
+    """The combined evidence.
 
     Args:
         base_lr: b, unrounded; > 0.

@@ -29,7 +29,7 @@ __all__ = ["StagePlan", "TrialPlan", "TrialSearch", "plan_search", "whole_schedu
 
 _SCREENING_STRIDE, _CONFIRMATION_STRIDE = 4.0, 2.0  # factors between neighbours at the start of a stage
 _CLOSE = 2.0  # no LR is tried between neighbours this near: losses are flat around the best
-_FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: with fewer nothing can be told
+_FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: fewer decide nothing
 _CONFIRMATIONS = 2
 _COOLDOWN = 0.2  # part of a screening trial
 

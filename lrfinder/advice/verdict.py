@@ -1,4 +1,4 @@
-"""What a trial search comes to: the LR that its trials show to be best, and the advice that follows. No torch.
+"""The outcome of a trial search: the LR that its trials show to be best, and the advice that follows. No torch.
 
 The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
 the best trial and its neighbours, elsewhere by straight lines. With x the distance from the initial LR in octaves, the

@@ -15,11 +15,11 @@ from lrfinder.record.curve import StopReason
 
 __all__ = ["explain"]
 
-_FIRST = ("edge",)  # findings that are told before the evidence
+_FIRST = ("edge",)  # findings that precede the evidence
 
 
 def explain(evidence: Iterable[Evidence], findings: Iterable[Finding]) -> tuple[str, ...]:
-    """Sentences for people: how the learning rates came about, then what is unusual about the curve.
+    """Sentences for the user: how the learning rates came about, then what is unusual about the curve.
 
     Example:
         >>> explain((), (Finding(code="edge", lr=0.042, values=(0.035, 0.077)),))[0]
@@ -72,12 +72,12 @@ def _typical(each: Evidence) -> str:
 
 def _limit(each: Evidence) -> str:
     seen = format_lr(each.seen[0])
-    said = {
+    sentences = {
         "edge": f"The stability edge is a limit as well: {each.part:.0%} of it is {format_lr(each.lr)}.",
         "divergence": f"The loss had diverged at {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
         "highest": f"The highest LR tried was {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
     }
-    return said[each.source]
+    return sentences[each.source]
 
 
 def _edge_alone(each: Evidence) -> str:
@@ -87,7 +87,7 @@ def _edge_alone(each: Evidence) -> str:
 
 def _ceiling(each: Evidence) -> str:
     lr, seen = format_lr(each.lr), format_lr(each.seen[0])
-    said = {
+    sentences = {
         "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
         "edge": f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of the edge, {lr}.",
         "edge and divergence": (
@@ -95,7 +95,7 @@ def _ceiling(each: Evidence) -> str:
             f"edge and where the loss had diverged: {lr}."
         ),
     }
-    return said[each.source]
+    return sentences[each.source]
 
 
 _ORIGINS: dict[str, Callable[[Evidence], str]] = {

@@ -26,14 +26,14 @@ GRADES = ("high", "medium", "low", "none")
 FEWEST_POINTS = 10
 """Readable points below which nothing is advised: the smoothing window alone covers them."""
 
-_NOISY = 5.0  # a drop of fewer noises is advised from with care
+_NOISY = 5.0  # a smaller drop, in noises, caps the grade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
-_LATE_RUNGS = 5  # an edge so close to the end was not seen whole
+_LATE_RUNGS = 5  # an edge so close to the end was seen only in part
 _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
-_SPIKE_PART = 0.3  # of the drop: a rise that came back, worth a word
+_SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
 _SPIKE_NOISES = 4.0
 _PERIOD = 0.6  # autocorrelation of the residuals at a whole period; chance stays below 0.4 with 50 points
-_PERIOD_POINTS = 40  # fewer hold no two periods and a judgement
+_PERIOD_POINTS = 40  # fewer are too few to compare two periods
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """What a curve shows: its three regimes (flat, falling, blowing up) and the learning rates between them.
 
-Facts and no opinion: what to train with is :mod:`lrfinder.advice.advise`. Every decision compares differences of losses
+Facts only; :mod:`lrfinder.advice.advise` decides what to train with. Every decision compares differences of losses
 with other differences of losses and learning rates by their ratios, so ``a * loss + b`` (a > 0) changes no learning
 rate here, and multiplying every learning rate by c multiplies every answer by c. No torch.
 
 The stability edge of a curve that blows up is solved for from the growth of the loss:
 :mod:`lrfinder.analysis.stability`. Nets with batch normalisation, saturating losses, and optimizers whose step does not
-grow with the gradient (Adam, sign methods) rise like a small power of the LR instead. There growth rates say nothing
-about a limit, and the edge is where the smoothed loss leaves its lowest level by 15 % of the drop: on digit classifiers
+grow with the gradient (Adam, sign methods) rise like a small power of the LR instead. There growth rates show
+no limit, and the edge is where the smoothed loss leaves its lowest level by 15 % of the drop: on digit classifiers
 that moved least between seeds (5 % and less follow single batches), while the growth rate moved up to three times as
 much.
 """
@@ -171,7 +171,7 @@ def _fall(series: _Series) -> _Fall:
     onset = int(flat[-1]) + 1 if len(flat) else 0
     if low == 0:
         return _Fall(float(lrs[0]), float(lrs[0]), float(lrs[0]), region)
-    from scipy.ndimage import uniform_filter1d  # late, as in smoothing
+    from scipy.ndimage import uniform_filter1d  # late, for a fast import
 
     slopes = np.gradient(smoothed[: low + 1], np.log10(lrs[: low + 1]))
     slopes = uniform_filter1d(slopes, series.width, mode="nearest")  # differences bring noise back

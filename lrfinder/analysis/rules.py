@@ -1,7 +1,7 @@
-"""The classic suggestion rules by name, for people who want them; our own advice is :mod:`lrfinder.advice.advise`.
+"""The classic suggestion rules by name. The advice of this package is in :mod:`lrfinder.advice.advise`.
 
-They are the rules of other finders without their slips: slopes are per decade of LR and not per unit of LR or per
-index, the smoothing does not trail, each LR is paired with the first loss that shows its effect, and no threshold
+They are the rules of other finders with their errors corrected: slopes are per decade of LR, not per unit of LR or
+per index, the smoothing does not trail, each LR is paired with the first loss that shows its effect, and no threshold
 depends on the scale of the loss. No torch.
 """
 

@@ -1,8 +1,8 @@
 """Zero-lag smoothing of the kept raw losses, and the size of their noise.
 
-This is the smoother for reading. The causal average that decides when a sweep stops lives in
+Readings use this smoother. The causal average that decides when a sweep stops is in
 :mod:`lrfinder.record.sweep`: it trails, and a reading must not (an exponential average with beta 0.98 moves a curve of
-12 steps per decade by two decades). Knows nothing of what the curve means. No torch.
+12 steps per decade by two decades). No torch.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     """Losses without their noise and without lag: a symmetric bump stays where it is.
 
     Running median, then a Savitzky-Golay filter of order 2 by index. A blow-up may span forty orders of magnitude; it
-    is cut before the polynomial and put back as its running median after it, and no smoothed value leaves the range of
-    the medians beside it, so nothing rings. Smoothing ``a * losses + b`` gives ``a * smoothed + b`` for every a > 0.
+    is cut before the polynomial fit and replaced by its running median afterwards. No smoothed value leaves the range
+    of the medians beside it, so nothing rings. Smoothing ``a * losses + b`` gives ``a * smoothed + b`` for every
+    a > 0.
 
     Args:
         losses: raw losses in order, shape (m,).
@@ -89,7 +90,7 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     Reference:
         Savitzky and Golay, Analytical Chemistry 36 (1964).
     """
-    from scipy.ndimage import (  # late: a tenth of a second
+    from scipy.ndimage import (  # late: the import takes a tenth of a second
         correlate1d,
         maximum_filter1d,
         median_filter,
@@ -120,8 +121,10 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
 
 @functools.cache
 def _savitzky_golay(width: int) -> NDArray[np.float64]:
-    """Weights that give the middle of the parabola fitted to ``width`` points. scipy.signal's own take half a second to
-    import, which everybody would wait for."""
+    """Weights that give the middle of the parabola fitted to ``width`` points.
+
+    Those of scipy.signal would add half a second to the import.
+    """
     offsets = np.arange(width, dtype=np.float64) - width // 2
     weights: NDArray[np.float64] = np.linalg.pinv(np.vander(offsets, 3))[-1]
     return weights

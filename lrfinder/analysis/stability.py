@@ -2,7 +2,7 @@
 
 Waiting until a rise is visible is too late: gradient descent on a quadratic has forgotten the unstable direction by the
 time the LR reaches its limit, and from there the error has to grow through all the orders of magnitude that it had
-lost. The loss comes back to its noise at up to ten times the limit. But how fast it grows shows where growth began.
+lost. The loss rises out of its noise at up to ten times the limit. But how fast it grows shows where growth began.
 
 Growth law. Heavy ball with momentum mu on a quadratic of curvature h has the characteristic polynomial
 
@@ -19,8 +19,8 @@ of the rise.
 
 On simulated sweeps that passed the limit (dimension 1 to 100, equal and spread curvatures, momentum 0 to 0.9, gradient
 and loss noise from none to more than the whole loss, 12 to 50 steps per decade) nearly all came within a factor 1.15 of
-it. The last point near the lowest level rarely came within 1.3. With Nesterov momentum, which a curve does not tell
-from the plain one, the limit is read about 1.3 too high.
+it. The last point near the lowest level rarely came within 1.3. With Nesterov momentum, which cannot be recognised
+from a curve, the limit is read about 1.3 too high.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def growth_edge(
         drop: fall of the loss from its start to its lowest; >= 0.
         momentum: of the optimizer, from 0 to 1.
     """
-    # How a net blows up far above its start says nothing about where it began: faster than any quadratic.
+    # A net that blows up far above its start does so faster than any quadratic, so that part shows no limit.
     tall = np.flatnonzero(losses - level > max(_TALL_DROPS * drop, _TALL_NOISES * noise))
     tall = tall[tall > last]
     stop = int(tall[_TALL_POINTS - 1]) + 1 if len(tall) >= _TALL_POINTS else len(losses)
@@ -116,8 +116,8 @@ def _steepest(logs: Floats, visible: NDArray[np.bool_], last: int, steps: int) -
     for end in range(last + 1, len(logs)):
         if not visible[end]:
             continue
-        # Points that are not visible yet count as just visible: so much growth there was at least. That finds the
-        # edge of a cliff, one jump from the floor onto a plateau.
+        # Points that are not visible yet count as just visible: that much growth at least. This finds the
+        # edge of a cliff, one jump from the lowest level onto a plateau.
         first = max(end - steps, last)
         hidden = np.flatnonzero(~visible[first:end])
         if len(hidden) and first + hidden[-1] + 1 < end:

@@ -86,7 +86,7 @@ Examples:
 Exit status:
   0    done
   1    the sweep ran, but its curve gives no advice
-  2    something given cannot be used; one line says what and why
+  2    an input cannot be used; one line names it and the reason
   130  interrupted with Ctrl-C
 
 `lrfind completion --help` shows how to complete names with Tab.""",

@@ -1,7 +1,7 @@
 """Parts of the plots: colours, axes, and marks with their labels.
 
-Colours are those of Okabe and Ito, which colour-blind people tell apart, and every line also differs in its dashes or
-its marker. Text and grid take the colours of the current matplotlib style; the rest adapts to whether the axes are
+Colours are those of Okabe and Ito, which are safe for colour-blind readers, and every line also differs in its dashes
+or its marker. Text and grid take the colours of the current matplotlib style; the rest adapts to whether the axes are
 light or dark.
 """
 

@@ -19,7 +19,7 @@ class Mark:
         role: what is marked: ``base_lr``, ``max_lr``, ``edge``, ``peak`` or ``end``.
         x: place on the horizontal axis.
         y: height of the curve there; None outside the curve.
-        value: what the label says after the role.
+        value: text of the label after the role.
         label: text above the axes; empty where the mark before it has one label for both.
         row: row of the label, counted upwards from 0.
         to_left: whether the label is left of its line.

@@ -1,8 +1,7 @@
-"""The record of a range test: frozen values that hold facts and no opinion.
+"""The record of a range test: frozen values that hold facts only.
 
-Everything that reads a range test (smoothing, edges, advice, plots, the shell) starts from :class:`LossCurve`, and
-nothing in it needs torch. This module also defines, once, which learning rate a loss tells about:
-:meth:`LossCurve.pairs`.
+Everything that reads a range test (smoothing, regimes, advice, plots, the shell) starts from :class:`LossCurve`.
+:meth:`LossCurve.pairs` is the only definition of which learning rate a loss belongs to. No torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Facts about a model and its optimizer before any step, as a value that a curve carries. Standard library only."""
+"""Facts about a model and its optimizer before any step, as a field of a curve. Standard library only."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
             ``cycle_momentum`` of True, as cycling a momentum of 0 would switch it on.
 
     Returns:
-        The scheduler. Call ``step()`` after every batch or every epoch, as ``schedule.interval`` says; for ``plateau``,
-        ``step(loss)``.
+        The scheduler. Call ``step()`` after every batch or every epoch, as ``schedule.interval`` requires; for
+        ``plateau``, ``step(loss)``.
 
     Raises:
         SetupError: ``optimizer`` is no torch optimizer, or its groups differ in LR and the schedule has an ``eta_min``,

@@ -45,7 +45,7 @@ class Schedule:
         interval: ``"step"`` when ``scheduler.step()`` belongs after every batch (every ``optimizer.step()``),
             ``"epoch"`` when it belongs after every epoch.
         spec: the stock torch scheduler and its arguments, without torch.
-        total_steps: calls of ``scheduler.step()`` in the whole training; None when the kind does not need to know.
+        total_steps: calls of ``scheduler.step()`` in the whole training; None when the kind does not depend on it.
         epochs: passes over the loader, where they were given.
         warmup_steps: calls of ``scheduler.step()`` until the warm-up is over, part of ``total_steps``; 0 for none.
         group_scales: LR of each parameter group divided by that of the reference group, shape (groups,), for the

@@ -13,7 +13,7 @@ MODES = ("exp", "linear")  # spacings of the learning rates of a sweep
 
 
 class Kind(NamedTuple):
-    """What the rest of the library needs to know of a schedule kind.
+    """Properties of a schedule kind.
 
     Args:
         name: as users write it.

@@ -87,4 +87,6 @@ def _count_classes(source: Any) -> int:
         labels = getattr(source, field, None)
         if labels is not None:
             return 1 + max(int(each[1] if isinstance(each, tuple) else each) for each in labels)
-    raise SetupError(f"cannot tell how many classes {type(source).__name__} has in this version of torchvision.")
+    raise SetupError(
+        f"cannot count the classes of {type(source).__name__} in this version of torchvision. Choose another data set."
+    )

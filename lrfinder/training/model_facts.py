@@ -1,7 +1,7 @@
 """Takes :class:`ModelFacts` from a model and its optimizer, before the first step.
 
-It changes nothing, and it fails for no model: a fact that cannot be had is None. On a GPU the numbers are computed on
-the device and queued there; they are read after the sweep, so the host does not wait for them.
+It changes nothing, and it fails for no model: a fact that cannot be determined is None. On a GPU the numbers are
+computed on the device and queued there; they are read after the sweep, so the host does not wait for them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PendingFacts:
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:
-    # Models and optimizers of any kind come here, and no fact is worth a range test.
+    # Models and optimizers of any kind are examined, and a range test must not fail for a missing fact.
     try:
         with torch.no_grad():
             return take()

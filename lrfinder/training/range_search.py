@@ -26,7 +26,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
 _MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
-_FEWEST_ITER = 10  # fewer losses carry no advice
+_FEWEST_ITER = 10  # fewer losses give no advice
 
 _LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
 _CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR

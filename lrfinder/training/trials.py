@@ -129,7 +129,7 @@ class TrialRunner:
         loss = self._loss()
         if not math.isfinite(loss):
             raise SetupError(
-                f"the validation loss is {loss} before any training, so no learning rate can be told from another. "
+                f"the validation loss is {loss} before any training, so learning rates cannot be compared. "
                 "Look for nan or inf in the weights and the validation batches."
             )
         return loss
