@@ -1,4 +1,4 @@
-"""The advice: the rule, the schedules, and the words for everything that can be odd about a curve."""
+"""The advice: the rule, the schedules, and the sentence for each finding about a curve."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def words(advice: Advice) -> str:
 
 def test_a_clean_curve_gets_the_best_grade_and_an_lr_among_its_evidence() -> None:
     curve = clean()
-    advice, floor, usual = advise(curve), read_curve(curve).low_region, typical_lr("Adam", 0.9, FITTED)
-    assert floor is not None and usual is not None and advice.base_lr is not None
-    seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.adaptive
+    advice, low_region, usual = advise(curve), read_curve(curve).low_region, typical_lr("Adam", 0.9, FITTED)
+    assert low_region is not None and usual is not None and advice.base_lr is not None
+    seen = math.sqrt(low_region[0] * low_region[1]) * FITTED.low_region_part.adaptive
     limit = FITTED.limit_part.adaptive * (advice.edge_lr or math.nan)
     assert min(usual, seen, limit) <= advice.base_lr <= max(usual, seen, limit)
     assert advice.grade == "high"
     assert advice.edge_lr == pytest.approx(0.11, rel=0.2)
-    said = words(advice)
-    assert "stability edge" in said and "The loss is lowest between" in said and "typical peak LR for Adam" in said
+    text = words(advice)
+    assert "stability edge" in text and "The loss is lowest between" in text and "typical peak LR for Adam" in text
 
 
 @pytest.mark.parametrize(("optimizer", "kind"), [("Adam", "adaptive"), ("SGD", "proportional")])
@@ -141,7 +141,7 @@ def test_the_interval_ends_where_the_sweep_diverged_at_the_latest() -> None:
     assert steep.interval[1] <= 1.05 * steep.diverged_lr
 
 
-def test_an_advice_that_is_held_below_the_edge_says_so() -> None:
+def test_advice_lowered_below_the_edge_gives_that_reason() -> None:
     assert "too close to the edge" in words(advise(drawn(shifted(1e-4), start=1e-9, end=1e-2)))
     assert "too close to the edge" not in words(advise(clean()))
 
@@ -160,15 +160,15 @@ def test_a_curve_far_from_the_typical_lr_has_a_lower_grade() -> None:
 @pytest.mark.parametrize("optimizer", ["", "Shiny"])
 def test_an_unknown_optimizer_gets_what_the_curve_shows_and_grade_medium(optimizer: str) -> None:
     curve = drawn(bowl, optimizer=optimizer)
-    advice, floor = advise(curve), read_curve(curve).low_region
-    assert floor is not None and advice.base_lr is not None and advice.ceiling is not None
-    seen = math.sqrt(floor[0] * floor[1]) * FITTED.low_region_part.of(update_rule(optimizer))
+    advice, low_region = advise(curve), read_curve(curve).low_region
+    assert low_region is not None and advice.base_lr is not None and advice.ceiling is not None
+    seen = math.sqrt(low_region[0] * low_region[1]) * FITTED.low_region_part.of(update_rule(optimizer))
     assert advice.base_lr == pytest.approx(min(seen, advice.ceiling), rel=0.05)
     assert advice.grade == "medium"
     assert "No typical LR is known" in words(advice)
 
 
-def test_an_lr_free_optimizer_is_told_to_keep_its_multiplier() -> None:
+def test_an_lr_free_optimizer_is_advised_to_keep_its_multiplier() -> None:
     advice = advise(drawn(shifted(5.0), start=1e-4, end=1e3, optimizer="Prodigy"))
     assert advice.base_lr == 1.0
     assert advice.grade == "low"
@@ -265,7 +265,7 @@ def test_a_curve_that_only_rises_is_of_a_trained_model() -> None:
     assert "already trained" in words(advice) and "warm-up" in words(advice)
 
 
-def test_nan_at_once_gets_no_advice_and_the_mend() -> None:
+def test_nan_at_once_gets_no_advice_but_a_remedy() -> None:
     first = advise(drawn(bowl, points=1, measured="before", stop=StopReason.NONFINITE))
     assert first.grade == "none"
     assert "nan or infinite at the very first iteration" in words(first) and "lower start_lr" in words(first)
@@ -313,8 +313,8 @@ def test_a_rise_at_the_first_learning_rates_means_a_start_lr_too_high() -> None:
 
 def test_training_losses_are_not_suspected_of_trailing_statistics() -> None:
     rising = drawn(lambda x: 2.0 + 5 * max(0.0, x + 2) ** 2, start=0.009, end=1.0, measured="before")
-    said = words(advise(rising))
-    assert "was too high" in said and "BatchNorm" not in said
+    text = words(advise(rising))
+    assert "was too high" in text and "BatchNorm" not in text
 
 
 def test_an_edge_at_the_end_of_the_sweep_was_not_seen_whole() -> None:
@@ -323,7 +323,7 @@ def test_an_edge_at_the_end_of_the_sweep_was_not_seen_whole() -> None:
     assert "at the very end of the sweep" in words(advice) and "Raise end_lr above 0.014" in words(advice)
 
 
-def test_losses_that_repeat_are_told_from_noise() -> None:
+def test_losses_that_repeat_are_reported_as_periodic() -> None:
     batches = 0.2 * np.random.default_rng(5).normal(size=20)
     curve = drawn(bowl)
     losses = tuple(loss + float(batches[i % 20]) for i, loss in enumerate(curve.losses))
@@ -336,8 +336,8 @@ def test_losses_that_repeat_are_told_from_noise() -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.2])
 def test_plain_noise_is_not_called_periodic_nor_a_spike(noise: float, seed: int) -> None:
-    said = words(advise(drawn(bowl, noise=noise, seed=seed)))
-    assert "repeat" not in said and "spike" not in said
+    text = words(advise(drawn(bowl, noise=noise, seed=seed)))
+    assert "repeat" not in text and "spike" not in text
 
 
 def test_a_noisy_curve_is_told_so() -> None:
@@ -345,7 +345,7 @@ def test_a_noisy_curve_is_told_so() -> None:
     assert advice.grade != "high" and "Very noisy" in words(advice)
 
 
-def test_a_spike_that_recovers_asks_for_warm_up() -> None:
+def test_a_spike_that_recovers_leads_to_a_hint_at_warm_up() -> None:
     advice = advise(drawn(lambda x: bowl(x) + (2.0 if -3.2 < x < -2.8 else 0.0)))
     assert advice.grade == "medium"
     assert "recovered" in words(advice) and "warm-up" in words(advice)
@@ -372,7 +372,7 @@ def test_skipped_updates_are_told() -> None:
     assert "GradScaler" not in words(advise(clean()))
 
 
-def test_parameter_groups_are_told_their_scales() -> None:
+def test_the_scales_of_parameter_groups_are_reported() -> None:
     assert "0.1, 1 times" in words(advise(drawn(bowl, group_scales=(0.1, 1.0))))
 
 
@@ -387,7 +387,7 @@ def test_scaling_and_shifting_the_loss_changes_no_advice(exponent: int, shift: i
     assert moved == plain
 
 
-def test_advice_survives_json_and_still_answers() -> None:
+def test_advice_is_equal_after_a_round_trip_through_json() -> None:
     for curve in (drawn(bowl), drawn(lambda x: 1.0)):
         advice = advise(curve)
         again = Advice.from_dict(json.loads(json.dumps(advice.to_dict())))
@@ -423,7 +423,7 @@ def test_learning_rates_are_given_exactly_if_the_grade_is_not_none(grade: str) -
         Advice(**bad, grade=grade, reasons=())
 
 
-def test_refused_advice_raises_its_reason_and_mend_for_every_kind() -> None:
+def test_refused_advice_raises_its_reason_and_remedy_for_every_kind() -> None:
     advice = advise(drawn(lambda x: 2.3, noise=0.1))
     assert (advice.max_lr, advice.base_lr, advice.min_lr, advice.interval) == (None, None, None, None)
     for kind in KINDS:
@@ -475,7 +475,7 @@ def test_base_lr_is_the_weighted_mean_of_the_evidence_below_the_ceiling(curve: L
     assert advice.ceiling is not None and (not ceilings or ceilings == [advice.ceiling])
 
 
-def test_a_program_can_ask_how_much_weight_the_limit_had() -> None:
+def test_the_weight_of_the_limit_is_part_of_the_evidence() -> None:
     limit = next(each for each in advise(CURVES["SGD"]).evidence if each.name == "limit")
     assert limit.weight == FITTED.limit_weight.proportional and limit.part == FITTED.limit_part.proportional
 

@@ -100,7 +100,7 @@ def test_a_run_writes_plot_result_and_recipe_and_names_them(done: tuple[Result, 
     assert (out / "shufflenet_v2_x0_5-onecycle.py").read_text() == plan.code()
 
 
-def test_refine_races_for_the_schedule_and_the_recipe_has_the_winner(tmp_path: Path) -> None:
+def test_refine_tries_the_schedule_and_the_recipe_has_the_best_lr(tmp_path: Path) -> None:
     result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.15", "--json", "--out", tmp_path)
     loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")
     assert result.exit_code == 0

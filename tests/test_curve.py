@@ -1,4 +1,4 @@
-"""The record of a range test: what it holds, which learning rate a loss tells about, and what it refuses."""
+"""The record of a range test: what it holds, which learning rate a loss belongs to, and what it refuses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def curve(**changes: Any) -> LossCurve:
 
 
 @given(config=configs)
-def test_a_ramp_starts_and_ends_where_it_was_told_to(config: SweepConfig) -> None:
+def test_a_ramp_starts_and_ends_at_the_given_learning_rates(config: SweepConfig) -> None:
     assert config.lr_at(0) == pytest.approx(config.start_lr, rel=1e-12, abs=0)
     assert config.lr_at(config.num_iter - 1) == pytest.approx(config.end_lr, rel=1e-12, abs=0)
 
@@ -258,7 +258,7 @@ def test_a_saved_curve_with_anything_in_a_field_is_read_or_refused_by_name(field
         json.dumps(read.to_dict(), allow_nan=False)
 
 
-def test_the_repr_of_a_curve_fits_a_line_and_says_how_it_ended() -> None:
+def test_the_repr_of_a_curve_fits_a_line_and_names_the_stop_reason() -> None:
     config = SweepConfig(start_lr=1e-3, end_lr=1.0, num_iter=200)
     lrs = tuple(config.lr_at(i) for i in range(200))
     curve = LossCurve(lrs=lrs, losses=(1.0,) * 200, stop=StopReason.COMPLETED, config=config)

@@ -1,4 +1,4 @@
-"""Every example in a docstring runs and gives what it says."""
+"""Every example in a docstring runs and prints the output shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULES = ["lrfinder", *(info.name for info in pkgutil.walk_packages(lrfinder.__
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_give_what_they_say(name: str) -> None:
+def test_the_examples_of_a_module_print_the_output_shown(name: str) -> None:
     failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0
 

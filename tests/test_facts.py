@@ -1,4 +1,4 @@
-"""Facts about a model before any step: what is counted, what stays unknown, and that a curve carries them."""
+"""Facts about a model before any step: what is counted, what stays unknown, and that a curve has them."""
 
 from __future__ import annotations
 

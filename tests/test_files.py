@@ -1,4 +1,4 @@
-"""Files are either whole or not there, and only our own are read."""
+"""Atomic file writes, and the files that are read."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # By hand: whoever runs the tests as root may write everywhere.
+    # Simulated, since root may write everywhere.
     monkeypatch.setattr(tempfile, "mkstemp", fail_with(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigError, match="Permission denied. Give a path in a folder that exists and is writable"):
         write_atomic(tmp_path / "lr.json", "x")
@@ -174,7 +174,7 @@ def test_a_missing_file_and_a_folder_are_refused_with_what_to_give(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reason"),
     [
         (KeyError("lr"), "'lr' is missing"),
         (TypeError("3 is no list"), "3 is no list"),
@@ -184,10 +184,10 @@ def test_a_missing_file_and_a_folder_are_refused_with_what_to_give(tmp_path: Pat
     ],
     ids=repr,
 )
-def test_an_error_in_saved_content_says_what_is_damaged_and_what_to_do(error: Exception, told: str) -> None:
+def test_an_error_in_saved_content_names_the_damage_and_the_remedy(error: Exception, reason: str) -> None:
     with pytest.raises(FileFormatError) as caught, saved_content("thing", hint="Make it again."):
         raise error
-    assert str(caught.value) == f"the saved thing is damaged: {told}. Make it again."
+    assert str(caught.value) == f"the saved thing is damaged: {reason}. Make it again."
 
 
 def test_an_inner_value_of_saved_content_keeps_its_own_error() -> None:

@@ -316,7 +316,7 @@ def test_progress_shows_in_a_terminal_and_can_be_switched_off(monkeypatch: Any) 
         assert ("LR range test" in terminal.getvalue()) is progress
 
 
-# Bad input: one sentence with the mend, beside the nearest input that works.
+# Bad input: one sentence with the remedy, beside the nearest input that works.
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -324,7 +324,7 @@ def frozen(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "build, mend",
+    "build, remedy",
     [
         (lambda: LRFinder(mlp(), sgd(mlp()), nn.CrossEntropyLoss()), "another model"),
         (lambda: LRFinder(frozen(model := mlp()), sgd(model), nn.CrossEntropyLoss()), "Unfreeze"),
@@ -343,8 +343,8 @@ def frozen(model: nn.Module) -> nn.Module:
         (lambda: finder(optimizer_with_frozen := mlp(), sgd(optimizer_with_frozen[0].requires_grad_(False))), "frozen"),
     ],
 )
-def test_objects_that_do_not_fit_together_are_refused_with_a_hint(build: Callable[[], Any], mend: str) -> None:
-    with pytest.raises(LRFinderError, match=mend):
+def test_objects_that_do_not_fit_together_are_refused_with_a_hint(build: Callable[[], Any], remedy: str) -> None:
+    with pytest.raises(LRFinderError, match=remedy):
         build()
 
 
@@ -354,7 +354,7 @@ def test_their_nearest_neighbours_are_accepted(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers, mend",
+    "numbers, remedy",
     [
         ({"start_lr": 1.0, "end_lr": 0.1}, "Did you swap them"),
         ({"start_lr": 0.1, "end_lr": 0.1}, "greater than start_lr"),
@@ -371,12 +371,12 @@ def test_their_nearest_neighbours_are_accepted(options: dict[str, Any]) -> None:
         ({"val_batches": 0, "val_loader": [1]}, "at least 1"),
     ],
 )
-def test_numbers_out_of_range_are_refused_before_anything_is_touched(numbers: dict[str, Any], mend: str) -> None:
+def test_numbers_out_of_range_are_refused_before_anything_is_touched(numbers: dict[str, Any], remedy: str) -> None:
     def untouchable(model: nn.Module, batch: Any) -> torch.Tensor:
         raise AssertionError("the model was run")
 
     model = mlp()
-    with pytest.raises(ValueError, match=mend):
+    with pytest.raises(ValueError, match=remedy):
         LRFinder(model, sgd(model), loss_fn=untouchable).range_test(loader(), **numbers)
 
 

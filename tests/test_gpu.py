@@ -130,16 +130,16 @@ def test_a_trial_search_leaves_no_trace_on_the_device_and_is_repeatable(build: B
     amp_dtype = torch.float16 if one.scaler else None
     finder = LRFinder(one.model, one.optimizer, one.criterion, amp_dtype=amp_dtype, grad_scaler=one.scaler)
     result = RangeTestResult(curve=finder.range_test(one.loader, progress=False, **SWEEP).curve, advice=ADVICE)
-    races = [
+    records = [
         finder.refine(
             result, one.loader, loader(points(32)), schedule="onecycle", total_steps=160, budget=0.6, progress=False
         ).trials
         for _ in range(2)
     ]
     assert one.state() == before
-    assert races[0] is not None and races[0].in_stage("confirmation")
+    assert records[0] is not None and records[0].in_stage("confirmation")
     if one.scaler is None:  # the order of float16 sums is no promise of a GPU
-        assert races[0] == races[1]
+        assert records[0] == records[1]
 
 
 @devices
@@ -194,7 +194,7 @@ def test_a_learning_rate_in_a_tensor_on_the_device_stays_that_tensor(device: str
     assert curve.losses[-1] != curve.losses[0]
 
 
-# --- nobody waits -----------------------------------------------------------------------------------------------------
+# --- no synchronisation -----------------------------------------------------------------------------------------------
 
 
 SWEEPING: dict[str, Build] = {
@@ -203,12 +203,12 @@ SWEEPING: dict[str, Build] = {
 
 
 @contextmanager
-def nobody_waits() -> Iterator[None]:
+def no_synchronisation() -> Iterator[None]:
     """Context in which whatever makes the host wait for the device is an error."""
     torch.cuda.synchronize()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch says that this mode is a prototype
+            warnings.simplefilter("ignore")  # torch warns that this mode is a prototype
             torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
@@ -217,7 +217,7 @@ def nobody_waits() -> Iterator[None]:
 
 @pytest.mark.gpu
 def test_a_synchronisation_is_detected() -> None:
-    with pytest.raises(RuntimeError, match="synchronizing"), nobody_waits():
+    with pytest.raises(RuntimeError, match="synchronizing"), no_synchronisation():
         torch.ones(1, device="cuda").item()
 
 
@@ -232,7 +232,7 @@ def test_a_whole_range_test_never_synchronises(
     one.loader = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
     options = {"amp_dtype": amp_dtype, "snapshot": snapshot, **SWEEP}
     expected = range_test(one, **options)  # what torch sets up once is set up
-    with caplog.at_level(logging.INFO, logger="lrfinder"), nobody_waits():
+    with caplog.at_level(logging.INFO, logger="lrfinder"), no_synchronisation():
         curve = range_test(one, **options)
     assert curve == expected
     assert not caplog.records  # of memory that could not be pinned: copies to it wait unseen
@@ -245,7 +245,7 @@ def test_accumulation_clipping_and_validation_never_synchronise() -> None:
     finder = LRFinder(one.model, one.optimizer, one.criterion, clip_grad_norm=1.0, accumulation_steps=2)
     options = {"val_loader": batches, "val_batches": 2, "progress": False, **SWEEP}
     expected = finder.range_test(batches, **options).curve
-    with nobody_waits():
+    with no_synchronisation():
         result = finder.range_test(batches, **options)
     assert result.curve == expected
 
@@ -257,7 +257,7 @@ def test_copying_large_batches_never_synchronises() -> None:
     one = World(model, torch.optim.SGD(model.parameters(), 0.01), None, device="cuda")
     one.loader = [(torch.randn(16, 4096), torch.randint(0, 3, (16,))) for _ in range(4)]
     expected = range_test(one, **SWEEP)
-    with nobody_waits():
+    with no_synchronisation():
         assert range_test(one, **SWEEP) == expected
 
 
@@ -622,7 +622,7 @@ def test_a_device_other_than_the_models_is_refused_with_the_line_to_write() -> N
     LRFinder(one.model, one.optimizer, one.criterion, device="cuda")
 
 
-# What the compiler finds to say about the machine is not ours.
+# Warnings of the compiler about the machine are not ours.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.gpu
 def test_a_compiled_model_on_the_gpu_leaves_no_trace() -> None:
@@ -634,7 +634,7 @@ def test_a_compiled_model_on_the_gpu_leaves_no_trace() -> None:
     assert one.state() == before
 
 
-# What the compiler finds to say about the machine is not ours.
+# Warnings of the compiler about the machine are not ours.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.gpu
 def test_a_model_compiled_with_cuda_graphs_is_swept_as_the_plain_one() -> None:
@@ -648,7 +648,7 @@ def test_a_model_compiled_with_cuda_graphs_is_swept_as_the_plain_one() -> None:
         before = one.state()
         finder = LRFinder(one.model, one.optimizer, one.criterion)
         result = finder.range_test(one.loader, progress=False)
-        race = finder.refine(
+        record = finder.refine(
             RangeTestResult(curve=result.curve, advice=ADVICE),
             one.loader,
             loader(points(32)),
@@ -658,15 +658,16 @@ def test_a_model_compiled_with_cuda_graphs_is_swept_as_the_plain_one() -> None:
             progress=False,
         ).trials
         assert one.state() == before
-        assert race is not None
-        found.append((result.curve, race))
-    (curve, race), (compiled_curve, compiled_race) = found
+        assert record is not None
+        found.append((result.curve, record))
+    (curve, record), (compiled_curve, compiled_record) = found
     assert compiled_curve.lrs[:20] == curve.lrs[:20]
     assert compiled_curve.losses[:20] == pytest.approx(curve.losses[:20], rel=1e-3)
     # Near the edge a sweep doubles its rounding errors with each step, so it may end a step sooner or later.
     assert abs(len(compiled_curve) - len(curve)) <= 3
-    assert [heat.lr for heat in compiled_race.trials] == [heat.lr for heat in race.trials]
-    assert [heat.loss for heat in compiled_race.trials] == pytest.approx([heat.loss for heat in race.trials], rel=1e-2)
+    assert [trial.lr for trial in compiled_record.trials] == [trial.lr for trial in record.trials]
+    losses = [trial.loss for trial in record.trials]
+    assert [trial.loss for trial in compiled_record.trials] == pytest.approx(losses, rel=1e-2)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training after a range test is bit for bit the training that would have been without it."""
+"""Training after a range test is bit-identical to training without it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_training_continues_bit_for_bit(build: Callable[[], World], warm_up: int
     with_finder = seeded(build, warm_up)
     finder(with_finder).range_test(with_finder.loader, **SWEEP)
     assert with_finder.train(8) == expected
-    after, wanted = with_finder.state(), without.state()
-    after.pop("identities"), wanted.pop("identities")
-    assert after == wanted
+    after, expected = with_finder.state(), without.state()
+    after.pop("identities"), expected.pop("identities")
+    assert after == expected
 
 
 @worlds

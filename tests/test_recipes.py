@@ -1,4 +1,4 @@
-"""Recipes before any torch is involved: units, defaults, values, files, and errors that say what to do."""
+"""Recipes before any torch is involved: units, defaults, values, files, and errors with their remedies."""
 
 from __future__ import annotations
 

@@ -30,16 +30,21 @@ from lrfinder.training.trials import DivergenceMonitor
 SWEEP = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 15}
 
 
-def training(shortest: int, finalist: int) -> dict[str, Any]:
-    """A training and a budget for four qualifying heats of so many steps, and two of so many or more in the final."""
+def training(shortest: int, confirming: int) -> dict[str, Any]:
+    """Length of a training and a budget for four screening trials and, where given, two confirmation trials.
+
+    Args:
+        shortest: steps of a screening trial.
+        confirming: steps of a confirmation trial, or fewer than it gets; 0 for none.
+    """
     total_steps = math.ceil((shortest + 0.01) / FITTED.search.screening_part)
-    final = max(finalist, math.ceil(FITTED.search.confirmation_part * total_steps)) if finalist else 0
-    heats = max(4, FITTED.search.trials) if finalist else 4
-    budget_steps = heats * shortest + 2 * final
+    final = max(confirming, math.ceil(FITTED.search.confirmation_part * total_steps)) if confirming else 0
+    count = max(4, FITTED.search.trials) if confirming else 4
+    budget_steps = count * shortest + 2 * final
     return {"schedule": "cosine", "total_steps": total_steps, "budget": (budget_steps + 0.5) / total_steps}
 
 
-SHORT = training(10, 0)  # about 160 steps, of which 40 are raced
+SHORT = training(10, 0)  # about 160 steps, of which 40 are in trials
 LONG = training(12, 26)  # about 200, of which 100 are
 
 worlds = pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)
@@ -71,7 +76,7 @@ def swept(world: World, base_lr: float | None = None) -> RangeTestResult:
 
 
 class Cut:
-    """Hands on a loader, and when the batch of that number is asked for raises, or presses Ctrl-C."""
+    """Loader that raises an error or sends Ctrl-C when the batch of the given number is requested."""
 
     def __init__(self, batches: Iterable[Any], number: int, how: str) -> None:
         self.batches, self.number, self.how = batches, number, how
@@ -119,7 +124,7 @@ def test_the_state_is_the_same_before_and_after(build: Callable[[], World], warm
     refined = finder(world).refine(result, world.loader, **LONG)
     assert world.state() == before
     assert refined.trials is not None
-    assert {heat.stage for heat in refined.trials.trials} == {"screening", "confirmation"}
+    assert {trial.stage for trial in refined.trials.trials} == {"screening", "confirmation"}
 
 
 @pytest.mark.parametrize(
@@ -145,9 +150,9 @@ def test_training_continues_bit_for_bit(name: str) -> None:
     world = seeded(WORLDS[name], 4)
     finder(world).refine(swept(world), world.loader, **LONG)
     assert world.train(8) == expected
-    after, wanted = world.state(), without.state()
-    after.pop("identities"), wanted.pop("identities")
-    assert after == wanted
+    after, expected = world.state(), without.state()
+    after.pop("identities"), expected.pop("identities")
+    assert after == expected
 
 
 @pytest.mark.parametrize("schedule", KINDS)
@@ -179,12 +184,12 @@ def test_ctrl_c_returns_the_trials_so_far_and_leaves_no_trace(build: Callable[[]
     world = seeded(build, 2)
     result = swept(world, 0.001)
     before = world.state()
-    # Five or six batches a pass: the second or third heat is under way.
+    # Five or six batches a pass: the second or third trial is running.
     refined = finder(world).refine(result, Cut(world.loader, 30, "interrupt"), **SHORT)
     assert same(world, before)
-    race = refined.trials
-    assert race is not None and race.interrupted
-    assert 1 <= len(race.trials) <= 3 and race.trials[0].lr == race.initial_lr == 0.001
+    record = refined.trials
+    assert record is not None and record.interrupted
+    assert 1 <= len(record.trials) <= 3 and record.trials[0].lr == record.initial_lr == 0.001
     assert "until it was interrupted" in " ".join(refined.advice.reasons)
 
 
@@ -195,8 +200,8 @@ def test_ctrl_c_in_the_first_trial_leaves_the_old_advice_and_a_reason() -> None:
     refined = finder(world).refine(result, Cut(world.loader, 5, "interrupt"), **SHORT)
     assert same(world, before)
     assert refined.trials is not None and refined.trials.interrupted and refined.trials.trials == ()
-    told = {"reasons": result.advice.reasons, "findings": result.advice.findings}
-    assert dataclasses.replace(refined.advice, **told) == result.advice
+    reasons = {"reasons": result.advice.reasons, "findings": result.advice.findings}
+    assert dataclasses.replace(refined.advice, **reasons) == result.advice
     assert refined.advice.reasons[1:] == result.advice.reasons
     assert "interrupted" in refined.advice.reasons[0]
 
@@ -223,7 +228,7 @@ def test_an_exception_inside_the_step_leaves_no_trace() -> None:
 
     def breaking(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if next(calls) == 17:
-            raise KeyError("in the middle of a heat")
+            raise KeyError("in the middle of a trial")
         return nn.functional.cross_entropy(output, target)
 
     broken = LRFinder(world.model, world.optimizer, breaking, grad_scaler=world.scaler, amp_dtype=torch.float16)
@@ -238,7 +243,7 @@ def test_trials_that_diverge_leave_no_trace() -> None:
     before = world.state()
     refined = finder(world).refine(result, world.loader, **SHORT)
     assert world.state() == before
-    assert refined.trials is not None and any(heat.loss is None for heat in refined.trials.trials)
+    assert refined.trials is not None and any(trial.loss is None for trial in refined.trials.trials)
 
 
 @pytest.mark.parametrize("val_batches", [None, 2])
@@ -285,16 +290,16 @@ def test_pending_gradients_come_back_as_the_same_tensors() -> None:
 
 
 def test_a_persistent_iterator_in_use_continues_where_it_was() -> None:
-    def remaining(race: bool) -> list[Any]:
+    def remaining(refined: bool) -> list[Any]:
         world = seeded(WORLDS["persistent workers"])
         result = swept(world)
         iterator = iter(world.loader)
         next(iterator)
-        if race:
+        if refined:
             finder(world).refine(result, world.loader, **SHORT)
         return [target.tolist() for _, target in iterator]
 
-    assert remaining(race=True) == remaining(race=False)
+    assert remaining(refined=True) == remaining(refined=False)
 
 
 @worlds
@@ -319,11 +324,12 @@ def test_every_step_is_counted_and_the_budget_never_exceeded(
         refined = finder(world).refine(
             result, world.loader, schedule="onecycle", total_steps=total_steps, budget=budget
         )
-    race = refined.trials
-    assert race is not None
-    assert len(made) == race.spent <= race.budget_steps <= budget * total_steps
-    assert (race.schedule, race.total_steps, race.initial_lr) == ("onecycle", total_steps, result.lr_for("onecycle"))
-    assert bool(race.in_stage("confirmation")) == ("confirmation" in plan_search(race.budget_steps, total_steps))
+    record = refined.trials
+    assert record is not None
+    assert len(made) == record.spent <= record.budget_steps <= budget * total_steps
+    assert (record.schedule, record.total_steps) == ("onecycle", total_steps)
+    assert record.initial_lr == result.lr_for("onecycle")
+    assert bool(record.in_stage("confirmation")) == ("confirmation" in plan_search(record.budget_steps, total_steps))
 
 
 def test_steps_of_diverged_trials_are_counted() -> None:
@@ -332,7 +338,7 @@ def test_steps_of_diverged_trials_are_counted() -> None:
     with counted_steps() as made:
         refined = finder(world).refine(result, world.loader, schedule="cosine", total_steps=800, budget=0.5)
     assert refined.trials is not None
-    assert any(heat.loss is None for heat in refined.trials.trials)
+    assert any(trial.loss is None for trial in refined.trials.trials)
     assert len(made) == refined.trials.spent <= 400
 
 
@@ -373,7 +379,7 @@ def test_the_smallest_budget_has_three_trials_of_ten_steps() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world), world.loader, schedule="linear", total_steps=1000, budget=0.03)
     assert refined.trials is not None
-    assert [heat.steps for heat in refined.trials.trials] == [10, 10, 10]
+    assert [trial.steps for trial in refined.trials.trials] == [10, 10, 10]
 
 
 def test_for_a_training_too_short_no_larger_budget_is_suggested() -> None:
@@ -404,11 +410,11 @@ class Recorded:
 
         self.finder = LRFinder(world.model, world.optimizer, loss_fn=loss_fn, **options)
 
-    def heats(self, result: RangeTestResult, per_step: int = 1) -> list[list[tuple[float, ...]]]:
-        """Batches trained on in each heat."""
+    def by_trial(self, result: RangeTestResult, per_step: int = 1) -> list[list[tuple[float, ...]]]:
+        """Batches trained on in each trial."""
         assert result.trials is not None
         following = iter(self.trained)
-        parts = [list(itertools.islice(following, per_step * heat.steps)) for heat in result.trials.trials]
+        parts = [list(itertools.islice(following, per_step * trial.steps)) for trial in result.trials.trials]
         assert not list(following)
         return parts
 
@@ -433,18 +439,18 @@ def test_every_trial_trains_on_the_same_batches_in_the_same_order(
     result = swept(world, 0.02)
     recorded = Recorded(world)
     refined = recorded.finder.refine(result, world.loader, **LONG)
-    heats = recorded.heats(refined)
-    assert len(heats) >= 5
-    longest = max(heats, key=len)
+    batches = recorded.by_trial(refined)
+    assert len(batches) >= 5
+    longest = max(batches, key=len)
     assert len(longest) > 2 * 6, "more than two passes"
-    assert all(heat == longest[: len(heat)] for heat in heats)
+    assert all(trial == longest[: len(trial)] for trial in batches)
 
 
 def test_a_shuffled_loader_is_shuffled_anew_in_the_second_pass() -> None:
     world = seeded(WORLDS["SGD with momentum"])
     recorded = Recorded(world)
     refined = recorded.finder.refine(swept(world, 0.02), world.loader, loader(), **LONG)
-    longest = max(recorded.heats(refined), key=len)
+    longest = max(recorded.by_trial(refined), key=len)
     assert longest[:6] != longest[6:12]
 
 
@@ -458,8 +464,8 @@ def test_held_out_batches_are_not_trained_on_in_the_first_pass(make: Callable[[]
     held_out = set(recorded.measured)
     assert len(held_out) == 1, "a fifth of six batches"
     samples = {sample for batch in held_out for sample in batch}
-    for heat in recorded.heats(refined):
-        first_pass = {sample for batch in heat[:5] for sample in batch}
+    for trial in recorded.by_trial(refined):
+        first_pass = {sample for batch in trial[:5] for sample in batch}
         assert len(first_pass) == 40
         assert not samples & first_pass
 
@@ -484,7 +490,7 @@ class Stream(IterableDataset[Any]):
 
 
 class Unsized:
-    """An iterable of batches that does not know how many."""
+    """An iterable of batches without a length."""
 
     def __init__(self, count: int = 6) -> None:
         self.batches = list(DataLoader(points(8 * count), batch_size=8))
@@ -502,7 +508,7 @@ def test_a_loader_of_unknown_length_serves_for_trials(make: Callable[[], Any], v
     refined = recorded.finder.refine(result, world.loader, make() if validated else None, **SHORT)
     assert refined.trials is not None and len(refined.trials.trials) >= 3
     if not validated:
-        assert not set(recorded.measured) & {batch for heat in recorded.heats(refined) for batch in heat[:3]}
+        assert not set(recorded.measured) & {batch for trial in recorded.by_trial(refined) for batch in trial[:3]}
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
@@ -526,9 +532,9 @@ def test_with_a_validation_loader_nothing_is_held_out() -> None:
     refined = recorded.finder.refine(result, world.loader, validation, **SHORT)
     assert refined.trials is not None and refined.trials.measured == "validation"
     assert set(recorded.measured) == {tuple(inputs[:, 0].tolist()) for inputs, _ in validation}
-    # Before the race and after each heat.
+    # Before the first trial and after each.
     assert len(recorded.measured) == 2 * (1 + len(refined.trials.trials))
-    assert all(len({sample for batch in heat[:6] for sample in batch}) == 48 for heat in recorded.heats(refined))
+    assert all(len({sample for batch in trial[:6] for sample in batch}) == 48 for trial in recorded.by_trial(refined))
 
 
 @pytest.mark.parametrize("val_batches", [1, 3])
@@ -556,8 +562,8 @@ class Bowl(nn.Module):
         return (self.curvatures * self.weight**2).sum() / 2
 
 
-def bowl_race(h: float, centre: float, **options: Any) -> tuple[RangeTestResult, RangeTestResult]:
-    """Race for a constant LR from a centre given by hand: the result before and after."""
+def bowl_search(h: float, centre: float, **options: Any) -> tuple[RangeTestResult, RangeTestResult]:
+    """Trial search for a constant LR from a given initial one: the result before and after."""
     torch.manual_seed(0)
     model = Bowl(h)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -576,31 +582,31 @@ def test_advice_far_too_low_moves_up_and_stays_below_the_stability_limit(
     h: float, budget: float, too_low: float
 ) -> None:
     limit = 2 / h
-    result, refined = bowl_race(h, limit / too_low, budget=budget)
+    result, refined = bowl_search(h, limit / too_low, budget=budget)
     assert refined.trials is not None
     assert result.lr_for("constant") < refined.lr_for("constant") < limit
-    assert max(heat.lr for heat in refined.trials.trials if heat.loss is not None) < limit
+    assert max(trial.lr for trial in refined.trials.trials if trial.loss is not None) < limit
 
 
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("budget", [0.25, 1.0])
 def test_advice_far_too_high_moves_below_the_stability_limit(h: float, budget: float) -> None:
     limit = 2 / h
-    result, refined = bowl_race(h, 6 * limit, budget=budget)
+    result, refined = bowl_search(h, 6 * limit, budget=budget)
     assert refined.lr_for("constant") < limit < result.lr_for("constant")
 
 
 @pytest.mark.parametrize("steps", [800, 1600])
 def test_a_trial_that_diverges_ends_early_and_does_not_decide(steps: int) -> None:
     limit = 2.0
-    _, refined = bowl_race(1.0, limit / 2.5, total_steps=steps)
+    _, refined = bowl_search(1.0, limit / 2.5, total_steps=steps)
     assert refined.trials is not None
-    planned = max(heat.steps for heat in refined.trials.trials)
-    high = [heat for heat in refined.trials.trials if heat.lr > 1.5 * limit]
-    low = [heat for heat in refined.trials.trials if heat.lr < 0.75 * limit]
+    planned = max(trial.steps for trial in refined.trials.trials)
+    high = [trial for trial in refined.trials.trials if trial.lr > 1.5 * limit]
+    low = [trial for trial in refined.trials.trials if trial.lr < 0.75 * limit]
     assert high and low
-    assert all(heat.loss is None and heat.steps < planned for heat in high)
-    assert all(heat.loss is not None and math.isfinite(heat.loss) and heat.steps == planned for heat in low)
+    assert all(trial.loss is None and trial.steps < planned for trial in high)
+    assert all(trial.loss is not None and math.isfinite(trial.loss) and trial.steps == planned for trial in low)
     assert (best_trial_lr(refined.trials) or limit) < limit
 
 
@@ -611,11 +617,11 @@ def test_no_trial_exceeds_the_ceiling_where_the_sweep_improved_the_loss() -> Non
     refined = finder(world).refine(result, world.loader, **LONG)
     assert refined.trials is not None
     assert refined.trials.min_improvement == 0, "the sweep saw learning, or its edge would be no limit"
-    assert max(heat.lr for heat in refined.trials.trials) <= 0.03 * (1 + 1e-6)
+    assert max(trial.lr for trial in refined.trials.trials) <= 0.03 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("schedule", KINDS)
-def test_no_schedule_gets_more_than_the_ceiling_or_the_winning_trial(schedule: str) -> None:
+def test_no_schedule_exceeds_the_ceiling_or_the_best_trial(schedule: str) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world)
     result = dataclasses.replace(result, advice=advice(0.2, ceiling=0.25, edge_lr=0.5))
@@ -630,16 +636,16 @@ def test_no_schedule_gets_more_than_the_ceiling_or_the_winning_trial(schedule: s
 
 @pytest.mark.parametrize("schedule", KINDS)
 @lengths
-def test_the_advice_for_the_schedule_is_the_winning_trial(schedule: str, length: dict[str, Any]) -> None:
+def test_the_advice_for_the_schedule_is_the_best_trial(schedule: str, length: dict[str, Any]) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     result = swept(world, 0.02)
     refined = finder(world).refine(result, world.loader, **{**length, "schedule": schedule})
-    race = refined.trials
-    assert race is not None and best_trial_lr(race) is not None
-    assert refined.lr_for(schedule) == pytest.approx(best_trial_lr(race), rel=0.1)
+    record = refined.trials
+    assert record is not None and best_trial_lr(record) is not None
+    assert refined.lr_for(schedule) == pytest.approx(best_trial_lr(record), rel=0.1)
     assert refined.lr_for(schedule) == float(f"{refined.lr_for(schedule):.2g}")
     low, high = refined.advice.interval or (math.inf, 0.0)
-    assert low * 0.95 <= best_trial_lr(race) / FITTED.peak_factor(schedule) <= high * 1.05
+    assert low * 0.95 <= best_trial_lr(record) / FITTED.peak_factor(schedule) <= high * 1.05
     assert refined.advice.grade in ("high", "medium")
     assert refined.curve == result.curve
 
@@ -648,14 +654,14 @@ def test_the_advice_for_the_schedule_is_the_winning_trial(schedule: str, length:
 def test_the_reasons_name_the_cost_and_every_trial(length: dict[str, Any]) -> None:
     world = seeded(WORLDS["SGD with momentum"])
     refined = finder(world).refine(swept(world, 0.02), world.loader, **length)
-    race = refined.trials
-    assert race is not None
-    told = " ".join(refined.advice.reasons)
+    record = refined.trials
+    assert record is not None
+    reasons = " ".join(refined.advice.reasons)
     assert refined.advice.reasons[0].startswith("Trial search: ")
-    assert f"{race.spent} optimizer steps" in told and "cosine" in told and "Held-out losses" in told
-    assert "interrupted" not in told
-    assert all(f"{float(f'{heat.lr:.2g}'):g}" in told for heat in race.trials)
-    assert ("confirmation" in told) == bool(race.in_stage("confirmation"))
+    assert f"{record.spent} optimizer steps" in reasons and "cosine" in reasons and "Held-out losses" in reasons
+    assert "interrupted" not in reasons
+    assert all(f"{float(f'{trial.lr:.2g}'):g}" in reasons for trial in record.trials)
+    assert ("confirmation" in reasons) == bool(record.in_stage("confirmation"))
 
 
 @lengths
@@ -712,7 +718,7 @@ def test_the_options_of_the_schedule_reach_the_trials() -> None:
 
 
 def refine(result: RangeTestResult | None = None, train: Any = None, validation: Any = None, **options: Any) -> Any:
-    """A race on a small world in which everything can be replaced."""
+    """A trial search on a small world in which everything can be replaced."""
     world = with_sgd(mlp())
     result = result or swept(world, 0.02)
     return finder(world).refine(result, world.loader if train is None else train, validation, **{**SHORT, **options})
@@ -812,7 +818,7 @@ def test_what_is_refused_leaves_no_trace(bad: dict[str, Any]) -> None:
 
 
 def test_options_valid_for_the_whole_training_are_valid_for_trials() -> None:
-    # Valid for 1000 steps; rounded to the length of a heat, the last drop and the end of the warm-up fall on its end.
+    # Valid for 1000 steps; rounded to the length of a trial, the last drop and the end of the warm-up fall on its end.
     assert refine(schedule="multistep", total_steps=1000, budget=0.6, milestones=[500, 999]).trials is not None
     assert refine(schedule="cosine", total_steps=1000, budget=0.6, warmup_steps=999).trials is not None
 

@@ -1,4 +1,4 @@
-"""What the result promises: one value with every way on from it, on disk and back unchanged."""
+"""The result: text, plots, recipes and schedulers made from it, and its file."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_damaged_or_foreign_file_is_refused_and_the_whole_one_accepted(tmp_pat
     assert RangeTestResult.load(path) == RESULT
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(FileFormatError, match="No such file"):
         RangeTestResult.load(tmp_path / "nowhere.json")
 
@@ -218,7 +218,7 @@ def test_a_recipe_by_epochs_has_the_advised_peak_as_well():
     assert made == recipe("onecycle", peak_lr=peak, epochs=30, steps_per_epoch=100, cycle_momentum=True)
 
 
-def test_the_printed_lines_know_the_optimizer_the_curve_is_of():
+def test_the_printed_lines_use_the_optimizer_of_the_curve():
     result = result_of(group_scales=(1.0, 0.1), momentum=0.0)
     made = result.recipe("onecycle", peak_lr=0.1, total_steps=100)
     assert made.group_scales == (1.0, 0.1)

@@ -101,7 +101,7 @@ def test_a_training_loss_is_credited_to_the_lr_before_it(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_suggestion_says_which_point_and_rule_it_comes_from(rule: Rule) -> None:
+def test_a_suggestion_names_its_point_and_its_rule(rule: Rule) -> None:
     curve = drawn(bowl, measured="before")
     suggestion = rule(curve)
     assert suggestion.method == rule.__name__
@@ -116,7 +116,7 @@ def test_a_linear_sweep_is_read_too(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_curve_of_fewer_than_ten_points_is_refused_with_the_mend(rule: Rule) -> None:
+def test_a_curve_of_fewer_than_ten_points_is_refused_with_a_remedy(rule: Rule) -> None:
     curve = drawn(bowl, count=9, stop=StopReason.NONFINITE)
     with pytest.raises(NoAdviceError, match="9 readable points.*nan or infinite.*needs 10.*lower start_lr"):
         rule(curve)
@@ -130,7 +130,7 @@ def test_a_curve_of_ten_points_is_accepted(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_curve_that_never_falls_is_refused_with_the_mend(rule: Rule) -> None:
+def test_a_curve_that_never_falls_is_refused_with_a_remedy(rule: Rule) -> None:
     with pytest.raises(NoAdviceError, match="never falls.*Raise end_lr if the curve is flat"):
         rule(drawn(lambda x: 2.0, noise=0.1))
     with pytest.raises(NoAdviceError, match="lower start_lr if it only rises"):

@@ -1,4 +1,4 @@
-"""Where the copies of the state lie, and that they are exactly the state, whatever its tensors look like."""
+"""Copies of the state: where they are stored, and that they equal it for tensors of any kind."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_pinned_memory_can_be_unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gone(tensor: torch.Tensor) -> torch.Tensor:
-    """As torch makes what came from a CUDA graph whose memory the next pass has taken: nobody may touch it."""
+    """The tensor as an output of a CUDA graph whose memory the next pass has taken: any access is an error."""
     torch._C._set_storage_data_ptr_access_error_msg(tensor.untyped_storage()._cdata, "overwritten by a subsequent run")
     return tensor
 

@@ -39,7 +39,7 @@ def written_by_a_hook(loss: Tensor) -> Tensor:
 
 
 def decaying(parameters: Any) -> torch.optim.Optimizer:
-    """As optimizers of old do: the decay is added to the gradient, through ``.data``, so that no version tells."""
+    """Optimizer that adds the decay to the gradient through ``.data``, which changes no version counter."""
 
     class Decaying(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
@@ -204,7 +204,7 @@ def test_the_loss_alone_changes_no_weight_and_equals_that_of_a_step() -> None:
 
 
 def overwriting(parameters: Any) -> torch.optim.Optimizer:
-    """As optimizers of old do: through ``.data``, so that no version of a tensor tells."""
+    """Optimizer that overwrites gradients through ``.data``, which changes no version counter."""
 
     class Overwriting(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:

@@ -345,7 +345,7 @@ def test_the_curve_of_an_unfinished_sweep_counts_as_interrupted() -> None:
     assert not sweep.done
 
 
-def test_the_curve_carries_the_fields_it_is_given() -> None:
+def test_the_curve_has_the_fields_it_is_given() -> None:
     curve = feed([2.0], Sweep(config(10), measured="after")).curve(optimizer="AdamW", momentum=0.9, batches=7)
     assert (curve.measured, curve.optimizer, curve.momentum, curve.batches) == ("after", "AdamW", 0.9, 7)
 

@@ -115,7 +115,7 @@ def leaves(value: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def test_the_file_says_what_it_was_fitted_on_and_when() -> None:
+def test_the_file_names_its_data_and_the_date_of_the_fit() -> None:
     assert FILE["version"] and FILE["date"] and FILE["made_by"]
     assert FILE["tasks"] and len(set(FILE["tasks"])) == len(FILE["tasks"])
     numbers = leaves(FILE["constants"])
@@ -145,7 +145,7 @@ def test_a_lower_grade_never_has_a_narrower_interval() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_schedule_has_a_factor_of_a_sane_size(kind: str) -> None:
+def test_every_schedule_has_a_factor_near_one(kind: str) -> None:
     assert 0.2 <= FITTED.peak_factor(kind) <= 2.5
     assert FITTED.peak_factor("cosine") == 1.0
 

@@ -1,4 +1,4 @@
-"""What a trial search comes to: which LR its trials show to be best, and the advice after it."""
+"""The outcome of a trial search: which LR its trials show to be best, and the advice after it."""
 
 from __future__ import annotations
 
@@ -205,12 +205,12 @@ def test_a_search_without_a_best_lr_changes_no_number() -> None:
 
 def test_the_reasons_have_the_cost_the_best_lr_and_every_trial() -> None:
     ran = (*trials((0.025, 1.2), (0.1, 1.0), (0.4, None)), *trials((0.1, 0.5), (0.2, 0.7), stage="confirmation"))
-    told = " ".join(refined_advice(advice(), record(start_loss=2.0, trials=ran, interrupted=True)).reasons)
-    assert "Trial search: the best LR for cosine is" in told
-    assert "500 optimizer steps in all, 12% of the 4000 of the cosine training" in told
-    assert "until it was interrupted" in told
-    assert "after screening trials of 100 steps: 1.2 at lr 0.025, 1 at lr 0.1, diverged at lr 0.4" in told
-    assert "Validation losses after confirmation trials of 100 steps: 0.5 at lr 0.1, 0.7 at lr 0.2" in told
+    reasons = " ".join(refined_advice(advice(), record(start_loss=2.0, trials=ran, interrupted=True)).reasons)
+    assert "Trial search: the best LR for cosine is" in reasons
+    assert "500 optimizer steps in all, 12% of the 4000 of the cosine training" in reasons
+    assert "until it was interrupted" in reasons
+    assert "after screening trials of 100 steps: 1.2 at lr 0.025, 1 at lr 0.1, diverged at lr 0.4" in reasons
+    assert "Validation losses after confirmation trials of 100 steps: 0.5 at lr 0.1, 0.7 at lr 0.2" in reasons
 
 
 def test_a_best_lr_outside_the_range_that_was_screened_is_reported() -> None:

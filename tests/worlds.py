@@ -1,4 +1,4 @@
-"""Small training set-ups, and everything about them that a range test must leave as it found it."""
+"""Small training set-ups, and all of their state that a range test must restore."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def tied() -> nn.Module:
 
 
 def seeded(build: Callable[[], World], warm_up: int = 0) -> World:
-    """The world as it is after so many steps, the same each time."""
+    """The world after ``warm_up`` steps from fixed seeds."""
     random.seed(1)
     np.random.seed(2)
     torch.manual_seed(3)
@@ -309,7 +309,7 @@ class Encoding(collections.UserDict[str, Any]):
 
 
 class Graph:
-    """As graph libraries return: no container, but it knows how to move itself."""
+    """A batch like those of graph libraries: no container, but with a ``to`` method."""
 
     def __init__(self, nodes: torch.Tensor) -> None:
         self.nodes = nodes
