@@ -19,7 +19,6 @@ __all__ = [
     "ConfigError",
     "FileFormatError",
     "LRFinderError",
-    "MissingDependencyError",
     "NoAdviceError",
     "SetupError",
 ]
@@ -47,7 +46,3 @@ class FileFormatError(LRFinderError, ValueError):
 
 class NoAdviceError(LRFinderError, RuntimeError):
     """A learning rate was requested, and the curve has none."""
-
-
-class MissingDependencyError(LRFinderError, ImportError):
-    """An optional package is not installed; the message names the install line."""

@@ -81,7 +81,6 @@ def test_every_error_is_an_lrfinder_error_and_the_builtin_a_caller_expects() -> 
         "BatchError": TypeError,
         "ConfigError": ValueError,
         "FileFormatError": ValueError,
-        "MissingDependencyError": ImportError,
         "NoAdviceError": RuntimeError,
         "SetupError": ValueError,
     }

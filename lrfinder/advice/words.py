@@ -1,6 +1,7 @@
-"""Every sentence about evidence and findings: what was seen, what it means, and what to do. No other module has any.
+"""Every sentence about evidence and findings: what was seen, what it means, and what to do.
 
-Numbers come in as values and leave as text of two significant digits. No torch.
+Those of a trial search are in :mod:`lrfinder.advice.search_words`; no other module has any. Numbers come in as values
+and leave as text of two significant digits. No torch.
 """
 
 from __future__ import annotations
