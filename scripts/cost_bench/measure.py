@@ -106,6 +106,8 @@ def time_case(case: Case, device: torch.device, *, rounds: int, steps: int) -> d
             raise click.ClickException(f"{case.title}: {name}: {fault}")
         else:
             unable[name] = fault
+    gc.collect()
+    gc.freeze()  # a collection does not go through the packages of all contestants any more, in a call or before it
     for turn in range(rounds):
         for name in random.Random(turn).sample(list(seconds), len(seconds)):
             seconds[name].append(seconds_of(name, build(case, device, samples), steps))
