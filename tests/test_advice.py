@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from curves import curve_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,23 +27,9 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr, update_rule
 
 
-def drawn(
-    shape: Callable[[float], float],
-    *,
-    start: float = 1e-6,
-    end: float = 10.0,
-    noise: float = 0.01,
-    seed: int = 0,
-    points: int | None = None,
-    **facts: Any,
-) -> LossCurve:
-    """Curve whose loss is a function of log10(lr), at 25 steps per decade; ``points`` cuts it short."""
-    config = SweepConfig(start_lr=start, end_lr=end, num_iter=round(25 * math.log10(end / start)) + 1)
-    lrs = [config.lr_at(i) for i in range(points or config.num_iter)]
-    rng = np.random.default_rng(seed)
-    losses = [shape(math.log10(lr)) + noise * float(rng.normal()) for lr in lrs]
-    given = {"stop": StopReason.COMPLETED, "measured": "after", "optimizer": "Adam", "momentum": 0.9, **facts}
-    return LossCurve(lrs=tuple(lrs), losses=tuple(losses), config=config, **given)
+def drawn(shape: Callable[[float], float], **facts: Any) -> LossCurve:
+    """Curve of a shape with a little noise, with Adam as its optimizer."""
+    return curve_of(shape, **{"noise": 0.01, "optimizer": "Adam", "momentum": 0.9, **facts})
 
 
 def falls(x: float) -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from curves import curve_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,14 +56,9 @@ def descend(
     return sweep.curve(optimizer="SGD", momentum=momentum), limit
 
 
-def drawn(shape: Callable[[float], float], *, noise: float = 0.0, seed: int = 0, **facts: object) -> LossCurve:
-    """Curve whose loss is a function of log10(lr), from 1e-6 to 10 at 25 steps per decade."""
-    config = SweepConfig(start_lr=1e-6, end_lr=10.0, num_iter=176)
-    lrs = [config.lr_at(i) for i in range(176)]
-    rng = np.random.default_rng(seed)
-    losses = [shape(math.log10(lr)) + noise * float(rng.normal()) for lr in lrs]
-    given = {"stop": StopReason.COMPLETED, "measured": "after", "optimizer": "Adam", **facts}
-    return LossCurve(lrs=tuple(lrs), losses=tuple(losses), config=config, **given)  # type: ignore[arg-type]
+def drawn(shape: Callable[[float], float], **facts: Any) -> LossCurve:
+    """Curve of a shape, with Adam as its optimizer."""
+    return curve_of(shape, **{"optimizer": "Adam", **facts})
 
 
 def falls(x: float) -> float:
