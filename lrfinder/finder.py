@@ -100,7 +100,7 @@ class LRFinder:
         )
         self.model, self.optimizer, self.device = self.setup.model, self.setup.optimizer, self.setup.device
         self.last_curve: LossCurve | None = None
-        """What the last range test recorded, also when it raised or was interrupted before its end."""
+        """Curve of the last range test, also of one that raised an error or was interrupted."""
 
     def range_test(
         self,

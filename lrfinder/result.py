@@ -1,4 +1,4 @@
-"""What a range test returns: the curve, the advice, and every way on from there.
+"""The result of a range test: the curve, the advice, and the recipes, plots and files made from them.
 
 The result is a value that composes the layers below; each method is a line that delegates. Torch and matplotlib are
 imported only when a scheduler or a picture is asked for, so a saved result opens at once.
@@ -62,7 +62,7 @@ class RangeTestResult:
 
     @cached_property
     def reading(self) -> Reading:
-        """What the curve shows: smoothed losses, noise, stability edge and low region. Read once, when first used."""
+        """Reading of the curve: smoothed losses, noise, stability edge and low region. Read once, when first used."""
         return read_curve(self.curve)
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:

@@ -1,4 +1,4 @@
-"""What holds for every test: no display, one thread, fixed examples, and GPU checks only where there is a GPU."""
+"""Settings of every test: no display, one thread, fixed examples, and GPU checks only where there is a GPU."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_the_steps_are_those_in_the_state_of_the_optimizer(
 
 
 class Wrapped(nn.Parameter):
-    """As a sharded or quantised parameter: a tensor of another class."""
+    """A tensor of another class, like a sharded or quantised parameter."""
 
 
 def with_parameter(parameter: nn.Parameter) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What ``LRFinder`` promises on a user's own objects; that it leaves no trace is in ``test_no_trace.py``."""
+"""``LRFinder`` on the objects of a user; ``test_no_trace.py`` tests that it leaves no trace."""
 
 from __future__ import annotations
 

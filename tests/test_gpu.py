@@ -204,7 +204,7 @@ SWEEPING: dict[str, Build] = {
 
 @contextmanager
 def no_synchronisation() -> Iterator[None]:
-    """Context in which whatever makes the host wait for the device is an error."""
+    """Context in which any call that makes the host wait for the device is an error."""
     torch.cuda.synchronize()
     try:
         with warnings.catch_warnings():

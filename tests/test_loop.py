@@ -1,4 +1,4 @@
-"""The driver of a range test: what our loop uses, a training loop of someone else can use as well."""
+"""The driver of a range test, in our loop and in a training loop of the user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(world: World, driver: SweepDriver) -> int:
     raise AssertionError("the loader is repeated without end")
 
 
-# --- a loop of someone else -------------------------------------------------------------------------------------------
+# --- a loop of the user -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

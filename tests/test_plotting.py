@@ -1,4 +1,4 @@
-"""What is drawn: the values of the figures, on any curve, without side effects. Their numbers: test_figures.py."""
+"""Plots: the values of the figures, on any curve, without side effects. Their numbers: test_figures.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes that train one model: they see one curve, stop together, and each gets its own state back."""
+"""Two processes that train one model: they record one curve, stop together, and each has its own state restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``LRFinder.refine`` promises on a user's own objects: no trace, its budget, the same batches, better advice."""
+"""``LRFinder.refine`` on the objects of a user: no trace, its budget, the same batches, better advice."""
 
 from __future__ import annotations
 
@@ -831,7 +831,7 @@ def test_nothing_is_printed_into_a_pipe(progress: bool, capsys: pytest.CaptureFi
 
 
 def test_a_loss_overwritten_by_the_next_step_counts_as_it_was() -> None:
-    """As that of a CUDA graph: three losses far above the limit, and one below it in the same memory."""
+    """Loss like that of a CUDA graph: three losses far above the limit, and one below it in the same memory."""
     monitor = DivergenceMonitor(40, 1.0)
     loss = torch.tensor(0.0)
     ended = []

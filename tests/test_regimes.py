@@ -1,4 +1,4 @@
-"""What a curve shows: flat, falling, blowing up, and the stability edge against its theory."""
+"""The reading of a curve: flat, falling, blowing up, and the stability edge against its theory."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_multiplying_the_lrs_multiplies_the_suggestion(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_a_training_loss_is_credited_to_the_lr_before_it(rule: Rule) -> None:
     after = curve_of(bowl)
-    # The same curve as a training loop sees it: each loss one iteration later.
+    # The same curve as a training loop records it: each loss one iteration later.
     losses = (after.losses[0], *after.losses[:-1])
     before = LossCurve(lrs=after.lrs, losses=losses, stop=after.stop, config=after.config, measured="before")
     assert rule(before).lr == pytest.approx(rule(after).lr, rel=0.25)

@@ -264,7 +264,7 @@ def test_gradients_whose_norm_hides_a_change_are_computed_again() -> None:
 
 
 def test_gradients_overwritten_by_a_forward_pass_are_computed_again() -> None:
-    """As a model does that was compiled with CUDA graphs: its passes share their memory."""
+    """Model whose passes share their memory, like one compiled with CUDA graphs."""
 
     class Sharing(nn.Module):
         def __init__(self) -> None:

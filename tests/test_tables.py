@@ -1,4 +1,4 @@
-"""What is known before any range test: the optimizers, and the fitted constants."""
+"""The table of optimizers, and the fitted constants."""
 
 from __future__ import annotations
 

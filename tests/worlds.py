@@ -302,7 +302,7 @@ class Pair(NamedTuple):
 
 
 class Encoding(collections.UserDict[str, Any]):
-    """As tokenizers return: a mapping with a plain .to(device)."""
+    """A mapping with a plain ``.to(device)``, like the output of tokenizers."""
 
     def to(self, device: torch.device) -> Encoding:
         return Encoding({key: value.to(device) for key, value in self.items()})

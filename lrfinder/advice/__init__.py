@@ -1,1 +1,1 @@
-"""Which learning rate to train with: the only opinions of the package. No torch."""
+"""Recommended learning rates, with their evidence and reasons. No torch."""

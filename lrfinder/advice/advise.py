@@ -1,4 +1,4 @@
-"""What to do with a curve: learning rates per schedule, how sure they are, and why.
+"""Advice from a curve: learning rates per schedule, a grade of confidence, and the reasons.
 
 :mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.evidence` weighs what was read (with the
 formula), and :mod:`lrfinder.analysis.diagnose` finds what is unusual. This module turns that into advice. No torch.
@@ -224,7 +224,7 @@ def rounded_advice(
 
 
 def _findings(curve: LossCurve, reading: Reading, constants: Constants) -> tuple[Finding, ...]:
-    """Where the edge is, and whether the optimizer is known."""
+    """Findings about the edge and about an unknown optimizer."""
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))

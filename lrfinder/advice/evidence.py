@@ -171,7 +171,7 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
 
 
 def _ceiling(reading: Reading, constants: Constants) -> Evidence:
-    """What no schedule may exceed."""
+    """Upper limit of the LR of every schedule."""
     rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
     if edge is None:
         return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
@@ -188,7 +188,7 @@ def _ceiling(reading: Reading, constants: Constants) -> Evidence:
 
 
 def _divergence(reading: Reading) -> tuple[float, str]:
-    """Where the loss had diverged; where it had not, the highest LR tried stands in."""
+    """LR at which the loss had diverged; without divergence, the highest LR tried."""
     if reading.diverged_lr is None:
         return reading.lrs[-1], "highest"
     return reading.diverged_lr, "divergence"

@@ -33,7 +33,7 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
 
 
 def explain_trials(record: TrialRecord) -> Iterator[str]:
-    """What a trial search cost and measured, in sentences."""
+    """Sentences on the cost of a trial search and the losses it measured."""
     until = ", until it was interrupted" if record.interrupted else ""
     yield (
         f"The trials took {record.spent} optimizer steps in all, {record.spent / record.total_steps:.0%} of the "

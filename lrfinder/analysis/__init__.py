@@ -1,1 +1,1 @@
-"""What a curve shows: pure functions from numbers to numbers. No torch, no opinion, no sentence."""
+"""Analysis of curves: pure functions from numbers to numbers, without advice or prose. No torch."""

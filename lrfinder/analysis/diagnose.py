@@ -1,4 +1,4 @@
-"""What is unusual about a curve, as findings: a code, the numbers, and the best grade that advice can have with it.
+"""Findings about unusual curves: a code, the numbers, and the best grade that advice can have with it.
 
 Facts for programs; the sentence of each code is in :mod:`lrfinder.advice.words`. No torch.
 """

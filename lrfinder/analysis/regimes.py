@@ -1,4 +1,4 @@
-"""What a curve shows: its three regimes (flat, falling, blowing up) and the learning rates between them.
+"""The reading of a curve: its three regimes (flat, falling, blowing up) and the learning rates between them.
 
 Facts only; :mod:`lrfinder.advice.advise` decides what to train with. Every decision compares differences of losses
 with other differences of losses and learning rates by their ratios, so ``a * loss + b`` (a > 0) changes no learning
@@ -31,7 +31,7 @@ __all__ = ["Reading", "read_curve"]
 
 _LEVEL = 5  # losses whose median is a level, at both ends of the curve
 _DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
-_FAINT_NOISES = 1.2  # and of means over a decade so many
+_FAINT_NOISES = 1.2  # the same for means over a decade
 _RISE_NOISES = 4.0  # the same for the rise that ends the curve: the lowest level is the luckiest of many
 _STEEP_RISE_NOISES = 16.0  # for the last two alone, of a curve cut off as it takes off
 _LONG_RISE_NOISES = 3.0  # and for a long end, whose median is better known
@@ -44,7 +44,7 @@ _LEAVE_NOISES = 1.5  # both at least this many noises, about three standard erro
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a curve shows, without an opinion.
+    """Reading of a curve: facts without advice.
 
     Args:
         lrs: learning rates as :meth:`LossCurve.pairs` has them, shape (m,).
@@ -108,7 +108,7 @@ class _Edge(NamedTuple):
 
 
 def read_curve(curve: LossCurve) -> Reading:
-    """What the curve shows. Any curve can be read; what it does not show is None.
+    """Read a curve. Any curve can be read; a value that it does not show is None.
 
     Example:
         >>> from lrfinder.record.curve import SweepConfig

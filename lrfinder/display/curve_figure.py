@@ -1,4 +1,4 @@
-"""What the plots of curves show, as values: points, lines, regimes, marks, axis limits and words.
+"""Contents of the plots of curves, as values: points, lines, regimes, marks, axis limits and words.
 
 Every number and every text of a plot is made here, from a curve, its reading and the advice, so it can be checked
 without drawing. :mod:`lrfinder.display.plotting` draws these values and computes nothing. No matplotlib, no torch.
@@ -91,7 +91,7 @@ class CurvesFigure:
 
 
 def curve_figure(curve: LossCurve, reading: Reading, advice: Advice | None = None) -> CurveFigure:
-    """What a plot of the curve shows.
+    """Contents of a plot of one curve.
 
     Args:
         curve: result of a range test, of any length.
@@ -119,7 +119,7 @@ def curve_figure(curve: LossCurve, reading: Reading, advice: Advice | None = Non
 
 
 def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
-    """What a plot of several curves shows; at least one."""
+    """Contents of a plot of several curves; at least one."""
     scale, limits = _lr_axis(list(curves.values()), [])
     beside = len(curves) > _ABOVE
     lines = []
@@ -152,7 +152,7 @@ def _subtitle(reading: Reading, advice: Advice | None) -> str:
 
 
 def _stop_words(curve: LossCurve) -> str:
-    """Where the sweep ended, and why."""
+    """Mark of the end of the sweep, with the reason."""
     if curve.stop is StopReason.NONFINITE and curve.nonfinite_lr is not None:
         lr = curve.nonfinite_lr
     else:
@@ -206,7 +206,7 @@ def _loss_limits(reading: Reading) -> tuple[float, float] | None:
         return None
     losses, smooth, lrs = (np.asarray(values) for values in (reading.losses, reading.smooth, reading.lrs))
     before_rise = lrs <= reading.lowest_lr if reading.lowest_lr is not None else np.zeros(len(lrs), dtype=bool)
-    if before_rise.sum() < 3:  # it never fell: whatever there is to see is where it starts
+    if before_rise.sum() < 3:  # it never fell: show the start
         before_rise = np.arange(len(lrs)) <= max(len(lrs) // 3, 5)
     # A quantile of raw losses: neither a spike nor a blow-up, which smoothing spreads to both sides, sets the scale.
     low, high = float(smooth.min()), float(np.quantile(losses[before_rise], 0.98))

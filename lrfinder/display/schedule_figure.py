@@ -1,4 +1,4 @@
-"""What the plot of a schedule shows, as a value. No matplotlib: :mod:`lrfinder.display.plotting` draws it."""
+"""Contents of the plot of a schedule, as a value. No matplotlib: :mod:`lrfinder.display.plotting` draws it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ScheduleFigure:
 
 
 def schedule_figure(schedule: Schedule) -> ScheduleFigure:
-    """What a plot of the schedule shows: the whole of it, or its beginning where it has no end."""
+    """Contents of a plot of the schedule: the whole of it, or its beginning where it has no end."""
     unit = "batch" if schedule.interval == "step" else "epoch"
     warmup = schedule.warmup_steps
     length = schedule.total_steps or max(2 * warmup, 100)

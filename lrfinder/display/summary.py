@@ -1,4 +1,4 @@
-"""What is shown of a result beside its reasons: the numbers with their meaning, and how the sweep went. No torch."""
+"""Summary of a result beside its reasons: the numbers with their meaning, and facts about the sweep. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GRADES = {
 
 
 def headline(curve: LossCurve) -> str:
-    """What was run."""
+    """Title: the test and its optimizer."""
     return "Learning-rate range test" + (f" with {curve.optimizer}" if curve.optimizer else "")
 
 
@@ -43,7 +43,7 @@ def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
 
 
 def sweep_facts(curve: LossCurve) -> list[str]:
-    """How the sweep went, in sentences: why it ended and what to do about it, what it visited, what it cost."""
+    """Sentences about the sweep: why it ended and what to do about it, its range, and its cost."""
     at = f" at lr {format_lr(curve.nonfinite_lr)}" if curve.nonfinite_lr is not None else ""
     ended = f"{curve.stop.sentence}{at}."
     facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.hint}".rstrip()]

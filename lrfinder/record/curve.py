@@ -72,7 +72,7 @@ _SHORT = {
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Which learning rates a sweep visits.
+    """The learning rates of a sweep.
 
     Args:
         start_lr: learning rate of the first iteration; > 0.
@@ -117,7 +117,7 @@ class SweepConfig:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LossCurve:
-    """What a range test recorded: raw, finite, in order; nothing is smoothed or thrown away.
+    """Losses that a range test recorded: raw, finite, in order; none is smoothed or dropped.
 
     Args:
         lrs: learning rate of the reference parameter group at each iteration, shape (n,).

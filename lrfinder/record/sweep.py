@@ -112,7 +112,7 @@ class Sweep:
             self.stop = reason
 
     def curve(self, **fields: object) -> LossCurve:
-        """What was recorded so far, as a value; ``fields`` are those of :class:`LossCurve` from outside the sweep."""
+        """The curve recorded so far; ``fields`` are those of :class:`LossCurve` from outside the sweep."""
         config = self.config
         if self._end != config.num_iter:
             config = dataclasses.replace(config, end_lr=self.config.lr_at(self._end - 1), num_iter=self._end)

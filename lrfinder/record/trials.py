@@ -66,7 +66,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """What a trial search measured.
+    """Record of a trial search.
 
     Args:
         schedule: kind of schedule that the search is for.

@@ -50,7 +50,7 @@ def _scheduler_lines(schedule: Schedule) -> list[str]:
 
 
 def _start_lines(schedule: Schedule, peak_lrs: list[float]) -> list[str]:
-    """Where the torch class reads the LR from the optimizer, lines that put it there."""
+    """Lines that set the LR of the optimizer, for torch classes that read it from there."""
     if isinstance(schedule.spec, OneCycle):
         return []  # overwrites "lr" and "initial_lr" itself
     every = "for group in optimizer.param_groups:"

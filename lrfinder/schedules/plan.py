@@ -62,7 +62,7 @@ def _check_given(total_steps: int | None, epochs: int | None, steps_per_epoch: i
 
 
 class Plan:
-    """What is given for one schedule: returns the options, or their defaults, and notes where each came from.
+    """Options given for one schedule: returns them or their defaults, and notes where each came from.
 
     Args:
         kind: one of ``lrfinder.schedules.KINDS``.

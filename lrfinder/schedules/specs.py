@@ -1,5 +1,5 @@
 # Over 250 lines: one class per torch scheduler, which are best compared side by side.
-"""What each stock torch scheduler does, as a formula and without torch.
+"""Formulas of the stock torch schedulers, without torch.
 
 There is one frozen class per class of ``torch.optim.lr_scheduler``, with torch's argument names. It is the only place
 for that scheduler's formula (:meth:`SchedulerSpec.lr_at`), the ranges of its arguments, and the arguments passed to

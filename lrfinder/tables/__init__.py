@@ -1,1 +1,1 @@
-"""What is known before any range test: one row each, with its source."""
+"""Tables of optimizers, schedule kinds and fitted constants, each row with its source."""

@@ -1,4 +1,4 @@
-"""What is known of an optimizer before any range test, one row each: update rule and typical LR, with its source."""
+"""Table of optimizers: update rule and typical LR of each, with its source."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def build(
             out for it.
         weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
             its cache); None starts from random weights.
-        num_classes: outputs of the model, >= 2; None takes as many as the data has.
+        num_classes: outputs of the model, >= 2; None takes the number of classes in the data.
         image_size: pixels on a side, >= 1; None takes the model's own, or less where the images are smaller and there
             are no weights.
         batch_size: images in a batch, >= 1.
@@ -125,7 +125,7 @@ def _open(
 
 
 def _outputs(images: ImageData, num_classes: int | None) -> int:
-    """Outputs of the model: as many as the data has classes, or more where the user asked for more."""
+    """Outputs of the model: the number of classes in the data, or a larger one that the user asked for."""
     if num_classes is not None and num_classes < images.num_classes:
         raise ConfigError(
             f"{images.name} has {images.num_classes} classes, labelled 0 to {images.num_classes - 1}; a model of "

@@ -28,7 +28,7 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to train, on which data, with which optimizer, and how to sweep. Everything but the model has a default.
+    """Settings of an experiment: model, data, optimizer and sweep. All but the model have defaults.
 
     Args:
         model: name of a model of torchvision; upper or lower case.
@@ -90,7 +90,7 @@ class Experiment:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was set up, JSON-ready."""
+        """The settings in force, JSON-ready."""
         return {
             **self.task.facts,
             "optimizer": type(self.finder.optimizer).__name__,

@@ -142,7 +142,7 @@ class SweepDriver:
             self.sweep.end(reason)
 
     def curve(self, *, batches: int = 0, facts: ModelFacts | None = None) -> LossCurve:
-        """What was recorded so far. A sweep that has not ended counts as interrupted.
+        """The curve recorded so far. A sweep that has not ended counts as interrupted.
 
         Args:
             batches: mini-batches drawn from the training loader.

@@ -35,7 +35,7 @@ _HALVINGS = 2  # bisections in log LR inside the decade found: to a factor of 10
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What the user gave of a sweep, checked before anything is trained; None where it is to be chosen.
+    """The sweep as the user requested it, checked before any training; None for numbers to be chosen.
 
     Args:
         start_lr: first learning rate, > 0.

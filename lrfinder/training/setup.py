@@ -1,4 +1,4 @@
-"""How the user trains, as one value: checked once, when :class:`LRFinder` is built, and used by every module above."""
+"""The training set-up as one value, checked once, when :class:`LRFinder` is built."""
 
 from __future__ import annotations
 
