@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pandas")
-pytest.importorskip("tabulate")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
