@@ -159,7 +159,7 @@ class LRFinder:
                 config, extend = find_range(setup, step, batches, state, request)
                 sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
                 with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
-                    driver = SweepDriver(setup, sweep, on_loss=bar.record)
+                    driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
                     try:
                         run_sweep(driver, step.run, batches, validation)
                     finally:

@@ -39,7 +39,7 @@ def curve_of(
         facts: other fields; by default a completed sweep that measured validation losses, with an unknown optimizer.
     """
     count = round(PER_DECADE * math.log10(end / start)) + 1 if count is None else count
-    config = SweepConfig(start_lr=start, end_lr=end, num_iter=max(count, 2), mode=mode)
+    config = SweepConfig(start_lr=start, end_lr=end, num_iter=max(count, 2), mode=mode, early_stop=False)
     lrs = [config.lr_at(i) for i in range(count if points is None else points)]
     rng = np.random.default_rng(seed)
     losses = [shape(math.log10(lr)) + noise * float(rng.normal()) for lr in lrs]

@@ -239,7 +239,9 @@ def _edge(curve: LossCurve, series: _Series) -> _Edge:
 
 
 def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
-    count = losses_until_diverged(curve.losses)
+    # A sweep with early stop that did not end in divergence never diverged.
+    watched = curve.config.early_stop and curve.stop is not StopReason.DIVERGED
+    count = None if watched else losses_until_diverged(curve.losses)
     if count is not None:
         # Of the pairs of LR and loss there is one less where the loss was measured before the update.
         return float(lrs[count - 1 - (len(curve.losses) - len(lrs))])

@@ -147,8 +147,11 @@ class Sweep:
         """True where the running average rose above its lowest level by that part of the drop, and above the noise."""
         if len(self.losses) <= 2 * _LEVEL:
             return False
-        rise, drop = self._average - self._lowest, median(self.losses[:_LEVEL]) - self._lowest
-        return rise > 0 and rise > part_of_drop * drop and rise > _NOISE_RISE * self._noise()
+        rise = self._average - self._lowest
+        if rise <= 0:  # the usual case, decided without a median
+            return False
+        drop = median(self.losses[:_LEVEL]) - self._lowest
+        return rise > part_of_drop * drop and rise > _NOISE_RISE * self._noise()
 
     def _noise(self) -> float:
         """Standard deviation of the batch noise, from the distances of neighbouring losses; infinite without any.

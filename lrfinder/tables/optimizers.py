@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 )
 
 
+@functools.cache
 def find_optimizer(name: str) -> Optimizer | None:
     """The row for a class name, as in ``"AdamW8bit"``; None for one that no row matches.
 

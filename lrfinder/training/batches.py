@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -162,7 +161,7 @@ class Batches:
     ) -> None:
         self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
         self.first_size: int | None = None  # samples in the first batch; None until one has come
-        self._waiting: deque[tuple[Any, Any]] = deque()  # batch, and the event after which it has arrived
+        self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
         self._stream: TransferStream | None = None
         self._decided = False  # on a stream or none, when the first batch is fetched
@@ -184,16 +183,15 @@ class Batches:
             StopIteration: there are no more and the loader cannot start again.
             SetupError: the loader never gave a batch.
         """
-        self._fetch(count)
+        drawn = self.peek(count)
+        del self._waiting[:count]
         self.drawn += count
-        drawn = [self._waiting.popleft() for _ in range(count)]
         if self._stream is not None:
-            self._stream.wait([event for _, event in drawn])
             try:
                 self._fetch(count)
             except Exception as error:  # raised when that batch is asked for, which may never happen
                 self._failure = error.with_traceback(None)  # a traceback would keep these batches
-        return [batch for batch, _ in drawn]
+        return drawn
 
     def skip(self, count: int) -> None:
         """Skip the next ``count`` batches before any is drawn; they are not moved to the device."""
@@ -203,9 +201,10 @@ class Batches:
     def peek(self, count: int) -> list[Any]:
         """The batches that :meth:`draw` gives next."""
         self._fetch(count)
-        coming = [self._waiting[i] for i in range(count)]
-        if self._stream is not None:
-            self._stream.wait([event for _, event in coming])
+        coming = self._waiting[:count]
+        if self._stream is None:
+            return coming
+        self._stream.wait([event for _, event in coming])
         return [batch for batch, _ in coming]
 
     def close(self) -> None:
@@ -222,8 +221,7 @@ class Batches:
             batch = self._next()
             if not self._decided:
                 self._decided, self._stream = True, self._stream_for(batch, self._device)
-            moved = (move(batch, self._device), None) if self._stream is None else self._stream.start(batch)
-            self._waiting.append(moved)
+            self._waiting.append(move(batch, self._device) if self._stream is None else self._stream.start(batch))
 
     def _next(self) -> Any:
         assert self._iterator is not None

@@ -35,7 +35,7 @@ from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
 from lrfinder.training.deferred import READ_EVERY, DeferredLosses
-from lrfinder.training.ranks import mean_over_ranks
+from lrfinder.training.ranks import mean_over_ranks, world_size
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.step import MAX_SCALER_SKIPS
 from lrfinder.training.validation import Validation
@@ -97,6 +97,7 @@ class SweepDriver:
         self.read_every = read_every
         self.skipped = 0
         """Updates that the GradScaler skipped."""
+        self._ranks = world_size()
         self._scales = group_scales(setup.optimizer)
         self._losses = DeferredLosses(setup.device, read_every=read_every)
         self._on_loss = on_loss
@@ -126,13 +127,14 @@ class SweepDriver:
                 was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
             updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
         """
-        mean = mean_over_ranks(loss)
+        mean = mean_over_ranks(loss) if self._ranks > 1 else loss
         if updated:
             self._skipped_in_a_row = 0
             self._record(self._losses.put(mean))
         else:
             self._record([*self._losses.flush(), *self._skip(mean.item())])
-        if not self.done and self.sweep.lr_ahead(self._losses.pending) is None:
+        pending = self._losses.pending
+        if pending and not self.done and self.sweep.lr_ahead(pending) is None:
             self._record(self._losses.flush())
 
     def end(self, reason: StopReason) -> None:
@@ -170,10 +172,9 @@ class SweepDriver:
         for loss in losses:
             if self.done:
                 return
-            lr = self.sweep.lr
-            self.sweep.record(loss)
             if self._on_loss is not None:
-                self._on_loss(lr, loss)
+                self._on_loss(self.sweep.lr, loss)
+            self.sweep.record(loss)
 
 
 def run_sweep(driver: SweepDriver, step: Step, batches: Batches, validation: Validation | None = None) -> None:
