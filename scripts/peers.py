@@ -225,14 +225,12 @@ class Peer:
         package: its name for pip.
         module: its name for Python.
         rules: names of its suggestion rules, the package's default first.
-        keeps: where the state is during a sweep, for the tables.
     """
 
     prepare: Callable[..., Run]
     package: str
     module: str
     rules: tuple[str, ...]
-    keeps: str
 
 
 PEERS: dict[str, Peer] = {
@@ -241,25 +239,15 @@ PEERS: dict[str, Peer] = {
         package="torch-lr-finder",
         module="torch_lr_finder",
         rules=("torch-lr-finder",),
-        keeps="a copy on the device, for as long as the finder lives",
     ),
-    "Ignite": Peer(
-        prepare=ignite, package="pytorch-ignite", module="ignite", rules=("Ignite",), keeps="a temporary file"
-    ),
+    "Ignite": Peer(prepare=ignite, package="pytorch-ignite", module="ignite", rules=("Ignite",)),
     "fastai": Peer(
         prepare=fastai,
         package="fastai",
         module="fastai",
         rules=("fastai valley", "fastai slide", "fastai minimum", "fastai steep"),
-        keeps="a file in the model's folder",
     ),
-    "Lightning": Peer(
-        prepare=lightning,
-        package="lightning",
-        module="lightning",
-        rules=("Lightning",),
-        keeps="a checkpoint file in the trainer's folder",
-    ),
+    "Lightning": Peer(prepare=lightning, package="lightning", module="lightning", rules=("Lightning",)),
 }
 RULES: tuple[str, ...] = tuple(rule for peer in PEERS.values() for rule in peer.rules)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet18, resnet50
-from torchvision.transforms import v2
 
 __all__ = ["CASES", "START_LR", "Case", "Task", "build", "make_samples"]
 
@@ -69,16 +68,6 @@ def text(count: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return tokens, torch.randperm(GPT.vocabulary)[tokens]
 
 
-class Augmented(TensorDataset):
-    """Images that a worker shifts and flips."""
-
-    transform = v2.Compose([v2.RandomCrop(32, 4), v2.RandomHorizontalFlip()])
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        images, target = self.tensors
-        return self.transform(images[index]), target[index]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A model, an optimizer and a loader; measured on the devices that have a batch size."""
@@ -92,26 +81,24 @@ class Case:
     criterion: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
     data: Callable[[int, tuple[int, ...]], tuple[Tensor, Tensor]] = patterns  # takes the number and shape of samples
     batches: int = 64  # in the loader, which starts again where a sweep is longer
-    workers: int = 0
     bfloat16: bool = False
     steps: int = 100
     rounds: int = 10  # enough to tell a ratio of 1.03 from 1.0 on an idle machine
 
 
 _CNN: dict[str, Any] = {"model": cnn, "shape": (3, 32, 32), "batch_size": {"cpu": 16, "cuda": 32}, "rounds": 12}
-_RESNET18: dict[str, Any] = {
-    "model": partial(resnet18, num_classes=10),
-    "shape": (3, 32, 32),
-    "batch_size": {"cpu": 8, "cuda": 128},
-    "steps": 25,  # on a CPU each takes a tenth of a second
-}
 _LARGE: dict[str, Any] = {"bfloat16": True, "steps": 50, "batches": 16}
 CASES: dict[str, Case] = {
     "mlp": Case(title="MLP 64-32-10, SGD", model=mlp, shape=(64,), batch_size={"cpu": 32, "cuda": 32}, rounds=60),
     "cnn-sgd": Case(title="CNN with BatchNorm, SGD", **_CNN),
     "cnn-adamw": Case(title="CNN with BatchNorm, AdamW", **_CNN, optimizer=torch.optim.AdamW, end_lr=0.01),
-    "resnet18": Case(title="ResNet-18 on 32x32, SGD", **_RESNET18),
-    "resnet18-loader": Case(title="ResNet-18 on 32x32, SGD, loader with 2 workers", workers=2, **_RESNET18),
+    "resnet18": Case(
+        title="ResNet-18 on 32x32, SGD",
+        model=partial(resnet18, num_classes=10),
+        shape=(3, 32, 32),
+        batch_size={"cpu": 8, "cuda": 128},
+        steps=25,  # on a CPU each takes a tenth of a second
+    ),
     "resnet50-bf16": Case(
         title="ResNet-50 on 224x224, SGD, bfloat16",
         model=resnet50,
@@ -162,11 +149,8 @@ def build(case: Case, device: torch.device, samples: tuple[Tensor, Tensor], *, l
 
 def _loader(case: Case, device: torch.device, samples: tuple[Tensor, Tensor]) -> DataLoader[Any]:
     """Not shuffled, so that all get the same batches."""
-    batch_size, on_gpu = case.batch_size[device.type], device.type == "cuda"
-    if case.workers:
-        options: dict[str, Any] = {"num_workers": case.workers, "persistent_workers": True, "pin_memory": on_gpu}
-        return DataLoader(Augmented(*samples), batch_size, **options)
-    if on_gpu:  # whole batches, so that the loop waits for nothing but the device
+    batch_size = case.batch_size[device.type]
+    if device.type == "cuda":  # whole batches, so that the loop waits for nothing but the device
         batches: Any = list(zip(*(torch.split(part, batch_size) for part in samples), strict=True))
         return DataLoader(batches, batch_size=None)
     return DataLoader(TensorDataset(*samples), batch_size)

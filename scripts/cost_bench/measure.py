@@ -1,4 +1,4 @@
-"""Measurements of the cost benchmark: whole calls in turn, batches drawn, memory of the host, start-up."""
+"""Measurements of the cost benchmark: whole calls in turn, batches drawn, memory of the host."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import gc
 import multiprocessing
 import random
 import re
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +23,9 @@ from cost_bench.cases import CASES, START_LR, Case, Task, build, make_samples
 from lrfinder import LRFinder
 from peers import PEERS, How, Sweep, UnsupportedError, installed, silenced
 
-__all__ = ["count_batches", "host_memory", "start_up", "time_case"]
+__all__ = ["count_batches", "host_memory", "time_case"]
 
 _CPU = torch.device("cpu")
-_PROGRAMS = {
-    "python -c pass": "pass",
-    "import lrfinder": "import lrfinder",
-    "lrfind --help": "from lrfinder.cli import main; main(['--help'])",
-}
 _BARE_LOOPS = (BARE, AGAIN, RISING)
 _README_LR = 1e-7  # of the optimizer, in torch-lr-finder's README: there a sweep starts that is given no range
 
@@ -200,15 +192,3 @@ def _peak(call: Callable[[], object]) -> int:
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), flags=re.MULTILINE)
     assert found is not None
     return 1024 * int(found[1])
-
-
-def start_up(rounds: int) -> dict[str, Any]:
-    """Milliseconds of fresh processes, next to those of an empty one."""
-    seconds: dict[str, list[float]] = {name: [] for name in _PROGRAMS}
-    for _ in range(rounds):
-        for name, program in _PROGRAMS.items():
-            begin = time.perf_counter()
-            subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=True)
-            seconds[name].append(time.perf_counter() - begin)
-    medians = {name: round(1e3 * statistics.median(times)) for name, times in seconds.items()}
-    return {"caption": "Median time of a fresh process.", "seconds": seconds, "table": {"ms": medians}}
