@@ -31,10 +31,14 @@ def split(inputs: Any, target: Any, val: float = 0.2) -> Data:
 
 def standard(data: Data) -> Data:
     """Scale every feature by mean and deviation of the training part."""
-    mean, deviation = data.train[0].mean(0), data.train[0].std(0) + 1e-6
-    return Data(
-        train=((data.train[0] - mean) / deviation, data.train[1]), val=((data.val[0] - mean) / deviation, data.val[1])
-    )
+    (inputs, target), (held, held_target) = data.train, data.val
+    mean, deviation = inputs.mean(0), inputs.std(0) + 1e-6
+    return Data(train=((inputs - mean) / deviation, target), val=((held - mean) / deviation, held_target))
+
+
+def scaled(values: Any, *axis: int) -> Any:
+    """Scale a tensor or an array to mean 0 and deviation 1, all values alike or along an axis."""
+    return (values - values.mean(*axis)) / values.std(*axis)
 
 
 def sample_folder() -> Path:

@@ -8,26 +8,38 @@ import types
 import unicodedata
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import torch
 
-from advice_bench.tasks.data import Data, split
+from advice_bench.tasks.data import Data, scaled, split
 
 
 def _ascii(text: str) -> str:
     return "".join(letter if letter == "\n" or " " <= letter <= "~" else "?" for letter in text)
 
 
-def _windows(text: str, length: int, count: int) -> Data:
-    letters = sorted(set(text))
-    table = {letter: i for i, letter in enumerate(letters)}
-    codes = torch.tensor([table[letter] for letter in text])
-    starts = torch.linspace(0, len(codes) - length - 2, count).long()
-    rows = torch.stack([codes[start : start + length + 1] for start in starts.tolist()])
+def _next_characters(text: str) -> Data:
+    """6,000 windows of 24 characters; the target is the next character at every place."""
+    codes = torch.tensor(np.unique(list(text), return_inverse=True)[1])
+    rows = codes.unfold(0, 25, 1)[torch.linspace(0, len(codes) - 26, 6000).long()]
     return split(rows[:, :-1], rows[:, 1:], val=0.1)
+
+
+def _classes(groups: Iterable[list[Any]], length: int, code: Callable[[str], int]) -> Data:
+    """Texts or lists of words in code, cut to a length or filled up with zeros; the target is the group."""
+    labelled = [(label, [code(part) for part in row[:length]]) for label, rows in enumerate(groups) for row in rows]
+    labels, rows = zip(*labelled)
+    return split(np.array([row + [0] * (length - len(row)) for row in rows]), np.array(labels))
+
+
+def _spread(found: list[str], count: int) -> list[str]:
+    """At most so many of them, evenly spread."""
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def _sources(names: tuple[str, ...]) -> list[str]:
@@ -39,42 +51,29 @@ def _sources(names: tuple[str, ...]) -> list[str]:
 def source_code() -> Data:
     """Characters of some modules of the standard library."""
     modules = ("argparse", "datetime", "decimal", "doctest", "inspect", "pickle", "tarfile", "typing", "_pydecimal")
-    return _windows("".join(map(_ascii, _sources(modules)))[:400_000], 24, 6000)
+    return _next_characters("".join(map(_ascii, _sources(modules)))[:400_000])
 
 
 def help_text() -> Data:
     """Characters of Python's own help: English prose."""
-    return _windows(_ascii("".join(topics[key] for key in sorted(topics)))[:500_000], 24, 6000)
+    return _next_characters(_ascii("".join(topics[key] for key in sorted(topics)))[:500_000])
 
 
 def help_topics() -> Data:
     """Lines of the eight longest help topics as bags of hashed words; the topic is to be guessed."""
-    longest = sorted(topics, key=lambda key: -len(topics[key]))[:8]
-    rows, labels = [], []
-    for label, key in enumerate(longest):
-        for line in topics[key].splitlines():
-            words = line.split()
-            if len(words) >= 4:
-                hashed = [1 + zlib.crc32(word.lower().encode()) % 1999 for word in words[:16]]
-                rows.append(hashed + [0] * (16 - len(hashed)))
-                labels.append(label)
-    return split(np.array(rows), np.array(labels))
+    longest = sorted(topics.values(), key=len, reverse=True)[:8]
+    groups = [[words for words in map(str.split, text.splitlines()) if len(words) >= 4] for text in longest]
+    return _classes(groups, 16, lambda word: 1 + zlib.crc32(word.lower().encode()) % 1999)
 
 
 def names(*categories: str) -> Data:
     """Names of Unicode characters, letter by letter; the category of the character is to be guessed."""
-    rows, labels = [], []
-    for label, category in enumerate(categories):
-        found = []
-        for code in range(0x20, 0x20000):
-            name = unicodedata.name(chr(code), "")
-            if name and unicodedata.category(chr(code)) == category and not name.startswith(("CJK", "HANGUL")):
-                found.append(name)
-        for name in found[:: max(1, len(found) // 800)][:800]:
-            letters = [1 + ord(letter) % 64 for letter in name[:28]]
-            rows.append(letters + [0] * (28 - len(letters)))
-            labels.append(label)
-    return split(np.array(rows), np.array(labels))
+    found: dict[str, list[str]] = {category: [] for category in categories}
+    for character in map(chr, range(0x20, 0x20000)):
+        name, category = unicodedata.name(character, ""), unicodedata.category(character)
+        if name and category in found and not name.startswith(("CJK", "HANGUL")):
+            found[category].append(name)
+    return _classes([_spread(some, 800) for some in found.values()], 28, lambda letter: 1 + ord(letter) % 64)
 
 
 def opcodes() -> Data:
@@ -96,19 +95,14 @@ def opcodes() -> Data:
 
 def package_lines() -> Data:
     """Lines of code of seven packages of the standard library, letter by letter; the package is to be guessed."""
-    library = Path(sysconfig.get_path("stdlib"))
-    rows, labels = [], []
+
+    def lines(package: str) -> list[str]:
+        paths = sorted((Path(sysconfig.get_path("stdlib")) / package).rglob("*.py"))
+        found = [line.strip() for path in paths for line in _ascii(path.read_text(encoding="utf-8")).splitlines()]
+        return _spread([line for line in found if len(line) >= 12], 900)
+
     packages = ("asyncio", "email", "encodings", "importlib", "multiprocessing", "unittest", "xml")
-    for label, package in enumerate(packages):
-        found = []
-        for path in sorted((library / package).rglob("*.py")):
-            lines = _ascii(path.read_text(encoding="utf-8")).splitlines()
-            found += [line.strip() for line in lines if len(line.strip()) >= 12]
-        for line in found[:: max(1, len(found) // 900)][:900]:
-            letters = [ord(letter) - 31 for letter in line[:24]]
-            rows.append(letters + [0] * (24 - len(letters)))
-            labels.append(label)
-    return split(np.array(rows), np.array(labels))
+    return _classes(map(lines, packages), 24, lambda letter: ord(letter) - 31)
 
 
 def word_counts() -> Data:
@@ -116,10 +110,8 @@ def word_counts() -> Data:
     paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     counts = [Counter(re.findall("[a-z_]{3,}", path.read_text(encoding="utf-8").lower())) for path in paths]
     longest = sorted(counts, key=lambda count: -count.total())[:150]
-    total = Counter[str]()
-    for count in longest:
-        total.update(count)
+    total = sum(longest, Counter[str]())
     words = sorted(total, key=lambda word: (-total[word], word))[:400]
     pairs = [(i, j) for i, count in enumerate(longest) for j, word in enumerate(words) if count[word]]
     times = np.log([longest[i][words[j]] for i, j in pairs]).astype(np.float32)
-    return split(np.array(pairs), (times - times.mean()) / times.std(), val=0.06)
+    return split(np.array(pairs), scaled(times), val=0.06)
