@@ -7,22 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from advice_bench.tasks.data import Data, sample_folder, split
+from advice_bench.tasks.data import Data, sample_folder, scaled, split
 
 
 def eeg() -> Data:
     """The next sample of four EEG channels from the last 24."""
-    path = sample_folder() / "eeg.dat"
-    waves = torch.tensor(np.fromfile(path, dtype=float).reshape(-1, 4).astype(np.float32))
-    waves = (waves - waves.mean(0)) / waves.std(0)
-    windows = waves.unfold(0, 25, 1).transpose(1, 2)
+    waves = np.fromfile(sample_folder() / "eeg.dat", dtype=float).reshape(-1, 4).astype(np.float32)
+    windows = scaled(torch.tensor(waves), 0).unfold(0, 25, 1).transpose(1, 2)
     return split(windows[:, :-1].contiguous(), windows[:, -1].contiguous())
 
 
 def membrane() -> Data:
     """The next eight samples of the potential of a nerve cell from the last 32."""
     voltage = torch.tensor(np.fromfile(sample_folder() / "membrane.dat", dtype=np.float32))
-    windows = ((voltage - voltage.mean()) / voltage.std()).unfold(0, 40, 2)
+    windows = scaled(voltage).unfold(0, 40, 2)
     return split(windows[:, :32, None].contiguous(), windows[:, 32:].contiguous())
 
 
@@ -45,28 +43,25 @@ def charges() -> Data:
 def heartbeats() -> Data:
     """Simulated ECGs of five kinds: regular, irregular, with an early beat, with broad peaks, without a P wave."""
     random = np.random.default_rng(12)
+    signals = np.stack([_heartbeats(kind, random) for kind in range(5) for _ in range(600)]).astype(np.float32)
+    return split(scaled(signals[:, None]), np.arange(5).repeat(600))
+
+
+def _heartbeats(kind: int, random: np.random.Generator) -> Any:
     time = np.arange(160) / 50
-    signals, labels = [], []
-    for label in range(5):
-        for _ in range(600):
-            period = random.uniform(0.6, 1.0)
-            gaps = period * (1 + random.normal(0, 0.2 if label == 1 else 0.03, 9))
-            beats = gaps.cumsum() - random.uniform(1, 2)
-            if label == 2:
-                early = np.flatnonzero((beats > 0.6) & (beats < 2.8))
-                beats[random.choice(early)] -= 0.3 * period
-            signal = (
-                0.2 * random.normal() + 0.15 * np.sin(2 * time + random.uniform(0, 6)) + random.normal(0, 0.08, 160)
-            )
-            broad = random.uniform(1.4, 2.2) if label == 3 else random.uniform(0.9, 1.2)
-            p_wave = 0.0 if label == 4 else 0.2
-            for beat in beats:
-                for height, place, width in ((p_wave, -0.18, 0.03), (1.0, 0.0, 0.02 * broad), (0.35, 0.24, 0.05)):
-                    signal = signal + height * np.exp(-(((time - beat - place) / width) ** 2) / 2)
-            signals.append(random.uniform(0.7, 1.3) * signal)
-            labels.append(label)
-    inputs = np.stack(signals).astype(np.float32)[:, None]
-    return split((inputs - inputs.mean()) / inputs.std(), np.array(labels))
+    period = random.uniform(0.6, 1.0)
+    gaps = period * (1 + random.normal(0, 0.2 if kind == 1 else 0.03, 9))
+    beats = gaps.cumsum() - random.uniform(1, 2)
+    if kind == 2:
+        early = np.flatnonzero((beats > 0.6) & (beats < 2.8))
+        beats[random.choice(early)] -= 0.3 * period
+    signal = 0.2 * random.normal() + 0.15 * np.sin(2 * time + random.uniform(0, 6)) + random.normal(0, 0.08, 160)
+    broad = random.uniform(1.4, 2.2) if kind == 3 else random.uniform(0.9, 1.2)
+    p_wave = 0.0 if kind == 4 else 0.2
+    for beat in beats:
+        for height, place, width in ((p_wave, -0.18, 0.03), (1.0, 0.0, 0.02 * broad), (0.35, 0.24, 0.05)):
+            signal += height * np.exp(-(((time - beat - place) / width) ** 2) / 2)
+    return random.uniform(0.7, 1.3) * signal
 
 
 def lorenz() -> Data:
@@ -79,7 +74,7 @@ def lorenz() -> Data:
 
     times = np.arange(10, 260, 0.05)
     states = solve_ivp(slope, (0, 260), [1.0, 1.0, 20.0], t_eval=times, rtol=1e-6).y.T.astype(np.float32)
-    states = (states - states.mean(0)) / states.std(0)
+    states = scaled(states, 0)
     return split(states[:-4], states[4:])
 
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn import datasets
 from torch import Tensor
 
-from advice_bench.tasks.data import Data, data_folder, split, standard, terrain
+from advice_bench.tasks.data import Data, data_folder, scaled, split, standard, terrain
+
+
+def _census() -> Any:
+    return np.loadtxt(data_folder() / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
 
 
 def adult() -> Data:
     """Income above a bound (UCI census)."""
-    table = np.loadtxt(data_folder() / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    table = _census()
     table[:, 3:5] = np.log1p(table[:, 3:5])  # capital gain and loss
     return standard(split(table[:, :-1], table[:, -1].astype(np.int64), val=0.1))
 
 
 def census() -> Data:
     """Five levels of education from age, hours and income as categories, and three numbers."""
-    table = np.loadtxt(data_folder() / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    table = _census()
     numbers = np.log1p(table[:, [1, 3, 4]])  # weight in the census, capital gain and loss
-    numbers = (numbers - numbers.mean(0)) / numbers.std(0)
-    return split(
-        np.hstack([table[:, [0, 5, 6]], numbers]), np.digitize(table[:, 2], (9, 10, 11, 13)).astype(np.int64), val=0.04
-    )
+    levels = np.digitize(table[:, 2], (9, 10, 11, 13))
+    return split(np.hstack([table[:, [0, 5, 6]], scaled(numbers, 0)]), levels, val=0.04)
 
 
 def bundled(name: str, *, val: float = 0.2, raw: bool = False) -> Data:
@@ -39,8 +42,8 @@ def bundled(name: str, *, val: float = 0.2, raw: bool = False) -> Data:
 def diabetes(*, raw: bool = False) -> Data:
     """Progress of an illness; ``raw`` keeps the target at 25 to 346, for a squared error in the ten thousands."""
     inputs, target = datasets.load_diabetes(return_X_y=True)
-    scaled = target if raw else (target - target.mean()) / target.std()
-    return standard(split(inputs.astype(np.float32), scaled.astype(np.float32)[:, None]))
+    target = target if raw else scaled(target)
+    return standard(split(inputs.astype(np.float32), target.astype(np.float32)[:, None]))
 
 
 def teacher(scale: float = 1) -> Data:
@@ -67,67 +70,45 @@ def friedman() -> Data:
 
 def clusters() -> Data:
     """Six classes of two clusters each among 30 features, 10 of them informative, with some wrong labels."""
-    inputs, target = datasets.make_classification(
-        4000,
-        n_features=30,
-        n_informative=10,
-        n_redundant=6,
-        n_classes=6,
-        n_clusters_per_class=2,
-        flip_y=0.05,
-        random_state=0,
-    )
+    kinds = {"n_features": 30, "n_informative": 10, "n_redundant": 6, "n_classes": 6, "flip_y": 0.05}
+    inputs, target = datasets.make_classification(4000, **kinds, random_state=0)
     return standard(split(inputs.astype(np.float32), target.astype(np.int64)))
 
 
 def terrain_points() -> Data:
     """Height of a mountain range (USGS) from coordinates, given as sines of several wavelengths."""
-    height = terrain()
-    height = (height - height.mean()) / height.std()
-    rows, columns = torch.meshgrid(
-        torch.linspace(-1, 1, height.shape[0]), torch.linspace(-1, 1, height.shape[1]), indexing="ij"
-    )
-    places = torch.stack([rows.flatten(), columns.flatten()], 1)
+    height = scaled(terrain())
+    rows, columns = (torch.linspace(-1, 1, size) for size in height.shape)
+    places = torch.cartesian_prod(rows, columns)
     waves = torch.cat([wave(places * 3.14159 * 2**k) for k in range(5) for wave in (torch.sin, torch.cos)], 1)
     some = torch.randperm(len(waves), generator=torch.Generator().manual_seed(2))[:20_000]
     return split(waves[some], height.flatten()[some, None])
 
 
-def _clouds_of(profiles: tuple[Callable[[Tensor], tuple[Tensor, Tensor]], ...]) -> Data:
-    """24 points each of surfaces of revolution, stretched and sheared; a profile gives radius and height."""
+# Surfaces of revolution: radius and height for a place v along the profile, from 0 to 1.
+SURFACES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "sphere": lambda v: ((3.14159 * v).sin(), (3.14159 * v).cos()),
+    "cylinder": lambda v: (torch.ones_like(v), 2 * v - 1),
+    "cone": lambda v: (v, 2 * v - 1),
+    "ring": lambda v: (0.7 + 0.3 * (6.28319 * v).cos(), 0.3 * (6.28319 * v).sin()),
+    "hyperboloid": lambda v: (0.4 + 0.6 * (2 * v - 1) ** 2, 2 * v - 1),
+    "disc": lambda v: (v.sqrt(), torch.zeros_like(v)),
+    "double cone": lambda v: ((2 * v - 1).abs(), 2 * v - 1),
+    "bowl": lambda v: (v.sqrt(), 2 * v - 1),
+    "vase": lambda v: (0.6 + 0.3 * (6.28319 * v).sin(), 2 * v - 1),
+    "spindle": lambda v: (0.5 * (3.14159 * v).sin(), 2 * v - 1),
+}
+
+
+def clouds(*surfaces: str) -> Data:
+    """24 points each of :data:`SURFACES`, stretched and sheared; which surface it was is to be guessed."""
     generator = torch.Generator().manual_seed(9)
-    clouds = []
-    for profile in profiles:
+    parts = []
+    for surface in surfaces:
         along, around = torch.rand(2, 600, 24, generator=generator)
-        radius, height = profile(along)
+        radius, height = SURFACES[surface](along)
         angle = 6.28319 * around
         points = torch.stack([radius * angle.cos(), radius * angle.sin(), height], 2)
         points = points @ (torch.eye(3) + 0.25 * torch.randn(600, 3, 3, generator=generator))
-        clouds.append(points + 0.08 * torch.randn(points.shape, generator=generator))
-    return split(torch.cat(clouds), torch.arange(len(profiles)).repeat_interleave(600))
-
-
-def clouds() -> Data:
-    """Spheres, cylinders, cones, rings and hyperboloids."""
-    return _clouds_of(
-        (
-            lambda v: ((3.14159 * v).sin(), (3.14159 * v).cos()),
-            lambda v: (torch.ones_like(v), 2 * v - 1),
-            lambda v: (v, 2 * v - 1),
-            lambda v: (0.7 + 0.3 * (6.28319 * v).cos(), 0.3 * (6.28319 * v).sin()),
-            lambda v: (0.4 + 0.6 * (2 * v - 1) ** 2, 2 * v - 1),
-        )
-    )
-
-
-def other_clouds() -> Data:
-    """Discs, double cones, bowls, vases and spindles."""
-    return _clouds_of(
-        (
-            lambda v: (v.sqrt(), torch.zeros_like(v)),
-            lambda v: ((2 * v - 1).abs(), 2 * v - 1),
-            lambda v: (v.sqrt(), 2 * v - 1),
-            lambda v: (0.6 + 0.3 * (6.28319 * v).sin(), 2 * v - 1),
-            lambda v: (0.5 * (3.14159 * v).sin(), 2 * v - 1),
-        )
-    )
+        parts.append(points + 0.08 * torch.randn(points.shape, generator=generator))
+    return split(torch.cat(parts), torch.arange(len(surfaces)).repeat_interleave(600))
