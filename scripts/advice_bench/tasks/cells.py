@@ -61,7 +61,7 @@ FAMILIES: dict[str, dict[str, Family]] = {
         "code-gru": (text.source_code, sequential.char_gru, next_token),
         "vehicles-cnn-bn": (vehicles, lambda: convolutional.photo_cnn(4), CE),
         "teacher-mlp": (tabular.teacher, lambda: dense.mlp(20, 64, 1, depth=2), MSE),
-        "raw-digits-mlp": (images.raw_digits, lambda: dense.mlp(64, 48, 10, depth=3), CE),
+        "raw-digits-mlp": (lambda: images.digits(flat=True, raw=True), lambda: dense.mlp(64, 48, 10, depth=3), CE),
         "large-teacher-mlp": (lambda: tabular.teacher(20), lambda: dense.mlp(20, 64, 1), MSE),
     },
     "validation": {

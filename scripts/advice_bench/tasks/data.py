@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,8 +44,6 @@ def scaled(values: Any, *axis: int) -> Any:
 
 def sample_folder() -> Path:
     """Folder of the sample data that come with matplotlib."""
-    import matplotlib
-
     return Path(matplotlib.get_data_path()) / "sample_data"
 
 
