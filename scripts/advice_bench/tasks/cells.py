@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import MLP
 
 from advice_bench.tasks import convolutional, dense, images, sequential, signals, tabular, text
 from advice_bench.tasks.cell import NEW_CLASSES, Cell
@@ -53,26 +54,26 @@ def ten_classes() -> Data:
 SOLIDS = ("sphere", "cylinder", "cone", "ring", "hyperboloid")
 FAMILIES: dict[str, dict[str, Family]] = {
     "calibration": {
-        "digits-mlp": (lambda: images.digits(flat=True), lambda: dense.mlp(64, 64, 10), CE),
+        "digits-mlp": (lambda: images.digits(flat=True), lambda: MLP(64, [64, 10]), CE),
         "digits-cnn-bn": (images.digits, convolutional.small_cnn, CE),
-        "digits-cnn": (images.digits, lambda: convolutional.small_cnn(norm=False), CE),
+        "digits-cnn": (images.digits, lambda: convolutional.small_cnn(norm=None), CE),
         "high-digits-cnn": (lambda: images.digits(range(5, 10)), lambda: convolutional.small_cnn(5), CE),
-        "adult-mlp": (tabular.adult, lambda: dense.mlp(6, 64, 2, depth=2), CE),
+        "adult-mlp": (tabular.adult, lambda: MLP(6, [64, 64, 2]), CE),
         "code-gru": (text.source_code, sequential.char_gru, next_token),
         "vehicles-cnn-bn": (vehicles, lambda: convolutional.photo_cnn(4), CE),
-        "teacher-mlp": (tabular.teacher, lambda: dense.mlp(20, 64, 1, depth=2), MSE),
-        "raw-digits-mlp": (lambda: images.digits(flat=True, raw=True), lambda: dense.mlp(64, 48, 10, depth=3), CE),
-        "large-teacher-mlp": (lambda: tabular.teacher(20), lambda: dense.mlp(20, 64, 1), MSE),
+        "teacher-mlp": (tabular.teacher, lambda: MLP(20, [64, 64, 1]), MSE),
+        "raw-digits-mlp": (lambda: images.digits(flat=True, raw=True), lambda: MLP(64, [48, 48, 48, 10]), CE),
+        "large-teacher-mlp": (lambda: tabular.teacher(20), lambda: MLP(20, [64, 1]), MSE),
     },
     "validation": {
-        "raw-diabetes-mlp": (lambda: tabular.diabetes(raw=True), lambda: dense.mlp(10, 32, 1), MSE),
-        "diabetes-mlp": (tabular.diabetes, lambda: dense.mlp(10, 32, 1), MSE),
+        "raw-diabetes-mlp": (lambda: tabular.diabetes(raw=True), lambda: MLP(10, [32, 1]), MSE),
+        "diabetes-mlp": (tabular.diabetes, lambda: MLP(10, [32, 1]), MSE),
         "cancer-mlp-bn": (
             lambda: tabular.bundled("breast_cancer"),
-            lambda: dense.mlp(30, 32, 2, norm=nn.BatchNorm1d),
+            lambda: MLP(30, [32, 2], norm_layer=nn.BatchNorm1d),
             CE,
         ),
-        "topics-bag": (text.help_topics, dense.WordBag, CE),
+        "topics-bag": (text.help_topics, dense.word_bag, CE),
     },
     "first held-out": {
         "patches-autoencoder": (images.patches, dense.autoencoder, MSE),
@@ -83,24 +84,24 @@ FAMILIES: dict[str, dict[str, Family]] = {
         "raw-patches-autoencoder": (lambda: images.patches(raw=True), dense.autoencoder, MSE),
         "raw-wine-mlp": (
             lambda: tabular.bundled("wine", val=0.3, raw=True),
-            lambda: dense.mlp(13, 24, 3, norm=nn.BatchNorm1d),
+            lambda: MLP(13, [24, 3], norm_layer=nn.BatchNorm1d),
             CE,
         ),
-        "wine-mlp": (lambda: tabular.bundled("wine", val=0.3), lambda: dense.mlp(13, 32, 3, depth=3), CE),
+        "wine-mlp": (lambda: tabular.bundled("wine", val=0.3), lambda: MLP(13, [32, 32, 32, 3]), CE),
     },
     "second held-out": {
-        "terrain-waves": (tabular.terrain_points, lambda: dense.mlp(20, 64, 1, depth=3, activation=nn.GELU), MSE),
+        "terrain-waves": (tabular.terrain_points, lambda: MLP(20, [64, 64, 64, 1], activation_layer=nn.GELU), MSE),
         "terrain-upsampler": (images.terrain_patches, convolutional.upsampler, MSE),
         "head-inpainter": (images.head_patches, convolutional.inpainter, MSE),
-        "eeg-conv": (signals.eeg, convolutional.WaveConv, MSE),
+        "eeg-conv": (signals.eeg, convolutional.wave_conv, MSE),
         "names-lstm": (lambda: text.names("Lo", "So", "Ll", "Lu", "Mn"), sequential.name_lstm, CE),
         "iris-mlp": (
             lambda: tabular.bundled("iris", val=0.3),
-            lambda: dense.mlp(4, 24, 3, norm=nn.LayerNorm, activation=nn.Tanh),
+            lambda: MLP(4, [24, 3], norm_layer=nn.LayerNorm, activation_layer=nn.Tanh),
             CE,
         ),
-        "moons-mlp": (tabular.moons, lambda: dense.mlp(2, 32, 2, norm=nn.BatchNorm1d, depth=2), CE),
-        "friedman-residual": (tabular.friedman, dense.ResidualMLP, MSE),
+        "moons-mlp": (tabular.moons, lambda: MLP(2, [32, 32, 2], norm_layer=nn.BatchNorm1d), CE),
+        "friedman-residual": (tabular.friedman, dense.residual_mlp, MSE),
     },
     "third held-out": {
         "letters-mobile": (lambda: images.letters(string.ascii_uppercase), lambda: convolutional.mobile_net(26), CE),
@@ -110,16 +111,16 @@ FAMILIES: dict[str, dict[str, Family]] = {
         "census-tabular": (tabular.census, dense.Tabular, CE),
         "words-factors": (text.word_counts, dense.Factors, MSE),
         "pictures-mixer": (ten_classes, lambda: sequential.Mixer(10), CE),
-        "clouds-set": (lambda: tabular.clouds(*SOLIDS), lambda: sequential.SetEncoder(5), CE),
+        "clouds-set": (lambda: tabular.clouds(*SOLIDS), sequential.set_encoder, CE),
     },
     "held-out": {
         "clusters-dropout": (tabular.clusters, dense.dropout_mlp, CE),
         "altered-vgg": (images.altered_patches, lambda: convolutional.vgg(5), CE),
         "opcodes-lstm": (text.opcodes, sequential.opcode_lstm, next_token),
         "heartbeats-resnet": (signals.heartbeats, convolutional.PulseResNet, CE),
-        "lorenz-deep": (signals.lorenz, lambda: dense.mlp(3, 48, 3, depth=6), MSE),
+        "lorenz-deep": (signals.lorenz, lambda: MLP(3, [48] * 6 + [3]), MSE),
         "chirps-gated": (signals.chirps, dense.GatedMLP, MSE),
-        "lines-encoder": (text.package_lines, sequential.LineEncoder, CE),
+        "lines-encoder": (text.package_lines, sequential.line_encoder, CE),
     },
 }
 BEFORE: dict[str, Callable[[], Data]] = {  # data of the first training for new classes

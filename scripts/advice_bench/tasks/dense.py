@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import MLP
+
+from advice_bench.tasks.layers import Residual
 
 
-def mlp(
-    inputs: int,
-    hidden: int,
-    outputs: int,
-    *,
-    depth: int = 1,
-    norm: type[nn.Module] | None = None,
-    activation: Callable[[], nn.Module] = nn.ReLU,
-) -> nn.Module:
-    layers: list[nn.Module] = []
-    for i in range(depth):
-        layers += [nn.Linear(inputs if i == 0 else hidden, hidden)]
-        layers += [norm(hidden)] if norm else []
-        layers += [activation()]
-    return nn.Sequential(*layers, nn.Linear(hidden, outputs))
+def word_bag() -> nn.Module:
+    return nn.Sequential(nn.EmbeddingBag(2000, 32, mode="mean", padding_idx=0), MLP(32, [32, 8]))
 
 
-class WordBag(nn.Module):
-    def __init__(self, words: int = 2000, width: int = 32, outputs: int = 8) -> None:
-        super().__init__()
-        self.embed = nn.EmbeddingBag(words, width, mode="mean", padding_idx=0)
-        self.body = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, outputs))
+def residual_mlp() -> nn.Module:
+    def block() -> nn.Module:
+        return Residual(nn.LayerNorm(48), MLP(48, [48, 48], activation_layer=nn.GELU))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(self.embed(x))  # type: ignore[no-any-return]
+    return nn.Sequential(nn.Linear(10, 48), *(block() for _ in range(4)), nn.Linear(48, 1))
 
 
-class ResidualMLP(nn.Module):
-    def __init__(self, inputs: int = 10, width: int = 48, depth: int = 4) -> None:
-        super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-            for _ in range(depth)
-        )
-        self.head = nn.Linear(width, 1)
+def autoencoder() -> nn.Module:
+    return nn.Sequential(*(MLP(ins, [48, outs], activation_layer=nn.Tanh) for ins, outs in ((64, 12), (12, 64))))
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.first(x)
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        return self.head(hidden)  # type: ignore[no-any-return]
+
+def dropout_mlp() -> nn.Module:
+    def block(ins: int, outs: int) -> list[nn.Module]:
+        return [nn.Linear(ins, outs), nn.BatchNorm1d(outs), nn.ReLU(), nn.Dropout(0.2)]
+
+    return nn.Sequential(*block(30, 128), *block(128, 64), nn.Linear(64, 6))
 
 
 class InteractionNet(nn.Module):
@@ -70,12 +49,12 @@ class InteractionNet(nn.Module):
 class Tabular(nn.Module):
     """Embeddings of three categorical columns beside three numbers."""
 
-    def __init__(self, outputs: int = 5) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.embeds = nn.ModuleList(nn.Embedding(kinds, width) for kinds, width in ((100, 16), (100, 16), (2, 2)))
         self.norm = nn.BatchNorm1d(3)
         first = [nn.Linear(37, 64), nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(0.1)]
-        self.body = nn.Sequential(*first, nn.Linear(64, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, outputs))
+        self.body = nn.Sequential(*first, nn.Linear(64, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 5))
 
     def forward(self, x: Tensor) -> Tensor:
         kinds = [embed(x[:, i].long()) for i, embed in enumerate(self.embeds)]
@@ -85,10 +64,10 @@ class Tabular(nn.Module):
 class Factors(nn.Module):
     """Matrix factorisation with biases."""
 
-    def __init__(self, rows: int = 150, columns: int = 400, width: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.row, self.column = nn.Embedding(rows, width), nn.Embedding(columns, width)
-        self.row_bias, self.column_bias = nn.Embedding(rows, 1), nn.Embedding(columns, 1)
+        self.row, self.column = nn.Embedding(150, 16), nn.Embedding(400, 16)
+        self.row_bias, self.column_bias = nn.Embedding(150, 1), nn.Embedding(400, 1)
         for embed in (self.row, self.column, self.row_bias, self.column_bias):
             nn.init.normal_(embed.weight, std=0.1)
 
@@ -98,23 +77,16 @@ class Factors(nn.Module):
         return (self.row(row) * self.column(column)).sum(1) + biases[:, 0]  # type: ignore[no-any-return]
 
 
-def dropout_mlp() -> nn.Module:
-    def block(ins: int, outs: int) -> list[nn.Module]:
-        return [nn.Linear(ins, outs), nn.BatchNorm1d(outs), nn.ReLU(), nn.Dropout(0.2)]
-
-    return nn.Sequential(*block(30, 128), *block(128, 64), nn.Linear(64, 6))
-
-
 class GatedMLP(nn.Module):
     """Gated linear units (SwiGLU) with residuals."""
 
-    def __init__(self, inputs: int = 64, width: int = 64, outputs: int = 2, depth: int = 2) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.rises = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(depth))
-        self.falls = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
-        self.head = nn.Linear(width, outputs)
+        self.first = nn.Linear(64, 64)
+        self.norms = nn.ModuleList(nn.LayerNorm(64) for _ in range(2))
+        self.rises = nn.ModuleList(nn.Linear(64, 256) for _ in range(2))
+        self.falls = nn.ModuleList(nn.Linear(128, 64) for _ in range(2))
+        self.head = nn.Linear(64, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.first(x)
@@ -122,8 +94,3 @@ class GatedMLP(nn.Module):
             value, gate = rise(norm(hidden)).chunk(2, dim=1)
             hidden = hidden + fall(value * functional.silu(gate))
         return self.head(hidden)  # type: ignore[no-any-return]
-
-
-def autoencoder() -> nn.Module:
-    down, up = [nn.Linear(64, 48), nn.Tanh(), nn.Linear(48, 12)], [nn.Linear(12, 48), nn.Tanh(), nn.Linear(48, 64)]
-    return nn.Sequential(*down, *up)

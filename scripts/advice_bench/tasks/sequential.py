@@ -2,62 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import MLP
 
-
-class Recurrent(nn.Module):
-    """Recurrent layers on embedded inputs, and a head on all of their outputs or on a summary of them."""
-
-    def __init__(
-        self, embed: nn.Module, layers: nn.Module, head: nn.Module, pool: Callable[[Tensor], Tensor] = lambda x: x
-    ) -> None:
-        super().__init__()
-        self.embed, self.layers, self.head, self.pool = embed, layers, head, pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.layers(self.embed(x))[0]))  # type: ignore[no-any-return]
+from advice_bench.tasks.layers import Apply
 
 
 def char_gru() -> nn.Module:
-    return Recurrent(nn.Embedding(97, 32), nn.GRU(32, 48, batch_first=True), nn.Linear(48, 97))
+    gru = nn.Embedding(97, 32), nn.GRU(32, 48, batch_first=True)
+    return nn.Sequential(*gru, Apply(lambda outputs: outputs[0]), nn.Linear(48, 97))
 
 
 def name_lstm() -> nn.Module:
-    layers = nn.Embedding(65, 24), nn.LSTM(24, 40, batch_first=True), nn.Linear(40, 5)
-    return Recurrent(*layers, pool=lambda x: x.mean(1))
+    lstm = nn.Embedding(65, 24), nn.LSTM(24, 40, batch_first=True)
+    return nn.Sequential(*lstm, Apply(lambda outputs: outputs[0].mean(1)), nn.Linear(40, 5))
 
 
 def forecast_gru() -> nn.Module:
-    return Recurrent(nn.Identity(), nn.GRU(1, 32, batch_first=True), nn.Linear(32, 8), pool=lambda x: x[:, -1])
+    gru = nn.GRU(1, 32, batch_first=True)
+    return nn.Sequential(gru, Apply(lambda outputs: outputs[0][:, -1]), nn.Linear(32, 8))
 
 
 def opcode_lstm() -> nn.Module:
     """Two layers with dropout around them, as in language models of words."""
-    embed = nn.Sequential(nn.Embedding(256, 48), nn.Dropout(0.1))
-    lstm = nn.LSTM(48, 48, num_layers=2, dropout=0.1, batch_first=True)
-    return Recurrent(embed, lstm, nn.Sequential(nn.Dropout(0.1), nn.Linear(48, 256)))
+    embed = nn.Embedding(256, 48), nn.Dropout(0.1)
+    lstm = nn.LSTM(48, 48, num_layers=2, dropout=0.1, batch_first=True), Apply(lambda outputs: outputs[0])
+    return nn.Sequential(*embed, *lstm, nn.Dropout(0.1), nn.Linear(48, 256))
 
 
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, *, heads: int = 4, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = MLP(width, [2 * width, width], activation_layer=nn.GELU)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
-        q, k, v = (
-            part.view(n, length, self.heads, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, dim=2)
-        )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        parts = self.qkv(self.norm1(x)).chunk(3, dim=2)
+        q, k, v = (part.view(n, length, self.heads, -1).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(n, length, width))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
@@ -69,63 +58,69 @@ class Patches(nn.Conv2d):
         return super().forward(x).flatten(2).transpose(1, 2)
 
 
-class Transformer(nn.Module):
-    """Two blocks; a causal one has an output for every place, another one for their mean."""
+class Placed(nn.Module):
+    """An embedding of every element of a sequence, and a learnt one of its place."""
 
-    def __init__(self, embed: nn.Module, length: int, outputs: int, *, causal: bool, width: int = 48) -> None:
+    def __init__(self, embed: nn.Module, length: int, width: int) -> None:
         super().__init__()
         self.embed, self.place = embed, nn.Parameter(0.02 * torch.randn(length, width))
-        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(2))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
-        self.causal = causal
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.embed(x) + self.place
-        for block in self.blocks:
-            hidden = block(hidden, causal=self.causal)
-        hidden = self.norm(hidden)
-        return self.head(hidden if self.causal else hidden.mean(1))  # type: ignore[no-any-return]
+        return self.embed(x) + self.place  # type: ignore[no-any-return]
+
+
+class AttentionPool(nn.Module):
+    """The mean of a sequence, with weights that a score of every element decides."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.score(x).softmax(1) * x).sum(1)  # type: ignore[no-any-return]
+
+
+def mean_pool() -> nn.Module:
+    return Apply(lambda x: x.mean(1))
 
 
 def char_transformer() -> nn.Module:
-    return Transformer(nn.Embedding(97, 48), 24, 97, causal=True)
+    embed = Placed(nn.Embedding(97, 48), 24, 48)
+    return nn.Sequential(embed, Block(48, causal=True), Block(48, causal=True), nn.LayerNorm(48), nn.Linear(48, 97))
 
 
 def vit(outputs: int) -> nn.Module:
     """A small vision transformer on 32x32 pictures: 16 patches of 8x8."""
-    return Transformer(Patches(3, 48, 8, 8), 16, outputs, causal=False)
+    body = Placed(Patches(3, 48, 8, 8), 16, 48), Block(48), Block(48), nn.LayerNorm(48)
+    return nn.Sequential(*body, mean_pool(), nn.Linear(48, outputs))
 
 
-class SetEncoder(nn.Module):
+def line_encoder() -> nn.Module:
+    """PyTorch's own transformer layers at their defaults: norm after the sum, ReLU, dropout."""
+
+    def layer() -> nn.Module:
+        return nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+
+    return nn.Sequential(Placed(nn.Embedding(97, 32), 24, 32), layer(), layer(), mean_pool(), nn.Linear(32, 7))
+
+
+def set_encoder() -> nn.Module:
     """Attention between the points of a set, whose order does not matter, and attention pooling."""
-
-    def __init__(self, outputs: int, width: int = 32, depth: int = 2) -> None:
-        super().__init__()
-        self.lift = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(Block(width, 4) for _ in range(depth))
-        self.norm, self.score, self.head = nn.LayerNorm(width), nn.Linear(width, 1), nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.lift(x)
-        for block in self.blocks:
-            hidden = block(hidden, causal=False)
-        hidden = self.norm(hidden)
-        return self.head((self.score(hidden).softmax(1) * hidden).sum(1))  # type: ignore[no-any-return]
+    body = MLP(3, [32, 32], activation_layer=nn.GELU), Block(32), Block(32), nn.LayerNorm(32)
+    return nn.Sequential(*body, AttentionPool(32), nn.Linear(32, 5))
 
 
 class Mixer(nn.Module):
     """An MLP-mixer on 32x32 pictures: 64 patches of 4x4, mixed over places and over channels in turn."""
 
-    def __init__(self, outputs: int, width: int = 32, depth: int = 2) -> None:
+    def __init__(self, outputs: int) -> None:
         super().__init__()
-
-        def mix(size: int) -> nn.Module:
-            return nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
-
-        self.cut = Patches(3, width, 4, 4)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth))
-        self.places, self.channels = (nn.ModuleList(mix(size) for _ in range(depth)) for size in (64, width))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
+        self.cut = Patches(3, 32, 4, 4)
+        self.norms = nn.ModuleList(nn.LayerNorm(32) for _ in range(4))
+        self.places, self.channels = (
+            nn.ModuleList(MLP(size, [2 * size, size], activation_layer=nn.GELU) for _ in range(2)) for size in (64, 32)
+        )
+        self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.cut(x)
@@ -133,21 +128,3 @@ class Mixer(nn.Module):
             hidden = hidden + places(self.norms[2 * i](hidden).transpose(1, 2)).transpose(1, 2)
             hidden = hidden + channels(self.norms[2 * i + 1](hidden))
         return self.head(self.norm(hidden).mean(1))  # type: ignore[no-any-return]
-
-
-class LineEncoder(nn.Module):
-    """PyTorch's own transformer layers at their defaults: norm after the sum, ReLU, dropout."""
-
-    def __init__(self, outputs: int = 7, length: int = 24, width: int = 32) -> None:
-        super().__init__()
-        self.embed, self.place = nn.Embedding(97, width), nn.Parameter(0.02 * torch.randn(length, width))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.1, batch_first=True) for _ in range(2)
-        )
-        self.head = nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.embed(x) + self.place
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return self.head(hidden.mean(1))  # type: ignore[no-any-return]
