@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from advice_bench.tasks.data import Data
 
 
-SPLITS = ("calibration", "validation", "first held-out", "second held-out", "third held-out", "held-out")
 NEW_CLASSES = ("fine-tune", "frozen")
 
 
@@ -32,7 +32,7 @@ class Cell:
     Args:
         name: unique; family, optimizer, schedule and what is special.
         family: data set and architecture.
-        split: one of :data:`SPLITS`.
+        split: calibration, validation, first to third held-out, or held-out.
         data: makes the data set.
         model: makes the model, at random.
         loss: ``loss(output, target) -> scalar``.
@@ -78,18 +78,15 @@ class Task:
         """Loss on the whole validation set, in eval mode."""
         training = self.model.training
         self.model.eval()
-        inputs, target = self.val
         with torch.no_grad():
-            losses = [
-                float(self.cell.loss(self.model(inputs[i : i + 512]), target[i : i + 512])) * len(inputs[i : i + 512])
-                for i in range(0, len(inputs), 512)
-            ]
+            losses = [float(self.cell.loss(self.model(x), y)) * len(x) for x, y in self.val_loader()]
         self.model.train(training)
-        return sum(losses) / len(inputs)
+        return sum(losses) / len(self.val[0])
 
     def val_loader(self) -> list[tuple[Tensor, Tensor]]:
+        """The validation set in batches of 512."""
         inputs, target = self.val
-        return [(inputs[i : i + 512], target[i : i + 512]) for i in range(0, len(inputs), 512)]
+        return list(zip(torch.split(inputs, 512), torch.split(target, 512)))
 
 
 def build(cell: Cell, seed: int, *, lr: float = 1e-3, cache: Path | None = None) -> Task:
@@ -99,13 +96,12 @@ def build(cell: Cell, seed: int, *, lr: float = 1e-3, cache: Path | None = None)
     model = cell.model()
     if cell.start != "scratch":
         model.load_state_dict(_trained(cell, cache))
+        *_, last = model.modules()
         if cell.start in NEW_CLASSES:
-            list(model.modules())[-1].reset_parameters()  # type: ignore[operator]
+            last.reset_parameters()  # type: ignore[operator]
         if cell.start == "frozen":
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)
-            for parameter in list(model.modules())[-1].parameters():
-                parameter.requires_grad_(True)
+            model.requires_grad_(False)
+            last.requires_grad_(True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = getattr(torch.optim, cell.optimizer)(parameters, lr=lr, **cell.options)
     return Task(cell=cell, model=model, optimizer=optimizer, loader=_loader(data, cell.batch, seed), val=data.val)
@@ -119,13 +115,8 @@ def _loader(data: Data, batch: int, seed: int) -> DataLoader[Any]:
 
 
 def batches(loader: DataLoader[Any], count: int) -> Iterator[Any]:
-    done = 0
-    while True:
-        for batch in loader:
-            if done == count:
-                return
-            done += 1
-            yield batch
+    """So many batches, in as many passes as that takes."""
+    return islice(chain.from_iterable(repeat(loader)), count)
 
 
 def _trained(cell: Cell, cache: Path | None) -> dict[str, Tensor]:
@@ -133,18 +124,17 @@ def _trained(cell: Cell, cache: Path | None) -> dict[str, Tensor]:
     path = cache / f"{cell.family}-{cell.start}.pt" if cache is not None else None
     if path is not None and path.exists():
         return dict(torch.load(path))
-    state = torch.get_rng_state()
-    torch.manual_seed(7)
-    model = cell.model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.before_steps)
-    data = _made(cell.before or cell.data)
-    for inputs, target in batches(_loader(data, 32, 7), cell.before_steps):
-        optimizer.zero_grad()
-        cell.loss(model(inputs), target).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        scheduler.step()
-    torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = cell.model()
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.before_steps)
+        data = _made(cell.before or cell.data)
+        for inputs, target in batches(_loader(data, 32, 7), cell.before_steps):
+            optimizer.zero_grad()
+            cell.loss(model(inputs), target).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            scheduler.step()
     if path is not None:
         partial = path.with_suffix(f".{id(model)}.part")
         torch.save(model.state_dict(), partial)

@@ -12,11 +12,12 @@ sources, bytecode and help texts) and from simulations. With ``--data`` also ``a
 
 from __future__ import annotations
 
-import csv
 import string
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import MLP
@@ -37,21 +38,12 @@ CE, MSE = functional.cross_entropy, functional.mse_loss
 BCE, HUBER = functional.binary_cross_entropy_with_logits, functional.smooth_l1_loss
 Family = tuple[Callable[[], Data], Callable[[], nn.Module], Callable[[Tensor, Tensor], Tensor]]
 
+vehicles = partial(images.pictures, "airplane", "automobile", "ship", "truck")
+animals = partial(images.pictures, "bird", "cat", "deer", "dog", "frog", "horse")
+ten_classes = partial(images.pictures, *"airplane automobile bird cat deer dog frog horse ship truck".split())
+solids = partial(tabular.clouds, "sphere", "cylinder", "cone", "ring", "hyperboloid")
+other_solids = partial(tabular.clouds, "disc", "double cone", "bowl", "vase", "spindle")
 
-def vehicles() -> Data:
-    return images.pictures("airplane", "automobile", "ship", "truck")
-
-
-def animals() -> Data:
-    return images.pictures("bird", "cat", "deer", "dog", "frog", "horse")
-
-
-def ten_classes() -> Data:
-    names = "airplane automobile bird cat deer dog frog horse ship truck"
-    return images.pictures(*names.split())
-
-
-SOLIDS = ("sphere", "cylinder", "cone", "ring", "hyperboloid")
 FAMILIES: dict[str, dict[str, Family]] = {
     "calibration": {
         "digits-mlp": (lambda: images.digits(flat=True), lambda: MLP(64, [64, 10]), CE),
@@ -111,7 +103,7 @@ FAMILIES: dict[str, dict[str, Family]] = {
         "census-tabular": (tabular.census, dense.Tabular, CE),
         "words-factors": (text.word_counts, dense.Factors, MSE),
         "pictures-mixer": (ten_classes, lambda: sequential.Mixer(10), CE),
-        "clouds-set": (lambda: tabular.clouds(*SOLIDS), sequential.set_encoder, CE),
+        "clouds-set": (solids, sequential.set_encoder, CE),
     },
     "held-out": {
         "clusters-dropout": (tabular.clusters, dense.dropout_mlp, CE),
@@ -126,7 +118,7 @@ FAMILIES: dict[str, dict[str, Family]] = {
 BEFORE: dict[str, Callable[[], Data]] = {  # data of the first training for new classes
     "high-digits-cnn": lambda: images.digits(range(5)),
     "letters-mobile": lambda: images.letters(string.ascii_lowercase),
-    "clouds-set": lambda: tabular.clouds("disc", "double cone", "bowl", "vase", "spindle"),
+    "clouds-set": other_solids,
     "altered-vgg": images.places_of_patches,
     "animals-resnet": vehicles,
     "names-lstm": lambda: text.names("Sm", "No", "Nd", "Po", "Mc"),
@@ -142,26 +134,19 @@ OPTIONS: dict[str, dict[str, float]] = {
 
 def _read(path: Path) -> Iterator[Cell]:
     places = {family: (split, *parts) for split, families in FAMILIES.items() for family, parts in families.items()}
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+    for row in pd.read_csv(path, keep_default_na=False).to_dict("records"):
         family, optimizer, start = row["family"], row["optimizer"], row["start"]
         split, data, model, loss = places[family]
-        options = OPTIONS[row["options"]]
-        words = [family, "plain SGD" if optimizer == "SGD" and not options else optimizer, row["schedule"]]
+        row["options"] = OPTIONS[row["options"]]
+        words = [family, "plain SGD" if optimizer == "SGD" and not row["options"] else optimizer, row["schedule"]]
         yield Cell(
+            **row,
             name=" ".join(words + [start] * (start != "scratch")),
-            family=family,
             split=split,
             data=data,
             model=model,
             loss=loss,
-            optimizer=optimizer,
-            schedule=row["schedule"],
-            steps=int(row["steps"]),
-            batch=int(row["batch"]),
-            options=options,
-            start=start,
             before=BEFORE.get(family) if start in NEW_CLASSES else None,
-            before_steps=int(row["before_steps"]),
             needs_data=family in NEED_DATA,
         )
 
