@@ -60,7 +60,7 @@ def test_python_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_printed_result_is_the_start_of_the_recorded_output() -> None:
     [shown] = [block for _, block in BLOCKS if block.startswith("Learning-rate range test")]
     recorded = (RESULTS / "resnet18-digits.txt").read_text(encoding="utf-8").strip()
-    assert recorded.startswith(shown.strip() + "\n\nSweep\n")
+    assert recorded.startswith(shown.removesuffix("...\n"))
 
 
 def test_there_are_lrfind_lines() -> None:
@@ -92,10 +92,14 @@ def test_links_to_sections_exist() -> None:
 def test_quoted_advice_numbers_are_the_measured_ones() -> None:
     headline = json.loads((RESULTS / "advice.json").read_text(encoding="utf-8"))["headline"]
     sweep, other, default = headline["sweep"], headline["best other finder"], headline["fitted default"]
-    shares = [sweep["mean"], sweep["median"], other["mean"], default["mean"]]
+    shares = [each[name] for each in (sweep, other, default) for name in ("mean", "median")]
     expected = ["0", "100", *(f"{100 * share:.1f}" for share in shares), f"{100 * headline['interval coverage']:.0f}"]
-    text = section("How good is the number")
+    refined, text = headline["refine 1.0"], section("How good is the number")
+    quarter = headline["refine 0.25"]
     assert re.findall(r"([\d.]+) %", text) == expected
+    percents = [f"{100 * share:.1f}" for share in (sweep["median"], refined["median"], sweep["mean"], refined["mean"])]
+    percents += [f"{100 * quarter[name]:.1f}" for name in ("median", "mean")]
+    assert re.findall(r"\b\d+\.\d\b(?= (?:%|to|and))", section("Refine").partition("budget of 1.0")[2]) == percents
     assert other["name"] == "fastai slide" and "fastai's `slide`" in text
 
 
