@@ -8,8 +8,6 @@ gradient. The leave-one-family-out regret shows what the fit is worth on unseen 
 
 from __future__ import annotations
 
-import copy
-import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -67,18 +65,15 @@ def priors() -> dict[str, Any]:
     return dict(json.loads((Path(__file__).parent / "priors.json").read_text(encoding="utf-8")))
 
 
-def fit(
-    cases: Sequence[Case], *, answer: Answer = Case.advised, start: dict[str, Any], free: Sequence[Free] = FREE
-) -> Constants:
-    """Constants with the lowest penalised regret.
+def fit(cases: Sequence[Case], *, answer: Answer = Case.advised, free: Sequence[Free] = FREE) -> Constants:
+    """Constants with the lowest penalised regret, beginning with the priors.
 
     Args:
         cases: cells to fit to.
         answer: learning rates for a cell, one for each sweep, with given constants.
-        start: constants to begin with, which are the priors as well.
         free: which constants move.
     """
-    constants = copy.deepcopy(start)
+    start, constants = priors(), priors()
 
     def cost() -> float:
         tried = Constants.from_dict(constants)
@@ -103,27 +98,22 @@ def fit(
     return Constants.from_dict(constants)
 
 
-def leave_one_out(
-    cases: Sequence[Case],
-    make: Callable[[list[Case]], Constants],
-    part: Callable[[Case], str] = lambda case: case.cell.family,
-) -> dict[str, list[float | None]]:
-    """Learning rates by cell, each with constants fitted without its part of the cells; by default its family."""
-    parts = sorted({part(case) for case in cases})
-    if len(parts) < 2:
-        raise ValueError(f"leaving one part out needs two; the results have {parts}. Train and sweep more.")
+def leave_one_out(cases: Sequence[Case]) -> dict[str, list[float | None]]:
+    """Learning rates by cell, each with constants fitted without its family."""
+    families = sorted({case.cell.family for case in cases})
+    if len(families) < 2:
+        raise ValueError(f"leaving one family out needs two; the results have {families}. Train and sweep more.")
     picks: dict[str, list[float | None]] = {}
-    for left in parts:
-        constants = make([case for case in cases if part(case) != left])
-        picks |= {case.cell.name: case.advised(constants) for case in cases if part(case) == left}
+    for left in families:
+        constants = fit([case for case in cases if case.cell.family != left])
+        picks |= {case.cell.name: case.advised(constants) for case in cases if case.cell.family == left}
     return picks
 
 
 def release(out: Path, path: Path) -> str:
     """Fit to all cells but the held-out ones, and write the constants to ``path``. Returns a summary of the regrets."""
     cases = load_cases(out, FITTED_SPLITS)
-    constants = fit(cases, start=priors())
-    unseen = leave_one_out(cases, functools.partial(fit, start=priors()))
+    constants, unseen = fit(cases), leave_one_out(cases)
     content = constants.to_dict()
     content["spread"] = _spreads(cases, unseen, constants)
     content["search"]["spread"] = _search_spread(out, cases, content["search"]["spread"])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from advice_bench import tables
 from advice_bench.figure import draw
-from advice_bench.fitting import COVERAGE, FITTED_SPLITS, HELD_OUT
+from advice_bench.fitting import COVERAGE, HELD_OUT
 from advice_bench.results import Case, load, load_cases, scored, summary
 from advice_bench.rules import ALL_SPLITS, DEFAULT, OURS, PEERS, picks, refined
 from advice_bench.runs import BUDGETS
@@ -40,11 +40,6 @@ TEXTS = {  # under the title of a section
     "Trained for real": "The same, but each number is the final loss of a training at exactly that learning rate (same "
     "seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or the bare torch "
     "scheduler. It can be below the best of the grid, and below 0 then.",
-    "What each part of the reading is worth": "Regret on the cells that are fitted to, each split with constants "
-    "fitted to the others.",
-    "Which short training predicts the long one": "Regret of the learning rate that wins when the whole grid is "
-    "trained, each at that part of the length, on fitted cells; and by how many factors of 2 it lies above the best "
-    "(median).",
 }
 
 
@@ -65,10 +60,6 @@ def write(out: Path) -> str:
         "Every held-out cell": tables.by_cell(cases, scores),
         "What the grade and the interval are worth": tables.by_grade(grades),
         "Trained for real": tables.emitted(out),
-        "What each part of the reading is worth": tables.ablation(
-            [case for case in cases if case.cell.split in FITTED_SPLITS]
-        ),
-        "Which short training predicts the long one": tables.shapes(out, cases),
         "Cells that the constants were fitted to": tables.rules_table(fitted, costs),
     }
     parts = [_introduction(out, cases), *(_section(title, rows) for title, rows in sections.items())]

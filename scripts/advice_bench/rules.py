@@ -1,4 +1,4 @@
-"""What each rule says: ours, the other finders as they are and rescaled, and the baselines that use no sweep."""
+"""What each rule says: ours, the other finders and the baselines that use no sweep."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from advice_bench.fitting import FITTED_SPLITS, FREE, HELD_OUT, fit, priors
+from advice_bench.fitting import FITTED_SPLITS, FREE, HELD_OUT, fit
 from advice_bench.results import Case, key, load, load_cases
 from advice_bench.runs import BUDGETS
 from advice_bench.tasks import CELLS, Cell
@@ -62,7 +60,6 @@ def defaults(out: Path) -> dict[str, float]:
     constants = fit(
         load_cases(out, FITTED_SPLITS),
         answer=lambda case, tried: [default_lr(case.cell, tried)],
-        start=priors(),
         free=free,
     )
     return {cell.name: default_lr(cell, constants) for cell in CELLS}
@@ -82,13 +79,6 @@ def picks(out: Path, cases: list[Case]) -> dict[str, Picks]:
     suggested = load(out, "peers")
     for rule in PEERS:
         rules[rule] = _stored({name: run.get(rule, {"lr": None}) for name, run in suggested.items()})
-    for rule in PEERS:
-        some = [case for case in cases if case.cell.split in FITTED_SPLITS and case.cell.name in rules[rule]]
-        if some:
-            factor = _best_factor(some, rules[rule])
-            rules[f"{rule}, times its fitted constant"] = {
-                name: [None if lr is None else lr * factor for lr in lrs] for name, lrs in rules[rule].items()
-            }
     return {rule: answers for rule, answers in rules.items() if answers}
 
 
@@ -100,11 +90,3 @@ def _capped(lr: float, reading: Any) -> float:
 def _stored(results: Mapping[str, Any], *more: float) -> Picks:
     keys = {cell.name: [key(cell.name, seed, *more) for seed in SEEDS] for cell in CELLS}
     return {name: [results[k]["lr"] for k in some] for name, some in keys.items() if all(k in results for k in some)}
-
-
-def _best_factor(cases: list[Case], answers: Picks) -> float:
-    def mean(factor: float) -> float:
-        lrs = [(case, lr * factor if lr else None) for case in cases for lr in answers[case.cell.name]]
-        return float(np.mean([case.truth.regret(lr) for case, lr in lrs]))
-
-    return min([float(2.0 ** (k / 4)) for k in range(-48, 49)], key=mean)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advice_bench import fitting
 from advice_bench.fitting import FITTED_SPLITS, HELD_OUT
-from advice_bench.results import Case, bootstrap, key, load, scored, summary
+from advice_bench.results import Case, bootstrap, key, load
 from advice_bench.rules import CAPPED, DEFAULT, OURS, PEERS, gridded, refined
 from advice_bench.runs import BUDGETS, CELL
-from advice_bench.trainings import FRACTIONS, SHAPES
 from advice_bench.truth import mean_losses
 from lrfinder.advice.advise import advise
 
-__all__ = ["TITLES", "ablation", "by_cell", "by_grade", "costs_of", "emitted", "graded", "pairs"]
-__all__ += ["rules_table", "shapes", "verdicts"]
+__all__ = ["TITLES", "by_cell", "by_grade", "costs_of", "emitted", "graded", "pairs", "rules_table", "verdicts"]
 
 Rows = Iterable[dict[str, Any]]
 TITLES = {"held-out": HELD_OUT, "fitted": FITTED_SPLITS}
@@ -47,7 +42,7 @@ def rules_table(rows: dict[str, dict[str, Any]], costs: dict[str, str]) -> Rows:
             "spread of seeds": f"x{row['spread']:.2f}",
             "within a factor 2 of a best": f"{row['hits']:.0%}",
             "diverged": f"{row['divergences']} of {row['runs']}",
-            "batches": costs.get(rule.partition(", times")[0], ""),
+            "batches": costs.get(rule, ""),
         }
 
 
@@ -175,48 +170,3 @@ def emitted(out: Path) -> Rows:
                 "worst": _percent(some["regret"].max()),
                 "diverged": f"{some['lost'].sum()} of {len(some)}",
             }
-
-
-def ablation(cases: Sequence[Case]) -> Rows:
-    """What each part of the reading is worth, on splits that were not fitted to."""
-    for name, parts in (
-        ("whole", ()),
-        ("without the edge", ("edge",)),
-        ("without the low region of the curve (typical LR below the edge)", ("curve",)),
-        ("without the typical LR (the curve alone)", ("typical",)),
-        ("without any curve (typical LR alone)", ("curve", "edge")),
-    ):
-        start = copy.deepcopy(fitting.priors())
-        fixed: tuple[str, ...] = ()
-        if "curve" in parts or "typical" in parts:
-            start["sweep_weight"] = dict.fromkeys(("up", "down"), float("typical" in parts))
-            fixed += ("sweep_weight",)
-        if "edge" in parts:
-            start["edge_part"] = dict.fromkeys(start["edge_part"], 1e6)
-            start["limit_weight"] = dict.fromkeys(start["limit_weight"], 0.0)
-            fixed += ("edge_part", "limit")
-        free = [entry for entry in fitting.FREE if not entry[0].startswith(fixed)] if fixed else fitting.FREE
-        make = functools.partial(fitting.fit, start=start, free=free)
-        unseen = fitting.leave_one_out(cases, make, lambda case: case.cell.split)
-        row = summary(scored(list(cases), unseen))
-        yield {"reading": name, **{each: _percent(row[each]) for each in ("mean", "median", "worst")}}
-
-
-def shapes(out: Path, cases: Sequence[Case]) -> Rows:
-    """How well short trainings of each shape predict the best LR of the whole one."""
-    grids = load(out, "train")
-    for shape in SHAPES:
-        row = {"shape": shape}
-        for fraction in FRACTIONS:
-            won = []
-            for case in cases:
-                short = grids[key(case.cell.name, 0)]["short"].get(shape, {}).get(str(fraction), {})
-                for seed in range(min(map(len, short.values()), default=0)):
-                    losses = {int(power): runs[seed] for power, runs in short.items() if runs[seed] is not None}
-                    won.append((case.truth, min(losses, key=losses.__getitem__)))
-            if won:
-                regrets = [truth.regret(2.0**power) for truth, power in won]
-                above = np.median([power - truth.best for truth, power in won])
-                mean, median = _percent(float(np.mean(regrets))), _percent(float(np.median(regrets)))
-                row[f"{fraction:.0%}"] = f"{mean} mean, {median} median, {above:+.0f}"
-        yield row

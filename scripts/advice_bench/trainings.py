@@ -1,4 +1,4 @@
-"""Real trainings: the ground truth over a grid of learning rates, and short ones as in a trial search.
+"""Real trainings: the ground truth over a grid of learning rates, and single ones at any learning rate.
 
 The grid has the powers of 2, so two cells can be compared. It starts around the typical learning rate of the optimizer
 and grows until the best of it has two worse neighbours on each side.
@@ -14,22 +14,17 @@ from typing import Any
 
 import torch
 from advice_bench.tasks import Cell, batches, build
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
-__all__ = ["FRACTIONS", "SEEDS", "SHAPES", "bare_scheduler", "grid_of", "train"]
+__all__ = ["SEEDS", "grid_of", "mean_loss", "train"]
 
 SEEDS = (0, 1, 2)
-FRACTIONS = (0.03, 0.06, 0.125, 0.2, 0.4)
-"""Lengths of the short trainings, as parts of the whole."""
-SHAPES = ("miniature", "constant", "decay")
-"""Short trainings: the whole schedule compressed; constant LR; constant with a linear decay over the last fifth."""
-
 CENTRES = {"SGD": -3, "Adam": -10, "AdamW": -10, "NAdam": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the typical LR
 BELOW, ABOVE, MOST = 5, 4, 26  # grid points around the centre to begin with, and in all
 POINTS = 20  # of the kept training curve
 
 
-def bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler | None:
+def _bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler | None:
     """The torch scheduler at its defaults."""
     if kind == "onecycle":
         momentum = "momentum" in optimizer.defaults and optimizer.defaults["momentum"] > 0
@@ -40,9 +35,6 @@ def bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps
         return CosineAnnealingLR(optimizer, steps)
     if kind == "step":
         return StepLR(optimizer, max(1, steps // 3))
-    if kind == "decay":
-        flat = round(0.8 * steps)
-        return LambdaLR(optimizer, lambda t: 1.0 if t < flat else (steps - t) / (steps - flat))
     return None
 
 
@@ -52,7 +44,6 @@ def train(
     seed: int,
     *,
     steps: int | None = None,
-    kind: str | None = None,
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     cache: Path | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +55,7 @@ def train(
     """
     task = build(cell, seed, lr=lr, cache=cache)
     length = steps or cell.steps
-    made = scheduler(task.optimizer) if scheduler else bare_scheduler(kind or cell.schedule, task.optimizer, lr, length)
+    made = scheduler(task.optimizer) if scheduler else _bare_scheduler(cell.schedule, task.optimizer, lr, length)
     start = task.val_loss()
     losses: list[float] = []
     task.model.train()
@@ -87,8 +78,8 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
 
     Returns:
         ``start``: mean validation loss before training; ``truth``: by log2 of the LR, final validation losses of the
-        seeds (None where one diverged); ``curves``: their training losses; ``short``: by shape, by part of the length
-        and by log2 of the LR, the same for short trainings; ``seconds``: what all of it took.
+        seeds (None where one diverged); ``curves``: their training losses; ``seconds``: what all of it took. Grids
+        made before 2026-11-28 have short trainings as well (``short``), which nothing reads.
     """
     begin = time.perf_counter()
     truth: dict[int, list[dict[str, Any]]] = {}
@@ -110,34 +101,13 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
         else:
             break
     best = min(truth, key=at)
-    short = _short_trainings(cell, sorted(truth), cache) if cell.split != "held-out" else {}
     return {
         "name": cell.name,
         "start": sum(run["start"] for run in truth[best]) / len(SEEDS),
         "truth": {str(power): [run["val"] for run in truth[power]] for power in sorted(truth)},
         "curves": {str(power): [run["curve"] for run in truth[power]] for power in sorted(truth)},
-        "short": short,
         "seconds": round(time.perf_counter() - begin, 1),
     }
-
-
-def _short_trainings(cell: Cell, powers: list[int], cache: Path) -> dict[str, dict[str, dict[str, list[Any]]]]:
-    """The grid again in short trainings; nothing is decided by held-out cells, so they have none."""
-    short: dict[str, dict[str, dict[str, list[Any]]]] = {}
-    for shape in SHAPES:
-        if shape == "constant" and cell.schedule == "constant":
-            continue
-        kind = cell.schedule if shape == "miniature" else shape
-        for fraction in FRACTIONS if shape == "miniature" else (0.06, 0.2):
-            seeds = SEEDS[:1] if fraction == 0.4 else SEEDS[:2]
-            steps = max(2, round(fraction * cell.steps))
-            short.setdefault(shape, {})[str(fraction)] = {
-                str(power): [
-                    train(cell, 2.0**power, seed, steps=steps, kind=kind, cache=cache)["val"] for seed in seeds
-                ]
-                for power in powers
-            }
-    return short
 
 
 def mean_loss(runs: list[dict[str, Any]]) -> float:
