@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from advice_bench.rules import DEFAULT, OURS, PEERS, refined
-from advice_bench.runs import BUDGETS
-from lrfinder.files import write_atomic
+from advice_bench.rules import DEFAULT, OURS, PEERS, REFINED
 
 __all__ = ["draw"]
 
@@ -23,8 +20,6 @@ TICKS = [0, 0.5, 1, 2, 5, 10, 20, 50, 100]
 
 def draw(rows: dict[str, dict[str, Any]], scores: pd.DataFrame, path: Path) -> None:
     """Write the picture of those rules: ``rows`` are their summaries, ``scores`` has their regrets by sweep."""
-    if not rows:
-        return
     figure = Figure(figsize=(11, 0.9 + 0.3 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     order = sorted(rows, key=lambda rule: -float(rows[rule]["mean"]))
@@ -37,11 +32,11 @@ def draw(rows: dict[str, dict[str, Any]], scores: pd.DataFrame, path: Path) -> N
         left.plot(100 * row["median"], height, "|", color=colour, markersize=13, markeredgewidth=2)
     left.set_yticks(range(len(order)), order, fontsize=9)
     _finish(left, "regret in %: mean with 95 % interval (dot), median (bar)")
-    best_peer = min((rule for rule in PEERS if rule in rows), key=lambda rule: float(rows[rule]["mean"]), default="")
+    best_peer = min(rows.keys() & PEERS, key=lambda rule: float(rows[rule]["mean"]), default="")
     for rule, colour, dashes in (
         (OURS, BLUE, "-"),
-        (refined(BUDGETS[0]), LIGHT, "--"),
-        (refined(BUDGETS[1]), GREEN, "-."),
+        (REFINED[0.25], LIGHT, "--"),
+        (REFINED[1.0], GREEN, "-."),
         (DEFAULT, GREY, ":"),
         (best_peer, ORANGE, "-"),
     ):
@@ -53,9 +48,7 @@ def draw(rows: dict[str, dict[str, Any]], scores: pd.DataFrame, path: Path) -> N
     right.set_ylabel("% of sweeps on held-out cells")
     right.legend(fontsize=8, loc="lower right")
     _finish(right, "regret in %, at most")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomic(path, buffer.getvalue())
+    figure.savefig(path, dpi=110)
 
 
 def _finish(axes: Axes, label: str) -> None:

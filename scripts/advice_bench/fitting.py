@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 
 import lrfinder
-from advice_bench.results import Case, load, load_cases, scored, summary
+from advice_bench.results import Case, fitted_cases, load, scored, summary
 from lrfinder.advice.advise import advise
 from lrfinder.files import write_atomic
 from lrfinder.tables.constants import Constants
 
-__all__ = ["COVERAGE", "FITTED_SPLITS", "FREE", "HELD_OUT", "fit", "leave_one_out", "priors", "release"]
+__all__ = ["COVERAGE", "FREE", "fit", "leave_one_out", "release"]
 
-FITTED_SPLITS = ("calibration", "validation", "first held-out", "second held-out", "third held-out")
-HELD_OUT = ("held-out",)
 COVERAGE = 0.8  # of the best learning rates, that an interval is to hold
 
 Answer = Callable[[Case, Constants], list[float | None]]
@@ -78,24 +76,40 @@ def fit(cases: Sequence[Case], *, answer: Answer = Case.advised, free: Sequence[
     def cost() -> float:
         tried = Constants.from_dict(constants)
         regrets = np.array([case.truth.regret(lr) for case in cases for lr in answer(case, tried)])
-        away = sum(_distance(_get(constants, n), _get(start, n), log, width) ** 2 for n, log, width in free)
+        away = sum(_distance(_value(constants, n), _value(start, n), log, width) ** 2 for n, log, width in free)
         return float(regrets.mean() + ROOT * np.sqrt(regrets + 1e-4).mean() + PULL * away)
 
     lowest = cost()
     for size in (0.6 * 0.7**i for i in range(ROUNDS)):
         for name, log, width in free:
+            group, key = _place(constants, name)
             for step in (size, -size, size / 3, -size / 3):
-                old = _get(constants, name)
+                old = _value(constants, name)
                 new = old * 2 ** (step * width) if log else old + step * width
                 if "_weight" in name and not 0 <= new <= 1:
                     continue
-                _put(constants, name, new)
+                group[key] = new
                 tried = cost()
                 if tried < lowest - 1e-7:
                     lowest = tried
                 else:
-                    _put(constants, name, old)
+                    group[key] = old
     return Constants.from_dict(constants)
+
+
+def _place(constants: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The group of a constant, as ``typical_lr`` of ``typical_lr.sgd``, and its key there."""
+    group, _, key = name.rpartition(".")
+    return constants[group] if group else constants, key
+
+
+def _value(constants: dict[str, Any], name: str) -> float:
+    group, key = _place(constants, name)
+    return float(group[key])
+
+
+def _distance(value: float, prior: float, log: bool, width: float) -> float:
+    return (math.log2(value / prior) if log else value - prior) / width
 
 
 def leave_one_out(cases: Sequence[Case]) -> dict[str, list[float | None]]:
@@ -112,7 +126,7 @@ def leave_one_out(cases: Sequence[Case]) -> dict[str, list[float | None]]:
 
 def release(out: Path, path: Path) -> str:
     """Fit to all cells but the held-out ones, and write the constants to ``path``. Returns a summary of the regrets."""
-    cases = load_cases(out, FITTED_SPLITS)
+    cases = fitted_cases(out)
     constants, unseen = fit(cases), leave_one_out(cases)
     content = constants.to_dict()
     content["spread"] = _spreads(cases, unseen, constants)
@@ -123,18 +137,19 @@ def release(out: Path, path: Path) -> str:
         "made_by": "scripts/bench_advice fit",
         "fitted": [name for name, _, _ in FREE] + ["spread", "search.spread"],
         "tasks": [case.cell.name for case in cases],
-        "constants": _rounded(content),
+        "constants": json.loads(json.dumps(content), parse_float=lambda number: float(f"{float(number):.3g}")),
     }
     write_atomic(path, json.dumps(document, indent=1) + "\n")
-    lines = []
     seen = {case.cell.name: case.advised(constants) for case in cases}
-    for name, picks in (("fitted", seen), ("leave one family out", unseen)):
-        row = summary(scored(cases, picks))
-        lines.append(
-            f"{name}: regret mean {row['mean']:.1%}, median {row['median']:.2%}, worst {row['worst']:.0%}, "
-            f"spread x{row['spread']:.2f}, within a factor 2 {row['hits']:.0%}"
-        )
-    return "\n".join(lines)
+    return f"fitted: {_told(cases, seen)}\nleave one family out: {_told(cases, unseen)}"
+
+
+def _told(cases: Sequence[Case], lrs: Mapping[str, list[float | None]]) -> str:
+    row = summary(scored(cases, {name: [{"lr": lr} for lr in some] for name, some in lrs.items()}))
+    return (
+        f"regret mean {row['mean']:.1%}, median {row['median']:.2%}, worst {row['worst']:.0%}, "
+        f"spread x{row['spread']:.2f}, within a factor 2 {row['hits']:.0%}"
+    )
 
 
 def _spreads(
@@ -155,33 +170,12 @@ def _spreads(
 
 
 def _search_spread(out: Path, cases: Sequence[Case], default: float) -> float:
+    """The same for trial searches of grade "high"."""
     best = {case.cell.name: case.truth.best for case in cases}
+    runs = ((name.partition(" | ")[0], run) for name, run in load(out, "refine").items())
     away = [
-        abs(best[name.partition(" | ")[0]] - math.log2(run["lr"]))
-        for name, run in load(out, "refine").items()
-        if name.partition(" | ")[0] in best and run["lr"] is not None and run["grade"] == "high"
+        abs(best[cell] - math.log2(run["lr"]))
+        for cell, run in runs
+        if cell in best and run["lr"] is not None and run["grade"] == "high"
     ]
     return 2 ** float(np.quantile(away, COVERAGE)) if away else default
-
-
-def _get(constants: dict[str, Any], name: str) -> float:
-    first, _, last = name.partition(".")
-    return float(constants[first][last] if last else constants[first])
-
-
-def _put(constants: dict[str, Any], name: str, value: float) -> None:
-    first, _, last = name.partition(".")
-    if last:
-        constants[first][last] = value
-    else:
-        constants[first] = value
-
-
-def _distance(value: float, prior: float, log: bool, width: float) -> float:
-    return (math.log2(value / prior) if log else value - prior) / width
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return float(f"{value:.3g}") if isinstance(value, float) else value

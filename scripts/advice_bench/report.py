@@ -7,17 +7,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from advice_bench import tables
 from advice_bench.figure import draw
-from advice_bench.fitting import COVERAGE, HELD_OUT
-from advice_bench.results import Case, load, load_cases, scored, summary
-from advice_bench.rules import ALL_SPLITS, DEFAULT, OURS, PEERS, picks, refined
-from advice_bench.runs import BUDGETS
+from advice_bench.fitting import COVERAGE
+from advice_bench.results import CELL, Case, bootstrap, load, load_cases, scored, summary
+from advice_bench.rules import CAPPED, DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
+from advice_bench.tasks.cells import FAMILIES
+from lrfinder.advice.advise import GRADES
 from lrfinder.files import write_atomic
 
 __all__ = ["write"]
+
+Rows = Iterable[dict[str, Any]]  # of a table, by column
+TARGETS = {  # mean, median and worst regret, seed-to-seed spread
+    OURS: (0.04, 0.015, 0.25, 1.3),
+    REFINED[0.25]: (0.025, 0.01, 0.15, 1.3),
+    REFINED[1.0]: (0.01, 0.003, 0.05, 1.3),
+}
 
 INTRODUCTION = """# How good the advised learning rates are
 
@@ -37,44 +45,51 @@ TEXTS = {  # under the title of a section
     "Every held-out cell": "Mean regret of the three sweeps.",
     "What the grade and the interval are worth": "Intervals are made to hold the best learning rate of the grid in "
     f"{COVERAGE:.0%} of the sweeps.",
-    "Trained for real": "The same, but each number is the final loss of a training at exactly that learning rate (same "
-    "seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or the bare torch "
-    "scheduler. It can be below the best of the grid, and below 0 then.",
+    "Trained for real, held-out cells": "The same, but each number is the final loss of a training at exactly that "
+    "learning rate (same seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or "
+    "the bare torch scheduler. It can be below the best of the grid, and below 0 then.",
 }
 
 
 def write(out: Path) -> str:
     """Write the three files beside the folder of results; returns the verdict on the targets."""
-    cases = load_cases(out, ALL_SPLITS)
-    rules = picks(out, cases)
-    scores = pd.concat({rule: scored(cases, answers) for rule, answers in rules.items()}, names=["rule"])
-    scores = scores.reset_index(level="rule")
-    on_held_out = scores[scores["split"].isin(HELD_OUT)]
-    grades = tables.graded(out, cases)
-    held, fitted = (_summaries(scores[scores["split"].isin(splits)]) for splits in tables.TITLES.values())
-    costs = tables.costs_of(out)
+    cases = load_cases(out)
+    rules = {rule: scored(cases, answers) for rule, answers in picks(out, cases).items()}
+    scores = pd.concat(rules, names=["rule"]).reset_index(level="rule")
+    on_held_out = scores[scores["held out"]]
+    held, fitted = (
+        {str(rule): summary(rows) for rule, rows in some.groupby("rule", sort=False)}
+        for some in (on_held_out, scores[~scores["held out"]])
+    )
+    costs = _costs(out)
     sections = {
-        "Targets, on held-out cells": tables.verdicts(held),
-        "Held-out cells": tables.rules_table(held, costs),
-        "Against the strongest baselines, held-out cells": tables.pairs(on_held_out),
-        "Every held-out cell": tables.by_cell(cases, scores),
-        "What the grade and the interval are worth": tables.by_grade(grades),
-        "Trained for real": tables.emitted(out),
-        "Cells that the constants were fitted to": tables.rules_table(fitted, costs),
+        "Targets, on held-out cells": _verdicts(held),
+        "Held-out cells": _rules(held, costs),
+        "Against the strongest baselines, held-out cells": _pairs(on_held_out),
+        "Every held-out cell": _cells(cases, on_held_out),
+        "What the grade and the interval are worth": _grades(scores),
+        "Trained for real, held-out cells": _emitted(out, cases),
+        "Cells that the constants were fitted to": _rules(fitted, costs),
     }
     parts = [_introduction(out, cases), *(_section(title, rows) for title, rows in sections.items())]
-    content = {"headline": _headline(held, grades), "held-out": held, "fitted": fitted}
-    write_atomic(out.parent / "advice.json", json.dumps(_rounded(content), indent=1) + "\n")
+    content = json.dumps({"headline": _headline(held, on_held_out), "held-out": held, "fitted": fitted})
+    rounded = json.loads(content, parse_float=lambda number: round(float(number), 5))
+    write_atomic(out.parent / "advice.json", json.dumps(rounded, indent=1) + "\n")
     write_atomic(out.parent / "advice.md", "\n\n".join(filter(None, parts)) + "\n")
     draw(held, on_held_out, out.parent / "advice.png")
     return parts[1]
 
 
-def _summaries(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return {str(rule): summary(some) for rule, some in scores.groupby("rule", sort=False)}
+def _introduction(out: Path, cases: Sequence[Case]) -> str:
+    counts = []
+    for split in FAMILIES:
+        families = [case.cell.family for case in cases if case.cell.split == split]
+        counts.append(f"{split}: {len(families)} cells of {len(set(families))} families")
+    hours = sum(grid["seconds"] for grid in load(out, "train").values()) / 3600
+    return INTRODUCTION.format(cells=", ".join(counts), hours=hours)
 
 
-def _section(title: str, rows: Iterable[dict[str, Any]]) -> str:
+def _section(title: str, rows: Rows) -> str:
     """A part of the page; empty where there is nothing to show."""
     frame = pd.DataFrame(rows).fillna("")
     if frame.empty:
@@ -83,35 +98,126 @@ def _section(title: str, rows: Iterable[dict[str, Any]]) -> str:
     return "\n\n".join(filter(None, [f"## {title}", TEXTS.get(title), table]))
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return [_rounded(each) for each in value]
-    return round(value, 5) if isinstance(value, float) else value
-
-
-def _introduction(out: Path, cases: Sequence[Case]) -> str:
-    counts = []
-    for split in ALL_SPLITS:
-        families = [case.cell.family for case in cases if case.cell.split == split]
-        counts.append(f"{split}: {len(families)} cells of {len(set(families))} families")
-    hours = sum(grid["seconds"] for grid in load(out, "train").values()) / 3600
-    return INTRODUCTION.format(cells=", ".join(counts), hours=hours)
-
-
-def _headline(held: dict[str, dict[str, Any]], grades: pd.DataFrame) -> dict[str, Any]:
+def _headline(held: dict[str, dict[str, Any]], on_held_out: pd.DataFrame) -> dict[str, Any]:
     """The numbers to quote, all on held-out cells."""
-    names = {"sweep": OURS, **{f"refine {b}": refined(b) for b in BUDGETS}, "fitted default": DEFAULT}
-    best = min((rule for rule in PEERS if rule in held), key=lambda rule: float(held[rule]["mean"]), default="")
     wanted = ("mean", "median", "worst", "spread")
+    names = {"sweep": OURS, **{f"refine {b}": rule for b, rule in REFINED.items()}, "fitted default": DEFAULT}
     numbers = {name: {each: held[rule][each] for each in wanted} for name, rule in names.items() if rule in held}
+    best = min(held.keys() & PEERS, key=lambda rule: float(held[rule]["mean"]), default=None)
     if best:
         numbers["best other finder"] = {"name": best, **{each: held[best][each] for each in wanted}}
-    ours = grades[(grades["cells"] == "held-out") & (grades["way"] == OURS)]
+    ours = on_held_out[on_held_out["rule"] == OURS]
     high = ours.loc[ours["grade"] == "high", "regret"]
     return {
         **numbers,
-        "interval coverage": float(ours["held"].dropna().mean()) if len(ours) else None,
+        "interval coverage": float(ours["covered"].dropna().mean()) if len(ours) else None,
         "grade high median regret": float(high.median()) if len(high) else None,
     }
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _verdicts(held: dict[str, dict[str, Any]]) -> Rows:
+    for rule, targets in TARGETS.items():
+        if rule in held:
+            row = {"rule": rule}
+            for name, target in zip(("mean", "median", "worst", "spread"), targets, strict=True):
+                value = float(held[rule][name])
+                told = [f"x{each:.2f}" if name == "spread" else _percent(each) for each in (value, target)]
+                row[name] = f"{told[0]}, target {told[1]}: {'met' if value <= target else 'MISSED'}"
+            yield row
+
+
+def _rules(rows: dict[str, dict[str, Any]], costs: dict[str, str]) -> Rows:
+    for rule, row in sorted(rows.items(), key=lambda item: float(item[1]["mean"])):
+        (low, high), (middle_low, middle_high) = row["mean_interval"], row["median_interval"]
+        yield {
+            "rule": f"**{rule}**" if rule.startswith(OURS) else rule,
+            "mean regret": f"{_percent(row['mean'])} ({_percent(low)} to {_percent(high)})",
+            "median": f"{_percent(row['median'])} ({_percent(middle_low)} to {_percent(middle_high)})",
+            "worst": _percent(row["worst"]),
+            "spread of seeds": f"x{row['spread']:.2f}",
+            "within a factor 2 of a best": f"{row['hits']:.0%}",
+            "diverged": f"{row['divergences']} of {row['runs']}",
+            "batches": costs.get(rule, ""),
+        }
+
+
+def _costs(out: Path) -> dict[str, str]:
+    """Batches that a rule takes, where it takes any."""
+    sweeps = [curve["batches"] for curve in load(out, "sweep").values()]
+    costs = {OURS: f"{np.median(sweeps):.0f} (at most {max(sweeps)})"}
+    spent: dict[str, list[float]] = {}
+    for name, run in load(out, "refine").items():
+        cell, _, budget = name.split(" | ")
+        spent.setdefault(REFINED[float(budget)], []).append(run["spent"] / CELL[cell].steps)
+    for rule, parts in spent.items():
+        costs[rule] = f"{np.median(parts):.0%} of the training (at most {max(parts):.0%}) and the sweep"
+    costs |= dict.fromkeys(GRIDDED.values(), "as many as refine")
+    suggested = load(out, "peers").values()
+    used = {rule: [run[rule]["batches"] for run in suggested if rule in run] for rule in PEERS}
+    return costs | {rule: f"{np.median(batches):.0f}" for rule, batches in used.items() if batches}
+
+
+def _pairs(held: pd.DataFrame) -> Rows:
+    """Ours against the strongest baselines, sweep by sweep."""
+    pairs = [(OURS, DEFAULT), (OURS, CAPPED)]
+    pairs += [(REFINED[b], other) for b in REFINED for other in (DEFAULT, OURS, GRIDDED[b])]
+    by_rule = {rule: part.set_index(["cell", "seed"]) for rule, part in held.groupby("rule")}
+    for first, second in pairs:
+        if first in by_rule and second in by_rule:
+            change = (by_rule[first]["regret"] - by_rule[second]["regret"]).dropna()
+            low, high = bootstrap(change, by_rule[first]["family"].reindex(change.index))
+            told = f"{100 * change.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+            yield {"": f"{first} against {second}", "difference (95 % interval)": told}
+
+
+def _cells(cases: Sequence[Case], held: pd.DataFrame) -> Rows:
+    shown = [OURS, *REFINED.values(), DEFAULT, *GRIDDED.values(), *PEERS]
+    means = held.groupby(["cell", "rule"])["regret"].mean()
+    for case in cases:
+        if case.held_out:
+            name = case.cell.name
+            regrets = {rule: _percent(means[name, rule]) for rule in shown if (name, rule) in means}
+            yield {"cell": name, "best LR": f"{2**case.truth.best:.2g}", **regrets}
+
+
+def _grades(scores: pd.DataFrame) -> Rows:
+    for title, some in (("held-out", scores[scores["held out"]]), ("fitted", scores[~scores["held out"]])):
+        for rule in (OURS, *REFINED.values()):
+            part = some[some["rule"] == rule]
+            by_grade = {grade: part[part["grade"] == grade] for grade in GRADES}
+            for grade, rows in {**by_grade, "all": part}.items():
+                if rows.empty:
+                    continue
+                covered = rows["covered"].dropna()
+                yield {
+                    "": f"{title}, {rule}",
+                    "grade": grade,
+                    "sweeps": len(rows),
+                    "median regret": _percent(rows["regret"].median()) if grade != "all" else "",
+                    "mean regret": _percent(rows["regret"].mean()) if grade != "all" else "",
+                    "interval holds the best": f"{covered.mean():.0%}" if len(covered) else "",
+                }
+
+
+def _emitted(out: Path, cases: Sequence[Case]) -> Rows:
+    """Regret of the real trainings at what each rule said."""
+    truths = {case.cell.name: case.truth for case in cases}
+    rows = []
+    for name, run in load(out, "emit").items():
+        cell, _, rule = name.split(" | ")
+        loss = None if run is None else run["val"]
+        diverged = run is not None and loss is None
+        rows.append({"rule": rule, "regret": truths[cell].regret_of_loss(loss), "diverged": diverged})
+    by_rule = pd.DataFrame(rows, columns=["rule", "regret", "diverged"]).groupby("rule", sort=False)
+    for rule, some in sorted(by_rule, key=lambda item: float(item[1]["regret"].mean())):
+        yield {
+            "rule": rule,
+            "mean regret": _percent(some["regret"].mean()),
+            "median": _percent(some["regret"].median()),
+            "worst": _percent(some["regret"].max()),
+            "diverged": f"{some['diverged'].sum()} of {len(some)}",
+        }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,12 @@ from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import Constants
 
-__all__ = ["Case", "bootstrap", "key", "load", "load_cases", "save", "scored", "summary"]
+__all__ = ["CELL", "Case", "Picks", "bootstrap", "fitted_cases", "key", "load", "load_cases", "save", "scored"]
+__all__ += ["summary"]
+
+CELL = {cell.name: cell for cell in CELLS}
+Picks = Mapping[str, list[dict[str, Any]]]
+"""By cell, what a rule says for each seed: ``lr``, and ``grade``, ``base_lr`` and ``interval`` where it has them."""
 
 
 def key(*parts: Any) -> str:
@@ -53,12 +58,18 @@ class Case:
     truth: Truth
     curves: tuple[LossCurve, ...]
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the cell has no part in the fit."""
+        return self.cell.split == "held-out"
+
     @functools.cached_property
     def readings(self) -> tuple[Any, ...]:
         """What the curves show; None for one that gets no advice, which depends on no constant."""
-        readings = [(curve, read_curve(curve)) for curve in self.curves]
+        readings = map(read_curve, self.curves)
         return tuple(
-            None if advise(curve, reading=reading).grade == "none" else reading for curve, reading in readings
+            None if advise(curve, reading=reading).grade == "none" else reading
+            for curve, reading in zip(self.curves, readings, strict=True)
         )
 
     def advised(self, constants: Constants) -> list[float | None]:
@@ -73,8 +84,8 @@ class Case:
         return lrs
 
 
-def load_cases(out: Path, splits: tuple[str, ...]) -> list[Case]:
-    """The cells of those splits that have results."""
+def load_cases(out: Path) -> list[Case]:
+    """The cells that have results."""
     grids, sweeps = load(out, "train"), load(out, "sweep")
     by_cell: dict[str, list[LossCurve]] = {}
     for name, curve in sweeps.items():
@@ -82,26 +93,41 @@ def load_cases(out: Path, splits: tuple[str, ...]) -> list[Case]:
     return [
         Case(cell=cell, truth=Truth.of(grids[key(cell.name, 0)]), curves=tuple(by_cell[cell.name]))
         for cell in CELLS
-        if cell.split in splits and cell.name in by_cell and key(cell.name, 0) in grids
+        if cell.name in by_cell and key(cell.name, 0) in grids
     ]
 
 
-def scored(cases: list[Case], picks: Mapping[str, list[float | None]]) -> pd.DataFrame:
-    """A row for each sweep seed of each cell: its learning rate, and what the trainings say about it."""
+def fitted_cases(out: Path) -> list[Case]:
+    """Those that the constants are fitted to: all but the held-out ones."""
+    return [case for case in load_cases(out) if not case.held_out]
+
+
+def scored(cases: Sequence[Case], picks: Picks) -> pd.DataFrame:
+    """A row for each sweep seed of each cell: what the rule says, and what the trainings say about it."""
     return pd.DataFrame(
         {
             "cell": case.cell.name,
             "family": case.cell.family,
-            "split": case.cell.split,
+            "held out": case.held_out,
             "seed": seed,
-            "lr": lr,
-            "regret": case.truth.regret(lr),
-            "hit": case.truth.hit(lr),
-            "diverged": case.truth.diverges(lr),
+            "lr": pick["lr"],
+            "grade": pick.get("grade"),
+            "covered": _covered(pick, case.truth),
+            "regret": case.truth.regret(pick["lr"]),
+            "hit": case.truth.hit(pick["lr"]),
+            "diverged": case.truth.diverges(pick["lr"]),
         }
         for case in cases
-        for seed, lr in enumerate(picks.get(case.cell.name, ()))
+        for seed, pick in enumerate(picks.get(case.cell.name, ()))
     )
+
+
+def _covered(pick: Mapping[str, Any], truth: Truth) -> float | None:
+    """Whether the interval holds the best learning rate; it is that of the base LR, and moves with the schedule."""
+    if pick["lr"] is None or pick.get("interval") is None:
+        return None
+    factor, (low, high) = pick["lr"] / pick["base_lr"], pick["interval"]
+    return float(factor * low <= 2**truth.best <= factor * high)
 
 
 def bootstrap(

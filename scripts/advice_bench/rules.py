@@ -1,45 +1,31 @@
-"""What each rule says: ours, the other finders and the baselines that use no sweep."""
+"""What each rule says: ours, the other finders, and the baselines that use no sweep."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from advice_bench.fitting import FITTED_SPLITS, FREE, HELD_OUT, fit
-from advice_bench.results import Case, key, load, load_cases
+from advice_bench.fitting import FREE, fit
+from advice_bench.results import Case, Picks, fitted_cases, key, load
 from advice_bench.runs import BUDGETS
 from advice_bench.tasks import CELLS, Cell
-from lrfinder.tables.constants import FITTED, Constants
+from advice_bench.trainings import SEEDS
+from lrfinder.advice.advise import advise
+from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr
 from peers import RULES as PEERS
 
-__all__ = ["ALL_SPLITS", "CAPPED", "DEFAULT", "OURS", "PEERS"]
-__all__ += ["defaults", "emitted_rules", "gridded", "picks", "refined"]
+__all__ = ["CAPPED", "DEFAULT", "EMITTED", "GRIDDED", "OURS", "PEERS", "REFINED", "defaults", "picks"]
 
 OURS = "lrfinder"
+REFINED = {budget: f"{OURS} refine {budget}" for budget in BUDGETS}
+GRIDDED = {budget: f"grid search, {budget}" for budget in BUDGETS}
 DEFAULT, CAPPED = "default of the optimizer, fitted", "that default, at most half of the edge"
-ALL_SPLITS = (*FITTED_SPLITS, *HELD_OUT)
-SEEDS = (0, 1, 2)
-Picks = dict[str, list[float | None]]  # learning rates by cell, one for each seed
-
-
-def refined(budget: float) -> str:
-    return f"{OURS} refine {budget}"
-
-
-def gridded(budget: float) -> str:
-    return f"grid search, {budget}"
-
-
-def emitted_rules(split: str) -> list[str]:
-    """What is trained for real: a rule, and whether with the emitted recipe or the bare torch scheduler."""
-    rules = [f"{OURS}, bare", f"{OURS}, recipe"]
-    if split in HELD_OUT:
-        rules += [f"{refined(budget)}, recipe" for budget in BUDGETS]
-        rules += [f"{rule}, bare" for rule in (DEFAULT, *PEERS)]
-    return rules
+EMITTED = {OURS: ("bare", "recipe"), **dict.fromkeys(REFINED.values(), ("recipe",))}
+EMITTED |= dict.fromkeys((DEFAULT, *PEERS), ("bare",))
+"""What is trained for real, with the emitted recipe or with the bare torch scheduler."""
 
 
 def default_lr(cell: Cell, constants: Constants) -> float:
@@ -52,41 +38,45 @@ def default_lr(cell: Cell, constants: Constants) -> float:
 @functools.cache
 def defaults(out: Path) -> dict[str, float]:
     """The default of every cell, from a fit of its own that the priors hardly hold."""
-    free = [
-        (name, log, 5 * width)
-        for name, log, width in FREE
-        if name.startswith(("typical_lr", "schedule_factor", "momentum"))
-    ]
-    constants = fit(
-        load_cases(out, FITTED_SPLITS),
-        answer=lambda case, tried: [default_lr(case.cell, tried)],
-        free=free,
-    )
+    moving = ("typical_lr", "schedule_factor", "momentum")
+    free = [(name, log, 5 * width) for name, log, width in FREE if name.startswith(moving)]
+    constants = fit(fitted_cases(out), answer=lambda case, tried: [default_lr(case.cell, tried)], free=free)
     return {cell.name: default_lr(cell, constants) for cell in CELLS}
 
 
-def picks(out: Path, cases: list[Case]) -> dict[str, Picks]:
-    """Learning rates of every rule that has results, by cell and seed."""
-    fixed = defaults(out)
+def picks(out: Path, cases: Sequence[Case]) -> dict[str, Picks]:
+    """What every rule that has results says."""
+    fixed, refined, grids, suggested = defaults(out), load(out, "refine"), load(out, "grid-race"), load(out, "peers")
     rules: dict[str, Picks] = {
-        OURS: {case.cell.name: case.advised(FITTED) for case in cases},
-        DEFAULT: {case.cell.name: [fixed[case.cell.name]] * len(SEEDS) for case in cases},
-        CAPPED: {case.cell.name: [_capped(fixed[case.cell.name], each) for each in case.readings] for case in cases},
+        OURS: {case.cell.name: _advised(case) for case in cases},
+        DEFAULT: {case.cell.name: [{"lr": fixed[case.cell.name]}] * len(SEEDS) for case in cases},
+        CAPPED: {case.cell.name: _capped(case, fixed[case.cell.name]) for case in cases},
+        **{REFINED[budget]: _stored(refined, budget) for budget in BUDGETS},
+        **{GRIDDED[budget]: _stored(grids, budget) for budget in BUDGETS},
     }
-    for kind, name in (("refine", refined), ("grid-race", gridded)):
-        for budget in BUDGETS:
-            rules[name(budget)] = _stored(load(out, kind), budget)
-    suggested = load(out, "peers")
     for rule in PEERS:
         rules[rule] = _stored({name: run.get(rule, {"lr": None}) for name, run in suggested.items()})
     return {rule: answers for rule, answers in rules.items() if answers}
 
 
-def _capped(lr: float, reading: Any) -> float:
-    edge = None if reading is None else reading.edge_lr
-    return lr if edge is None else min(lr, edge / 2)
+def _advised(case: Case) -> list[dict[str, Any]]:
+    advices = [advise(curve, reading=reading) for curve, reading in zip(case.curves, case.readings, strict=True)]
+    return [
+        {
+            "lr": None if advice.grade == "none" else advice.lr_for(case.cell.schedule),
+            "grade": advice.grade,
+            "base_lr": advice.base_lr,
+            "interval": advice.interval,
+        }
+        for advice in advices
+    ]
+
+
+def _capped(case: Case, lr: float) -> list[dict[str, Any]]:
+    edges = [None if reading is None else reading.edge_lr for reading in case.readings]
+    return [{"lr": lr if edge is None else min(lr, edge / 2)} for edge in edges]
 
 
 def _stored(results: Mapping[str, Any], *more: float) -> Picks:
     keys = {cell.name: [key(cell.name, seed, *more) for seed in SEEDS] for cell in CELLS}
-    return {name: [results[k]["lr"] for k in some] for name, some in keys.items() if all(k in results for k in some)}
+    return {name: [results[k] for k in some] for name, some in keys.items() if all(k in results for k in some)}

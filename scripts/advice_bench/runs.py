@@ -1,50 +1,44 @@
 """What is run for each cell and seed: range tests, trial searches, the other finders, grid searches, and trainings.
 
-Each function takes the name of a cell, a seed and a folder for first trainings (``cache``), returns JSON-ready values
-and depends on nothing but its arguments, so a run can be cut off and taken up.
+Each function returns JSON-ready values and depends on nothing but its arguments, so a run can be cut off and taken up.
+``cache`` is the folder of first trainings, for :func:`build`.
 """
 
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from advice_bench import peers, trainings
-from advice_bench.tasks import CELLS, build
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+import peers
+from advice_bench import trainings
+from advice_bench.tasks import Cell, build
 from lrfinder import LRFinder, recipe
 from lrfinder.advice.advise import advise
 from lrfinder.errors import NoAdviceError
 from lrfinder.record.curve import LossCurve
 from lrfinder.result import RangeTestResult
 
-__all__ = ["BUDGETS", "CELL", "emitted", "grid_search", "refinement", "suggestions", "sweep", "truth"]
+__all__ = ["BUDGETS", "emitted", "grid_search", "refinement", "suggestions", "sweep"]
 
 BUDGETS = (0.25, 1.0)
 CANDIDATES = 8  # learning rates of the search over a grid, factor 2 apart around the fitted default
-CELL = {cell.name: cell for cell in CELLS}
+LOWEST = 1e-7  # where the other finders begin, as in the README of torch-lr-finder
 
 
-def truth(name: str, seed: int, cache: Path) -> dict[str, Any]:
-    """The ground truth of a cell; see :func:`trainings.grid_of`."""
-    return trainings.grid_of(CELL[name], cache)
-
-
-def sweep(name: str, seed: int, cache: Path) -> dict[str, Any]:
+def sweep(cell: Cell, seed: int, *, cache: Path) -> dict[str, Any]:
     """A range test at its defaults, on the cell's own objects: the curve."""
-    task = build(CELL[name], seed, cache=cache)
-    result = LRFinder(task.model, task.optimizer, task.cell.loss).range_test(task.loader, progress=False)
+    task = build(cell, seed, cache=cache)
+    result = LRFinder(task.model, task.optimizer, cell.loss).range_test(task.loader, progress=False)
     return result.curve.to_dict()
 
 
-def suggestions(name: str, seed: int, cache: Path) -> dict[str, Any]:
-    """What the other finders suggest."""
-    return peers.suggest(CELL[name], seed, cache=cache)
-
-
-def refinement(name: str, seed: int, cache: Path, curve: dict[str, Any], budget: float) -> dict[str, Any]:
+def refinement(cell: Cell, seed: int, curve: dict[str, Any], budget: float, *, cache: Path) -> dict[str, Any]:
     """``refine`` after that sweep: learning rate, grade, interval and cost."""
-    task = build(CELL[name], seed, cache=cache)
-    cell, swept = task.cell, LossCurve.from_dict(curve)
+    task, swept = build(cell, seed, cache=cache), LossCurve.from_dict(curve)
     try:
         better = LRFinder(task.model, task.optimizer, cell.loss).refine(
             RangeTestResult(curve=swept, advice=advise(swept)),
@@ -68,20 +62,53 @@ def refinement(name: str, seed: int, cache: Path, curve: dict[str, Any], budget:
     }
 
 
-def grid_search(name: str, seed: int, cache: Path, default: float, budget: float) -> dict[str, Any]:
+def grid_search(cell: Cell, seed: int, default: float, budget: float, *, cache: Path) -> dict[str, Any]:
     """What the same steps buy without a sweep: eight short trainings around a default, and the best of them."""
-    cell = CELL[name]
     steps = max(2, int(budget * cell.steps) // CANDIDATES)
     lrs = [default * 2.0 ** (i - CANDIDATES // 2) for i in range(CANDIDATES)]
     losses = [trainings.mean_loss([trainings.train(cell, lr, seed, steps=steps, cache=cache)]) for lr in lrs]
     return {"lr": lrs[losses.index(min(losses))], "spent": steps * CANDIDATES}
 
 
-def emitted(name: str, seed: int, cache: Path, lr: float | None, with_recipe: bool) -> dict[str, Any] | None:
+def emitted(cell: Cell, seed: int, lr: float | None, with_recipe: bool, *, cache: Path) -> dict[str, Any] | None:
     """A real training at that learning rate: with the emitted recipe, or with the bare torch scheduler."""
     if lr is None:
         return None
-    cell = CELL[name]
     make = recipe(cell.schedule, peak_lr=lr, total_steps=cell.steps).build if with_recipe else None
     run = trainings.train(cell, lr, seed, scheduler=make, cache=cache)
     return {"lr": lr, "val": run["val"], "start": run["start"]}
+
+
+def suggestions(cell: Cell, seed: int, *, cache: Path) -> dict[str, dict[str, Any]]:
+    """Suggestions of every installed finder, each from its own package at that package's defaults, on the CPU.
+
+    Each sweep has a task of its own, built anew, so all of them start from the same weights and see the same batches.
+    Only Lightning's are in another order from the second epoch on: it ends an epoch by the loader's length, and the
+    sampler draws once more when it is run to its end.
+
+    Returns:
+        By rule, in the order of :data:`peers.RULES`: ``lr``, None where the finder raises or suggests nothing finite;
+        ``batches``, the optimizer steps of the sweep; ``why``, the reason for None, else empty.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for name in filter(peers.installed, peers.PEERS):
+        task, peer = build(cell, seed, lr=LOWEST, cache=cache), peers.PEERS[name]
+        steps: list[None] = []
+        # The steps of every optimizer there is: fastai makes its own.
+        counted = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(None))
+        with tempfile.TemporaryDirectory() as folder, peers.silenced(), counted:
+            try:
+                found = peer.prepare(task.model, task.optimizer, cell.loss, task.loader, peers.How(folder=folder))()()
+            except Exception as error:
+                found = dict.fromkeys(peer.rules, error)
+        rows |= {rule: {**_reading(found[rule]), "batches": len(steps)} for rule in peer.rules}
+    return rows
+
+
+def _reading(suggestion: Any) -> dict[str, Any]:
+    if isinstance(suggestion, Exception):
+        return {"lr": None, "why": f"{type(suggestion).__name__}: {suggestion}".partition("\n")[0][:120]}
+    if suggestion is None:
+        return {"lr": None, "why": "no suggestion"}
+    lr = float(suggestion)
+    return {"lr": lr, "why": ""} if math.isfinite(lr) else {"lr": None, "why": f"suggests {lr}"}

@@ -21,16 +21,13 @@ __all__ = ["SEEDS", "grid_of", "mean_loss", "train"]
 SEEDS = (0, 1, 2)
 CENTRES = {"SGD": -3, "Adam": -10, "AdamW": -10, "NAdam": -10, "RMSprop": -11, "Adagrad": -6}  # log2 of the typical LR
 BELOW, ABOVE, MOST = 5, 4, 26  # grid points around the centre to begin with, and in all
-POINTS = 20  # of the kept training curve
 
 
 def _bare_scheduler(kind: str, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler | None:
     """The torch scheduler at its defaults."""
     if kind == "onecycle":
-        momentum = "momentum" in optimizer.defaults and optimizer.defaults["momentum"] > 0
-        return OneCycleLR(
-            optimizer, max_lr=lr, total_steps=steps, cycle_momentum=momentum or "betas" in optimizer.defaults
-        )
+        momentum = optimizer.defaults.get("momentum", 0) > 0 or "betas" in optimizer.defaults
+        return OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=momentum)
     if kind == "cosine":
         return CosineAnnealingLR(optimizer, steps)
     if kind == "step":
@@ -50,14 +47,12 @@ def train(
     """Train for real.
 
     Returns:
-        ``val``: final validation loss, None when it is not finite; ``start``: the one before training; ``curve``:
-        training loss in up to 20 pieces.
+        ``val``: final validation loss, None when it is not finite; ``start``: the one before training.
     """
     task = build(cell, seed, lr=lr, cache=cache)
     length = steps or cell.steps
     made = scheduler(task.optimizer) if scheduler else _bare_scheduler(cell.schedule, task.optimizer, lr, length)
-    start = task.val_loss()
-    losses: list[float] = []
+    start = _short(task.val_loss())
     task.model.train()
     for inputs, target in batches(task.loader, length):
         task.optimizer.zero_grad()
@@ -66,11 +61,10 @@ def train(
         task.optimizer.step()
         if made is not None:
             made.step()
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            return {"val": None, "start": _short(start), "curve": _pieces(losses[:-1])}
+        if not math.isfinite(loss.item()):
+            return {"val": None, "start": start}
     val = task.val_loss()
-    return {"val": _short(val) if math.isfinite(val) else None, "start": _short(start), "curve": _pieces(losses)}
+    return {"val": _short(val) if math.isfinite(val) else None, "start": start}
 
 
 def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
@@ -78,8 +72,8 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
 
     Returns:
         ``start``: mean validation loss before training; ``truth``: by log2 of the LR, final validation losses of the
-        seeds (None where one diverged); ``curves``: their training losses; ``seconds``: what all of it took. Grids
-        made before 2026-11-28 have short trainings as well (``short``), which nothing reads.
+        seeds (None where one diverged); ``seconds``: what all of it took. Grids made before 2026-11-28 have training
+        curves and short trainings as well (``curves`` and ``short``), which nothing reads.
     """
     begin = time.perf_counter()
     truth: dict[int, list[dict[str, Any]]] = {}
@@ -105,7 +99,6 @@ def grid_of(cell: Cell, cache: Path) -> dict[str, Any]:
         "name": cell.name,
         "start": sum(run["start"] for run in truth[best]) / len(SEEDS),
         "truth": {str(power): [run["val"] for run in truth[power]] for power in sorted(truth)},
-        "curves": {str(power): [run["curve"] for run in truth[power]] for power in sorted(truth)},
         "seconds": round(time.perf_counter() - begin, 1),
     }
 
@@ -114,11 +107,6 @@ def mean_loss(runs: list[dict[str, Any]]) -> float:
     """Mean final loss; a run that diverged counts as one that learnt nothing."""
     losses = [run["start"] if run["val"] is None else min(run["val"], run["start"]) for run in runs]
     return float(sum(losses) / len(losses))
-
-
-def _pieces(losses: list[float]) -> list[float]:
-    size = max(1, math.ceil(len(losses) / POINTS))
-    return [_short(sum(losses[i : i + size]) / len(losses[i : i + size])) for i in range(0, len(losses), size)]
 
 
 def _short(value: float) -> float:

@@ -23,6 +23,10 @@ def mean_losses(grid: Mapping[str, Any]) -> dict[int, float]:
     }
 
 
+def _part_missed(loss: float, lowest: float, start: float) -> float:
+    return min(1.0, (loss - lowest) / (start - lowest))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Truth:
     """Regret of a cell over its grid.
@@ -31,11 +35,15 @@ class Truth:
         places: log2 of the learning rates, rising.
         regrets: (L - L*) / (L_nothing - L*), at most 1: 0 is the best of the grid, 1 learnt nothing or worse.
         best: log2 of the best learning rate.
+        lowest: its loss.
+        start: loss before training.
     """
 
     places: tuple[float, ...]
     regrets: tuple[float, ...]
     best: float
+    lowest: float
+    start: float
 
     @classmethod
     def of(cls, grid: Mapping[str, Any]) -> Truth:
@@ -44,9 +52,15 @@ class Truth:
         lowest = min(by_power.values())
         return cls(
             places=tuple(map(float, by_power)),
-            regrets=tuple(min(1.0, (loss - lowest) / (start - lowest)) for loss in by_power.values()),
+            regrets=tuple(_part_missed(loss, lowest, start) for loss in by_power.values()),
             best=float(min(by_power, key=by_power.__getitem__)),
+            lowest=lowest,
+            start=start,
         )
+
+    def regret_of_loss(self, loss: float | None) -> float:
+        """Regret of a training that ended with that loss; None where it diverged or was not run."""
+        return 1.0 if loss is None else _part_missed(loss, self.lowest, self.start)
 
     def regret(self, lr: float | None) -> float:
         """Regret of a learning rate, between grid points by straight lines over log LR; no answer counts as nothing."""
