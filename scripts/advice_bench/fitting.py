@@ -23,7 +23,7 @@ from lrfinder.advice.advise import advise
 from lrfinder.files import write_atomic
 from lrfinder.tables.constants import Constants
 
-__all__ = ["COVERAGE", "FREE", "fit", "leave_one_out", "release"]
+__all__ = ["COVERAGE", "FREE", "fit", "leave_one_out", "priors", "release"]
 
 COVERAGE = 0.8  # of the best learning rates, that an interval is to hold
 
