@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import lrfinder
 from advice_bench.results import Case, fitted_cases, load, scored, summary
@@ -71,41 +72,36 @@ def fit(cases: Sequence[Case], *, answer: Answer = Case.advised, free: Sequence[
         answer: learning rates for a cell, one for each sweep, with given constants.
         free: which constants move.
     """
-    start, constants = priors(), priors()
+    flat = pd.json_normalize(priors()).iloc[0]
+    start = {name: float(flat[name]) for name, _, _ in free}
 
-    def cost() -> float:
-        tried = Constants.from_dict(constants)
+    def cost(values: Mapping[str, float]) -> float:
+        tried = _constants(values)
         regrets = np.array([case.truth.regret(lr) for case in cases for lr in answer(case, tried)])
-        away = sum(_distance(_value(constants, n), _value(start, n), log, width) ** 2 for n, log, width in free)
+        away = sum(_distance(values[name], start[name], log, width) ** 2 for name, log, width in free)
         return float(regrets.mean() + ROOT * np.sqrt(regrets + 1e-4).mean() + PULL * away)
 
-    lowest = cost()
+    best, lowest = start, cost(start)
     for size in (0.6 * 0.7**i for i in range(ROUNDS)):
         for name, log, width in free:
-            group, key = _place(constants, name)
             for step in (size, -size, size / 3, -size / 3):
-                old = _value(constants, name)
-                new = old * 2 ** (step * width) if log else old + step * width
+                new = best[name] * 2 ** (step * width) if log else best[name] + step * width
                 if "_weight" in name and not 0 <= new <= 1:
                     continue
-                group[key] = new
-                tried = cost()
+                values = {**best, name: new}
+                tried = cost(values)
                 if tried < lowest - 1e-7:
-                    lowest = tried
-                else:
-                    group[key] = old
-    return Constants.from_dict(constants)
+                    best, lowest = values, tried
+    return _constants(best)
 
 
-def _place(constants: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The group of a constant, as ``typical_lr`` of ``typical_lr.sgd``, and its key there."""
-    group, _, key = name.rpartition(".")
-    return constants[group] if group else constants, key
-
-
-def _value(constants: dict[str, Any], name: str) -> float:
-    group, key = _place(constants, name)
-    return float(group[key])
+def _constants(values: Mapping[str, float]) -> Constants:
+    """The priors with these in their place, as in ``{"typical_lr.sgd": 0.5}``."""
+    content = priors()
+    for name, value in values.items():
+        group, _, key = name.rpartition(".")
+        (content[group] if group else content)[key] = value
+    return Constants.from_dict(content)
 
 
 def _distance(value: float, prior: float, log: bool, width: float) -> float:
