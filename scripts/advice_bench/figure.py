@@ -32,7 +32,7 @@ def draw(rows: dict[str, dict[str, Any]], scores: pd.DataFrame, path: Path) -> N
         left.plot(100 * row["median"], height, "|", color=colour, markersize=13, markeredgewidth=2)
     left.set_yticks(range(len(order)), order, fontsize=9)
     _finish(left, "regret in %: mean with 95 % interval (dot), median (bar)")
-    best_peer = min(rows.keys() & PEERS, key=lambda rule: float(rows[rule]["mean"]), default="")
+    best_peer = next((rule for rule in reversed(order) if rule in PEERS), "")
     for rule, colour, dashes in (
         (OURS, BLUE, "-"),
         (REFINED[0.25], LIGHT, "--"),

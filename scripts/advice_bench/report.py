@@ -103,7 +103,7 @@ def _headline(held: dict[str, dict[str, Any]], on_held_out: pd.DataFrame) -> dic
     wanted = ("mean", "median", "worst", "spread")
     names = {"sweep": OURS, **{f"refine {b}": rule for b, rule in REFINED.items()}, "fitted default": DEFAULT}
     numbers = {name: {each: held[rule][each] for each in wanted} for name, rule in names.items() if rule in held}
-    best = min(held.keys() & PEERS, key=lambda rule: float(held[rule]["mean"]), default=None)
+    best = min((rule for rule in PEERS if rule in held), key=lambda rule: float(held[rule]["mean"]), default=None)
     if best:
         numbers["best other finder"] = {"name": best, **{each: held[best][each] for each in wanted}}
     ours = on_held_out[on_held_out["rule"] == OURS]
