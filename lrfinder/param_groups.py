@@ -7,7 +7,10 @@ others keep their ratio to it. Works on anything with ``param_groups``, without 
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from lrfinder.errors import SetupError
 
 __all__ = ["group_scales", "momentum", "optimizer_name", "optimizer_parameters", "set_lr", "set_momentum"]
 
@@ -20,11 +23,47 @@ def optimizer_parameters(optimizer: Any) -> list[Any]:
 def group_scales(optimizer: Any) -> tuple[float, ...]:
     """LR of each group divided by that of the reference group: the first whose LR is not 0, shape (groups,).
 
-    With all of them 0 the groups count as equal.
+    A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
+    that has an ``initial_lr`` is at 0, these groups count with it. With all of them 0 the groups count as equal.
+
+    Raises:
+        SetupError: a group without a learning rate, or with one that is no finite number.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> groups = [{"lr": 0.0, "initial_lr": 0.1}, {"lr": 0.0, "initial_lr": 0.01}]  # before a warm-up
+        >>> group_scales(SimpleNamespace(param_groups=groups))
+        (1.0, 0.1)
     """
-    lrs = [float(group["lr"]) for group in optimizer.param_groups]
+    groups = optimizer.param_groups
+    lrs = [_number(group.get("lr"), number, optimizer) for number, group in enumerate(groups)]
+    started = [number for number, group in enumerate(groups) if "initial_lr" in group]
+    if not any(lrs[number] for number in started):
+        for number in started:
+            lrs[number] = _number(groups[number]["initial_lr"], number, optimizer)
     reference = next((lr for lr in lrs if lr != 0), 0.0)
     return tuple(lr / reference for lr in lrs) if reference else (1.0,) * len(lrs)
+
+
+def _number(lr: Any, group: int, optimizer: Any) -> float:
+    """The learning rate as a float; NumPy's numbers and tensors of one element are accepted."""
+    name = optimizer_name(optimizer)
+    if lr is None:
+        raise SetupError(
+            f"parameter group {group} of {name} has lr=None, so the optimizer sets its own step size and there is no "
+            "learning rate to test. Give it one; Adafactor also needs relative_step=False and warmup_init=False then."
+        )
+    try:
+        number = float(lr)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise SetupError(
+            f"the LR of every parameter group must be a finite number; got {lr!r} for group {group} of {name}. "
+            "Set optimizer.param_groups[...]['lr']."
+        )
+    # Single precision has seven digits; more of them would make 0.1 in a tensor and 0.1 in a float two learning rates.
+    return number if isinstance(lr, (float, int)) else float(f"{number:.7g}")
 
 
 def set_lr(optimizer: Any, lr: float, scales: tuple[float, ...]) -> None:
@@ -46,10 +85,13 @@ def momentum(optimizer: Any) -> float:
 
     Of a group with both it is beta1, which is what torch's schedulers and :func:`set_momentum` cycle.
     """
-    return min(
-        float((group["betas"][0] if group.get("betas") else group.get("momentum")) or 0.0)
-        for group in optimizer.param_groups
-    )
+    return min(map(_group_momentum, optimizer.param_groups))
+
+
+def _group_momentum(group: dict[str, Any]) -> float:
+    betas = group.get("betas")
+    # By length, as an array has no truth value.
+    return float((betas[0] if betas is not None and len(betas) else group.get("momentum")) or 0.0)
 
 
 def set_momentum(optimizer: Any, value: float) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from small import network, training
 
+from lrfinder import LRFinder
+from lrfinder.errors import SetupError
 from lrfinder.param_groups import (
     group_scales,
     momentum,
@@ -44,6 +48,91 @@ def test_parameters_come_in_the_order_of_the_groups() -> None:
 )
 def test_scales_are_relative_to_the_first_group_that_learns(lrs: tuple[float, ...], scales: tuple[float, ...]) -> None:
     assert group_scales(sgd(*lrs)) == pytest.approx(scales)
+
+
+def started(*groups: tuple[float, float | None]) -> torch.optim.SGD:
+    """Groups with an LR, and with the ``initial_lr`` that a scheduler left, where there is one."""
+    optimizer = sgd(*(lr for lr, _ in groups))
+    for group, (_, initial) in zip(optimizer.param_groups, groups, strict=True):
+        if initial is not None:
+            group["initial_lr"] = initial
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("groups", "scales"),
+    [
+        ([(0.0, 1e-3), (0.0, 0.1)], (1.0, 100.0)),
+        ([(0.0, 0.0), (0.0, 0.1)], (0.0, 1.0)),
+        ([(0.0, 1e-3), (0.0, 1e-4), (1e-2, None)], (1.0, 0.1, 10.0)),  # a group was added after the scheduler was made
+        ([(0.0, 1e-3), (0.0, None)], (1.0, 0.0)),
+        ([(0.0, 0.1), (0.2, 0.1)], (0.0, 1.0)),  # frozen on purpose
+        ([(0.3, 0.1), (0.1, 0.1)], (1.0, 1 / 3)),  # set by hand since
+        ([(0.0, 0.0), (0.0, 0.0)], (1.0, 1.0)),
+    ],
+)
+def test_at_0_the_ratio_is_that_before_the_scheduler(
+    groups: list[tuple[float, float | None]], scales: tuple[float, ...]
+) -> None:
+    assert group_scales(started(*groups)) == pytest.approx(scales)
+
+
+WARMUPS: dict[str, Any] = {
+    "from 0": lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: t / 10),
+    "from a hundredth": lambda optimizer: torch.optim.lr_scheduler.LinearLR(optimizer, 0.01),
+    "one cycle": lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.01, 1.0], total_steps=9),
+}
+
+
+@pytest.mark.parametrize("warmup", WARMUPS)
+def test_sweep_recipe_and_scheduler_keep_one_ratio_after_a_warmup_was_made(warmup: str) -> None:
+    model = network()
+    groups = [{"params": model[0].parameters(), "lr": 1e-3}, {"params": model[2].parameters(), "lr": 0.1}]
+    optimizer = torch.optim.SGD(groups)
+    kept = WARMUPS[warmup](optimizer)
+    generator = torch.Generator().manual_seed(0)
+    loader = [(torch.randn(8, 4, generator=generator), torch.arange(8) % 3) for _ in range(4)]
+    result = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss()).range_test(loader, num_iter=30)
+    assert result.curve.group_scales == pytest.approx((1.0, 100.0))
+    recipe = result.recipe("cosine", peak_lr=0.01, total_steps=20, warmup_steps=0)
+    assert recipe.group_scales == pytest.approx((1.0, 100.0))
+    recipe.build(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 1.0])
+    del kept
+
+
+@pytest.mark.parametrize("lr", [None, float("nan"), float("inf"), "fast", torch.ones(2)], ids=repr)
+def test_a_group_without_a_learning_rate_is_refused_when_the_finder_is_built(lr: Any) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.param_groups[0]["lr"] = lr
+    with pytest.raises(SetupError, match="(Give it one; Adafactor|must be a finite number).*"):
+        training(model, optimizer)
+    optimizer.param_groups[0]["lr"] = 0.0
+    training(model, optimizer)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.array, torch.tensor], ids=str)
+def test_an_lr_of_another_kind_of_number_has_the_ratio_of_a_plain_one(kind: Any) -> None:
+    optimizer = sgd(0.5, 0.5, 1.0)
+    optimizer.param_groups[0]["lr"] = kind(0.5)
+    assert group_scales(optimizer) == (1.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor], ids=str)
+def test_a_tenth_in_single_precision_is_a_tenth(kind: Any) -> None:
+    optimizer = sgd(0.1, 0.1)
+    optimizer.param_groups[0]["lr"] = kind(0.1)
+    assert group_scales(optimizer) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("betas", [np.array([0.8, 0.9]), (np.float32(0.8), 0.9), torch.tensor([0.8, 0.9])], ids=repr)
+def test_betas_of_numpy_are_read_and_set(betas: Any) -> None:
+    adam = torch.optim.Adam([parameter()])
+    adam.param_groups[0]["betas"] = betas
+    assert momentum(adam) == pytest.approx(0.8)
+    set_momentum(adam, 0.7)
+    assert [float(beta) for beta in adam.param_groups[0]["betas"]] == pytest.approx([0.7, 0.9])
 
 
 def test_setting_a_learning_rate_keeps_the_ratios() -> None:

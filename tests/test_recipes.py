@@ -349,6 +349,13 @@ def test_numpy_counts_are_counts() -> None:
     assert "range(10)" in one.code()
 
 
+@pytest.mark.parametrize("kind", [np.array, list, tuple], ids=lambda kind: kind.__name__)
+def test_scales_may_be_an_array(kind: Any) -> None:
+    one = recipe("cosine", peak_lr=0.1, epochs=3, group_scales=kind([1.0, 0.1]))
+    assert one.group_scales == (1.0, 0.1)
+    assert Recipe.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+
+
 def test_a_recipe_draws_itself_in_a_notebook() -> None:
     one = build("onecycle")
     assert one._repr_png_().startswith(b"\x89PNG")

@@ -145,6 +145,17 @@ def test_plateau_drops_by_its_factor_after_its_patience_to_min_factor() -> None:
     assert seen[8] == pytest.approx([0.002, 0.004])
 
 
+@pytest.mark.parametrize("lrs", [(1.0,), (1.0, 1.0)], ids=str)
+def test_plateau_goes_on_with_a_group_added_later(lrs: tuple[float, ...]) -> None:
+    optimizer = sgd(*lrs)
+    scheduler: Any = recipe("plateau", peak_lr=0.1, epochs=30, patience=0, cooldown=0, factor=0.5).build(optimizer)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.2})
+    optimizer.step()
+    for _ in range(2):
+        scheduler.step(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([*[0.05] * len(lrs), 0.1])
+
+
 @kinds
 def test_a_stock_scheduler_is_built(kind: str) -> None:
     options = {"warmup_steps": 0} if KIND_TABLE[kind].warmup else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import network, train_step
+from small import network, train_step, training
 
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.training.setup import resolve_device
@@ -48,6 +48,13 @@ def test_a_device_object_is_as_good_as_its_name() -> None:
 def test_a_name_that_is_no_device_is_refused_with_those_that_are() -> None:
     with pytest.raises(SetupError, match="'gpu' is not a device. Use 'cpu', 'cuda', 'cuda:0' or 'mps'"):
         resolve_device("gpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu", 0)], ids=repr)
+def test_the_first_device_of_a_kind_is_the_device_of_that_kind(device: Any) -> None:
+    model = network()
+    setup = training(model, torch.optim.SGD(model.parameters(), lr=0.1), device=device)
+    assert setup.device == CPU  # the name that tensors have, so that no batch is copied
 
 
 def test_a_device_that_is_not_available_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

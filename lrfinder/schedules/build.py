@@ -6,7 +6,6 @@ optimizers without a momentum to cycle, and parameter groups of different LR.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import cast
 
 from torch.optim import Optimizer, lr_scheduler
@@ -14,7 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, momentum, set_lr
 from lrfinder.schedules.schedule import Schedule
-from lrfinder.schedules.specs import SchedulerSpec, Sequential
+from lrfinder.schedules.specs import Plateau, SchedulerSpec, Sequential
 
 __all__ = ["build"]
 
@@ -23,12 +22,12 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     """The stock torch scheduler of a schedule, attached to ``optimizer``, whose LRs then are those of the first step.
 
     The first parameter group whose LR is not 0 is the reference: its LR follows ``schedule.lr_at``, and the others keep
-    their present ratio to it. When every LR is 0, as a schedule down to zero leaves them, the ratio is taken from the
-    ``initial_lr`` that the earlier scheduler left; without one all groups get the same LR. ``schedule.group_scales`` is
-    for the printed lines and is not used here. An LR held in a tensor is filled in place. To resume from a checkpoint,
-    build first and load the states of optimizer and scheduler afterwards, as building sets the LR. Torch before
-    pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's own, and the LR is
-    right.
+    their ratio to it, the one that a range test of this optimizer keeps: see
+    :func:`lrfinder.param_groups.group_scales`. ``schedule.group_scales`` is for the printed lines and is not used here.
+    An LR held in a tensor is filled in place. A group added later goes on with a ``plateau`` whose groups all have one
+    LR, and with no other torch scheduler. To resume from a checkpoint, build first and load the states of optimizer and
+    scheduler afterwards, as building sets the LR. Torch before pytorch/pytorch#149392 warns of an "epoch parameter"
+    when a warm-up ends; the call is torch's own, and the LR is right.
 
     Args:
         schedule: what to build.
@@ -56,7 +55,7 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
             f"the scheduler needs a torch.optim.Optimizer; got {type(optimizer).__name__}. "
             "Pass the optimizer that trains the model."
         )
-    scales = _scales(optimizer)
+    scales = group_scales(optimizer)
     peaks = [schedule.peak_lr * scale for scale in scales]
     if schedule.spec.eta_min > 0 and len(set(peaks)) > 1:
         raise SetupError(
@@ -71,18 +70,14 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     return _build(schedule.spec, optimizer, peaks)
 
 
-def _scales(optimizer: Optimizer) -> tuple[float, ...]:
-    if any(group["lr"] for group in optimizer.param_groups):
-        return group_scales(optimizer)
-    started = [{"lr": group.get("initial_lr", 1.0)} for group in optimizer.param_groups]
-    return group_scales(SimpleNamespace(param_groups=started))
-
-
 def _build(spec: SchedulerSpec, optimizer: Optimizer, peaks: list[float]) -> lr_scheduler.LRScheduler:
     if isinstance(spec, Sequential):
         parts = [_build(part, optimizer, peaks) for part in spec.parts]
         return lr_scheduler.SequentialLR(optimizer, parts, milestones=list(spec.milestones))
     arguments = spec.arguments(peaks)
+    if isinstance(spec, Plateau) and len(set(arguments["min_lr"])) == 1:
+        # With a list torch raises at the first drop after add_param_group(), many epochs into the training.
+        arguments["min_lr"] = arguments["min_lr"][0]
     if arguments.get("cycle_momentum", False) is not False:
         arguments["cycle_momentum"] = _can_cycle(optimizer)
     return cast(lr_scheduler.LRScheduler, getattr(lr_scheduler, spec.torch_class)(optimizer, **arguments))

@@ -24,6 +24,8 @@ def check_scales(scales: Any) -> tuple[float, ...]:
     Raises:
         ConfigError: anything else.
     """
+    if hasattr(scales, "tolist"):  # an array or a tensor
+        scales = scales.tolist()
     if not isinstance(scales, Sequence) or isinstance(scales, str):
         raise ConfigError(f"group_scales must be a list with one number per parameter group; got {scales!r}.")
     checked = tuple(check_number("each of group_scales", scale, 0.0) for scale in scales)

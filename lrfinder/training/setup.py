@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lrfinder.checks import check_count
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.param_groups import optimizer_name, optimizer_parameters
+from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
 from lrfinder.training.losses import LossFn, criterion_loss
 
 __all__ = ["TrainingSetup", "resolve_device"]
@@ -156,8 +156,8 @@ def _input_device(model: Any, device: str | torch.device | None) -> torch.device
     if device is None:
         return home
     wanted = resolve_device(device)
-    if wanted.index is None and wanted.type == home.type:
-        wanted = home
+    if wanted.type == home.type and (wanted.index is None or wanted.index == (home.index or 0)):
+        wanted = home  # "cpu:0" and "cpu" are one device
     if wanted != home:
         raise SetupError(
             f"device is {wanted}, but the model is on {home}. Move it first, and build the optimizer after that: "
@@ -191,3 +191,4 @@ def _check_objects(model: Any, optimizer: Any, criterion: object) -> None:
         raise SetupError(
             "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
         )
+    group_scales(optimizer)  # refuses a group without a learning rate
