@@ -161,7 +161,7 @@ class LRFinder:
                 with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
                     driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
                     try:
-                        run_sweep(driver, step.run, batches, validation)
+                        run_sweep(driver, step.run, batches, validation, state)
                     finally:
                         driver.end(StopReason.INTERRUPTED)
                         self.last_curve = driver.curve(batches=batches.drawn, facts=facts.result(batches.first_size))

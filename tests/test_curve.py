@@ -113,6 +113,7 @@ def test_each_stop_reason_has_a_sentence_and_an_abnormal_one_a_hint() -> None:
         "nonfinite",
         "data_exhausted",
         "interrupted",
+        "error",
     }
     assert all(reason.sentence and reason.short for reason in StopReason)
     assert {reason for reason in StopReason if not reason.hint} == {StopReason.COMPLETED, StopReason.DIVERGED}

@@ -95,6 +95,7 @@ def test_the_axis_label_says_where_and_why_the_sweep_ended(stop):
         StopReason.NONFINITE: "stopped at 0.5: the loss became nan or infinite",
         StopReason.DATA_EXHAUSTED: "stopped at 0.5: the loader ran out of batches",
         StopReason.INTERRUPTED: "stopped at 0.5: interrupted",
+        StopReason.ERROR: "stopped at 0.5: an exception was raised",
     }
     shown = figure_of(curve_of(falls_and_breaks, end_lr=0.5, stop=stop))
     assert shown.xlabel == f"learning rate ({words[stop]})"

@@ -85,7 +85,7 @@ WARMUPS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("warmup", WARMUPS)
-def test_sweep_recipe_and_scheduler_keep_one_ratio_after_a_warmup_was_made(warmup: str) -> None:
+def test_sweep_recipe_and_scheduler_keep_one_ratio_after_a_warmup(warmup: str) -> None:
     model = network()
     groups = [{"params": model[0].parameters(), "lr": 1e-3}, {"params": model[2].parameters(), "lr": 0.1}]
     optimizer = torch.optim.SGD(groups)
@@ -102,7 +102,7 @@ def test_sweep_recipe_and_scheduler_keep_one_ratio_after_a_warmup_was_made(warmu
 
 
 @pytest.mark.parametrize("lr", [None, float("nan"), float("inf"), "fast", torch.ones(2)], ids=repr)
-def test_a_group_without_a_learning_rate_is_refused_when_the_finder_is_built(lr: Any) -> None:
+def test_a_group_without_a_learning_rate_is_refused_at_once(lr: Any) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.param_groups[0]["lr"] = lr

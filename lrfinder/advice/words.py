@@ -125,6 +125,11 @@ def _nonfinite_early(found: Finding) -> str:
     )
 
 
+def _nonfinite(found: Finding) -> str:
+    event = f"The next step raised {found.detail}" if found.detail else "The loss became nan or infinite"
+    return f"{event} after the update with lr={_lr(found)}."
+
+
 def _too_few_points(found: Finding) -> str:
     stop, (points, needed) = StopReason(found.detail), found.values
     hint = stop.hint or "Raise num_iter; about 20 iterations per decade read well."
@@ -221,7 +226,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "there; use warm-up."
     ),
     "scaler_skips": _scaler_skips,
-    "nonfinite": lambda found: f"The loss became nan or infinite after the update with lr={_lr(found)}.",
+    "nonfinite": _nonfinite,
     "lr_free": lambda found: (
         f"{found.detail} sets its own step size, so its learning rate is a multiplier near 1 and a range test means "
         "little for it. Keep 1 unless training is unstable."

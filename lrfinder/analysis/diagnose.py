@@ -144,9 +144,10 @@ def _scaler_skips(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _nonfinite(curve: LossCurve, reading: Reading) -> Finding | None:
-    if curve.stop is not StopReason.NONFINITE or curve.nonfinite_lr is None:
+    if not curve.stop.is_failure or curve.nonfinite_lr is None:
         return None
-    return Finding(code="nonfinite", lr=curve.nonfinite_lr)
+    detail = curve.error or "an exception" if curve.stop is StopReason.ERROR else ""
+    return Finding(code="nonfinite", lr=curve.nonfinite_lr, detail=detail)
 
 
 def _lr_free(curve: LossCurve, reading: Reading) -> Finding | None:

@@ -209,7 +209,7 @@ def _turned(curve: LossCurve, series: _Series) -> bool:
     """Whether the curve ends in a rise."""
     if len(series.losses) < _LEVEL:
         return False
-    if curve.stop in (StopReason.DIVERGED, StopReason.NONFINITE):
+    if curve.stop is StopReason.DIVERGED or curve.stop.is_failure:
         return True
     # Against the points before them: where the loss still falls steeply, the last five are above the very last. A loss
     # that saturates is noisy up there, and a longer end shows better that it stays.
@@ -245,4 +245,4 @@ def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
     if count is not None:
         # Of the pairs of LR and loss there is one less where the loss was measured before the update.
         return float(lrs[count - 1 - (len(curve.losses) - len(lrs))])
-    return float(lrs[-1]) if curve.stop is StopReason.NONFINITE and len(lrs) else None
+    return float(lrs[-1]) if curve.stop.is_failure and len(lrs) else None

@@ -153,13 +153,13 @@ def _subtitle(reading: Reading, advice: Advice | None) -> str:
 
 def _stop_words(curve: LossCurve) -> str:
     """Mark of the end of the sweep, with the reason."""
-    if curve.stop is StopReason.NONFINITE and curve.nonfinite_lr is not None:
+    if curve.stop.is_failure and curve.nonfinite_lr is not None:
         lr = curve.nonfinite_lr
     else:
         lr = curve.lrs[-1] if curve.lrs else curve.config.start_lr
     if curve.stop is StopReason.COMPLETED:
         return f"swept to {format_lr(lr)}"
-    return f"stopped at {format_lr(lr)}: {curve.stop.short}"
+    return f"stopped at {format_lr(lr)}: {curve.error or curve.stop.short}"
 
 
 def _marks(reading: Reading, advice: Advice | None) -> list[Mark]:

@@ -45,7 +45,8 @@ def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
 def sweep_facts(curve: LossCurve) -> list[str]:
     """Sentences about the sweep: why it ended and what to do about it, its range, and its cost."""
     at = f" at lr {format_lr(curve.nonfinite_lr)}" if curve.nonfinite_lr is not None else ""
-    ended = f"{curve.stop.sentence}{at}."
+    name = f" ({curve.error})" if curve.error else ""
+    ended = f"{curve.stop.sentence}{name}{at}."
     facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.hint}".rstrip()]
     if curve.lrs:
         spacing = "equal ratios" if curve.config.mode == "exp" else "equal differences"

@@ -29,6 +29,7 @@ class StopReason(enum.Enum):
     NONFINITE = "nonfinite"
     DATA_EXHAUSTED = "data_exhausted"
     INTERRUPTED = "interrupted"
+    ERROR = "error"
 
     @property
     def sentence(self) -> str:
@@ -38,6 +39,11 @@ class StopReason(enum.Enum):
     def short(self) -> str:
         """The reason in a few words."""
         return _SHORT[self]
+
+    @property
+    def is_failure(self) -> bool:
+        """True where no finite loss followed the last update: it was nan or infinite, or an exception was raised."""
+        return self in (StopReason.NONFINITE, StopReason.ERROR)
 
     @property
     def hint(self) -> str:
@@ -59,6 +65,11 @@ _STOPS = {
         "or lower num_iter.",
     ),
     StopReason.INTERRUPTED: ("the sweep was interrupted", "Run it again to the end for advice you can rely on."),
+    StopReason.ERROR: (
+        "the training step raised an exception, which it did not at the weights of the start",
+        "Weights that have diverged are refused by many losses and layers. If it happened within the first steps, "
+        "lower start_lr.",
+    ),
 }
 
 _SHORT = {
@@ -67,6 +78,7 @@ _SHORT = {
     StopReason.NONFINITE: "the loss became nan or infinite",
     StopReason.DATA_EXHAUSTED: "the loader ran out of batches",
     StopReason.INTERRUPTED: "interrupted",
+    StopReason.ERROR: "an exception was raised",
 }
 
 
@@ -126,8 +138,9 @@ class LossCurve:
         config: the ramp that was run (with its end as extended, where the finder extended it).
         measured: ``"before"`` when loss i was taken before the update with LR i (training loss), ``"after"`` when it
             was taken after it (validation loss).
-        nonfinite_lr: LR of the update that made the loss nan or infinite; None when no loss was, or when
-            the very first one was, before any update.
+        nonfinite_lr: LR of the update that made the loss nan or infinite, or the next step raise; None when neither
+            happened, or when the very first loss was, before any update.
+        error: class name of the exception that ended the sweep; empty where none did.
         group_scales: LR of each parameter group divided by that of the reference group, shape (groups,).
         optimizer: class name of the optimizer, as in ``"AdamW"``; empty when unknown.
         momentum: its momentum (SGD, RMSprop) or beta1 (Adam-like); 0 when it has none.
@@ -145,6 +158,7 @@ class LossCurve:
     config: SweepConfig
     measured: str = "before"
     nonfinite_lr: float | None = None
+    error: str = ""
     group_scales: tuple[float, ...] = (1.0,)
     optimizer: str = ""
     momentum: float = 0.0
@@ -162,6 +176,8 @@ class LossCurve:
             check_lr("nonfinite_lr", self.nonfinite_lr)
         if not all(math.isfinite(value) for value in (*self.group_scales, self.momentum)):
             raise ConfigError(f"group_scales and momentum must be finite; got {self.group_scales} and {self.momentum}.")
+        if self.error and not self.error.isidentifier():
+            raise ConfigError(f"error must be the name of an exception, or empty; got {self.error!r}.")
 
     def __len__(self) -> int:
         return len(self.lrs)
@@ -209,6 +225,7 @@ class LossCurve:
                     "group_scales": tuple(map(float, content["group_scales"])),
                     "stop": StopReason(content["stop"]),
                     "config": SweepConfig(**content["config"]),
+                    "error": str(content.get("error", "")),
                     "optimizer": str(content["optimizer"]),
                     "momentum": float(content["momentum"]),
                     "batches": int(content["batches"]),

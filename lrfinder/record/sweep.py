@@ -93,11 +93,7 @@ class Sweep:
         if self.stop is not None:
             raise RuntimeError("the sweep is over; no more losses can be recorded.")
         if not math.isfinite(loss):
-            if self.measured == "after":
-                self.nonfinite_lr = self.lr
-            elif self.losses:
-                self.nonfinite_lr = self.last_lr
-            self.stop = StopReason.NONFINITE
+            self.end(StopReason.NONFINITE)
             return
         self.losses.append(loss)
         self._take_average()
@@ -108,8 +104,15 @@ class Sweep:
 
     def end(self, reason: StopReason) -> None:
         """End the sweep for a reason outside it, such as exhausted data or Ctrl-C. A finished sweep stays unchanged."""
-        if not self.done:
-            self.stop = reason
+        if self.done:
+            return
+        self.stop = reason
+        if not reason.is_failure:
+            return
+        if self.measured == "after":
+            self.nonfinite_lr = self.lr
+        elif self.losses:
+            self.nonfinite_lr = self.last_lr
 
     def curve(self, **fields: object) -> LossCurve:
         """The curve recorded so far; ``fields`` are those of :class:`LossCurve` from outside the sweep."""

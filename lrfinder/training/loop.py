@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -35,12 +36,16 @@ from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
 from lrfinder.training.deferred import READ_EVERY, DeferredLosses
+from lrfinder.training.failures import failure_name, is_divergence
 from lrfinder.training.ranks import mean_over_ranks, world_size
 from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import Snapshot
 from lrfinder.training.step import MAX_SCALER_SKIPS
 from lrfinder.training.validation import Validation
 
 __all__ = ["Step", "SweepDriver", "run_sweep"]
+
+_FINITE_START = 5  # losses that must have been recorded before an exception can be divergence
 
 Step = Callable[[Sequence[Any]], tuple[Tensor, bool]]
 """``step(batches) -> (loss before the update, whether it updated)``: one optimizer step from its micro-batches."""
@@ -97,6 +102,7 @@ class SweepDriver:
         self.read_every = read_every
         self.skipped = 0
         """Updates that the GradScaler skipped."""
+        self._error = ""  # class name of the exception that ended the sweep
         self._ranks = world_size()
         self._scales = group_scales(setup.optimizer)
         self._losses = DeferredLosses(setup.device, read_every=read_every)
@@ -137,11 +143,20 @@ class SweepDriver:
         if pending and not self.done and self.sweep.lr_ahead(pending) is None:
             self._record(self._losses.flush())
 
-    def end(self, reason: StopReason) -> None:
-        """End the sweep from outside, unless it is over, or turns out to be by the losses still pending."""
+    def end(self, reason: StopReason, *, error: str = "") -> None:
+        """End the sweep from outside, unless it is over, or turns out to be by the losses still pending.
+
+        ``error`` is the class name of the exception where the reason is ``StopReason.ERROR``.
+        """
+        self.read_pending()
+        if not self.done:
+            self.sweep.end(reason)
+            self._error = error
+
+    def read_pending(self) -> None:
+        """Record the losses that are still pending; afterwards :attr:`done` may be true."""
         if not self.done:
             self._record(self._losses.flush())
-            self.sweep.end(reason)
 
     def curve(self, *, batches: int = 0, facts: ModelFacts | None = None) -> LossCurve:
         """The curve recorded so far. A sweep that has not ended counts as interrupted.
@@ -156,6 +171,7 @@ class SweepDriver:
             momentum=momentum(self.setup.optimizer),
             batches=batches,
             skipped=self.skipped,
+            error=self._error,
             facts=facts,
         )
 
@@ -177,7 +193,13 @@ class SweepDriver:
             self.sweep.record(loss)
 
 
-def run_sweep(driver: SweepDriver, step: Step, batches: Batches, validation: Validation | None = None) -> None:
+def run_sweep(
+    driver: SweepDriver,
+    step: Step,
+    batches: Batches,
+    validation: Validation | None = None,
+    state: Snapshot | None = None,
+) -> None:
     """Train until the sweep is over or the data runs out.
 
     Args:
@@ -185,6 +207,8 @@ def run_sweep(driver: SweepDriver, step: Step, batches: Batches, validation: Val
         step: makes one optimizer step.
         batches: where its micro-batches come from, ``accumulation_steps`` of the driver's set-up at a time.
         validation: measures the loss that is recorded, after each update; None records the loss of the step.
+        state: of the start, by which an exception that divergence causes is told from others, and ends the sweep (see
+            :mod:`lrfinder.training.failures`); None raises every exception.
     """
     try:
         while not driver.done:
@@ -194,12 +218,33 @@ def run_sweep(driver: SweepDriver, step: Step, batches: Batches, validation: Val
             except StopIteration:
                 driver.end(StopReason.DATA_EXHAUSTED)
                 return
-            loss, updated = step(drawn)
-            if validation is not None and updated:
-                loss = validation.loss()
+            measure = partial(_measured, step, drawn, validation)
+            try:
+                loss, updated = measure()
+            except Exception as error:
+                if not _ends_sweep(driver, error, measure, state):
+                    raise
+                driver.end(StopReason.ERROR, error=failure_name(error))
+                return
             driver.after_step(loss, updated)
     except BaseException as error:
         driver.end(StopReason.INTERRUPTED)
         # Ignore errors raised after the sweep's end: the weights have diverged by then.
         if driver.sweep.stop is StopReason.INTERRUPTED or not isinstance(error, Exception):
             raise
+
+
+def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
+    """Whether the sweep is over by the losses before the exception, or the exception is divergence."""
+    driver.read_pending()
+    if driver.done:
+        return True
+    if state is None or len(driver.sweep.losses) < _FINITE_START:
+        return False
+    return is_divergence(error, again, state.rewind)
+
+
+def _measured(step: Step, batches: Sequence[Any], validation: Validation | None) -> tuple[Tensor, bool]:
+    """One step, and the loss to record for it."""
+    loss, updated = step(batches)
+    return (validation.loss() if validation is not None and updated else loss), updated

@@ -11,6 +11,7 @@ from lrfinder.param_groups import group_scales, optimizer_name, set_lr
 from lrfinder.record.curve import SweepConfig
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
+from lrfinder.training.failures import infinite_where_it_diverges
 from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
@@ -101,7 +102,7 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
         state.rewind_random()
         return mean_over_ranks(step.loss(coming)).item()
 
-    critical = critical_lr(loss_at, loss_before)
+    critical = critical_lr(infinite_where_it_diverges(loss_at), loss_before)
     state.rewind()
     return critical
 

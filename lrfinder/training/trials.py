@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from lrfinder.record.trials import Trial
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import eager_step
+from lrfinder.training.failures import is_divergence
 from lrfinder.training.progress import progress_bar
 from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
@@ -30,6 +32,8 @@ from lrfinder.training.step import TrainStep
 from lrfinder.training.validation import Validation, validation_for
 
 __all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "run_search", "trials_from_snapshot"]
+
+T = TypeVar("T")
 
 _CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
 _MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
@@ -137,6 +141,8 @@ class TrialRunner:
     def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
         """Train through the plan from the snapshot, and measure; the loss is None where the trial diverged.
 
+        An exception that divergence causes (see :mod:`lrfinder.training.failures`) is divergence.
+
         Args:
             plan: learning rates of the trial.
             on_step: called after each optimizer step.
@@ -149,12 +155,22 @@ class TrialRunner:
             batches.skip(self._skip)
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
-                loss, _ = self._step.run(batches.draw(self._setup.accumulation_steps))
+                drawn = batches.draw(self._setup.accumulation_steps)
+                made = self._unless_diverged(partial(self._step.run, drawn))
                 on_step()
-                if monitor.diverged(loss):
+                if made is None or monitor.diverged(made[0]):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
-        final = self._loss()
-        return Trial(lr=plan.lr, steps=plan.steps, loss=final if math.isfinite(final) else None, stage=plan.stage)
+        final = self._unless_diverged(self._loss)
+        loss = final if final is not None and math.isfinite(final) else None
+        return Trial(lr=plan.lr, steps=plan.steps, loss=loss, stage=plan.stage)
+
+    def _unless_diverged(self, attempt: Callable[[], T]) -> T | None:
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_divergence(error, attempt, self._state.rewind):
+                raise
+            return None
 
     def _loss(self) -> float:
         return mean_over_ranks(self._validation.loss()).item()
