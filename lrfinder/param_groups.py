@@ -31,9 +31,9 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> groups = [{"lr": 0.0, "initial_lr": 0.1}, {"lr": 0.0, "initial_lr": 0.01}]  # before a warm-up
+        >>> groups = [{"lr": 0.0, "initial_lr": 0.5}, {"lr": 0.0, "initial_lr": 0.25}]  # before a warm-up
         >>> group_scales(SimpleNamespace(param_groups=groups))
-        (1.0, 0.1)
+        (1.0, 0.5)
     """
     groups = optimizer.param_groups
     lrs = [_number(group.get("lr"), number, optimizer) for number, group in enumerate(groups)]

@@ -16,6 +16,7 @@ from lrfinder.files import read_json, write_json
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.defaults import make_schedule
 from lrfinder.schedules.schedule import Schedule
+from lrfinder.schedules.updates import Updates
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -33,6 +34,11 @@ def recipe(
     steps_per_epoch: int | None = None,
     warmup_steps: int | None = None,
     group_scales: Sequence[float] = (1.0,),
+    accumulation_steps: int = 1,
+    clip_grad_norm: float | None = None,
+    amp_dtype: Any = None,
+    grad_scaler: bool | None = None,
+    device: Any = "cuda",
     **options: Any,
 ) -> Recipe:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
@@ -47,12 +53,16 @@ def recipe(
         peak_lr: highest LR of the first parameter group; the others keep their ratio to it; > 0.
         total_steps: updates (``optimizer.step()`` calls) in the whole training; >= 1.
         epochs: passes over the loader; >= 1.
-        steps_per_epoch: updates per pass, ``len(train_loader)`` unless gradients are accumulated; >= 1.
+        steps_per_epoch: updates per pass, ``ceil(len(train_loader) / accumulation_steps)``, or the same rounded down to
+            leave out the incomplete update at the end of a pass; >= 1.
         warmup_steps: calls of ``scheduler.step()`` spent on a linear warm-up, part of the whole length; 0 for none.
             Only for ``cosine linear step multistep exponential wsd constant``. By default 5 % of the updates, and none
             where the scheduler steps once per epoch.
         group_scales: LR of each parameter group divided by that of the first whose LR is not 0, shape (groups,), as in
             :attr:`LossCurve.group_scales`; for the printed lines, which cannot see the optimizer.
+        accumulation_steps, clip_grad_norm, amp_dtype: as in :class:`LRFinder`, for the printed lines.
+        grad_scaler: whether the printed lines use a ``torch.amp.GradScaler``; by default with float16.
+        device: where autocast and scaler of the printed lines run, as in ``"cuda"``.
         options: by kind, named as in torch where torch has the number:
 
             - onecycle: ``pct_start div_factor final_div_factor cycle_momentum base_momentum max_momentum``
@@ -78,6 +88,13 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).spec
         Step(step_size=30, gamma=0.1)
     """
+    updates = Updates(
+        accumulation_steps=accumulation_steps,
+        clip_grad_norm=clip_grad_norm,
+        amp_dtype=amp_dtype,
+        grad_scaler=grad_scaler,
+        device=device,
+    )
     schedule = make_schedule(
         kind,
         peak_lr=peak_lr,
@@ -86,6 +103,7 @@ def recipe(
         steps_per_epoch=steps_per_epoch,
         warmup_steps=warmup_steps,
         group_scales=group_scales,
+        updates=updates,
         **options,
     )
     return Recipe(**vars(schedule))
@@ -123,7 +141,8 @@ class Recipe(Schedule):
 
         They need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone. The numbers
         are literals, for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments
-        that equal torch's defaults are left out.
+        that equal torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of
+        the training that was swept; ``scheduler.step()`` is called once for every update that is made.
 
         An LR held in a tensor becomes a plain float, except with ``onecycle`` and ``cyclic``. That trains the same, but
         a compiled ``optimizer.step()`` is compiled again for new values of it, and a CUDA graph captured before still

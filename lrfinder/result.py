@@ -87,7 +87,8 @@ class RangeTestResult:
             total_steps: length of training in iterations; or give the next two.
             epochs: length of training in epochs.
             steps_per_epoch: iterations per epoch.
-            **options: passed on, as in ``warmup_steps=500``.
+            **options: passed on, as in ``warmup_steps=500``. Accumulation, clipping and mixed precision are by default
+                those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
 
         Raises:
             ConfigError: unknown kind, or numbers that do not fit each other.
@@ -101,6 +102,7 @@ class RangeTestResult:
             peak_lr = self.advice.lr_for(kind, horizon)
         if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)
+        options = {**self._updates(), **options}
         return recipe(
             kind,
             peak_lr=peak_lr,
@@ -110,6 +112,14 @@ class RangeTestResult:
             group_scales=self.curve.group_scales,
             **options,
         )
+
+    def _updates(self) -> dict[str, Any]:
+        """How the swept training makes its updates."""
+        facts = self.curve.facts
+        if facts is None:
+            return {}
+        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device")
+        return {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
 
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler:
         """Stock torch scheduler on ``optimizer``, with the advised learning rate set: ``recipe(...).build(optimizer)``.

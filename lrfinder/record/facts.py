@@ -30,6 +30,9 @@ class ModelFacts:
         batch_size: samples in the first batch.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
+        amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
+        grad_scaler: whether there was a GradScaler.
+        device: kind of device, as in ``"cuda"``.
 
     Example:
         >>> import dataclasses
@@ -49,6 +52,9 @@ class ModelFacts:
     batch_size: int | None = None
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
+    amp_dtype: str | None = None
+    grad_scaler: bool = False
+    device: str | None = None
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
@@ -68,6 +74,10 @@ class ModelFacts:
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
         fields["clip_grad_norm"] = _known(float, fields.get("clip_grad_norm"))
+        fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
+        fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
+        for name in ("amp_dtype", "device"):
+            fields[name] = _known(str, fields.get(name))
         return cls(**fields)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import Constant, Cyclic, Linear, OneCycle, SchedulerSpec, Sequential
+from lrfinder.schedules.updates import Updates
 from lrfinder.tables.kinds import KIND_TABLE
 
 __all__ = ["scheduler_code"]
@@ -17,7 +18,6 @@ _COLUMNS = 100  # width up to which a printed call stays on one line
 _LONGEST = 120  # width at which any printed line is folded
 _HAS_MOMENTUM = 'all(group.get("momentum") or group.get("betas", [0])[0] for group in optimizer.param_groups)'
 _OPEN_EPOCHS = 10  # epochs of the printed loop where the length of the training is not known
-_UPDATE = ("optimizer.zero_grad()", "loss = criterion(model(inputs), targets)", "loss.backward()", "optimizer.step()")
 
 
 def scheduler_code(schedule: Schedule) -> str:
@@ -32,7 +32,8 @@ def scheduler_code(schedule: Schedule) -> str:
 def _import_lines(schedule: Schedule) -> list[str]:
     spec = schedule.spec
     specs = (spec, *spec.parts) if isinstance(spec, Sequential) else (spec,)
-    return [f"from torch.optim.lr_scheduler import {', '.join(sorted({spec.torch_class for spec in specs}))}"]
+    names = ", ".join(sorted({spec.torch_class for spec in specs}))
+    return [*schedule.updates.imports, f"from torch.optim.lr_scheduler import {names}"]
 
 
 def _scheduler_lines(schedule: Schedule) -> list[str]:
@@ -111,32 +112,75 @@ def _folded(line: str) -> list[str]:
 
 
 def _loop_lines(schedule: Schedule) -> list[str]:
-    batches = "    for inputs, targets in train_loader:"
-    per_batch = "scheduler.step()  # after every batch, not after every epoch"
     follows_loss = KIND_TABLE[schedule.kind].follows_loss
+    known = schedule.total_steps is not None and not follows_loss
     epochs = f"for epoch in range({schedule.epochs}):"
-    if schedule.epochs is None and (schedule.total_steps is None or follows_loss):
+    if schedule.epochs is None and not known:
         epochs = f"for epoch in range({_OPEN_EPOCHS}):  # set the number of epochs"
     elif schedule.epochs is None:
-        return [
-            "step = 0",
-            f"while step < {schedule.total_steps}:",
-            batches,
-            *_in_batch(per_batch, "step += 1", f"if step == {schedule.total_steps}:", "    break"),
-        ]
+        return _counted_loop(schedule)
     if follows_loss:
         return [
-            epochs,
-            "    losses = []",
-            batches,
-            *_in_batch("losses.append(loss.item())"),
+            *_carried(schedule.updates, epochs, ["    losses = []"], [], "losses.append(loss.item())"),
             "    # After every epoch, not after every batch. Better still: pass the validation loss here.",
             "    scheduler.step(sum(losses) / len(losses))",
         ]
     if schedule.interval == "epoch":
-        return [epochs, batches, *_in_batch(), "    scheduler.step()  # after every epoch, not after every batch"]
-    return [epochs, batches, *_in_batch(per_batch)]
+        lines = _carried(schedule.updates, epochs, [], [])
+        return [*lines, "    scheduler.step()  # after every epoch, not after every batch"]
+    step = [_per_update(schedule.updates)]
+    if schedule.updates.accumulation_steps > 1 and known:
+        return _whole_epochs(schedule, epochs, step)
+    return _carried(schedule.updates, epochs, [], step)
 
 
-def _in_batch(*more: str) -> list[str]:
-    return [f"        {line}" for line in (*_UPDATE, *more)]
+def _per_update(updates: Updates) -> str:
+    unit = "update, not after every batch" if updates.accumulation_steps > 1 else "batch, not after every epoch"
+    return f"scheduler.step()  # after every {unit}"
+
+
+def _counted_loop(schedule: Schedule) -> list[str]:
+    """Loop that ends after a number of updates."""
+    updates, total = schedule.updates, schedule.total_steps
+    end = ["step += 1", f"if step == {total}:", "    break"]
+    step = [_per_update(updates)]
+    if updates.accumulation_steps == 1:
+        return ["step = 0", *_carried(updates, f"while step < {total}:", [], step, *end)]
+    lines = _carried(updates, f"while step < {total}:", [], step)
+    return ["step = 0", *lines, *_indented(end, 3)]
+
+
+def _carried(updates: Updates, head: str, first: list[str], after_update: list[str], *in_batch: str) -> list[str]:
+    """Loop over passes; with accumulation an update may take its batches from two of them.
+
+    Args:
+        updates: how they are made.
+        head: line of the outer loop.
+        first: lines at the start of a pass.
+        after_update: lines for each update that is made.
+        in_batch: lines for each batch, at its end.
+    """
+    batches = "    for inputs, targets in train_loader:"
+    body = updates.in_batch(after_update)
+    if updates.accumulation_steps == 1:
+        return [*updates.before, head, *first, batches, *_indented([*body, *in_batch], 2)]
+    condition = ["batch += 1", f"if batch % {updates.accumulation_steps} == 0:"]
+    body = [*body, *in_batch, *condition]
+    update = _indented(updates.update(after_update), 3)
+    return [*updates.before, "batch = 0", head, *first, batches, *_indented(body, 2), *update]
+
+
+def _whole_epochs(schedule: Schedule, epochs: str, after_update: list[str]) -> list[str]:
+    """Loop over epochs that each make the same number of updates, the last of them with the batches that are left."""
+    updates, count = schedule.updates, schedule.updates.accumulation_steps
+    per_epoch = (schedule.total_steps or 0) // (schedule.epochs or 1)
+    batches = "    for batch, (inputs, targets) in enumerate(train_loader, start=1):"
+    condition = f"if batch % {count} == 0 or batch == len(train_loader):"
+    end = [f"if batch == {per_epoch * count}:  # {per_epoch} updates in an epoch", "    break"]
+    body = _indented([*updates.in_batch(after_update), condition], 2)
+    update = _indented(updates.update(after_update), 3)
+    return [*updates.before, epochs, batches, *body, *update, *_indented(end, 2)]
+
+
+def _indented(lines: Sequence[str], depth: int) -> list[str]:
+    return [f"{' ' * 4 * depth}{line}" for line in lines]

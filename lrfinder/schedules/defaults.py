@@ -26,6 +26,7 @@ from lrfinder.schedules.specs import (
     SchedulerSpec,
     Step,
 )
+from lrfinder.schedules.updates import Updates
 from lrfinder.tables.kinds import KINDS
 
 __all__ = ["DEFAULT_SPECS", "make_schedule"]
@@ -40,11 +41,13 @@ def make_schedule(
     steps_per_epoch: int | None = None,
     warmup_steps: int | None = None,
     group_scales: Sequence[float] = (1.0,),
+    updates: Updates | None = None,
     **options: Any,
 ) -> Schedule:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
 
-    The arguments are those of :func:`lrfinder.recipe`, where units and ranges are given.
+    The arguments are those of :func:`lrfinder.recipe`, where units and ranges are given; those of the updates are one
+    value here.
 
     Raises:
         ConfigError: an unknown kind or option, a number outside its range, or a length that is missing.
@@ -68,6 +71,7 @@ def make_schedule(
         epochs=None if epochs is None else int(epochs),
         warmup_steps=plan.warmup,
         group_scales=check_scales(group_scales),
+        updates=updates or Updates(),
         notes=tuple(plan.notes),
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from lrfinder.checks import check_choice, check_lr, check_number
 from lrfinder.errors import ConfigError
 from lrfinder.files import saved_content
 from lrfinder.schedules.specs import SchedulerSpec, spec_from_dict
+from lrfinder.schedules.updates import Updates
 from lrfinder.tables.kinds import KINDS
 
 __all__ = ["Schedule", "check_scales"]
@@ -53,6 +54,7 @@ class Schedule:
         group_scales: LR of each parameter group divided by that of the reference group, shape (groups,), for the
             printed lines; one value means one LR for all groups. The ratios of a torch scheduler are those of its
             optimizer.
+        updates: how the training makes its updates, for the printed lines.
         notes: where each number came from; takes no part in comparisons.
 
     Raises:
@@ -76,6 +78,7 @@ class Schedule:
     epochs: int | None = None
     warmup_steps: int = 0
     group_scales: tuple[float, ...] = (1.0,)
+    updates: Updates = Updates()
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ class Schedule:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal schedule back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         lists = {"group_scales": list(self.group_scales), "notes": list(self.notes)}
-        return {**values, "spec": self.spec.to_dict(), **lists}
+        return {**values, "spec": self.spec.to_dict(), "updates": asdict(self.updates), **lists}
 
     @classmethod
     def from_dict(cls: type[_S], content: dict[str, Any]) -> _S:
@@ -147,7 +150,8 @@ class Schedule:
             values = dict(content)
             spec = values.pop("shape") if "shape" in values else values.pop("spec")  # "shape" before 0.1.0
             notes = tuple(map(str, values.pop("notes")))
-            return cls(**values, spec=spec_from_dict(spec), notes=notes)
+            updates = Updates(**values.pop("updates", {}))
+            return cls(**values, spec=spec_from_dict(spec), updates=updates, notes=notes)
 
     def _check_time(self, t: int) -> int:
         if t < 0 or (self.total_steps is not None and t > self.total_steps):

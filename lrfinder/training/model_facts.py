@@ -40,6 +40,9 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
         accumulation_steps=setup.accumulation_steps,
         clip_grad_norm=setup.clip_grad_norm,
+        amp_dtype=None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
+        grad_scaler=setup.grad_scaler is not None,
+        device=setup.device.type,
     )
     groups = [_unless_it_fails(partial(_rms, group["params"])) for group in setup.optimizer.param_groups]
     steps = _unless_it_fails(partial(_steps, setup.optimizer))

@@ -1,0 +1,107 @@
+"""How a training makes its updates (accumulation, mixed precision, clipping), and the lines of it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lrfinder.checks import check_count, check_number
+from lrfinder.errors import ConfigError
+
+__all__ = ["Updates"]
+
+_AMP = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updates:
+    """What happens between a batch and ``optimizer.step()``, for the printed lines.
+
+    Args:
+        accumulation_steps: batches per update; >= 1.
+        clip_grad_norm: largest global gradient norm, > 0; None for no clipping.
+        amp_dtype: ``"bfloat16"`` or ``"float16"``, in which forward and loss are computed; None for no autocast. A
+            ``torch.dtype`` is accepted.
+        grad_scaler: whether a ``GradScaler`` is used; None stands for float16 alone, which needs one.
+        device: device, as in ``"cuda"``, whose kind autocast and scaler have to be told.
+
+    Raises:
+        ConfigError: a value outside its range.
+
+    Example:
+        >>> Updates(accumulation_steps=2).in_batch(["scheduler.step()"])
+        ['loss = criterion(model(inputs), targets)', '(loss / 2).backward()']
+    """
+
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+    amp_dtype: str | None = None
+    grad_scaler: bool | None = None
+    device: str = "cuda"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
+        if self.clip_grad_norm is not None:
+            norm = check_number("clip_grad_norm", self.clip_grad_norm, 0.0, open_ends=True)
+            object.__setattr__(self, "clip_grad_norm", norm)
+        amp_dtype = None if self.amp_dtype is None else str(self.amp_dtype).removeprefix("torch.")
+        if amp_dtype not in (None, *_AMP):
+            raise ConfigError(f"amp_dtype must be 'bfloat16', 'float16' or None; got {self.amp_dtype!r}.")
+        object.__setattr__(self, "amp_dtype", amp_dtype)
+        if self.grad_scaler is None:
+            object.__setattr__(self, "grad_scaler", amp_dtype == "float16")
+        elif not isinstance(self.grad_scaler, bool):
+            raise ConfigError(f"grad_scaler must be True, False or None; got {self.grad_scaler!r}.")
+        device = str(self.device).split(":")[0]
+        if not device.isidentifier():
+            raise ConfigError(f"device must be a device, such as 'cuda' or 'cpu'; got {self.device!r}.")
+        object.__setattr__(self, "device", device)
+
+    @property
+    def imports(self) -> list[str]:
+        """Lines to import what :meth:`in_batch`, :attr:`before` and :meth:`update` name."""
+        needed = self.clip_grad_norm is not None or self.amp_dtype is not None or self.grad_scaler
+        return ["import torch"] if needed else []
+
+    @property
+    def before(self) -> list[str]:
+        """Lines before the loop."""
+        scaler = [f'scaler = torch.amp.GradScaler("{self.device}")'] if self.grad_scaler else []
+        return scaler + (["optimizer.zero_grad()"] if self.accumulation_steps > 1 else [])
+
+    def in_batch(self, after_update: Sequence[str]) -> list[str]:
+        """Lines for each batch; with accumulation without the update itself, whose place the loop decides.
+
+        Args:
+            after_update: lines for each update that was made.
+        """
+        loss = ["loss = criterion(model(inputs), targets)"]
+        if self.amp_dtype is not None:
+            loss = [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', f"    {loss[0]}"]
+        if self.accumulation_steps > 1:
+            part = f"loss / {self.accumulation_steps}"
+            return [*loss, f"scaler.scale({part}).backward()" if self.grad_scaler else f"({part}).backward()"]
+        backward = "scaler.scale(loss).backward()" if self.grad_scaler else "loss.backward()"
+        return ["optimizer.zero_grad()", *loss, backward, *self._update(after_update)]
+
+    def update(self, after_update: Sequence[str]) -> list[str]:
+        """Lines for each update where several batches make one."""
+        return [*self._update(after_update), "optimizer.zero_grad()"]
+
+    def _update(self, after_update: Sequence[str]) -> list[str]:
+        clip = []
+        if self.clip_grad_norm is not None:
+            clip = [f"torch.nn.utils.clip_grad_norm_(model.parameters(), {self.clip_grad_norm!r})"]
+        if not self.grad_scaler:
+            return [*clip, "optimizer.step()", *after_update]
+        unscaled = ["scaler.unscale_(optimizer)", *clip] if clip else []
+        if not after_update:
+            return [*unscaled, "scaler.step(optimizer)", "scaler.update()"]
+        return [
+            *unscaled,
+            "scaler.step(optimizer)",
+            "scale = scaler.get_scale()",
+            "scaler.update()",
+            "if scaler.get_scale() >= scale:  # not where the scaler skipped the update",
+            *(f"    {line}" for line in after_update),
+        ]
