@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from worlds import Encoding, Graph, Pair, Record
 
 from lrfinder.errors import SetupError
-from lrfinder.training.batches import Batches, move, worth_prefetching
+from lrfinder.training.batches import Batches, batch_size, move, worth_prefetching
 
 CPU = torch.device("cpu")
 META = torch.device("meta")  # a device on every machine that a tensor can be seen to have moved to
@@ -72,11 +74,220 @@ def test_objects_with_a_to_method_are_moved_by_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [None, 3, 2.5, "text", b"bytes", Record(torch.ones(2)), torch.Tensor, range(3)], ids=repr
+    "other", [None, 3, 2.5, "text", b"bytes", Record(torch.ones(2, device=META)), torch.Tensor, range(3)], ids=repr
 )
 def test_an_object_that_is_no_container_stays_the_same_object(other: Any) -> None:
     assert move(other, META) is other
     assert move([other], META)[0] is other
+
+
+class Flags(NamedTuple):
+    inputs: Tensor
+    count: int
+
+
+class Counted(NamedTuple("Counted", [("inputs", Tensor), ("size", int)])):
+    """A named tuple whose constructor takes something else."""
+
+    def __new__(cls, inputs: Tensor) -> Counted:
+        return super().__new__(cls, inputs, len(inputs))
+
+
+@dataclass
+class Sample:
+    inputs: Any
+    name: str = "a"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    inputs: Any
+    name: str = "a"
+
+
+@dataclass(slots=True)
+class Slotted:
+    inputs: Any
+    name: str = "a"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenSlotted:
+    inputs: Any
+    name: str = "a"
+
+
+@dataclass
+class Strict:
+    """Checks its input where it is made, counts how often, and has a field that only the check takes."""
+
+    inputs: Any
+    limit: dataclasses.InitVar[int] = 9
+    name: str = "a"
+    size: int = dataclasses.field(init=False, default=0)
+    made: ClassVar[int] = 0
+
+    def __post_init__(self, limit: int) -> None:
+        Strict.made += 1
+        self.size = limit
+
+
+class Plain:
+    def __init__(self, inputs: Any) -> None:
+        self.inputs, self.name = inputs, "a"
+
+
+class BySlots:
+    __slots__ = ("__hidden", "inputs", "name", "unset")
+
+    def __init__(self, inputs: Any) -> None:
+        self.inputs, self.name, self.__hidden = inputs, "a", inputs
+
+    @property
+    def hidden(self) -> Any:
+        return self.__hidden
+
+
+class Guarded:
+    """Refuses to be written, as attrs classes that are frozen do, and follows their protocol."""
+
+    __attrs_attrs__ = ()
+
+    def __init__(self, inputs: Any) -> None:
+        self.__dict__.update(inputs=inputs, name="a")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(name)
+
+
+class Derived(Sample):
+    """A class with a property of a field's name in front of it."""
+
+    @property
+    def first(self) -> Any:
+        return self.inputs
+
+
+@dataclass
+class Edges:
+    """Has a field named as the method that moves."""
+
+    inputs: Any
+    to: Tensor = dataclasses.field(default_factory=lambda: torch.ones(1))
+    name: str = "a"
+
+
+RECORDS: list[Callable[[Any], Any]] = [
+    *(Sample, Frozen, Slotted, Strict, Plain, BySlots, Guarded, Derived, Edges),
+    lambda inputs: FrozenSlotted(inputs=inputs),
+    lambda inputs: types.SimpleNamespace(inputs=inputs, name="a"),
+]
+records = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record(0)).__name__)
+
+
+@records
+def test_a_record_keeps_its_type_and_its_tensors_move(record: Callable[[Any], Any]) -> None:
+    batch = record(torch.ones(2))
+    moved = move(batch, META)
+    assert type(moved) is type(batch)
+    assert (moved.inputs.device, moved.name) == (META, "a")
+    assert batch.inputs.device == CPU
+
+
+@records
+def test_a_record_in_which_nothing_moves_stays_the_same_object(record: Callable[[Any], Any]) -> None:
+    for batch in (record([torch.ones(2, device=META)]), record({"text": ["a", None]})):
+        if not isinstance(batch, Edges):
+            assert move(batch, META) is batch
+
+
+@records
+def test_records_move_inside_containers_and_each_other(record: Callable[[Any], Any]) -> None:
+    moved = move([{"a": record([record((torch.ones(2), 3))])}], META)
+    tensor, number = moved[0]["a"].inputs[0].inputs
+    assert (tensor.device, number) == (META, 3)
+
+
+@records
+def test_the_tensors_of_a_record_are_counted_and_prefetched(record: Callable[[Any], Any]) -> None:
+    batch = record({"x": torch.ones(2**15)})
+    assert batch_size(batch) == 2**15
+    assert worth_prefetching(batch, torch.device("cuda"))
+
+
+def test_no_constructor_of_a_record_is_called_again() -> None:
+    batch = Strict(torch.ones(2), limit=5)
+    Strict.made = 0
+    moved = move(batch, META)
+    assert (Strict.made, moved.size, moved.inputs.device) == (0, 5, META)
+
+
+def test_private_slots_move_and_unset_ones_stay_unset() -> None:
+    moved = move(BySlots(torch.ones(2)), META)
+    assert moved.hidden.device == META
+    assert not hasattr(moved, "unset")
+
+
+def test_an_attrs_class_moves() -> None:
+    attrs = pytest.importorskip("attrs")
+    for frozen, slots in itertools.product((False, True), repeat=2):
+        kind = attrs.make_class("Kind", {"inputs": attrs.field()}, frozen=frozen, slots=slots)
+        batch = kind(torch.ones(2))
+        moved = move(batch, META)
+        assert type(moved) is kind
+        assert (moved.inputs.device, batch.inputs.device) == (META, CPU)
+
+
+@pytest.mark.parametrize("batch", [Flags(torch.ones(2), 3), Counted(torch.ones(2))], ids=lambda b: type(b).__name__)
+def test_a_named_tuple_moves_whatever_its_constructor_takes(batch: Any) -> None:
+    moved = move(batch, META)
+    assert type(moved) is type(batch)
+    assert (moved[0].device, moved[1]) == (META, batch[1])
+
+
+def test_a_deque_moves_and_keeps_its_limit() -> None:
+    moved = move(collections.deque([torch.ones(2)], maxlen=3), META)
+    assert (moved[0].device, moved.maxlen) == (META, 3)
+
+
+def test_values_and_indices_of_a_reduction_move() -> None:
+    moved = move(torch.ones(2, 3).max(0), META)
+    assert (moved.values.device, moved.indices.device) == (META, META)
+
+
+def test_objects_that_refer_to_each_other_move() -> None:
+    batch = Plain(torch.ones(2))
+    batch.owner = batch
+    assert move(batch, META).inputs.device == META
+    assert batch_size(batch) == 2
+
+
+def test_an_object_that_moves_itself_in_place_may_return_nothing() -> None:
+    class InPlace(Plain):
+        def to(self, device: torch.device) -> None:
+            self.inputs = self.inputs.to(device)
+
+    batch = InPlace(torch.ones(2))
+    assert move(batch, META) is batch
+    assert batch.inputs.device == META
+
+
+def test_the_data_set_that_a_batch_refers_to_stays_where_it_is() -> None:
+    data = TensorDataset(torch.ones(2))
+    moved = move(Sample((torch.ones(2), data)), META)
+    assert moved.inputs[0].device == META
+    assert moved.inputs[1] is data
+    assert data.tensors[0].device == CPU
+
+
+def test_a_mapping_that_refuses_update_moves() -> None:
+    class Output(collections.OrderedDict[str, Any]):
+        def update(self, *args: Any, **kwargs: Any) -> None:
+            raise TypeError("use item assignment")
+
+    output = Output()
+    output["inputs"] = torch.ones(2)
+    assert move(output, META)["inputs"].device == META
 
 
 nested = st.recursive(

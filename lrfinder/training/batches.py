@@ -1,85 +1,21 @@
-"""Batches of any kind: drawn from any loader, moved to the device, measured and described."""
+"""Batches drawn from any loader, on the device, and prefetched where that pays."""
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrfinder.errors import SetupError
+from lrfinder.training.contents import batch_size, describe_batch, move, tensors_in
 
 __all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "move", "tensors_in", "worth_prefetching"]
 
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16
-
-
-def move(batch: Any, device: torch.device, *, carry: Callable[[Tensor], Tensor] | None = None) -> Any:
-    """The batch with every tensor in it on the device; containers keep their type, other objects stay as they are.
-
-    Args:
-        batch: anything.
-        device: target device.
-        carry: returns the tensor on the device for one that is elsewhere; the default is a non-blocking ``tensor.to``.
-    """
-    if isinstance(batch, Tensor):
-        if batch.device == device:
-            return batch
-        return batch.to(device, non_blocking=True) if carry is None else carry(batch)
-    if type(batch) in (list, tuple):  # the usual batches first
-        return type(batch)([move(value, device, carry=carry) for value in batch])
-    if hasattr(batch, "to") and not isinstance(batch, type):
-        try:
-            return batch.to(device, non_blocking=True)
-        except TypeError:  # objects with a plain .to(device), as tokenizers return
-            return batch.to(device)
-    return _rebuilt(batch, lambda value: move(value, device, carry=carry))
-
-
-def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """A container of the same type with the function applied to its items; any other object unchanged."""
-    if isinstance(batch, Mapping):
-        items = {key: function(value) for key, value in batch.items()}
-        if not isinstance(batch, MutableMapping):
-            return type(batch)(items)  # type: ignore[call-arg]
-        same = copy.copy(batch)  # keeps what a constructor would not: the default of a defaultdict
-        same.update(items)
-        return same
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*map(function, batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(map(function, batch))
-    return batch
-
-
-def describe_batch(batch: Any) -> str:
-    """Short description of a batch for an error message."""
-    if isinstance(batch, Tensor):
-        dtype = str(batch.dtype).removeprefix("torch.")
-        return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {tuple(batch.shape)}"
-    if isinstance(batch, Mapping):
-        return f"a {type(batch).__name__} with keys {', '.join(map(repr, list(batch)[:6]))}"
-    if isinstance(batch, (list, tuple)):
-        return f"a {type(batch).__name__} of {len(batch)}: {', '.join(type(item).__name__ for item in batch[:6])}"
-    return f"a {type(batch).__name__}"
-
-
-def batch_size(batch: Any) -> int:
-    """Number of samples: the length of the first tensor that has one; 1 where none has."""
-    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
-
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    """Tensors in lists, tuples and mappings at any depth, in order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (Mapping, list, tuple)):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_in(value)
 
 
 def worth_prefetching(batch: Any, device: torch.device) -> bool:

@@ -1,0 +1,120 @@
+"""What is in a batch of any kind: moved to a device, measured and described."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.training.records import LEAVES, attributes_of, with_attributes
+
+__all__ = ["batch_size", "describe_batch", "move", "tensors_in"]
+
+
+def move(
+    batch: Any,
+    device: torch.device,
+    *,
+    carry: Callable[[Tensor], Tensor] | None = None,
+    inside: frozenset[int] = frozenset(),
+) -> Any:
+    """The batch with every tensor in it on the device; containers and objects keep their type.
+
+    Looks into lists, tuples, mappings and deques, and into the attributes of dataclasses, attrs classes and plain
+    objects. Those are copied without a call of ``__init__``; an object in which nothing moves is returned as it is. An
+    object with a ``to`` method is moved by that.
+
+    Args:
+        batch: anything.
+        device: target device.
+        carry: returns the tensor on the device for one that is elsewhere; the default is a non-blocking ``tensor.to``.
+        inside: ids of the objects that this one is an attribute of, for objects that refer to each other.
+    """
+    if isinstance(batch, Tensor):
+        if batch.device == device:
+            return batch
+        return batch.to(device, non_blocking=True) if carry is None else carry(batch)
+    if type(batch) in (list, tuple):  # the usual batches first
+        return type(batch)([move(value, device, carry=carry, inside=inside) for value in batch])
+    if isinstance(batch, LEAVES):
+        return batch
+    if callable(getattr(batch, "to", None)):
+        return _moved_by_itself(batch, device)
+    if isinstance(batch, (Mapping, list, tuple, deque)):
+        return _rebuilt(batch, lambda value: move(value, device, carry=carry, inside=inside))
+    if id(batch) in inside:
+        return batch
+    inside |= {id(batch)}
+    attributes = attributes_of(batch)
+    moved = {name: move(value, device, carry=carry, inside=inside) for name, value in attributes.items()}
+    return batch if _is_unchanged(attributes, moved) else with_attributes(batch, moved)
+
+
+def _is_unchanged(value: Any, moved: Any) -> bool:
+    """Whether nothing in the containers has moved, though they may have been rebuilt."""
+    if isinstance(value, Mapping):
+        return all(_is_unchanged(value[key], moved[key]) for key in value)
+    if isinstance(value, (list, tuple, deque)):
+        return all(map(_is_unchanged, value, moved))
+    return value is moved
+
+
+def _moved_by_itself(batch: Any, device: torch.device) -> Any:
+    try:
+        moved = batch.to(device, non_blocking=True)
+    except TypeError:  # objects with a plain .to(device), as tokenizers return
+        moved = batch.to(device)
+    return batch if moved is None else moved  # some move in place
+
+
+def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
+    """A container of the same type with the function applied to its items."""
+    if isinstance(batch, Mapping):
+        items = {key: function(value) for key, value in batch.items()}
+        if not isinstance(batch, MutableMapping):
+            return type(batch)(items)  # type: ignore[call-arg]
+        same = copy.copy(batch)  # keeps what a constructor would not: the default of a defaultdict
+        for key, value in items.items():  # some refuse update()
+            same[key] = value
+        return same
+    if isinstance(batch, (list, deque)):
+        again = copy.copy(batch)
+        for index, value in enumerate(batch):
+            again[index] = function(value)
+        return again
+    if hasattr(batch, "_make"):  # a named tuple, whose own constructor may take something else
+        return batch._make(map(function, batch))
+    return type(batch)([function(value) for value in batch])
+
+
+def describe_batch(batch: Any) -> str:
+    """Short description of a batch for an error message."""
+    if isinstance(batch, Tensor):
+        dtype = str(batch.dtype).removeprefix("torch.")
+        return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {tuple(batch.shape)}"
+    if isinstance(batch, Mapping):
+        return f"a {type(batch).__name__} with keys {', '.join(map(repr, list(batch)[:6]))}"
+    if isinstance(batch, (list, tuple)):
+        return f"a {type(batch).__name__} of {len(batch)}: {', '.join(type(item).__name__ for item in batch[:6])}"
+    return f"a {type(batch).__name__}"
+
+
+def batch_size(batch: Any) -> int:
+    """Number of samples: the length of the first tensor that has one; 1 where none has."""
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+
+
+def tensors_in(batch: Any, inside: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+    """Tensors in what :func:`move` looks into, at any depth, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (Mapping, list, tuple, deque)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from tensors_in(value, inside)
+    elif not isinstance(batch, LEAVES) and id(batch) not in inside:
+        for value in attributes_of(batch).values():
+            yield from tensors_in(value, inside | {id(batch)})

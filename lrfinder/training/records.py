@@ -1,0 +1,70 @@
+"""Batches that are objects: the attributes of dataclasses, attrs classes and plain objects, and copies with others."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+__all__ = ["LEAVES", "attributes_of", "with_attributes"]
+
+LEAVES = (type(None), bool, int, float, complex, str, bytes, type, torch.device, torch.dtype, torch.Generator)
+"""Types in which nothing to be moved is looked for."""
+
+_NO_BATCH = (nn.Module, Dataset, DataLoader, Sampler)
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Attributes that an object has of its own, in its ``__dict__`` and its slots; none for one that is no batch.
+
+    Objects of the standard library have none (a path, a lock), except those of ``types.SimpleNamespace``.
+
+    Example:
+        >>> attributes_of(SimpleNamespace(inputs=1, target=2)), attributes_of("text")
+        ({'inputs': 1, 'target': 2}, {})
+    """
+    kind = type(value)
+    foreign = kind.__module__.partition(".")[0] in sys.stdlib_module_names and kind.__module__ != "__main__"
+    if isinstance(value, _NO_BATCH) or (foreign and not isinstance(value, SimpleNamespace)):
+        return {}
+    attributes = dict(getattr(value, "__dict__", {}))
+    for name in _slots(kind):
+        try:
+            attributes[name] = object.__getattribute__(value, name)
+        except AttributeError:  # not set
+            continue
+    return attributes
+
+
+def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
+    """An object of the same class with these attributes, made without ``__init__`` and its side effects.
+
+    Frozen classes are written as well.
+    """
+    kind = type(value)
+    try:
+        same = object.__new__(kind)
+    except TypeError:  # a class built on one that is not Python's
+        same = copy.copy(value)
+    slots = set(_slots(kind))
+    for name, attribute in attributes.items():
+        if name in slots:
+            object.__setattr__(same, name, attribute)
+        else:
+            same.__dict__[name] = attribute  # not setattr(), which would run a property of that name
+    return same
+
+
+def _slots(kind: type) -> list[str]:
+    names = []
+    for each in reversed(kind.__mro__):
+        slots = each.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            private = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{each.__name__.lstrip('_')}{name}" if private else name)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
