@@ -8,11 +8,20 @@ others keep their ratio to it. Works on anything with ``param_groups``, without 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from lrfinder.errors import SetupError
 
-__all__ = ["group_scales", "momentum", "optimizer_name", "optimizer_parameters", "set_lr", "set_momentum"]
+__all__ = [
+    "group_scales",
+    "mode_switches",
+    "momentum",
+    "optimizer_name",
+    "optimizer_parameters",
+    "set_lr",
+    "set_momentum",
+]
 
 
 def optimizer_parameters(optimizer: Any) -> list[Any]:
@@ -78,6 +87,15 @@ def set_lr(optimizer: Any, lr: float, scales: tuple[float, ...]) -> None:
 def optimizer_name(optimizer: Any) -> str:
     """Class name, of the inner optimizer where a trainer has wrapped it."""
     return type(getattr(optimizer, "optimizer", optimizer)).__name__
+
+
+def mode_switches(optimizer: Any) -> tuple[Callable[[], object], Callable[[], object]] | None:
+    """``train`` and ``eval`` of an optimizer that has both, as schedule-free ones do; None for the others.
+
+    Such an optimizer keeps other weights for training than for evaluation, and its ``step`` raises in eval mode.
+    """
+    train, evaluate = getattr(optimizer, "train", None), getattr(optimizer, "eval", None)
+    return (train, evaluate) if callable(train) and callable(evaluate) else None
 
 
 def momentum(optimizer: Any) -> float:

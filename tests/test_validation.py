@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from small import CLASSES, labelled, network, one_step, training
+from small import CLASSES, labelled, network, one_step, training, weights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from worlds import Record
 
+from lrfinder import LRFinder
 from lrfinder.errors import SetupError
 from lrfinder.training.losses import criterion_loss
 from lrfinder.training.validation import Validation
@@ -77,6 +79,109 @@ def test_validation_runs_in_eval_mode_without_gradients() -> None:
     assert [module.training for module in model.modules()] == [True, True, True, False]
     assert torch.equal(model[2].running_mean, statistics)
     assert torch.is_grad_enabled()
+
+
+def residual(model: nn.Module, batch: Any) -> Tensor:
+    """Loss of a physics-informed network: the derivative of its output by its input."""
+    inputs = batch[0].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(inputs).sum(), inputs, create_graph=True)
+    return (slope - 1).pow(2).mean()
+
+
+def hooked(model: nn.Module, batch: Any) -> Tensor:
+    inputs = batch[0].clone().requires_grad_()
+    output = model(inputs)
+    output.retain_grad()
+    return output.mean()
+
+
+def attacked(model: nn.Module, batch: Any) -> Tensor:
+    """Loss at inputs moved along their own gradient."""
+    inputs = batch[0].clone().requires_grad_()
+    nn.functional.cross_entropy(model(inputs), batch[1]).backward()
+    assert inputs.grad is not None
+    return nn.functional.cross_entropy(model(inputs + 0.1 * inputs.grad.sign()), batch[1])
+
+
+class Penalty(nn.Module):
+    """A criterion that differentiates the output by itself."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        (slope,) = torch.autograd.grad(output.pow(2).sum(), output, create_graph=True)
+        return slope.mean() + nn.functional.cross_entropy(output, target)
+
+
+GRADIENTS: dict[str, Any] = {
+    "derivative by the input": residual,
+    "kept gradient": hooked,
+    "adversarial": attacked,
+    "criterion": criterion_loss(Penalty()),
+}
+differentiating = pytest.mark.parametrize("loss_fn", GRADIENTS.values(), ids=GRADIENTS)
+
+
+@differentiating
+def test_a_loss_that_needs_gradients_gets_them(loss_fn: Any) -> None:
+    model = network()
+    measured = validation([labelled(0), labelled(1)], model=model, loss_fn=loss_fn)
+    expected = torch.stack([loss_fn(model, labelled(i)).detach() for i in range(2)]).mean()
+    for _ in range(2):
+        loss = measured.loss()
+        torch.testing.assert_close(loss, expected)
+        assert not loss.requires_grad
+    assert torch.is_grad_enabled()
+
+
+@differentiating
+@pytest.mark.parametrize("count", [None, 2])
+def test_a_sweep_and_a_search_validate_such_a_loss_without_a_trace(loss_fn: Any, count: int | None) -> None:
+    model = network()
+    before = weights(model)
+    loader = [labelled(i) for i in range(8)]
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_fn=loss_fn)
+    swept = finder.range_test(loader, val_loader=loader[:3], val_batches=count, num_iter=30)
+    assert len(swept.curve) > 10
+    result = finder.range_test(loader, num_iter=60)
+    if result.advice.grade != "none":
+        finder.refine(result, loader, schedule="cosine", total_steps=200)
+    assert torch.equal(weights(model), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_graph_of_a_batch_is_freed_before_the_next() -> None:
+    alive = weakref.WeakSet[Any]()
+    seen = []
+
+    class Held(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, inputs: Tensor) -> Tensor:
+            alive.add(ctx)
+            return inputs.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        seen.append(len(alive))
+        inputs = Held.apply(batch[0].clone().requires_grad_())
+        return residual(model, (inputs.detach(),)) + model(inputs).sum()
+
+    validation([labelled(i) for i in range(4)], loss_fn=loss_fn).loss()
+    assert seen[-1] == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), ValueError("does not require grad")], ids=repr)
+def test_another_error_of_a_validation_loss_is_raised_at_once(error: Exception) -> None:
+    calls = []
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(batch)
+        raise error
+
+    with pytest.raises(type(error)):
+        validation([labelled(0)], loss_fn=loss_fn).loss()
+    assert len(calls) == 1
 
 
 def test_the_flags_come_back_also_when_validation_raises() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import BatchError
-from lrfinder.param_groups import optimizer_parameters
+from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.losses import check_loss
 from lrfinder.training.setup import TrainingSetup
@@ -38,6 +38,7 @@ class TrainStep:
         self._scaler = setup.grad_scaler
         self._autocast = setup.autocast()
         self._closure = setup.needs_closure
+        self._modes = mode_switches(setup.optimizer)
         # Torch's zero_grad runs in a profiler range, which takes a twenty-fifth of a small model's step.
         self._plain_zero_grad = getattr(setup.optimizer.zero_grad, "__func__", None) is torch.optim.Optimizer.zero_grad
         self._checked = False
@@ -45,7 +46,8 @@ class TrainStep:
         self._norm = math.nan  # of the gradients, as plain_backward left them
 
     def enter_training(self) -> None:
-        """Put the model into the mode in which it trains, without gradients from earlier."""
+        """Put model and optimizer into the mode in which they train, without gradients from earlier."""
+        self._optimizer_to_train_mode()
         model = self._setup.model
         if not model.training:
             # As the training loop will do. A model in train mode keeps its flags: frozen BatchNorm stays in eval.
@@ -68,6 +70,8 @@ class TrainStep:
             self._first = False
             with eager_step(self._optimizer):
                 return self.run(batches)
+        if self._modes is not None:
+            self._optimizer_to_train_mode()
         if self._closure:
             return self._update_with_closure(batches), True
         loss = self._backward(batches)
@@ -101,6 +105,7 @@ class TrainStep:
         pass of a model that was compiled with CUDA graphs. They are then computed again from the batches: keeping a
         copy would take the memory of another set of gradients, which the training does not need.
         """
+        self._optimizer_to_train_mode()
         with eager_step(self._optimizer):
             if self._closure:
                 self._update_with_closure(batches)
@@ -109,6 +114,11 @@ class TrainStep:
             if not (math.isfinite(self._norm) and self._gradient_norm() == self._norm):
                 self.plain_backward(batches)
             self._optimizer.step()
+
+    def _optimizer_to_train_mode(self) -> None:
+        # Before every step: a rewind restores the mode in which the caller left the optimizer.
+        if self._modes is not None:
+            self._modes[0]()
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""

@@ -1,8 +1,10 @@
-"""Loss on batches that are not trained on, in eval mode and without gradients: which batches, and their loss."""
+"""Loss on batches that are not trained on, in eval mode: which batches, and their loss."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,12 +12,14 @@ import torch
 from torch import Tensor
 
 from lrfinder.checks import check_count
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.param_groups import mode_switches
 from lrfinder.training.batches import batch_size, move
 from lrfinder.training.setup import TrainingSetup
 
 __all__ = ["Validation", "check_probe", "hold_out", "validation_for"]
 
+_NEEDS_GRAD = "requires?[_ ]grad"  # in what torch raises for a gradient that no_grad() has cut off
 _HELD_OUT_PART, _MAX_HELD_OUT = 5, 16  # one batch in five of the loader is held out, 16 at most
 
 
@@ -73,8 +77,12 @@ def hold_out(loader: Iterable[Any]) -> list[Any]:
 class Validation:
     """Loss over a validation loader, or over a fixed probe of its first batches.
 
+    Gradients are off, unless the loss turns out to need those of its inputs, as that of a physics-informed network
+    does. Then they are on, and the graph of each batch is freed before the next.
+
     Args:
-        setup: the model, whose ``training`` flags are restored after each pass, and its loss function.
+        setup: the model, whose ``training`` flags are restored after each pass, its loss function, and the optimizer,
+            which is in eval mode during a pass where it has one.
         loader: iterable of batches.
         count: number of batches drawn once and kept as the probe; None goes through the whole loader each time.
 
@@ -85,6 +93,7 @@ class Validation:
     def __init__(self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None) -> None:
         self._setup = setup
         self._loader = loader
+        self._with_grad = False
         if count is not None:
             self._loader = [move(batch, setup.device) for batch in itertools.islice(loader, count)]
         elif isinstance(loader, Iterator):
@@ -99,20 +108,43 @@ class Validation:
         Raises:
             SetupError: the loader gave no batch.
         """
-        model, device = self._setup.model, self._setup.device
-        flags = [(module, module.training) for module in model.modules()]
-        model.eval()
+        device = self._setup.device
         total, samples = torch.zeros((), device=device), 0
-        try:
-            with torch.no_grad(), self._setup.autocast():
-                for batch in self._loader:
-                    size = batch_size(batch)
-                    loss = self._setup.loss_fn(model, move(batch, device))
-                    total += loss.detach().reshape(()).float() * size
-                    samples += size
-        finally:
-            for module, training in flags:
-                module.training = training
+        with _evaluating(self._setup), torch.no_grad(), self._setup.autocast():
+            for batch in self._loader:
+                size = batch_size(batch)
+                total += self._loss_of(move(batch, device)).reshape(()).float() * size
+                samples += size
         if not samples:
             raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
         return total / samples
+
+    def _loss_of(self, batch: Any) -> Tensor:
+        """Detached, so that no graph outlives its batch."""
+        if not self._with_grad:
+            try:
+                return self._setup.loss_fn(self._setup.model, batch).detach()
+            except (RuntimeError, BatchError) as error:
+                if not re.search(_NEEDS_GRAD, str(error)):
+                    raise
+            self._with_grad = True
+        with torch.enable_grad():
+            return self._setup.loss_fn(self._setup.model, batch).detach()
+
+
+@contextlib.contextmanager
+def _evaluating(setup: TrainingSetup) -> Iterator[None]:
+    """Context in eval mode, of the model and of an optimizer that has one; the modes are restored on the way out."""
+    flags = [(module, module.training) for module in setup.model.modules()]
+    modes = mode_switches(setup.optimizer)
+    trains = modes is not None and any(group.get("train_mode", True) for group in setup.optimizer.param_groups)
+    setup.model.eval()
+    if modes is not None:
+        modes[1]()
+    try:
+        yield
+    finally:
+        if modes is not None and trains:
+            modes[0]()
+        for module, training in flags:
+            module.training = training
