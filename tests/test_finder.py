@@ -385,6 +385,18 @@ def test_the_narrowest_range_and_the_fewest_iterations_are_accepted() -> None:
     assert len(curve) == 2
 
 
+@pytest.mark.parametrize(("num_iter", "advised"), [(9, False), (10, True)])
+def test_ten_iterations_are_the_fewest_that_give_advice(num_iter: int, advised: bool) -> None:
+    result = finder().range_test(loader(points(320)), start_lr=0.01, end_lr=100.0, num_iter=num_iter, early_stop=False)
+    assert (result.advice.base_lr is not None) == advised
+
+
+def test_a_narrow_range_has_as_many_iterations_as_advice_needs() -> None:
+    result = finder().range_test(loader(points(320)), start_lr=1.0, end_lr=2.0)
+    assert len(result.curve) == 10
+    assert "too_few_points" not in [finding.code for finding in result.advice.findings]
+
+
 def test_an_empty_loader_is_refused() -> None:
     with pytest.raises(ValueError, match="no batch at all"):
         finder().range_test([])

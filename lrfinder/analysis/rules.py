@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.errors import NoAdviceError
 from lrfinder.record.curve import LossCurve
 
 __all__ = ["Suggestion", "minimum", "slide", "steepest", "valley"]
 
-_POINTS = 10  # below, the smoothing window alone covers the curve
 _SLIDE_DECADES = 1.2  # fastai slides 15 of its 100 iterations over 8 decades
 _SLIDE_PART = 0.1  # of the steepest fall; fastai compares with 0.005 per iteration, whatever the scale of the loss
 
@@ -193,9 +193,9 @@ def slide(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
 def _readable(curve: LossCurve, reading: Reading | None, method: str) -> Reading:
     """The reading, if it has enough points and falls."""
     reading = reading or read_curve(curve)
-    if len(reading.lrs) < _POINTS:
+    if len(reading.lrs) < FEWEST_POINTS:
         raise NoAdviceError(
-            f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs {_POINTS}. "
+            f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs {FEWEST_POINTS}. "
             + (curve.stop.hint or "Raise num_iter.")
         )
     if reading.lowest_lr is None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
 from lrfinder.param_groups import group_scales, optimizer_name, set_lr
 from lrfinder.record.curve import SweepConfig
@@ -27,7 +28,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
 _MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
-_FEWEST_ITER = 10  # fewer losses give no advice
+_FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
 
 _LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
 _CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR
