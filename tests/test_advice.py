@@ -155,11 +155,20 @@ def test_an_unknown_optimizer_gets_what_the_curve_shows_and_grade_medium(optimiz
     assert "No typical LR is known" in words(advice)
 
 
-def test_an_lr_free_optimizer_is_advised_to_keep_its_multiplier() -> None:
-    advice = advise(drawn(shifted(5.0), start=1e-4, end=1e3, optimizer="Prodigy"))
-    assert advice.base_lr == 1.0
+@pytest.mark.parametrize("edge", [0.01, 5.0])
+@pytest.mark.parametrize(("optimizer", "lr"), [("Prodigy", 1.0), ("DAdaptSGD", 1.0), ("LBFGS", 1.0), ("Rprop", 0.01)])
+def test_an_lr_free_optimizer_keeps_its_lr_whatever_the_curve(optimizer: str, lr: float, edge: float) -> None:
+    advice = advise(drawn(shifted(edge), start=1e-6, end=1e3, optimizer=optimizer))
+    assert advice.base_lr == lr
     assert advice.grade == "low"
-    assert "multiplier near 1" in words(advice)
+    assert f"a range test does not find it. Keep {lr:g}" in words(advice)
+
+
+@pytest.mark.parametrize(("optimizer", "told"), [("LBFGS", True), ("Adam", False)])
+def test_a_curve_that_cannot_be_read_names_an_lr_free_optimizer(optimizer: str, told: bool) -> None:
+    advice = advise(drawn(lambda x: 1.0, optimizer=optimizer))
+    assert advice.grade == "none"
+    assert ("Keep 1" in words(advice)) == told
 
 
 def test_base_and_max_lr_are_those_of_cosine_and_onecycle() -> None:

@@ -28,7 +28,7 @@ def test_every_row_has_a_source_a_rule_and_one_typical_lr(row: Any) -> None:
     assert row.source
     assert row.update_rule in ("proportional", "adaptive")
     assert (row.lr is None) == (row.fitted in FITTED.typical_lr)
-    assert not row.lr_free or row.lr == 1.0
+    assert not row.lr_free or row.lr is not None
 
 
 def test_every_row_is_found_by_a_name_of_its_own() -> None:
@@ -87,7 +87,7 @@ def test_only_sgd_and_what_has_no_name_are_proportional(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_optimizer_that_sets_its_own_step_is_lr_free(name: str) -> None:
-    assert is_lr_free(name) == name.startswith(("Prodigy", "DAdapt", "LDoG"))
+    assert is_lr_free(name) == name.startswith(("Prodigy", "DAdapt", "LDoG", "LBFGS", "Rprop"))
 
 
 def test_every_optimizer_of_torch_has_a_row() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lrfinder.advice.evidence import Evidence, combine, peak_lr
 from lrfinder.advice.words import explain
-from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, unreadable
+from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count
 from lrfinder.errors import ConfigError, NoAdviceError
@@ -164,9 +164,11 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     reading = reading or read_curve(curve)
     refused = unreadable(curve, reading)
     if refused is not None:
-        return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=(refused,))
+        findings = (refused, *filter(None, [lr_free(curve, reading)]))
+        return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    findings = (*_findings(curve, reading, constants), *diagnose(curve, reading))
+    own_step = lr_free(curve, reading)  # then no other finding bears on the LR
+    findings = (own_step,) if own_step else (*_findings(curve, reading, constants), *diagnose(curve, reading))
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(

@@ -89,10 +89,12 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         reading: what it shows.
         constants: fitted parts, weights and factors.
     """
+    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
+        return _estimate(u, "low", _typical(curve, u))
     mean = _mean(curve, reading, constants)
     limit = _limit(reading, constants)
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
-    if limit is not None and u is not None and not is_lr_free(curve.optimizer):
+    if limit is not None and u is not None:
         v = limit.weight
         mean = replace(
             mean,
@@ -127,16 +129,19 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     if u is None:
         assert low is not None
         return _estimate(low.lr, "medium", low)
-    typical = Evidence(name="typical", lr=u, weight=1.0, part=1.0, seen=(u, u), source=curve.optimizer)
+    typical = _typical(curve, u)
     if low is None:
         part = constants.trained_part.of(reading.update_rule)
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    w = 0.0 if is_lr_free(curve.optimizer) else w
     apart = max(u, f) / min(u, f)
     grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
+
+
+def _typical(curve: LossCurve, lr: float) -> Evidence:
+    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(lr, lr), source=curve.optimizer)
 
 
 def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:

@@ -228,8 +228,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "scaler_skips": _scaler_skips,
     "nonfinite": _nonfinite,
     "lr_free": lambda found: (
-        f"{found.detail} sets its own step size, so its learning rate is a multiplier near 1 and a range test means "
-        "little for it. Keep 1 unless training is unstable."
+        f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
+        f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
     "groups": _groups,
 }

@@ -17,14 +17,14 @@ from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
 from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.tables.optimizers import is_lr_free
+from lrfinder.tables.optimizers import find_optimizer
 
-__all__ = ["FEWEST_POINTS", "GRADES", "Finding", "diagnose", "unreadable"]
+__all__ = ["FEWEST_POINTS", "GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
 
 GRADES = ("high", "medium", "low", "none")
 
 FEWEST_POINTS = 9
-"""Readable points below which nothing is advised. A training of 10 iterations leaves 9: its last update shows no loss."""
+"""Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
 
 _NOISY = 5.0  # a smaller drop, in noises, caps the grade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
@@ -150,8 +150,12 @@ def _nonfinite(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="nonfinite", lr=curve.nonfinite_lr, detail=detail)
 
 
-def _lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
-    return Finding(code="lr_free", detail=curve.optimizer, caps_grade="low") if is_lr_free(curve.optimizer) else None
+def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
+    """That the optimizer sets its own step size, and the LR to keep; None for any other."""
+    row = find_optimizer(curve.optimizer)
+    if row is None or not row.lr_free or row.lr is None:
+        return None
+    return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
 
 
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
@@ -167,7 +171,6 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _spiked,
     _scaler_skips,
     _nonfinite,
-    _lr_free,
     _groups,
 )
 

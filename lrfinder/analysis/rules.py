@@ -195,8 +195,8 @@ def _readable(curve: LossCurve, reading: Reading | None, method: str) -> Reading
     reading = reading or read_curve(curve)
     if len(reading.lrs) < FEWEST_POINTS:
         raise NoAdviceError(
-            f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs {FEWEST_POINTS}. "
-            + (curve.stop.hint or "Raise num_iter.")
+            f"the curve has {len(reading.lrs)} readable points ({curve.stop.sentence}); {method!r} needs "
+            f"{FEWEST_POINTS}. " + (curve.stop.hint or "Raise num_iter.")
         )
     if reading.lowest_lr is None:
         raise NoAdviceError(

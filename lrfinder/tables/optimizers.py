@@ -27,7 +27,8 @@ class Optimizer:
         fitted: family of :attr:`Constants.typical_lr` it belongs to; "" for none.
         multiple: typical LR as a multiple of that of the family.
         lr: typical LR of a row without a family; > 0.
-        lr_free: whether it sets its own step size, so that the LR is a multiplier near 1.
+        lr_free: whether it sets its own step size, so that the LR is only a multiplier (Prodigy, L-BFGS) or the start
+            of it (Rprop), and a range test does not find it.
     """
 
     match: str
@@ -46,8 +47,8 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     Optimizer(match="muon", update_rule="adaptive", source=_OWN, lr=0.02),
     Optimizer(match="adafactor", update_rule="adaptive", source=_TORCH, lr=0.01),
     Optimizer(match="adadelta", update_rule="adaptive", source=_TORCH, lr=1.0),
-    Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01),
-    Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0),
+    Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01, lr_free=True),
+    Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0, lr_free=True),
     Optimizer(match="lion", update_rule="adaptive", source=_OWN, lr=0.0001),
     Optimizer(match="lamb", update_rule="adaptive", source=_CHOICE, lr=0.005),
     Optimizer(match="lars", update_rule="adaptive", source=_CHOICE, lr=0.3),
