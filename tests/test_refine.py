@@ -80,15 +80,14 @@ class Cut:
 
     def __init__(self, batches: Iterable[Any], number: int, how: str) -> None:
         self.batches, self.number, self.how = batches, number, how
-        self.asked = 0
+        self.asked = itertools.count(1)  # a plain number would be put back before each trial
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
-            self.asked += 1
-            if self.asked == self.number:
+            if next(self.asked) == self.number:
                 if self.how == "exception":
                     raise OSError("the disk is gone")
                 os.kill(os.getpid(), signal.SIGINT)

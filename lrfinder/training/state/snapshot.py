@@ -23,7 +23,8 @@ from lrfinder.param_groups import optimizer_parameters
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.capture import Capture
 from lrfinder.training.state.interrupts import interrupts_deferred
-from lrfinder.training.state.randomness import LoaderState, capture_random
+from lrfinder.training.state.loaders import LoaderState
+from lrfinder.training.state.randomness import capture_random
 from lrfinder.training.state.storage import STORAGES, TensorCopies
 
 __all__ = ["Snapshot", "preserved"]
@@ -38,8 +39,8 @@ def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str
     Args:
         setup: the model, with its parameters, buffers, flags and own attributes; the criterion where it is a module;
             the optimizer; the GradScaler.
-        loaders: their generators and those of their samplers and data sets are kept. Iterating inside the context
-            starts afresh and never advances an iterator in use.
+        loaders: restored with their samplers, data sets and transforms. Iterating inside the context starts afresh and
+            never advances an iterator in use.
         storage: where the copy is kept: ``"device"`` (beside the original), ``"cpu"`` (pinned where that helps),
             ``"disk"`` (memory-mapped temporary files), or ``"auto"``: the device if there is ample room, else the CPU,
             else disk, reported in one log line.
@@ -80,7 +81,7 @@ class Snapshot:
         parameters = [parameter for module in setup.modules for parameter in module.parameters()]
         parameters += optimizer_parameters(setup.optimizer)
         self._grads = [(parameter, pending.value(parameter.grad)) for parameter in dict.fromkeys(parameters)]
-        self._loaders = [LoaderState(loader) for loader in loaders]
+        self._loaders = [LoaderState(loader, known=(*modules, setup.optimizer)) for loader in loaders]
         self._restore_random = capture_random()
         try:
             self._copies.take(storage)
@@ -102,7 +103,7 @@ class Snapshot:
         self._restore_random()
 
     def rewind_loaders(self) -> None:
-        """Restore the generators of the loaders: a fresh iterator gives the same batches again."""
+        """Restore the loaders and their data: a fresh iterator gives the same batches again."""
         for loader in self._loaders:
             loader.rewind()
 

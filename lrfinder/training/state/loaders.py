@@ -1,0 +1,131 @@
+"""State of the data: positions, counters and generators of a loader, its samplers, data sets, transforms and functions.
+
+Everything the loader refers to is found (:func:`lrfinder.training.state.reachable.reachable`) and restored in place:
+plain attributes, entries of containers, generators, small tensors and arrays. What is large counts as data that does
+not change: containers of more than 100,000 entries (the items of those above 1000 are not looked at), tensors and
+arrays of more than 1 MiB (16 MiB together), memory maps. ``state_dict`` and ``load_state_dict`` are called only where
+an attribute is a running iterator, whose position nothing else restores.
+
+Worker processes have their own copy of the data set. A sweep starts its own workers, so those in use keep their state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from lrfinder.training.state.contents import captured, captured_array, is_memory_map
+from lrfinder.training.state.objects import attributes
+from lrfinder.training.state.reachable import Limits, reachable
+from lrfinder.training.state.storage import is_alive, is_dense
+
+__all__ = ["LoaderState"]
+
+_LIMITS = Limits(entries=1000, objects=10_000)
+_MOST_ENTRIES = 100_000  # of a container that is copied: 0.3 ms
+_MOST_BYTES, _MOST_BYTES_TOGETHER = 2**20, 2**24
+
+
+class LoaderState:
+    """State of a loader and of what it draws from, and the persistent iterators of DataLoaders, if any.
+
+    With persistent workers a DataLoader returns one iterator again and again, and a sweep must not advance it: from
+    here to :meth:`restore`, iterating starts afresh.
+
+    Args:
+        loader: a DataLoader, or anything else.
+        known: objects whose state is kept elsewhere, such as the model.
+    """
+
+    def __init__(self, loader: object, known: Iterable[object] = ()) -> None:
+        walked = reachable([loader], _LIMITS, known=known)
+        found = list({id(part): part for item in walked for part in _with_registries(item)}.values())
+        self._restorers: list[Callable[[], Any]] = []
+        room = _MOST_BYTES_TOGETHER
+        for item in found:
+            if isinstance(item, (Tensor, np.ndarray)):
+                if item.nbytes <= min(room, _MOST_BYTES) and _can_be_copied(item):
+                    room -= item.nbytes
+                    self._restorers.append(captured_array(item) if isinstance(item, np.ndarray) else _captured(item))
+            else:
+                self._restorers += captured(item, entries=_MOST_ENTRIES)
+        self._restorers += [restorer for item in found if (restorer := _captured_position(item)) is not None]
+        self._persistent = [item for item in found if isinstance(item, DataLoader) and item.persistent_workers]
+        self._iterators = [attributes(item).get("_iterator") for item in self._persistent]
+        self._start_afresh()
+
+    def rewind(self) -> None:
+        """Restore all but the persistent iterators: a fresh iterator gives the same batches again."""
+        for restorer in self._restorers:
+            restorer()
+        # Fresh workers too: workers that ran on would draw other random numbers.
+        self._start_afresh()
+
+    def restore(self) -> None:
+        """Restore everything."""
+        self.rewind()
+        for item, iterator in zip(self._persistent, self._iterators, strict=True):
+            attributes(item)["_iterator"] = iterator
+
+    def _start_afresh(self) -> None:
+        for item in self._persistent:
+            attributes(item)["_iterator"] = None
+
+
+def _with_registries(item: Any) -> Iterator[Any]:
+    """The object itself, and of a module (a transform, as a rule) its buffers and parameters too."""
+    yield item
+    if isinstance(item, nn.Module) and not isinstance(item, torch.jit.ScriptModule):
+        for name in ("_buffers", "_parameters"):
+            registry = attributes(item)[name]
+            yield registry
+            yield from (tensor for tensor in registry.values() if tensor is not None)
+
+
+def _can_be_copied(item: Any) -> bool:
+    if isinstance(item, Tensor):
+        return is_dense(item) and is_alive(item) and not torch.nn.parameter.is_lazy(item)
+    return not item.dtype.hasobject and bool(item.flags.writeable) and not is_memory_map(item)
+
+
+def _captured(tensor: Tensor) -> Callable[[], None]:
+    saved = tensor.detach().clone()
+
+    def restore() -> None:
+        if not is_alive(tensor):
+            return
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            if tensor.shape != saved.shape:
+                tensor.data = saved.clone()
+            elif not _same_bytes(tensor, saved):  # its memory may be read-only: written only where it changed
+                tensor.copy_(saved)
+
+    return restore
+
+
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    if a.numel() == 0:
+        return True
+    return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+
+
+def _captured_position(item: Any) -> Callable[[], None] | None:
+    """Restorer by ``load_state_dict`` of an object that holds an iterator, whose position nothing else can put back."""
+    kind = type(item)
+    if issubclass(kind, (nn.Module, torch.optim.Optimizer)):
+        return None
+    if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):
+        return None
+    # An iterator of a DataLoader is left alone by the fresh one that is taken.
+    live = [value for value in attributes(item).values() if hasattr(type(value), "__next__")]
+    if all(isinstance(iterator, _BaseDataLoaderIter) for iterator in live):
+        return None
+    saved = copy.deepcopy(item.state_dict())
+    return lambda: item.load_state_dict(copy.deepcopy(saved))

@@ -1,0 +1,104 @@
+"""What an object consists of, read without running any of its code: attributes, slots, shared variables."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import types
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = [
+    "CONTAINERS",
+    "NOT_TRAINING",
+    "attributes",
+    "cells",
+    "is_generator",
+    "is_optimizer",
+    "is_own",
+    "named",
+    "slots",
+]
+
+CONTAINERS = (OrderedDict, dict, list, deque, set, tuple)
+
+# Objects of these packages are no state of a training, or keep books that only they can keep. Objects of their
+# subclasses in other packages may be.
+NOT_TRAINING = sys.stdlib_module_names | frozenset(
+    {"builtins", "lrfinder", "matplotlib", "numpy", "pandas", "PIL", "tqdm", "wandb"}
+)
+
+
+def is_optimizer(item: object) -> bool:
+    """True for anything that has parameter groups and a step of its own."""
+    kind = type(item)
+    if issubclass(kind, torch.optim.Optimizer):
+        return True
+    return "param_groups" in attributes(item) and any("step" in vars(base) for base in kind.__mro__)
+
+
+def is_generator(item: object) -> bool:
+    """True for a random generator of torch, NumPy or Python."""
+    kinds = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
+    return issubclass(type(item), kinds) and not issubclass(type(item), random.SystemRandom)
+
+
+def attributes(item: object) -> dict[str, Any]:
+    """The instance's own dictionary, in which attributes can be put back; an empty one where it has none."""
+    try:
+        own = object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        return {}
+    return own if type(own) is dict else {}
+
+
+def cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
+    """The variables that a function shares with the function around it, and their values."""
+    for cell in function.__closure__ or ():
+        try:
+            yield cell, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+
+
+def named(function: types.FunctionType) -> dict[str, Any]:
+    """The module globals that a function of the user names, also in functions defined inside it."""
+    if not is_own(function.__module__):
+        return {}
+    around = function.__globals__
+    values: dict[str, Any] = {}
+    codes = [function.__code__]
+    for code in codes:  # grows
+        values.update((name, around[name]) for name in code.co_names if name in around)
+        codes += [constant for constant in code.co_consts if type(constant) is types.CodeType]
+    return {name: value for name, value in values.items() if not name.startswith("__")}
+
+
+def is_own(module: object) -> bool:
+    """True for a module of the user, False for those of Python and of installed packages."""
+    return not isinstance(module, str) or _is_own_module(module)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_own_module(module: str) -> bool:
+    if module.partition(".")[0] in NOT_TRAINING | {"torch"}:
+        return module == "__main__"
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return not isinstance(path, str) or not ("site-packages" in path or "dist-packages" in path)
+
+
+def slots(item: object) -> Iterator[tuple[Any, Any]]:
+    """Descriptors of the slots that are filled, and their values."""
+    for base in type(item).__mro__:
+        if "__slots__" in vars(base):
+            for member in vars(base).values():
+                if type(member) is types.MemberDescriptorType:
+                    try:
+                        yield member, member.__get__(item)
+                    except AttributeError:  # not filled
+                        continue

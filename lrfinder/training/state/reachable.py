@@ -1,0 +1,182 @@
+"""Objects that others refer to, found without running any of their code: :func:`reachable`.
+
+References are followed through attributes, containers, ``functools.partial``, bound methods, the closures and defaults
+of functions, hooks of modules, parameters and optimizers, and, for functions and classes outside installed packages,
+the module globals that they name. What the state of an object consists of is left to
+:mod:`lrfinder.training.state.contents`.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from lrfinder.training.state.objects import (
+    CONTAINERS,
+    NOT_TRAINING,
+    attributes,
+    cells,
+    is_generator,
+    is_optimizer,
+    is_own,
+    named,
+    slots,
+)
+
+__all__ = ["Limits", "reachable"]
+
+_ATOMS = frozenset(
+    {bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, slice}
+    | {torch.dtype, torch.device, torch.Size, torch.layout, types.ModuleType, types.CodeType}
+)
+
+_OPAQUE_TORCH = tuple(
+    f"torch.{name}" for name in ("_", "autograd", "classes", "cuda", "distributed", "fx", "jit", "profiler")
+)
+
+_REGISTRIES = frozenset(vars(nn.Module()))
+_HOOKS = tuple(name for name in _REGISTRIES if "_forward" in name or "_backward" in name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How far a walk goes.
+
+    Args:
+        entries: the items of containers with more of them are not looked at.
+        objects: the walk ends after that many, modules not counted.
+    """
+
+    entries: int
+    objects: int
+
+
+def reachable(roots: Iterable[object], limits: Limits, *, known: Iterable[object] = ()) -> list[Any]:
+    """The roots and all objects that they refer to, each once and the nearest first; numbers and text are left out.
+
+    Args:
+        roots: where to start.
+        limits: what bounds the walk.
+        known: objects that are neither returned nor looked into.
+    """
+    passed = {id(item): item for item in known}
+    found: dict[int, Any] = {}
+    waiting = deque(roots)
+    left = limits.objects
+    while waiting and left > 0:
+        item = waiting.popleft()
+        kind = type(item)
+        if kind in _ATOMS or id(item) in found or id(item) in passed or _is_opaque(item, kind):
+            continue
+        found[id(item)] = item
+        left -= not issubclass(kind, nn.Module)
+        waiting.extend(_references(item, kind, limits))
+    return list(found.values())
+
+
+def _is_opaque(item: object, kind: type) -> bool:
+    looked_into = (*CONTAINERS, Tensor, nn.Module, np.ndarray, functools.partial, types.SimpleNamespace)
+    if issubclass(kind, looked_into) or is_generator(item):
+        return False
+    if kind in (types.FunctionType, types.MethodType, types.BuiltinMethodType):
+        return False
+    if issubclass(kind, _BaseDataLoaderIter):
+        return True
+    if kind in (staticmethod, classmethod, property):
+        return False
+    described = item if isinstance(item, type) else kind
+    module = str(described.__module__)
+    if isinstance(item, type):
+        return not is_own(module)
+    return module.startswith(_OPAQUE_TORCH) or (module.partition(".")[0] in NOT_TRAINING and module != "__main__")
+
+
+def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
+    if is_own(kind.__module__) and kind is not type:
+        yield from (base for base in kind.__mro__ if is_own(base.__module__))
+    if issubclass(kind, Tensor):
+        yield from _tensor_references(item)
+    elif issubclass(kind, nn.Module):
+        yield from _module_references(item, kind)
+    elif issubclass(kind, CONTAINERS):
+        yield from _entries(item, limits)
+        yield from attributes(item).values()
+    elif issubclass(kind, type):
+        yield from vars(item).values()
+    elif kind is types.FunctionType:
+        yield from _function_references(item)
+    elif is_optimizer(item):
+        yield from _optimizer_references(item)
+    else:
+        yield from _instance_references(item, kind)
+
+
+def _entries(container: Any, limits: Limits) -> Iterator[Any]:
+    if len(container) <= limits.entries:
+        entries = dict.values(container) if isinstance(container, dict) else container
+        yield from [entry for entry in entries if type(entry) not in _ATOMS]
+
+
+def _tensor_references(tensor: Tensor) -> Iterator[Any]:
+    if tensor.requires_grad:
+        for hooks in (tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)):
+            yield from (hooks or {}).values()
+
+
+def _module_references(module: nn.Module, kind: type) -> Iterator[Any]:
+    if issubclass(kind, torch.jit.ScriptModule):  # its registries are not in Python
+        yield from (*module.parameters(), *module.buffers())
+        return
+    own = attributes(module)
+    for name in _HOOKS:
+        yield from (own.get(name) or {}).values() if isinstance(own.get(name), dict) else ()
+    yield from (child for child in own.get("_modules", {}).values() if child is not None)
+    for parameter in own.get("_parameters", {}).values():
+        if parameter is not None:
+            yield from _tensor_references(parameter)
+    # Wrappers of torch (DDP, compiled modules) keep books of their own.
+    if not kind.__module__.startswith("torch.") or kind.__module__.startswith("torch.nn.modules."):
+        yield from (value for name, value in own.items() if name not in _REGISTRIES)
+
+
+def _optimizer_references(optimizer: Any) -> Iterator[Any]:
+    yield from (value for name, value in attributes(optimizer).items() if name not in ("state", "param_groups"))
+    for group in optimizer.param_groups:
+        yield from (value for name, value in group.items() if name != "params")
+
+
+def _function_references(function: types.FunctionType) -> Iterator[Any]:
+    own = attributes(function)
+    yield from own.values()
+    if str(function.__module__).startswith("torch._") or "_torchdynamo_orig_callable" in own:
+        return  # a compiled function: what it was made from is among its attributes
+    yield from (value for _, value in cells(function))
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    yield from named(function).values()
+
+
+def _instance_references(item: Any, kind: type) -> Iterator[Any]:
+    if issubclass(kind, functools.partial):
+        yield from (item.func, item.args, item.keywords)
+    elif kind is types.MethodType:
+        yield from (item.__func__, item.__self__)
+    elif kind is types.BuiltinMethodType:
+        yield item.__self__
+    elif kind in (staticmethod, classmethod):
+        yield item.__func__
+    elif kind is property:
+        yield item.fget
+    elif issubclass(kind, np.ndarray) or is_generator(item):
+        return
+    yield from attributes(item).values()
+    yield from (value for _, value in slots(item))
