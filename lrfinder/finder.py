@@ -1,9 +1,10 @@
+# Over 250 lines: the docstrings of the public class are most of it.
 """``LRFinder``: the range test and its refinement on the user's own objects, composed of the modules below."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +43,11 @@ __all__ = ["LRFinder"]
 class LRFinder:
     """Learning-rate range test on the model, optimizer and loader you are about to train with.
 
-    Training after it is bit-identical to training without it.
+    Training after it is bit-identical to training without it. Restored are the model, the optimizer, random states, the
+    loaders with their samplers, data sets and transforms, and what these, the loss and hooks refer to by attributes,
+    containers, closures, bound methods and, in your own files, globals. Not found are running generators, open files,
+    worker processes, memory maps, and in data sets arrays above 1 MiB and containers above 100,000 entries: name what
+    changes among them with ``also``.
 
     Args:
         model: the module to train, on its device already.
@@ -54,9 +59,11 @@ class LRFinder:
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
         clip_grad_norm: clip the global gradient norm to this, as your training does; > 0.
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
+        also: list of further objects to restore, of any size: modules, optimizers, tensors, arrays, random generators,
+            containers, objects with attributes.
 
     Raises:
-        ConfigError: a number out of its range, or both or neither of ``criterion`` and ``loss_fn``.
+        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, no state in ``also``.
         SetupError: model, optimizer and device do not fit together.
 
     Example:
@@ -86,6 +93,7 @@ class LRFinder:
         grad_scaler: Any = None,
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
+        also: Sequence[Any] = (),
     ) -> None:
         self.setup = TrainingSetup.of(
             model,
@@ -97,6 +105,7 @@ class LRFinder:
             grad_scaler=grad_scaler,
             clip_grad_norm=clip_grad_norm,
             accumulation_steps=accumulation_steps,
+            also=also,
         )
         self.model, self.optimizer, self.device = self.setup.model, self.setup.optimizer, self.setup.device
         self.last_curve: LossCurve | None = None

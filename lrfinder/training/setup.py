@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import inspect
-from collections.abc import Callable
+import random
+import types
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +37,10 @@ class TrainingSetup:
         grad_scaler: the GradScaler of the training, or None.
         clip_grad_norm: largest global gradient norm, > 0; None does not clip.
         accumulation_steps: batches per optimizer step, >= 1.
+        also: further objects with state that the training changes; see :class:`lrfinder.LRFinder`.
 
     Raises:
-        ConfigError: a number out of its range.
+        ConfigError: a number out of its range, or something in ``also`` that has no state.
         SetupError: model, optimizer and scaler do not fit together.
 
     Example:
@@ -54,6 +59,7 @@ class TrainingSetup:
     grad_scaler: Any = None
     clip_grad_norm: float | None = None
     accumulation_steps: int = 1
+    also: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         _check_objects(self.model, self.optimizer, self.criterion)
@@ -62,6 +68,7 @@ class TrainingSetup:
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {self.clip_grad_norm!r}.")
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
+        object.__setattr__(self, "also", _checked_also(self.also))
         if self.needs_closure and self.grad_scaler is not None:
             raise SetupError(
                 f"{optimizer_name(self.optimizer)} needs a closure, which a GradScaler does not support. "
@@ -81,6 +88,7 @@ class TrainingSetup:
         grad_scaler: Any = None,
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
+        also: Sequence[Any] = (),
     ) -> TrainingSetup:
         """Set-up from the arguments of :class:`LRFinder`, with its defaults filled in.
 
@@ -110,6 +118,7 @@ class TrainingSetup:
             grad_scaler=grad_scaler,
             clip_grad_norm=clip_grad_norm,
             accumulation_steps=accumulation_steps,
+            also=also,  # type: ignore[arg-type]  # made a tuple when it is checked
         )
 
     @property
@@ -164,6 +173,32 @@ def _input_device(model: Any, device: str | torch.device | None) -> torch.device
             f"model.to('{wanted}')."
         )
     return wanted
+
+
+def _checked_also(also: Any) -> tuple[Any, ...]:
+    if type(also) not in (list, tuple):
+        raise ConfigError(
+            f"also must be a list of objects with state; got a {type(also).__name__}. "
+            "Write LRFinder(..., also=[ema, other_optimizer])."
+        )
+    for index, item in enumerate(also):
+        if not _holds_state(item):
+            described = f"the class {item.__name__}" if isinstance(item, type) else f"a {type(item).__name__}"
+            raise ConfigError(
+                f"also[{index}] is {described}, which has no state to restore. Name the object that has it: a module, "
+                "an optimizer, a tensor, an array, a random generator, a container, or any object with attributes."
+            )
+    return tuple(also)
+
+
+def _holds_state(item: Any) -> bool:
+    if isinstance(item, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType)):
+        return False
+    kinds = (Tensor, np.ndarray, torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState)
+    if isinstance(item, (*kinds, random.Random, list, tuple, dict, set, collections.deque)):
+        return True
+    visible = hasattr(item, "__dict__") or any(vars(base).get("__slots__") for base in type(item).__mro__)
+    return visible or hasattr(item, "load_state_dict")
 
 
 def _check_objects(model: Any, optimizer: Any, criterion: object) -> None:

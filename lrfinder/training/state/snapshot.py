@@ -3,7 +3,8 @@
 A range test trains for real, so everything a training step may touch is copied before and restored after:
 parameters, every buffer (also non-persistent ones, which state dicts leave out), plain attributes that a model keeps
 about itself, the optimizer's state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the
-random states of Python, NumPy, torch and each device, and the generators of the loaders.
+random states of Python, NumPy, torch and each device, the loaders with their data sets, and what the loss function,
+hooks and attributes refer to (:mod:`lrfinder.training.state.beside`).
 
 Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
 DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
@@ -21,6 +22,7 @@ import torch
 from lrfinder.errors import ConfigError
 from lrfinder.param_groups import optimizer_parameters
 from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state.beside import Beside
 from lrfinder.training.state.capture import Capture
 from lrfinder.training.state.interrupts import interrupts_deferred
 from lrfinder.training.state.loaders import LoaderState
@@ -37,8 +39,8 @@ def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str
     Holds on any exception and on Ctrl-C; a second Ctrl-C waits until the state is whole again.
 
     Args:
-        setup: the model, with its parameters, buffers, flags and own attributes; the criterion where it is a module;
-            the optimizer; the GradScaler.
+        setup: the model, with its parameters, buffers, flags and own attributes; the loss function or criterion; the
+            optimizer; the GradScaler; what these refer to; and ``also``.
         loaders: restored with their samplers, data sets and transforms. Iterating inside the context starts afresh and
             never advances an iterator in use.
         storage: where the copy is kept: ``"device"`` (beside the original), ``"cpu"`` (pinned where that helps),
@@ -66,22 +68,26 @@ class Snapshot:
     def __init__(self, setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> None:
         if storage not in STORAGES:
             raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
-        modules = list(dict.fromkeys(module for root in setup.modules for module in root.modules()))
+        beside = Beside(setup)
+        own = [module for root in setup.modules for module in root.modules()]
+        modules = list(dict.fromkeys([*own, *beside.modules]))
+        optimizers = beside.optimizers
         self._copies = TensorCopies()
         capture = Capture(self._copies)
         self._state = [capture.module(module) for module in modules]
         # Parameters outside the model are reached through the optimizer's groups.
-        self._state.append(capture.value(setup.optimizer))
+        self._state += [capture.value(optimizer) for optimizer in optimizers]
         if setup.grad_scaler is not None:
             self._state.append(capture.value(vars(setup.grad_scaler)))
+        self._state += beside.captured(self._copies)
         self._flags = [(module, module.training) for module in modules]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
         pending = Capture(self._gradients)
-        parameters = [parameter for module in setup.modules for parameter in module.parameters()]
-        parameters += optimizer_parameters(setup.optimizer)
+        parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+        parameters += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
         self._grads = [(parameter, pending.value(parameter.grad)) for parameter in dict.fromkeys(parameters)]
-        self._loaders = [LoaderState(loader, known=(*modules, setup.optimizer)) for loader in loaders]
+        self._loaders = [LoaderState(loader, known=(*modules, *optimizers)) for loader in loaders]
         self._restore_random = capture_random()
         try:
             self._copies.take(storage)

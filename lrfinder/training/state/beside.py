@@ -1,0 +1,101 @@
+"""State beside the model: what the loss function, hooks and attributes refer to, and what the user names.
+
+Restored in place: modules, optimizers, random generators, tensors, arrays, the attributes of plain objects, the entries
+of containers, and the variables that functions share. Where references are followed is described in
+:mod:`lrfinder.training.state.reachable`. Left out, unless the user names them with ``also``: containers of more than
+10,000 entries, tensors and arrays of more than 256 MiB, and memory maps. A list or set outside model and data that
+only gained numbers or text is taken for a log, and keeps them.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state.contents import captured, captured_array, is_memory_map
+from lrfinder.training.state.objects import attributes, is_optimizer, slots
+from lrfinder.training.state.reachable import Limits, reachable
+from lrfinder.training.state.storage import TensorCopies
+
+__all__ = ["Beside"]
+
+_LIMITS = Limits(entries=10_000, objects=50_000)
+_MOST_BYTES = 2**28  # of a tensor or array that is no parameter, buffer or optimizer state
+
+
+class Beside:
+    """Objects that training with this set-up may change, found by following references.
+
+    Args:
+        setup: the model, the optimizer, the loss function and the criterion; its ``also`` is looked into with them.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        roots = [*setup.modules, setup.optimizer, setup.grad_scaler, setup.loss_fn, setup.criterion, *_global_hooks()]
+        named = reachable(setup.also, _LIMITS, known=setup.modules)
+        found = reachable(roots, _LIMITS)
+        self._named = {id(item) for item in named}
+        self._items = list({id(item): item for item in (*named, *found)}.values())
+        self.modules = [module for module in self._items if isinstance(module, nn.Module) and _is_usable(module)]
+        self.optimizers = [item for item in self._items if is_optimizer(item)]
+        self._within = {id(item) for item in (*self.modules, *self.optimizers)}
+
+    def captured(self, copies: TensorCopies) -> list[Callable[[], Any]]:
+        """Restorers of all but the modules and optimizers; the tensors are registered with ``copies``.
+
+        Call the restorers after ``copies.restore()``.
+        """
+
+        def renewed(value: Any) -> Any:
+            return copies.restored(value) if isinstance(value, Tensor) else value
+
+        restorers: list[Callable[[], Any]] = []
+        for item in self._items:
+            named = id(item) in self._named
+            if id(item) in self._within:
+                continue
+            if isinstance(item, Tensor):
+                if (named or item.nbytes <= _MOST_BYTES) and not torch.nn.parameter.is_lazy(item):
+                    copies.keep(item)
+            elif isinstance(item, np.ndarray):
+                if named or (item.nbytes <= _MOST_BYTES and not is_memory_map(item)):
+                    restorers.append(captured_array(item))
+            elif not isinstance(item, nn.Module):
+                entries = sys.maxsize if named else _LIMITS.entries
+                restorers += captured(item, entries=entries, renewed=renewed, logs=True)
+                if named and _is_closed(item):
+                    restorers.append(_by_state_dict(item))
+        return restorers
+
+
+def _is_usable(module: nn.Module) -> bool:
+    """False for modules whose parameters cannot be copied: not yet made, or not held in Python."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
+    return not any(map(torch.nn.parameter.is_lazy, attributes(module).get("_parameters", {}).values()))
+
+
+def _is_closed(item: Any) -> bool:
+    """True for an object whose state can be reached by its own methods alone."""
+    kind = type(item)
+    visible = attributes(item) or any(True for _ in slots(item))
+    return not visible and hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
+
+
+def _by_state_dict(item: Any) -> Callable[[], Any]:
+    saved = copy.deepcopy(item.state_dict())
+    return lambda: item.load_state_dict(copy.deepcopy(saved))
+
+
+def _global_hooks() -> list[Any]:
+    """Hooks of every optimizer and of every module, where this version of torch keeps them."""
+    holders = [vars(sys.modules[name]) for name in ("torch.optim.optimizer", "torch.nn.modules.module")]
+    hooks = [value for holder in holders for name, value in holder.items() if name.startswith("_global_")]
+    return [hook for each in hooks if isinstance(each, dict) for hook in each.values()]
