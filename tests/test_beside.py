@@ -306,6 +306,37 @@ def test_what_a_loss_function_logs_in_a_list_is_kept() -> None:
     assert len(losses) == 12
 
 
+def test_data_that_a_trainer_holds_are_restored_but_not_copied_whole() -> None:
+    class Counting(torch.utils.data.Dataset[Any]):
+        def __init__(self) -> None:
+            self.calls, self.large = 0, torch.zeros(2**24)
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.data, self.model = Counting(), mlp()
+
+        def loss(self, model: Any, batch: Any) -> Tensor:
+            return plain_loss(model, batch)
+
+    trainer = Trainer()
+    setup = TrainingSetup.of(trainer.model, sgd(trainer.model), loss_fn=trainer.loss)
+    with preserved(setup):
+        trainer.data.calls += 1
+        trainer.data.large += 1
+    assert trainer.data.calls == 0
+    assert bool((trainer.data.large == 1).all())
+
+
+def test_an_attribute_of_the_loss_function_is_restored() -> None:
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        loss_fn.calls += 1  # type: ignore[attr-defined]
+        return plain_loss(model, batch) / loss_fn.calls  # type: ignore[attr-defined]
+
+    loss_fn.calls = 0  # type: ignore[attr-defined]
+    with_loss(loss_fn, lambda: None).range_test(**SWEEP)
+    assert loss_fn.calls == 0  # type: ignore[attr-defined]
+
+
 # --- named by the user ------------------------------------------------------------------------------------------------
 
 

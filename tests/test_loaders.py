@@ -402,6 +402,51 @@ def test_an_iterator_in_the_loader_is_put_back_by_its_state_dict() -> None:
     assert after(tested=True) == after(tested=False)
 
 
+class Later(Stateful):
+    """Holds an iterator, and takes a loaded position for its next pass, as the loader of torchdata.nodes."""
+
+    def __iter__(self) -> Iterator[Any]:
+        self.running = super().__iter__()
+        return self.running
+
+    def state_dict(self) -> dict[str, Any]:
+        self.__iter__()
+        return {"position": 3}
+
+
+def test_a_loader_that_is_no_iterator_is_not_asked_for_its_state() -> None:
+    assert following(Later, tested=True, **SWEEP) == following(Later, tested=False)
+
+
+class Refused(Live):
+    """Cannot be asked for its position."""
+
+    def state_dict(self) -> dict[str, Any]:
+        raise NotImplementedError("not before the first batch")
+
+
+def test_a_position_that_cannot_be_had_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    world = seeded(lambda: with_sgd(mlp()))
+    LRFinder(world.model, world.optimizer, world.criterion).range_test(Refused(), progress=False, **SWEEP)
+    assert "the position of Refused is not restored: its state_dict() raised NotImplementedError" in caplog.text
+
+
+def test_a_failure_to_restore_one_part_does_not_keep_the_others() -> None:
+    class Broken(Live):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            raise OSError("gone")
+
+    broken, data = Broken(), Counting()
+    data.stream = broken  # type: ignore[attr-defined]
+    loader = batched(data, num_workers=1, persistent_workers=True)
+    loader._iterator = marker = object()  # type: ignore[assignment]
+    state = LoaderState(loader)
+    data.asked = 7
+    with pytest.raises(OSError, match="gone"):
+        state.restore()
+    assert data.asked == 0 and loader._iterator is marker
+
+
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
@@ -419,13 +464,20 @@ class Refusing:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __len__(self) -> int:
-        raise AssertionError("its length was taken")
+    @property
+    def __class__(self) -> Any:
+        raise AssertionError("its class was asked for")
 
 
 class Words(dict[str, int]):
     def __iter__(self) -> Any:
         raise AssertionError("it was walked")
+
+    def __len__(self) -> int:
+        raise AssertionError("its length was taken")
+
+    def __getitem__(self, key: str) -> int:
+        raise AssertionError("an entry was looked up")
 
 
 def test_no_code_of_the_objects_is_run() -> None:
@@ -433,8 +485,9 @@ def test_no_code_of_the_objects_is_run() -> None:
     data.other, data.words, data.circle = Refusing(), Words(a=1), data  # type: ignore[attr-defined]
     state = LoaderState(batched(data))
     data.asked = 5
+    dict.__setitem__(data.words, "a", 3)  # type: ignore[attr-defined]
     state.restore()
-    assert data.asked == 0
+    assert data.asked == 0 and dict.items(data.words) == {("a", 1)}  # type: ignore[attr-defined]
 
 
 def test_large_data_are_neither_copied_nor_walked(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.contents import captured, captured_array, is_memory_map
@@ -26,6 +27,7 @@ from lrfinder.training.state.storage import TensorCopies
 
 __all__ = ["Beside"]
 
+_DATA = (DataLoader, Dataset, Sampler)
 _LIMITS = Limits(entries=10_000, objects=50_000)
 _MOST_BYTES = 2**28  # of a tensor or array that is no parameter, buffer or optimizer state
 
@@ -40,12 +42,14 @@ class Beside:
     def __init__(self, setup: TrainingSetup) -> None:
         roots = [*setup.modules, setup.optimizer, setup.grad_scaler, setup.loss_fn, setup.criterion, *_global_hooks()]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
-        found = reachable(roots, _LIMITS)
+        found = reachable(roots, _LIMITS, apart=_DATA)
         self._named = {id(item) for item in named}
         self._items = list({id(item): item for item in (*named, *found)}.values())
-        self.modules = [module for module in self._items if isinstance(module, nn.Module) and _is_usable(module)]
+        self.modules = [item for item in self._items if issubclass(type(item), nn.Module) and _is_usable(item)]
         self.optimizers = [item for item in self._items if is_optimizer(item)]
-        self._within = {id(item) for item in (*self.modules, *self.optimizers)}
+        self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in self._named]
+        """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
+        self._within = {id(item) for item in (*self.modules, *self.optimizers, *self.data)}
 
     def captured(self, copies: TensorCopies) -> list[Callable[[], Any]]:
         """Restorers of all but the modules and optimizers; the tensors are registered with ``copies``.
@@ -54,22 +58,22 @@ class Beside:
         """
 
         def renewed(value: Any) -> Any:
-            return copies.restored(value) if isinstance(value, Tensor) else value
+            return copies.restored(value) if issubclass(type(value), Tensor) else value
 
         restorers: list[Callable[[], Any]] = []
         for item in self._items:
             named = id(item) in self._named
             if id(item) in self._within:
                 continue
-            if isinstance(item, Tensor):
+            if issubclass(type(item), Tensor):
                 if (named or item.nbytes <= _MOST_BYTES) and not torch.nn.parameter.is_lazy(item):
                     copies.keep(item)
-            elif isinstance(item, np.ndarray):
+            elif issubclass(type(item), np.ndarray):
                 if named or (item.nbytes <= _MOST_BYTES and not is_memory_map(item)):
                     restorers.append(captured_array(item))
-            elif not isinstance(item, nn.Module):
-                entries = sys.maxsize if named else _LIMITS.entries
-                restorers += captured(item, entries=entries, renewed=renewed, logs=True)
+            elif not issubclass(type(item), nn.Module):
+                most = sys.maxsize if named else _LIMITS.entries
+                restorers += captured(item, most=most, renewed=renewed, logs=True)
                 if named and _is_closed(item):
                     restorers.append(_by_state_dict(item))
         return restorers

@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrfinder.training.state.objects import CONTAINERS, attributes, cells, is_generator, named, slots
+from lrfinder.training.state.objects import (
+    CONTAINERS,
+    attributes,
+    builtin,
+    cells,
+    entries,
+    is_generator,
+    named,
+    slots,
+)
 
 __all__ = ["captured", "captured_array", "is_memory_map"]
 
@@ -21,7 +30,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 Renewed = Callable[[Any], Any]
 
 
-def captured(item: Any, *, entries: int, renewed: Renewed = lambda value: value, logs: bool = False) -> list[Any]:
+def captured(item: Any, *, most: int, renewed: Renewed = lambda value: value, logs: bool = False) -> list[Any]:
     """Restorers of what one object refers to, and of a generator's state; empty for one that cannot change.
 
     Only the references are captured: what they lead to is captured on its own. Restoring writes where something
@@ -29,7 +38,7 @@ def captured(item: Any, *, entries: int, renewed: Renewed = lambda value: value,
 
     Args:
         item: an object, but no tensor, array or module.
-        entries: containers with more of them are left out.
+        most: containers of more entries are left out.
         renewed: returns the object that stands for a captured one, where that has to be replaced.
         logs: a list or set that has only gained numbers and text is a log, and keeps them.
     """
@@ -37,15 +46,14 @@ def captured(item: Any, *, entries: int, renewed: Renewed = lambda value: value,
     if is_generator(item):
         return [_captured_generator(item)]
     if kind is types.FunctionType:
-        return _captured_variables(item, renewed)
+        return [*_captured_variables(item, renewed), *_captured_attributes(item, renewed)]
     if issubclass(kind, type):
         return [_captured_class(item)]
     restorers: list[Any] = []
-    if issubclass(kind, CONTAINERS) and not issubclass(kind, tuple) and len(item) <= entries:
-        restorers.append(_captured_container(item, renewed, logs))
-    if attributes(item):
-        saved = dict(attributes(item))
-        restorers.append(lambda: _put_back(attributes(item), saved, renewed))
+    if issubclass(kind, CONTAINERS) and not issubclass(kind, tuple):
+        if builtin(item).__len__(item) <= most:
+            restorers.append(_captured_container(item, renewed, logs))
+    restorers += _captured_attributes(item, renewed)
     filled = list(slots(item))
     if filled:
         restorers.append(lambda: _refill_slots(item, filled, renewed))
@@ -88,6 +96,13 @@ def _captured_generator(item: Any) -> Callable[[], Any]:
     return lambda: setattr(bits, "state", bits_state)
 
 
+def _captured_attributes(item: Any, renewed: Renewed) -> list[Any]:
+    if type(item) is types.MethodType:
+        return []
+    saved = dict(attributes(item))
+    return [lambda: _put_back(attributes(item), saved, renewed)]
+
+
 def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[Any]:
     """Restorers of the variables that a function shares with others: those around it, and globals that it names."""
     shared, values = list(cells(function)), named(function)
@@ -121,10 +136,9 @@ def _captured_class(kind: type) -> Callable[[], None]:
 
 
 def _captured_container(item: Any, renewed: Renewed, logs: bool) -> Callable[[], None]:
-    # The methods of the builtin type: those of a subclass may do anything.
-    kind: Any = next(each for each in CONTAINERS if isinstance(item, each))
+    kind = builtin(item)
     keyed = kind in (dict, OrderedDict)
-    saved = kind(item) if kind is set else list(kind.items(item) if keyed else kind.__iter__(item))
+    saved: Any = set(entries(item)) if kind is set else entries(item)
 
     def restore() -> None:
         if kind is set:
@@ -132,7 +146,7 @@ def _captured_container(item: Any, renewed: Renewed, logs: bool) -> Callable[[],
                 set.clear(item)
                 set.update(item, saved)
             return
-        present = list(kind.items(item) if keyed else kind.__iter__(item))
+        present = entries(item)
         contents = [(key, renewed(value)) for key, value in saved] if keyed else [renewed(value) for value in saved]
         if _same(present, contents, keyed) or (logs and kind is list and _only_logged(present, contents)):
             return
@@ -163,7 +177,7 @@ def _put_back(present: dict[str, Any], saved: dict[str, Any], renewed: Renewed) 
     for name in present.keys() - saved.keys():
         del present[name]
     for name, value in saved.items():
-        again = renewed(value) if isinstance(value, Tensor) else value
+        again = renewed(value) if issubclass(type(value), Tensor) else value
         if present.get(name, present) is not again:
             present[name] = again
 

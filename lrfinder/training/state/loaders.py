@@ -3,8 +3,9 @@
 Everything the loader refers to is found (:func:`lrfinder.training.state.reachable.reachable`) and restored in place:
 plain attributes, entries of containers, generators, small tensors and arrays. What is large counts as data that does
 not change: containers of more than 100,000 entries (the items of those above 1000 are not looked at), tensors and
-arrays of more than 1 MiB (16 MiB together), memory maps. ``state_dict`` and ``load_state_dict`` are called only where
-an attribute is a running iterator, whose position nothing else restores.
+arrays of more than 1 MiB (16 MiB together), memory maps. ``state_dict`` and ``load_state_dict`` are called only of
+iterators around a running iterator, whose position nothing else restores: elsewhere they may start workers, or take
+effect at the next pass only.
 
 Worker processes have their own copy of the data set. A sweep starts its own workers, so those in use keep their state.
 """
@@ -12,6 +13,7 @@ Worker processes have their own copy of the data set. A sweep starts its own wor
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lrfinder.training.state.contents import captured, captured_array, is_memory_map
 from lrfinder.training.state.objects import attributes
@@ -31,6 +32,8 @@ __all__ = ["LoaderState"]
 _LIMITS = Limits(entries=1000, objects=10_000)
 _MOST_ENTRIES = 100_000  # of a container that is copied: 0.3 ms
 _MOST_BYTES, _MOST_BYTES_TOGETHER = 2**20, 2**24
+
+_log = logging.getLogger("lrfinder")
 
 
 class LoaderState:
@@ -50,29 +53,39 @@ class LoaderState:
         self._restorers: list[Callable[[], Any]] = []
         room = _MOST_BYTES_TOGETHER
         for item in found:
-            if isinstance(item, (Tensor, np.ndarray)):
+            if issubclass(type(item), (Tensor, np.ndarray)):
                 if item.nbytes <= min(room, _MOST_BYTES) and _can_be_copied(item):
                     room -= item.nbytes
-                    self._restorers.append(captured_array(item) if isinstance(item, np.ndarray) else _captured(item))
+                    capture = _captured if issubclass(type(item), Tensor) else captured_array
+                    self._restorers.append(capture(item))
             else:
-                self._restorers += captured(item, entries=_MOST_ENTRIES)
+                self._restorers += captured(item, most=_MOST_ENTRIES)
         self._restorers += [restorer for item in found if (restorer := _captured_position(item)) is not None]
-        self._persistent = [item for item in found if isinstance(item, DataLoader) and item.persistent_workers]
+        loaders = [item for item in found if issubclass(type(item), DataLoader)]
+        self._persistent = [item for item in loaders if attributes(item).get("persistent_workers")]
         self._iterators = [attributes(item).get("_iterator") for item in self._persistent]
         self._start_afresh()
 
     def rewind(self) -> None:
         """Restore all but the persistent iterators: a fresh iterator gives the same batches again."""
+        errors = []
         for restorer in self._restorers:
-            restorer()
+            try:
+                restorer()
+            except Exception as error:  # the others are restored all the same
+                errors.append(error)
         # Fresh workers too: workers that ran on would draw other random numbers.
         self._start_afresh()
+        if errors:
+            raise errors[0]
 
     def restore(self) -> None:
         """Restore everything."""
-        self.rewind()
-        for item, iterator in zip(self._persistent, self._iterators, strict=True):
-            attributes(item)["_iterator"] = iterator
+        try:
+            self.rewind()
+        finally:
+            for item, iterator in zip(self._persistent, self._iterators, strict=True):
+                attributes(item)["_iterator"] = iterator
 
     def _start_afresh(self) -> None:
         for item in self._persistent:
@@ -82,7 +95,7 @@ class LoaderState:
 def _with_registries(item: Any) -> Iterator[Any]:
     """The object itself, and of a module (a transform, as a rule) its buffers and parameters too."""
     yield item
-    if isinstance(item, nn.Module) and not isinstance(item, torch.jit.ScriptModule):
+    if issubclass(type(item), nn.Module) and not issubclass(type(item), torch.jit.ScriptModule):
         for name in ("_buffers", "_parameters"):
             registry = attributes(item)[name]
             yield registry
@@ -113,19 +126,20 @@ def _captured(tensor: Tensor) -> Callable[[], None]:
 def _same_bytes(a: Tensor, b: Tensor) -> bool:
     if a.numel() == 0:
         return True
-    return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(a.element_size(), torch.uint8)
+    return torch.equal(a.contiguous().view(-1).view(bits), b.contiguous().view(-1).view(bits))
 
 
 def _captured_position(item: Any) -> Callable[[], None] | None:
-    """Restorer by ``load_state_dict`` of an object that holds an iterator, whose position nothing else can put back."""
+    """Restorer of a stateful iterator around a running one, whose position nothing but ``load_state_dict`` restores."""
     kind = type(item)
-    if issubclass(kind, (nn.Module, torch.optim.Optimizer)):
+    if not all(callable(getattr(kind, name, None)) for name in ("__next__", "state_dict", "load_state_dict")):
         return None
-    if not (callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))):
+    if not any(hasattr(type(value), "__next__") for value in attributes(item).values()):
         return None
-    # An iterator of a DataLoader is left alone by the fresh one that is taken.
-    live = [value for value in attributes(item).values() if hasattr(type(value), "__next__")]
-    if all(isinstance(iterator, _BaseDataLoaderIter) for iterator in live):
+    try:
+        saved = copy.deepcopy(item.state_dict())
+    except Exception as error:  # the code of others, which may refuse at this moment
+        _log.warning("the position of %s is not restored: its state_dict() raised %r", kind.__name__, error)
         return None
-    saved = copy.deepcopy(item.state_dict())
     return lambda: item.load_state_dict(copy.deepcopy(saved))

@@ -17,7 +17,9 @@ __all__ = [
     "CONTAINERS",
     "NOT_TRAINING",
     "attributes",
+    "builtin",
     "cells",
+    "entries",
     "is_generator",
     "is_optimizer",
     "is_own",
@@ -55,6 +57,20 @@ def attributes(item: object) -> dict[str, Any]:
     except AttributeError:
         return {}
     return own if type(own) is dict else {}
+
+
+def entries(container: Any) -> list[Any]:
+    """Items of a container, or the (key, value) pairs of a dictionary, by the methods of the builtin type.
+
+    Those of a subclass may do anything.
+    """
+    kind = builtin(container)
+    return list(kind.items(container) if issubclass(kind, dict) else kind.__iter__(container))
+
+
+def builtin(container: Any) -> Any:
+    """The builtin type that a container is of, or inherits from."""
+    return next(each for each in CONTAINERS if issubclass(type(container), each))
 
 
 def cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:

@@ -24,7 +24,9 @@ from lrfinder.training.state.objects import (
     CONTAINERS,
     NOT_TRAINING,
     attributes,
+    builtin,
     cells,
+    entries,
     is_generator,
     is_optimizer,
     is_own,
@@ -60,13 +62,16 @@ class Limits:
     objects: int
 
 
-def reachable(roots: Iterable[object], limits: Limits, *, known: Iterable[object] = ()) -> list[Any]:
+def reachable(
+    roots: Iterable[object], limits: Limits, *, known: Iterable[object] = (), apart: tuple[type, ...] = ()
+) -> list[Any]:
     """The roots and all objects that they refer to, each once and the nearest first; numbers and text are left out.
 
     Args:
         roots: where to start.
         limits: what bounds the walk.
         known: objects that are neither returned nor looked into.
+        apart: objects of these classes are returned but not looked into.
     """
     passed = {id(item): item for item in known}
     found: dict[int, Any] = {}
@@ -79,7 +84,8 @@ def reachable(roots: Iterable[object], limits: Limits, *, known: Iterable[object
             continue
         found[id(item)] = item
         left -= not issubclass(kind, nn.Module)
-        waiting.extend(_references(item, kind, limits))
+        if not issubclass(kind, apart):
+            waiting.extend(_references(item, kind, limits))
     return list(found.values())
 
 
@@ -93,9 +99,9 @@ def _is_opaque(item: object, kind: type) -> bool:
         return True
     if kind in (staticmethod, classmethod, property):
         return False
-    described = item if isinstance(item, type) else kind
+    described: Any = item if issubclass(kind, type) else kind
     module = str(described.__module__)
-    if isinstance(item, type):
+    if issubclass(kind, type):
         return not is_own(module)
     return module.startswith(_OPAQUE_TORCH) or (module.partition(".")[0] in NOT_TRAINING and module != "__main__")
 
@@ -121,9 +127,13 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
 
 
 def _entries(container: Any, limits: Limits) -> Iterator[Any]:
-    if len(container) <= limits.entries:
-        entries = dict.values(container) if isinstance(container, dict) else container
-        yield from [entry for entry in entries if type(entry) not in _ATOMS]
+    kind = builtin(container)
+    if kind.__len__(container) > limits.entries:
+        return
+    for entry in entries(container):
+        held = entry[1] if issubclass(kind, dict) else entry
+        if type(held) not in _ATOMS:
+            yield held
 
 
 def _tensor_references(tensor: Tensor) -> Iterator[Any]:

@@ -87,7 +87,7 @@ class Snapshot:
         parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
         parameters += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
         self._grads = [(parameter, pending.value(parameter.grad)) for parameter in dict.fromkeys(parameters)]
-        self._loaders = [LoaderState(loader, known=(*modules, *optimizers)) for loader in loaders]
+        self._loaders = [LoaderState(each, known=(*modules, *optimizers)) for each in (*loaders, *beside.data)]
         self._restore_random = capture_random()
         try:
             self._copies.take(storage)
