@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.utils.data import DataLoader
 from worlds import mlp, plain, points, seeded, sgd
 
@@ -335,6 +336,16 @@ def test_an_attribute_of_the_loss_function_is_restored() -> None:
     loss_fn.calls = 0  # type: ignore[attr-defined]
     with_loss(loss_fn, lambda: None).range_test(**SWEEP)
     assert loss_fn.calls == 0  # type: ignore[attr-defined]
+
+
+def test_a_container_that_a_package_keeps_for_itself_is_left_alone() -> None:
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        counters["test"]["calls"] += 1
+        return plain_loss(model, batch)
+
+    counters.clear()
+    with_loss(loss_fn, lambda: None).range_test(**SWEEP)
+    assert counters["test"]["calls"] == 12
 
 
 # --- named by the user ------------------------------------------------------------------------------------------------

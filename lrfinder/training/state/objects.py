@@ -83,7 +83,10 @@ def cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
 
 
 def named(function: types.FunctionType) -> dict[str, Any]:
-    """The module globals that a function of the user names, also in functions defined inside it."""
+    """The module globals that a function of the user names, also in functions defined inside it.
+
+    Containers that an installed package keeps under the same name are left out: they are no state of the training.
+    """
     if not is_own(function.__module__):
         return {}
     around = function.__globals__
@@ -92,7 +95,15 @@ def named(function: types.FunctionType) -> dict[str, Any]:
     for code in codes:  # grows
         values.update((name, around[name]) for name in code.co_names if name in around)
         codes += [constant for constant in code.co_consts if type(constant) is types.CodeType]
-    return {name: value for name, value in values.items() if not name.startswith("__")}
+    return {name: value for name, value in values.items() if not (name.startswith("__") or _is_imported(name, value))}
+
+
+def _is_imported(name: str, value: Any) -> bool:
+    """True for a container that an installed package keeps for itself, such as torch's own counters."""
+    if not issubclass(type(value), CONTAINERS):
+        return False
+    holders = [module for module in list(sys.modules.values()) if attributes(module).get(name) is value]
+    return any(not is_own(attributes(module).get("__name__")) for module in holders)
 
 
 def is_own(module: object) -> bool:
