@@ -150,7 +150,8 @@ class LRFinder:
         check_probe(val_batches, val_loader)
         self.last_curve = None
         setup = self.setup
-        with tensor_lrs(setup.optimizer), preserved(setup, (train_loader, val_loader), snapshot) as state:
+        kept = preserved(setup, (train_loader, val_loader), snapshot)
+        with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: an exception between block and exit is met
             facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()
