@@ -27,6 +27,7 @@ from lrfinder.training.state.capture import Capture
 from lrfinder.training.state.containers import packages_of
 from lrfinder.training.state.interrupts import InterruptGate
 from lrfinder.training.state.memory import STORAGES
+from lrfinder.training.state.modes import capture_modes
 from lrfinder.training.state.randomness import LoaderState, capture_random
 from lrfinder.training.state.storage import TensorCopies
 
@@ -69,6 +70,7 @@ class Preservation:
         self._snapshot: Snapshot | None = None
         self._gate = InterruptGate(Preservation.__exit__)
         self._failures: list[str] = []
+        self._restore_modes = capture_modes(setup.device.type)
 
     def __enter__(self) -> Snapshot:
         if self._snapshot is not None:
@@ -77,10 +79,10 @@ class Preservation:
             self._gate.install()
             snapshot = self._snapshot = self._copy()
             self._gate.open()
+            return snapshot
         except BaseException:
             self._leave()
             raise
-        return snapshot
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._gate.closed = True
@@ -106,6 +108,7 @@ class Preservation:
                 self._failures = self._snapshot.failures
             self._snapshot.close()
             self._snapshot = None
+        self._restore_modes()
         self._gate.remove()
 
 
