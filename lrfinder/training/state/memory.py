@@ -81,7 +81,7 @@ def _refusal(size: int, error: OSError) -> str:
         folder = tempfile.gettempdir()
         free = f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB are free in {folder})"
     return (
-        f"the copy of the training state needs {size / 1e6:.0f} MB of disk{free}: {error.strerror or error}. "
+        f"the copy of the training state needs {size / 1e6:.1f} MB of disk{free}: {error.strerror or error}. "
         "Free space there, set TMPDIR to a folder on another disk, or pass snapshot='cpu' or 'device'."
     )
 
