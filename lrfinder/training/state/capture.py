@@ -32,7 +32,7 @@ __all__ = ["MOST_ITEMS", "MOST_WALKED", "Capture"]
 MOST_ITEMS = 10_000
 """A container of a model with more items is not walked: of a list or dict, only its length is put back."""
 
-MOST_WALKED = 200_000
+MOST_WALKED = 50_000
 """Items of all containers and objects of a model that are walked."""
 
 # Attributes that torch puts on tensors to recognise them in compiled code: without them it compiles again.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 __all__ = ["contents_of", "is_atom", "is_plain_object", "kept_array", "packages_of", "refill", "slots_of", "trim"]
 
@@ -36,17 +36,17 @@ def is_plain_object(kind: type, packages: frozenset[str]) -> bool:
     """True where the objects of a class are walked: a class written for this training, not of an installed package.
 
     Objects of the standard library and of other packages may stand for threads, files or running iterators, which
-    attributes alone do not describe.
+    attributes alone do not describe. Data sets are data, of any size, and results of ours are to be kept.
 
     Args:
         kind: the class.
         packages: installed packages whose classes are walked all the same: those that define the model.
     """
-    if issubclass(kind, (type, nn.Module, DataLoader)):
+    if issubclass(kind, (type, nn.Module, DataLoader, Dataset)):
         return False
     if kind.__module__ in ("types", "collections"):
         return issubclass(kind, types.SimpleNamespace) or kind.__name__.startswith("User")
-    if _root(kind) in sys.stdlib_module_names | {"torch", "numpy"} or not (
+    if _root(kind) in sys.stdlib_module_names | {"torch", "numpy", "lrfinder"} or not (
         _root(kind) in packages or not _is_installed(kind)
     ):
         return False
