@@ -190,7 +190,7 @@ def registries(model: nn.Module) -> dict[str, Any]:
     """Names and identities of all that the modules hold, their hooks included."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
-        found[name] = sorted(vars(module))
+        found[name] = type(module), sorted(vars(module))
         for key, value in vars(module).items():
             if isinstance(value, dict):
                 found[f"{name}.{key}"] = {each: id(item) for each, item in value.items()}
@@ -257,6 +257,10 @@ BUILDS: dict[str, Callable[[Lazy], object]] = {
     "a hook": lambda net: net.body[0].register_forward_hook(lambda module, inputs, output: output * 2),
     "an attribute of a torch module": lambda net: setattr(net.body[0], "calls", 1),
     "an attribute of a parameter": lambda net: setattr(net.body[0].weight, "calls", 1),
+    "a parametrisation": lambda net: nn.utils.parametrizations.weight_norm(net.body[0]),
+    "pruning": lambda net: prune.random_unstructured(net.body[0], "weight", amount=0.3),
+    "another class": lambda net: setattr(net.body[1], "__class__", nn.Tanh),
+    "another precision": lambda net: net.body.double() and net.body.float(),
     "frozen weights": lambda net: net.body[0].requires_grad_(False),
 }
 
@@ -297,6 +301,33 @@ def test_a_scripted_model_is_put_back() -> None:
     before = plain(net.state_dict())
     sweep(net)
     assert plain(net.state_dict()) == before
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_parameters_are_removed_again_and_former_ones_stay(register: str) -> None:
+    net = Net(None, lambda held: None)
+    calls: list[str] = []
+    weight = net.body[0].weight
+    getattr(weight, register)(lambda *_: calls.append("former"))
+    net.change = lambda held: getattr(weight, register)(lambda *_: calls.append("later"))
+    sweep(net)
+    net.change = lambda held: None
+    calls.clear()
+    net(torch.ones(1, 6)).sum().backward()
+    assert calls == ["former"]
+
+
+def test_a_loss_function_with_a_counter_is_put_back() -> None:
+    class Loss:
+        calls = 0
+
+        def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+            self.calls += 1
+            return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    net, loss = mlp(), Loss()
+    LRFinder(net, sgd(net), loss_fn=loss).range_test(loader(), **SWEEP)
+    assert loss.calls == 0
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ _WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.distributed", "torch.j
 _REGISTRIES = frozenset(vars(nn.Module()))
 _OPTIMIZER_STATE = frozenset({"state", "param_groups"})
 
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
 _CLEARED = frozenset({dict, OrderedDict, list, set})
 
 _MISSING = object()
@@ -86,6 +88,7 @@ class Capture:
             for tensors in (module._parameters, module._buffers):
                 self._later([tensors, *(tensor for _, tensor in tensors.items())], whole=True)  # may be no dict
         else:
+            self._add(module, partial(_restore_class, module, type(module)))
             self._attributes(module, skipped, whole=_REGISTRIES)
         self.value(None)
 
@@ -134,6 +137,9 @@ class Capture:
         self._copies.keep(tensor)
         self._add(tensor, partial(_restore_flags, tensor, tensor.requires_grad, tensor.is_leaf))
         self._attributes(tensor)
+        if tensor.requires_grad:
+            hooks = {name: dict(getattr(tensor, name, None) or ()) for name in _TENSOR_HOOKS}
+            self._add(tensor, partial(_restore_hooks, tensor, hooks))
 
     def _container(self, value: Any, whole: bool) -> None:
         if not whole:
@@ -200,6 +206,18 @@ def _restore_container(copies: TensorCopies, target: Any, contents: Any) -> None
 def _restore_slots(copies: TensorCopies, owner: object, slots: dict[str, Any]) -> None:
     for name, item in slots.items():
         object.__setattr__(owner, name, _restored(copies, item))
+
+
+def _restore_class(module: nn.Module, kind: type) -> None:
+    if type(module) is not kind:  # a parametrisation gives a module a class of its own
+        module.__class__ = kind
+
+
+def _restore_hooks(tensor: Tensor, hooks: dict[str, dict[Any, Any]]) -> None:
+    for name, saved in hooks.items():
+        present = getattr(tensor, name, None)
+        if present or saved:
+            refill(present, saved)
 
 
 def _restored(copies: TensorCopies, item: Any) -> Any:

@@ -126,8 +126,8 @@ class Snapshot:
         for module in modules:
             self._objects.module(module)
         # Parameters outside the model are reached through the optimizer's groups.
-        self._objects.value(setup.optimizer)
-        self._objects.value(setup.criterion)
+        for part in (setup.optimizer, setup.criterion, setup.loss_fn):
+            self._objects.value(part)
         if setup.grad_scaler is not None:
             self._objects.value(vars(setup.grad_scaler))
         self._flags = [(module, module.training) for module in modules]
