@@ -148,10 +148,9 @@ class LRFinder:
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
-        self.last_curve = None
-        setup = self.setup
+        setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
-        with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: an exception between block and exit is met
+        with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit
             facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()

@@ -1,14 +1,24 @@
 """One true copy of the training state, restored in place.
 
 A range test trains for real, so everything a training step may touch is copied before and restored after:
-parameters, every buffer (also non-persistent ones, which state dicts leave out), plain attributes that a model keeps
-about itself, the optimizer's state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the
-random states of Python, NumPy, torch and each device, and the generators of the loaders.
+parameters, every buffer (also non-persistent ones, which state dicts leave out), the hooks and children of modules and
+the attributes that a model keeps about itself, ``requires_grad``, attributes and hooks of parameters, the optimizer's
+state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the random states of Python, NumPy,
+torch and each device, generators that the model owns, and the generators of the loaders.
 
 Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
-DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
-``Optimizer.load_state_dict`` keeps tensors of the same dtype without copying them, so a state loaded twice may have
-been trained on in between. Nothing is gathered over ranks: each restores its own.
+DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. A tensor that was resized, or pointed to
+other memory, is pointed back first. Nothing goes through ``state_dict``: ``Optimizer.load_state_dict`` keeps tensors of
+the same dtype without copying them, so a state loaded twice may have been trained on in between. Nothing is gathered
+over ranks: each restores its own.
+
+Attributes are walked through containers, named tuples, NumPy arrays and plain objects: instances of classes that are
+not part of an installed package, other than the packages that define the model. Not put back are:
+
+- containers of more than 10,000 items, of which a list or a dict loses only what it has gained, and what lies beyond
+  50,000 items in all; the optimizer's state is walked at any size,
+- arrays of more than 256 MB that are mapped from a file, and memory that cannot be written,
+- data sets, modules in a plain container, attributes of classes, variables outside the model, and iterators.
 """
 
 from __future__ import annotations
