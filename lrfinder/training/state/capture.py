@@ -77,19 +77,17 @@ class Capture:
         while self._coming:
             self._visit(*self._coming.popleft())
 
-    def module(self, module: nn.Module, skipped: frozenset[str] = frozenset({"training"})) -> None:
+    def module(self, module: nn.Module) -> None:
         """Capture one module, not its children: parameters, buffers, hooks, the names of its children, attributes.
 
-        Args:
-            module: the module.
-            skipped: attributes that are left alone.
+        The ``training`` flag is left out.
         """
         if any(base.__module__.startswith(_WRAPPERS) for base in type(module).__mro__):
             for tensors in (module._parameters, module._buffers):
                 self._later([tensors, *(tensor for _, tensor in tensors.items())], whole=True)  # may be no dict
         else:
             self._add(module, partial(_restore_class, module, type(module)))
-            self._attributes(module, skipped, whole=_REGISTRIES)
+            self._attributes(module, frozenset({"training"}), whole=_REGISTRIES)
         self.value(None)
 
     def restore(self, failures: list[str]) -> None:
