@@ -5,6 +5,7 @@
     ├── SetupError (ValueError)             model, optimizer, loader or device that do not fit together
     ├── BatchError (TypeError)              a batch or a loss the training step cannot use
     ├── FileFormatError (ValueError)        a file that is not ours, or is damaged
+    ├── RestoreError (RuntimeError)         a part of the training state could not be restored
     ├── NoAdviceError (RuntimeError)        a learning rate was requested, and the curve has none
     └── MissingDependencyError (ImportError) an optional package is not installed
 
@@ -20,6 +21,7 @@ __all__ = [
     "FileFormatError",
     "LRFinderError",
     "NoAdviceError",
+    "RestoreError",
     "SetupError",
 ]
 
@@ -46,3 +48,7 @@ class FileFormatError(LRFinderError, ValueError):
 
 class NoAdviceError(LRFinderError, RuntimeError):
     """A learning rate was requested, and the curve has none."""
+
+
+class RestoreError(LRFinderError, RuntimeError):
+    """A part of the training state that could not be put back as it was; all the rest is."""

@@ -157,9 +157,9 @@ class LRFinder:
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
-        self.last_curve = None
-        setup = self.setup
-        with tensor_lrs(setup.optimizer), preserved(setup, (train_loader, val_loader), snapshot) as state:
+        setup, self.last_curve = self.setup, None
+        kept = preserved(setup, (train_loader, val_loader), snapshot)
+        with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit
             facts = take_facts(setup)
             step = TrainStep(setup)
             step.enter_training()

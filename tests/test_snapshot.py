@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 from worlds import mlp, plain, sgd
 
+from lrfinder.errors import SetupError
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot, preserved
-from lrfinder.training.state.storage import STORAGES, block_layout, pin, unpin
+from lrfinder.training.state.memory import STORAGES, block_layout, pin, unpin
 
 storages = pytest.mark.parametrize("storage", STORAGES)
 
@@ -83,7 +92,7 @@ def test_tensors_of_all_kinds_come_back_and_no_file_is_left(
     expected = {name: tensor.clone() for name, tensor in tensors.items()}
     model = Holder(tensors)
     with preserved(training(model), storage=storage):
-        assert any(tmp_path.iterdir()) == (storage == "disk")
+        assert not any(tmp_path.iterdir()), "a process that is killed would leave it"
         for tensor in tensors.values():
             tensor.zero_()
     assert all(same(tensors[name], expected[name]) for name in tensors)
@@ -99,16 +108,26 @@ def test_a_block_holds_the_copies_aligned_and_little_more(sizes: list[int]) -> N
     assert sum(sizes) <= total <= sum(sizes) + 64 * len(sizes)
 
 
+def mapped_files(folder: Path) -> list[int]:
+    """Sizes of the files of a folder that are mapped into this process, those without a name included."""
+    sizes = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if str(folder) in line:
+            start, end = line.split()[0].split("-")
+            sizes.append(int(end, 16) - int(start, 16))
+    return sizes
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="lists the mapped files on Linux")
 def test_a_snapshot_on_disk_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model = mlp(nn.BatchNorm1d(16))
     snapshot = Snapshot(training(model), storage="disk")
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     state = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    assert len(files) == 1
-    assert state <= files[0].stat().st_size <= state + 64 * 9
+    (size,) = mapped_files(tmp_path)
+    assert state <= size <= state + 64 * 9 + mmap.PAGESIZE
     snapshot.close()
-    assert not any(tmp_path.iterdir())
+    assert mapped_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("storage", ["device", "cpu"])
@@ -228,3 +247,139 @@ def test_pending_gradients_are_restored_at_the_end_and_by_no_rewind() -> None:
         state.rewind()
         assert bool((model.inner.bias.grad == 7).all())
     assert plain([parameter.grad for parameter in model.parameters()]) == before
+
+
+# --- memory that cannot be written, and disks without room ------------------------------------------------------------
+
+
+class Mapped(nn.Module):
+    """Holds data from a file, which its forward pass only reads."""
+
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        self.body = mlp()
+        if isinstance(held, Tensor):
+            self.register_buffer("table", held)
+        else:
+            self.table = held
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def file_of_numbers(tmp_path: Path) -> Path:
+    np.save(tmp_path / "table.npy", np.arange(6.0, dtype=np.float32))
+    return tmp_path / "table.npy"
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("held", ["array", "tensor", "frozen weights"])
+@storages
+def test_data_in_read_only_memory_is_left_alone(held: str, storage: str, file_of_numbers: Path) -> None:
+    table: Any = np.load(file_of_numbers, mmap_mode="r")
+    model: nn.Module = Mapped(table if held == "array" else torch.from_numpy(table))
+    if held == "frozen weights":
+        embedding = nn.Embedding.from_pretrained(torch.from_numpy(table).view(2, 3))
+        model = nn.Sequential(embedding, nn.Flatten(), mlp())
+    with preserved(training(model), storage=storage):
+        nn.init.zeros_(next(each for each in model.parameters() if each.requires_grad))
+    assert table.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("flag", ["read-only", "broadcast"])
+def test_an_array_that_cannot_change_is_left_alone(flag: str) -> None:
+    array = np.broadcast_to(np.ones(1), (3,)) if flag == "broadcast" else np.ones(3)
+    if flag == "read-only":
+        array.flags.writeable = False
+    with preserved(training(Mapped(array))):
+        pass
+    assert array.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_file_mapped_for_writing_is_put_back(file_of_numbers: Path) -> None:
+    table = np.load(file_of_numbers, mmap_mode="r+")
+    with preserved(training(Mapped(table))):
+        table += 1
+    assert table.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize("mode", ["r", "w+"])
+def test_a_large_mapped_file_is_not_copied(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**31)
+    table = np.memmap(tmp_path / "large", mode="r" if mode == "r" else "r+", dtype=np.uint8)
+    tracemalloc.start()
+    with preserved(training(Mapped(table))):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def limited(size: int, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process that cannot write a file of more than ``size`` bytes."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    return subprocess.run([sys.executable, "-c", limit + program], capture_output=True, text=True, timeout=120)
+
+
+FULL = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from lrfinder import LRFinder, LRFinderError
+
+model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 2))
+finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+data = TensorDataset(torch.ones(8, 300), torch.zeros(8, dtype=torch.int64))
+loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
+iterator = iter(loader)
+try:
+    finder.range_test(loader, start_lr=1e-3, end_lr=1.0, num_iter=5, snapshot="disk", progress=False)
+except LRFinderError as error:
+    print(error)
+print("the iterator is kept:", loader._iterator is iterator, len(list(iterator)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_a_full_disk_is_an_error_that_says_what_to_do() -> None:
+    done = limited(100_000, FULL)
+    assert "the copy of the training state needs 0.4 MB of disk" in done.stdout, done.stderr[-500:]
+    assert "pass snapshot='cpu' or 'device'" in done.stdout
+    assert "the iterator is kept: True 4" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_snapshot_that_cannot_be_taken_leaves_the_loaders_iterator() -> None:
+    data = TensorDataset(torch.ones(8, 6), torch.zeros(8, dtype=torch.int64))
+    loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
+    iterator = iter(loader)
+    model = nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2))
+    setup = TrainingSetup.of(model, torch.optim.SGD(model[1].parameters(), lr=0.1), nn.CrossEntropyLoss())
+    with pytest.raises(SetupError, match="never initialised"), preserved(setup, [loader]):
+        pass
+    assert iter(loader) is iterator and len(list(iterator)) == 4
+
+
+KILLED = """
+import os, signal, sys, tempfile, torch
+from torch import nn
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import preserved
+
+tempfile.tempdir = sys.argv[1]
+model = nn.Linear(300, 300)
+setup = TrainingSetup.of(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
+with preserved(setup, storage="disk"):
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGHUP"])
+def test_a_process_that_is_killed_leaves_no_file(name: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), name], timeout=120)
+    assert done.returncode == -getattr(signal, name)
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lrfinder.record.facts import ModelFacts
 from lrfinder.training.deferred import DeferredLosses
 from lrfinder.training.setup import TrainingSetup
-from lrfinder.training.state.storage import is_dense
+from lrfinder.training.state.tensors import is_dense
 
 __all__ = ["PendingFacts", "take_facts"]
 

@@ -72,7 +72,7 @@ def trials_from_snapshot(
         limit: training loss above which a trial counts as diverged.
     """
     # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
-    with eager_step(setup.optimizer), preserved(setup, (train_loader, val_loader), storage) as state:
+    with eager_step(setup.optimizer), (kept := preserved(setup, (train_loader, val_loader), storage)), kept as state:
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
         yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
 

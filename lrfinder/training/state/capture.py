@@ -1,124 +1,231 @@
 """Values and modules captured so that the very same objects get their contents back.
 
-Containers are walked; tensors are registered with :class:`TensorCopies` and restored there. Numbers, functions and
-foreign objects are kept by reference.
+Containers and plain objects are walked, each once and in cycles too; tensors are registered with
+:class:`TensorCopies` and restored there. Numbers, functions and foreign objects are kept by reference.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+import array
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from lrfinder.training.state.containers import (
+    contents_of,
+    is_atom,
+    is_plain_object,
+    kept_array,
+    refill,
+    slots_of,
+    trim,
+)
+from lrfinder.training.state.generators import capture_generator
 from lrfinder.training.state.storage import TensorCopies
 
-__all__ = ["Capture", "Restorer"]
+__all__ = ["MOST_ITEMS", "MOST_WALKED", "Capture"]
 
-Restorer = Callable[[], Any]
-"""Restores one captured value and returns the object that now stands for it."""
+MOST_ITEMS = 10_000
+"""A container of a model with more items is not walked: of a list or dict, only its length is put back."""
 
-# Types with nothing inside that could change; most entries of an optimizer are of these.
-_ATOMS = frozenset({bool, int, float, str, type(None)})
+MOST_WALKED = 50_000
+"""Items of all containers and objects of a model that are walked."""
+
+# Attributes that torch puts on tensors to recognise them in compiled code: without them it compiles again.
+_COMPILER = "_dynamo"
+
+# Wrappers keep bookkeeping that has to move on with the objects it describes.
+_WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.distributed", "torch.jit")
+
+_REGISTRIES = frozenset(vars(nn.Module()))
+_OPTIMIZER_STATE = frozenset({"state", "param_groups"})
+
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+_CLEARED = frozenset({dict, OrderedDict, list, set})
+
+_MISSING = object()
 
 
 class Capture:
-    """Captures values that share objects. Needed only while capturing; the restorers do not refer to it.
+    """Captures values that share objects, and restores them.
 
     Args:
-        copies: where tensors are registered; its ``take`` and ``restore`` copy them.
+        copies: where tensors are registered. Its ``take`` copies them, and its ``restore`` has to run before
+            :meth:`restore`.
+        packages: installed packages whose objects are walked; see :func:`is_plain_object`.
     """
 
-    def __init__(self, copies: TensorCopies) -> None:
+    def __init__(self, copies: TensorCopies, packages: frozenset[str] = frozenset()) -> None:
         self._copies = copies
-        # By id: two names of one list are one list, and a reference back into a container ends the walk.
-        self._walked: dict[int, Restorer] = {}
+        self._packages = packages
+        self._seen: dict[int, object] = {}  # by id, with the object, so that no other gets the same id
+        self._empty: list[Any] = []
+        self._plain: dict[type, bool] = {}
+        self._coming: deque[tuple[Any, bool]] = deque()  # with whether containers of any size are walked
+        self._left = MOST_WALKED
+        # Functions of this module, never methods of this object: a cycle would keep the model in memory.
+        self._restorers: list[tuple[str, Callable[[], Any]]] = []
 
-    def value(self, value: Any) -> Restorer:
-        """Capture a value that may hold tensors at any depth. Call the restorer after ``copies.restore()``."""
-        if isinstance(value, Tensor):
-            copies = self._copies
-            copies.keep(value)
-            return lambda: copies.restored(value)
-        if isinstance(value, np.ndarray):
-            return _captured_array(value)
-        if _is_optimizer_like(value):
-            restore_attributes = self._container(vars(value))
+    def value(self, value: Any) -> None:
+        """Capture a value that may hold tensors at any depth."""
+        self._coming.append((value, False))
+        while self._coming:
+            self._visit(*self._coming.popleft())
 
-            def restore_object() -> Any:
-                restore_attributes()
-                return value
+    def module(self, module: nn.Module) -> None:
+        """Capture one module, not its children: parameters, buffers, hooks, the names of its children, attributes.
 
-            return restore_object
-        return self._container(value)
+        The ``training`` flag is left out.
+        """
+        if any(base.__module__.startswith(_WRAPPERS) for base in type(module).__mro__):
+            for tensors in (module._parameters, module._buffers):
+                self._later([tensors, *(tensor for _, tensor in tensors.items())], whole=True)  # may be no dict
+        else:
+            self._add(module, partial(_restore_class, module, type(module)))
+            self._attributes(module, frozenset({"training"}), whole=_REGISTRIES)
+        self.value(None)
 
-    def module(self, module: nn.Module) -> Restorer:
-        """Capture parameters and buffers of one module (not of its children), and the attributes its author added."""
-        attributes = vars(module)
-        parts = {name: self.value(attributes[name]) for name in ("_parameters", "_buffers")}
-        if type(module).__module__.partition(".")[0] == "torch":
-            # torch's own modules keep nothing else that a step changes, but wrappers (DDP, compiled modules) keep
-            # bookkeeping that has to move on with the objects it describes.
-            def restore_tensors() -> None:
-                for part in parts.values():
-                    part()
+    def restore(self, failures: list[str]) -> None:
+        """Give every object its contents back, each on its own.
 
-            return restore_tensors
-        registries = {name for name in vars(nn.Module()) if name not in parts}
-        kept_apart = registries | set(parts)
-        parts |= {name: self.value(item) for name, item in attributes.items() if name not in kept_apart}
+        Args:
+            failures: receives a description of each object that could not be restored.
+        """
+        for container in self._empty:
+            if container:
+                container.clear()
+        for name, restore in self._restorers:
+            try:
+                restore()
+            except Exception as error:  # whatever it is, the others are restored
+                failures.append(f"{name}: {type(error).__name__}: {error}")
 
-        def restore() -> None:
-            for name in [name for name in attributes if name not in parts and name not in registries]:
-                del attributes[name]
-            attributes.update({name: part() for name, part in parts.items()})
+    def _later(self, items: Iterable[Any], *, whole: bool) -> None:
+        self._coming.extend((item, whole) for item in items if not is_atom(item))
 
-        return restore
+    def _visit(self, value: Any, whole: bool) -> None:
+        if is_atom(value) or id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if type(value) in _CLEARED and not value:
+            self._empty.append(value)  # as most hooks of a module are, so there are many
+        elif isinstance(value, Tensor):
+            self._tensor(value)
+        elif isinstance(value, (dict, list, deque, set, tuple)):
+            self._container(value, whole)
+        elif isinstance(value, (np.ndarray, array.array, bytearray)):
+            self._add(value, kept_array(value))
+        elif (generator := capture_generator(value)) is not None:
+            self._add(value, generator)
+        elif hasattr(value, "param_groups") and hasattr(value, "step") and hasattr(value, "__dict__"):
+            self._attributes(value, whole=_OPTIMIZER_STATE)
+        elif self._is_plain(type(value)):
+            self._object(value)
 
-    def _container(self, value: Any) -> Restorer:
-        # Exact types: a subclass may do anything when it is cleared.
-        kind = type(value)
-        if kind not in (dict, OrderedDict, defaultdict, list, deque, set, tuple):
-            return lambda: value
-        walked = self._walked
-        if id(value) not in walked:
-            walked[id(value)] = lambda: value
-            if kind in (dict, OrderedDict, defaultdict):
-                contents = dict(value)
-                parts = {key: self.value(item) for key, item in value.items() if type(item) not in _ATOMS}
-                walked[id(value)] = lambda: _refill(value, contents | {key: part() for key, part in parts.items()})
-            elif kind is set:
-                members = set(value)
-                walked[id(value)] = lambda: _refill(value, members)
-            else:
-                items = [self.value(item) for item in value]
-                walked[id(value)] = lambda: _refill(value, [item() for item in items])
-        return walked[id(value)]
+    def _add(self, value: object, restorer: Callable[[], Any] | None) -> None:
+        if restorer is not None:
+            self._restorers.append((f"{type(value).__module__}.{type(value).__qualname__}", restorer))
+
+    def _tensor(self, tensor: Tensor) -> None:
+        self._copies.keep(tensor)
+        self._add(tensor, partial(_restore_flags, tensor, tensor.requires_grad, tensor.is_leaf))
+        self._attributes(tensor)
+        if tensor.requires_grad:
+            hooks = {name: dict(getattr(tensor, name, None) or ()) for name in _TENSOR_HOOKS}
+            self._add(tensor, partial(_restore_hooks, tensor, hooks))
+
+    def _container(self, value: Any, whole: bool) -> None:
+        if not whole:
+            if len(value) > min(MOST_ITEMS, self._left):
+                self._add(value, partial(trim, value, len(value)))
+                return
+            self._left -= len(value)
+        contents = contents_of(value)
+        self._later(contents.values() if isinstance(contents, dict) else contents, whole=whole)
+        if not isinstance(value, tuple):  # a tuple cannot change, only the objects in it
+            self._add(value, partial(_restore_container, self._copies, value, contents))
+        if hasattr(value, "__dict__") and self._is_plain(type(value)):
+            self._attributes(value)
+
+    def _object(self, value: Any) -> None:
+        slots = {name: getattr(value, name) for name in slots_of(type(value)) if hasattr(value, name)}
+        self._left -= len(slots) + len(getattr(value, "__dict__", ()))
+        if self._left < 0:
+            return
+        if hasattr(value, "__dict__"):
+            self._attributes(value)
+        self._later(slots.values(), whole=False)
+        self._add(value, partial(_restore_slots, self._copies, value, slots) if slots else None)
+
+    def _attributes(
+        self, owner: Any, skipped: frozenset[str] = frozenset(), whole: frozenset[str] = frozenset()
+    ) -> None:
+        attributes = vars(owner)
+        saved = {name: item for name, item in attributes.items() if _is_kept(name, skipped)}
+        for name, item in saved.items():
+            self._later((item,), whole=name in whole)
+        self._add(owner, partial(_restore_attributes, self._copies, attributes, saved, skipped))
+
+    def _is_plain(self, kind: type) -> bool:
+        if kind not in self._plain:
+            self._plain[kind] = is_plain_object(kind, self._packages)
+        return self._plain[kind]
 
 
-def _refill(target: Any, contents: Any) -> Any:
-    """Give a container its contents back; a tuple cannot change, only the objects in it."""
-    if isinstance(target, (dict, set)):
-        target.clear()
-        target.update(contents)
-    elif not isinstance(target, tuple):
-        target.clear()
-        target.extend(contents)
-    return target
+def _is_kept(name: str, skipped: frozenset[str]) -> bool:
+    return name not in skipped and not name.startswith(_COMPILER)
 
 
-def _captured_array(array: np.ndarray[Any, Any]) -> Restorer:
-    saved = array.copy()
+def _restore_attributes(
+    copies: TensorCopies, attributes: dict[str, Any], saved: dict[str, Any], skipped: frozenset[str]
+) -> None:
+    if len(attributes) != len(saved) or attributes.keys() != saved.keys():
+        for name in [name for name in attributes if name not in saved and _is_kept(name, skipped)]:
+            del attributes[name]
+    for name, item in saved.items():
+        restored = _restored(copies, item)
+        if attributes.get(name, _MISSING) is not restored:
+            attributes[name] = restored
 
-    def restore() -> Any:
-        if array.flags.writeable:
-            np.copyto(array, saved)
-        return array
 
-    return restore
+def _restore_container(copies: TensorCopies, target: Any, contents: Any) -> None:
+    if isinstance(contents, dict):
+        contents = {key: _restored(copies, item) for key, item in contents.items()}
+    elif isinstance(contents, list):
+        contents = [_restored(copies, item) for item in contents]
+    refill(target, contents)
 
 
-def _is_optimizer_like(value: Any) -> bool:
-    return hasattr(value, "param_groups") and hasattr(value, "step") and hasattr(value, "__dict__")
+def _restore_slots(copies: TensorCopies, owner: object, slots: dict[str, Any]) -> None:
+    for name, item in slots.items():
+        object.__setattr__(owner, name, _restored(copies, item))
+
+
+def _restore_class(module: nn.Module, kind: type) -> None:
+    if type(module) is not kind:  # a parametrisation gives a module a class of its own
+        module.__class__ = kind
+
+
+def _restore_hooks(tensor: Tensor, hooks: dict[str, dict[Any, Any]]) -> None:
+    for name, saved in hooks.items():
+        present = getattr(tensor, name, None)
+        if present or saved:
+            refill(present, saved)
+
+
+def _restored(copies: TensorCopies, item: Any) -> Any:
+    return copies.restored(item) if isinstance(item, Tensor) else item
+
+
+def _restore_flags(tensor: Tensor, needs_grad: bool, leaf: bool) -> None:
+    if tensor.requires_grad == needs_grad and tensor.is_leaf == leaf:
+        return
+    if leaf and not tensor.is_leaf:
+        tensor.detach_()
+    if tensor.is_leaf:
+        tensor.requires_grad_(needs_grad)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from lrfinder.training.state.contents import captured, captured_array, is_memory_map
 from lrfinder.training.state.objects import attributes
 from lrfinder.training.state.reachable import Limits, reachable
-from lrfinder.training.state.storage import is_alive, is_dense
+from lrfinder.training.state.tensors import is_alive, is_dense
 
 __all__ = ["LoaderState"]
 

@@ -1,42 +1,57 @@
 """One true copy of the training state, restored in place.
 
 A range test trains for real, so everything a training step may touch is copied before and restored after:
-parameters, every buffer (also non-persistent ones, which state dicts leave out), plain attributes that a model keeps
-about itself, the optimizer's state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the
-random states of Python, NumPy, torch and each device, the loaders with their data sets, and what the loss function,
+parameters, every buffer (also non-persistent ones, which state dicts leave out), the hooks and children of modules and
+the attributes that a model keeps about itself, ``requires_grad``, attributes and hooks of parameters, the optimizer's
+state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the random states of Python, NumPy,
+torch and each device, generators that the model owns, the loaders with their data sets, and what the loss function,
 hooks and attributes refer to (:mod:`lrfinder.training.state.beside`).
 
 Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
-DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. Nothing goes through ``state_dict``:
-``Optimizer.load_state_dict`` keeps tensors of the same dtype without copying them, so a state loaded twice may have
-been trained on in between. Nothing is gathered over ranks: each restores its own.
+DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. A tensor that was resized, or pointed to
+other memory, is pointed back first. Nothing goes through ``state_dict``: ``Optimizer.load_state_dict`` keeps tensors of
+the same dtype without copying them, so a state loaded twice may have been trained on in between. Nothing is gathered
+over ranks: each restores its own.
+
+Attributes are walked through containers, named tuples, NumPy arrays and plain objects: instances of classes that are
+not part of an installed package, other than the packages that define the model. Not put back are:
+
+- containers of more than 10,000 items, of which a list or a dict loses only what it has gained, and what lies beyond
+  50,000 items in all; the optimizer's state is walked at any size,
+- arrays of more than 256 MB that are mapped from a file, and memory that cannot be written,
+- attributes of classes and iterators in use, other than those of the loaders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from lrfinder.errors import ConfigError
+from lrfinder.errors import ConfigError, RestoreError
 from lrfinder.param_groups import optimizer_parameters
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.beside import Beside
 from lrfinder.training.state.capture import Capture
-from lrfinder.training.state.interrupts import interrupts_deferred
+from lrfinder.training.state.containers import packages_of
+from lrfinder.training.state.interrupts import InterruptGate
 from lrfinder.training.state.loaders import LoaderState
+from lrfinder.training.state.memory import STORAGES
+from lrfinder.training.state.modes import capture_modes
 from lrfinder.training.state.randomness import capture_random
-from lrfinder.training.state.storage import STORAGES, TensorCopies
+from lrfinder.training.state.storage import TensorCopies
 
-__all__ = ["Snapshot", "preserved"]
+__all__ = ["Preservation", "Snapshot", "preserved"]
 
 
-@contextmanager
-def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> Iterator[Snapshot]:
+def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> Preservation:
     """Context in which the training state may be changed at will; on the way out it is bit for bit what it was.
 
-    Holds on any exception and on Ctrl-C; a second Ctrl-C waits until the state is whole again.
+    Holds on any exception and on Ctrl-C, from the moment the copy is taken until all is restored: an interrupt on the
+    way out waits. Every tensor and every object is restored on its own.
 
     Args:
         setup: the model, with its parameters, buffers, flags and own attributes; the loss function or criterion; the
@@ -44,22 +59,70 @@ def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str
         loaders: restored with their samplers, data sets and transforms. Iterating inside the context starts afresh and
             never advances an iterator in use.
         storage: where the copy is kept: ``"device"`` (beside the original), ``"cpu"`` (pinned where that helps),
-            ``"disk"`` (memory-mapped temporary files), or ``"auto"``: the device if there is ample room, else the CPU,
-            else disk, reported in one log line.
+            ``"disk"`` (a memory-mapped temporary file), or ``"auto"``: the device if there is ample room, else the
+            CPU, else disk, reported in one log line.
 
     Raises:
         ConfigError: unknown ``storage``.
-        SetupError: the model holds parameters that were never initialised.
+        SetupError: the model holds parameters that were never initialised, or the copy does not fit anywhere.
+        RestoreError: on the way out, where a part of the state could not be restored; a warning instead where another
+            exception is on its way.
     """
-    snapshot = Snapshot(setup, loaders, storage)
-    try:
-        yield snapshot
-    finally:
-        with interrupts_deferred():
+    return Preservation(setup, loaders, storage)
+
+
+class Preservation:
+    """Context manager of :func:`preserved`.
+
+    It may be entered twice, as in ``with state, state:``. Then whatever is raised between the end of the inner block
+    and its first instruction on the way out is met by the outer one, which restores what is not restored yet.
+    """
+
+    def __init__(self, setup: TrainingSetup, loaders: Iterable[object], storage: str) -> None:
+        self._copy: Callable[[], Snapshot] = partial(Snapshot, setup, loaders, storage)
+        self._snapshot: Snapshot | None = None
+        self._gate = InterruptGate(Preservation.__exit__)
+        self._failures: list[str] = []
+        self._restore_modes = capture_modes(setup.device.type)
+
+    def __enter__(self) -> Snapshot:
+        if self._snapshot is not None:
+            return self._snapshot
+        try:
+            self._gate.install()
+            snapshot = self._snapshot = self._copy()
+            self._gate.open()
+            return snapshot
+        except BaseException:
+            self._leave()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._gate.closed = True
+        try:
+            self._leave()
+        except BaseException:  # an exception that no signal handler holds back; what is restored twice is as good
+            self._leave()
+            raise
+        failures, self._failures = self._failures, []
+        if not failures:
+            return
+        if error is None:
+            raise RestoreError(_report(failures))
+        warnings.warn(_report(failures), RuntimeWarning, stacklevel=2)
+
+    def _leave(self) -> None:
+        """Restore, free the copy, and let interrupts through again; whatever is done already is not done again."""
+        self._gate.closed = True
+        if self._snapshot is not None:
             try:
-                snapshot.restore()
-            finally:
-                snapshot.close()
+                self._snapshot.restore()
+            except RestoreError:
+                self._failures = self._snapshot.failures
+            self._snapshot.close()
+            self._snapshot = None
+        self._restore_modes()
+        self._gate.remove()
 
 
 class Snapshot:
@@ -68,41 +131,54 @@ class Snapshot:
     def __init__(self, setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> None:
         if storage not in STORAGES:
             raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
+        self.failures: list[str] = []
+        """What the last :meth:`rewind` or :meth:`restore` could not restore."""
         beside = Beside(setup)
         own = [module for root in setup.modules for module in root.modules()]
         modules = list(dict.fromkeys([*own, *beside.modules]))
         optimizers = beside.optimizers
         self._copies = TensorCopies()
-        capture = Capture(self._copies)
-        self._state = [capture.module(module) for module in modules]
+        self._objects = Capture(self._copies, packages_of(modules))
+        for module in modules:
+            self._objects.module(module)
         # Parameters outside the model are reached through the optimizer's groups.
-        self._state += [capture.value(optimizer) for optimizer in optimizers]
+        for part in (*optimizers, setup.criterion, setup.loss_fn):
+            self._objects.value(part)
         if setup.grad_scaler is not None:
-            self._state.append(capture.value(vars(setup.grad_scaler)))
-        self._state += beside.captured(self._copies)
+            self._objects.value(vars(setup.grad_scaler))
+        self._beside = beside.captured(self._copies)
         self._flags = [(module, module.training) for module in modules]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
-        pending = Capture(self._gradients)
         parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
         parameters += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
-        self._grads = [(parameter, pending.value(parameter.grad)) for parameter in dict.fromkeys(parameters)]
-        self._loaders = [LoaderState(each, known=(*modules, *optimizers)) for each in (*loaders, *beside.data)]
+        self._grads = [(parameter, parameter.grad) for parameter in dict.fromkeys(parameters)]
+        self._loaders: list[LoaderState] = []
         self._restore_random = capture_random()
         try:
+            for _, gradient in self._grads:
+                if gradient is not None:
+                    self._gradients.keep(gradient)
             self._copies.take(storage)
             self._gradients.take(storage)
+            # Last, since they put the iterators in use aside.
+            known = (*modules, *optimizers)
+            self._loaders.extend(LoaderState(each, known=known) for each in (*loaders, *beside.data))
         except BaseException:
+            for state in self._loaders:
+                state.restore()
             self.close()
             raise
 
     def rewind(self) -> None:
-        """Restore what an update changes (weights, buffers, optimizer, scaler, random state), not the gradients."""
-        with torch.no_grad():
-            self._copies.restore()
-            for restore in self._state:
-                restore()
-        self.rewind_random()
+        """Restore what an update changes (weights, buffers, optimizer, scaler, random state), not the gradients.
+
+        Raises:
+            RestoreError: a part could not be restored; all others are.
+        """
+        self.failures = []
+        self._rewind()
+        self._raise_failures()
 
     def rewind_random(self) -> None:
         """Restore the random states alone."""
@@ -114,19 +190,55 @@ class Snapshot:
             loader.rewind()
 
     def restore(self) -> None:
-        """Restore everything."""
-        self.rewind()
+        """Restore everything.
+
+        Raises:
+            RestoreError: a part could not be restored; all others are.
+        """
+        self.failures = []
+        self._rewind()
         with torch.no_grad():
-            self._gradients.restore()
-        for parameter, restored in self._grads:
-            parameter.grad = restored()
+            self._gradients.restore(self.failures)
+        for parameter, gradient in self._grads:
+            self._attempt(partial(_set_gradient, parameter, gradient, self._gradients))
         for module, training in self._flags:
             if module.training != training:  # setting an attribute of a module is slow
                 module.training = training
         for loader in self._loaders:
-            loader.restore()
+            self._attempt(loader.restore)
+        self._raise_failures()
 
     def close(self) -> None:
         """Free the copy."""
         self._copies.close()
         self._gradients.close()
+
+    def _rewind(self) -> None:
+        with torch.no_grad():
+            self._copies.restore(self.failures)
+            self._objects.restore(self.failures)
+            for restore in self._beside:
+                self._attempt(restore)
+        self._attempt(self.rewind_random)
+
+    def _attempt(self, restore: Callable[[], None]) -> None:
+        try:
+            restore()
+        except Exception as error:  # whatever it is, the rest is restored
+            self.failures.append(f"{type(error).__name__}: {error}")
+
+    def _raise_failures(self) -> None:
+        if self.failures:
+            raise RestoreError(_report(self.failures))
+
+
+def _set_gradient(parameter: Tensor, gradient: Tensor | None, copies: TensorCopies) -> None:
+    parameter.grad = gradient if gradient is None else copies.restored(gradient)
+
+
+def _report(failures: list[str]) -> str:
+    named = "; ".join(failures[:3]) + (f"; and {len(failures) - 3} more" if len(failures) > 3 else "")
+    return (
+        f"a part of the training state could not be restored: {named}. Everything else is as it was before. "
+        "Build the model and the optimizer anew before training."
+    )
