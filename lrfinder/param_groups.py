@@ -15,6 +15,7 @@ from lrfinder.errors import SetupError
 
 __all__ = [
     "group_scales",
+    "maximizes",
     "mode_switches",
     "momentum",
     "optimizer_name",
@@ -96,6 +97,11 @@ def mode_switches(optimizer: Any) -> tuple[Callable[[], object], Callable[[], ob
     """
     train, evaluate = getattr(optimizer, "train", None), getattr(optimizer, "eval", None)
     return (train, evaluate) if callable(train) and callable(evaluate) else None
+
+
+def maximizes(optimizer: Any) -> bool:
+    """Whether every group is trained to raise the loss, as torch's ``maximize=True``."""
+    return all(group.get("maximize") is True for group in optimizer.param_groups)
 
 
 def momentum(optimizer: Any) -> float:

@@ -112,14 +112,14 @@ def test_a_group_without_a_learning_rate_is_refused_at_once(lr: Any) -> None:
     training(model, optimizer)
 
 
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.array, torch.tensor], ids=str)
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.array, torch.tensor], ids=lambda k: k.__name__)
 def test_an_lr_of_another_kind_of_number_has_the_ratio_of_a_plain_one(kind: Any) -> None:
     optimizer = sgd(0.5, 0.5, 1.0)
     optimizer.param_groups[0]["lr"] = kind(0.5)
     assert group_scales(optimizer) == (1.0, 1.0, 2.0)
 
 
-@pytest.mark.parametrize("kind", [np.float32, torch.tensor], ids=str)
+@pytest.mark.parametrize("kind", [np.float32, torch.tensor], ids=lambda k: k.__name__)
 def test_a_tenth_in_single_precision_is_a_tenth(kind: Any) -> None:
     optimizer = sgd(0.1, 0.1)
     optimizer.param_groups[0]["lr"] = kind(0.1)

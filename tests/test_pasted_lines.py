@@ -196,6 +196,12 @@ def test_a_recipe_from_an_older_file_makes_plain_updates() -> None:
     assert Recipe.from_dict(content) == recipe("cosine", peak_lr=0.1, total_steps=9)
 
 
+def test_the_device_counts_only_where_the_lines_name_it() -> None:
+    assert Updates(device="cpu") == Updates(device="cuda")
+    assert Updates(device="cpu", amp_dtype="bfloat16") != Updates(device="cuda", amp_dtype="bfloat16")
+    assert Updates(device="cuda:1", grad_scaler=True) == Updates(device="cuda", grad_scaler=True)
+
+
 @pytest.mark.parametrize(
     ("bad", "good", "remedy"),
     [

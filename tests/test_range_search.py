@@ -191,3 +191,72 @@ def test_a_start_above_the_critical_range_still_gets_an_end_above_it() -> None:
 def test_an_end_below_the_critical_range_still_gets_a_start_below_it() -> None:
     config, _ = choose_range(0.1, end_lr=1e-5)
     assert (config.start_lr, config.end_lr) == (pytest.approx(1e-5 / 10**3.5), 1e-5)
+
+
+# --- losses that move by themselves, are bounded, or have another unit ---------------------------------------------
+
+
+@pytest.mark.parametrize("growth", [0.001, 0.003, 0.01])
+def test_a_loss_that_moves_without_an_update_does_not_count_as_a_rise(growth: float) -> None:
+    loss_at, before = quadratic(2.0)
+    calls = itertools.count(1)
+    noise = 4 * growth  # as seen in a few passes before
+    critical = critical_lr(lambda lr: loss_at(lr) + growth * (next(calls) % 4), before, noise=noise)
+    assert critical is not None
+    assert 0.5 < critical < 4
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+def test_the_rounding_of_a_coarse_loss_is_no_rise(digits: int) -> None:
+    loss_at, before = quadratic(2.0, shift=1.0)
+    up = 10.0**-digits
+
+    def rounded(lr: float) -> float:
+        return loss_at(lr) + (up if math.log10(lr) % 2 < 1 else 0.0)
+
+    critical = critical_lr(rounded, before)
+    assert critical is not None
+    assert 0.5 < critical < 4
+
+
+BOUNDED: dict[str, Callable[[float], float]] = {
+    "back to the start": lambda lr: 1 - lr * math.exp(1 - lr) if lr < 50 else 1.0,
+    "slightly above the start": lambda lr: 1 - 2 * lr if lr < 0.4 else 1.1,
+    "half of the fall": lambda lr: 1 - 1.5 * lr if lr < 0.7 else 0.95,
+    "from the start to a plateau": lambda lr: 1.0 if lr < 0.7 else 1.5,
+}
+
+
+@pytest.mark.parametrize("loss_at", BOUNDED.values(), ids=BOUNDED)
+def test_a_bounded_loss_is_worse_where_it_has_left_its_lowest_for_good(loss_at: Callable[[float], float]) -> None:
+    critical = critical_lr(loss_at, 1.0)
+    assert critical is not None
+    assert 0.2 < critical < 4
+
+
+def test_a_slowly_growing_loss_is_worse_where_it_is_back_at_the_start() -> None:
+    # It rises four times as much as it fell only at 10**5.
+    critical = critical_lr(lambda lr: 1 - lr if lr < 1 else 1.0 + 0.7 * math.log10(lr), 1.0)
+    assert critical is not None
+    assert 0.5 < critical < 10
+
+
+@pytest.mark.parametrize("exponent", [-20, -12, -8, -4, 4, 8, 12, 20])
+def test_the_search_follows_the_unit_of_a_loss_trained_with_sgd(exponent: int) -> None:
+    unit = 10.0**exponent
+    loss_at, before = quadratic(2.0, scale=unit)
+    critical = critical_lr(loss_at, before, scale=1 / (2 * unit))  # w = 1, and the gradient is h * w
+    assert critical is not None
+    assert 0.5 < critical * unit < 2
+
+
+@pytest.mark.parametrize("noise", [math.nan, math.inf])
+def test_a_loss_nonfinite_without_an_update_has_no_critical_lr(noise: float) -> None:
+    assert critical_lr(quadratic(2.0)[0], 1.0, noise=noise) is None
+
+
+@given(changes=st.lists(st.floats(allow_nan=True), min_size=60, max_size=60), noise=st.floats(0, 10))
+def test_any_losses_give_a_critical_lr_or_none(changes: list[float], noise: float) -> None:
+    values = itertools.cycle(changes)
+    critical = critical_lr(lambda lr: next(values), 1.0, noise=noise)
+    assert critical is None or 1e-11 <= critical <= 1e6

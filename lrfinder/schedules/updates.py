@@ -55,7 +55,9 @@ class Updates:
         device = str(self.device).split(":")[0]
         if not device.isidentifier():
             raise ConfigError(f"device must be a device, such as 'cuda' or 'cpu'; got {self.device!r}.")
-        object.__setattr__(self, "device", device)
+        # Plain updates are the same on every device.
+        named = device if self.amp_dtype is not None or self.grad_scaler else "cuda"
+        object.__setattr__(self, "device", named)
 
     @property
     def imports(self) -> list[str]:

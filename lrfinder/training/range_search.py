@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
-from lrfinder.param_groups import group_scales, optimizer_name, set_lr
+from lrfinder.param_groups import group_scales, maximizes, optimizer_name, set_lr
 from lrfinder.record.curve import SweepConfig
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
+from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
 from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
@@ -29,10 +32,6 @@ _MOST_ITER = 100  # of a chosen range, which is extended up to that while the cu
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
 _FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
-
-_LOWEST_LR, _HIGHEST_LR = 1e-10, 1e6  # searched decade by decade: any optimizer, any scale of the loss
-_CLEAR_RISE = 4.0  # a rise must be this many times the largest change seen at any smaller LR
-_HALVINGS = 2  # bisections in log LR inside the decade found: to a factor of 10 ** (1 / 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,67 +90,45 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
         coming = batches.peek(setup.accumulation_steps)
     except StopIteration:
         return None
-    scales = group_scales(setup.optimizer)
-    # The same dropout masks before and after every update, or their noise would pass for an effect of the LR.
+    scales, sign = group_scales(setup.optimizer), -1.0 if maximizes(setup.optimizer) else 1.0
+
+    def loss_now() -> float:
+        # The same dropout masks in every pass, or their noise would pass for an effect of the LR.
+        state.rewind_random()
+        return sign * mean_over_ranks(step.loss(coming)).item()
+
     state.rewind_random()
-    loss_before = mean_over_ranks(step.plain_backward(coming)).item()
+    before = mean_over_ranks(step.plain_backward(coming))
+    loss_before, scale = sign * before.item(), _natural_scale(setup, step, before)
+    # Two passes with the state carried on, and one from where every update starts.
+    still = [loss_now(), loss_now()]
+    state.rewind()
+    noise = max(abs(loss - loss_before) for loss in (*still, loss_now()))
+    moves = noise > RESOLUTION * abs(loss_before)
 
     def loss_at(lr: float) -> float:
+        drift = 0.0
+        if moves:  # by hidden state, a counter or noise that no snapshot reaches
+            state.rewind()
+            drift = loss_now() - loss_before
         state.rewind()
         set_lr(setup.optimizer, lr, scales)
         step.update(coming)
-        state.rewind_random()
-        return mean_over_ranks(step.loss(coming)).item()
+        return loss_now() - drift
 
-    critical = critical_lr(infinite_where_it_diverges(loss_at), loss_before)
+    critical = critical_lr(infinite_where_it_diverges(loss_at), loss_before, noise=noise, scale=scale)
     state.rewind()
     return critical
 
 
-def critical_lr(loss_at: Callable[[float], float], loss_before: float, *, resolution: float = 1e-4) -> float | None:
-    """Smallest learning rate at which one update makes the loss of its own batch worse.
-
-    On a quadratic of curvature h along the step this is 2/h. Found by raising the LR tenfold from far below until the
-    loss clearly rises, then bisecting: forward passes only, about ten.
-
-    Args:
-        loss_at: LR -> loss of a batch after a single update, made on that batch with that LR.
-        loss_before: loss of the batch before the update.
-        resolution: changes below this part of ``abs(loss_before)`` count as rounding.
-
-    Returns:
-        The critical LR to a factor of about 1.8, or None where no LR up to 1e6 makes the loss rise.
-
-    Example:
-        >>> round(critical_lr(lambda lr: (1 - 20 * lr) ** 2, 1.0), 2)  # curvature 40 along the step, critical at 0.1
-        0.13
-
-    Reference:
-        The idea of placing the LR by forward passes along the update: Kalra and Barkeshli, arXiv:2406.09405.
-    """
-    if not math.isfinite(loss_before):
-        return None
-    floor = resolution * abs(loss_before)
-    largest_change = 0.0
-    lr = _LOWEST_LR
-    while lr <= _HIGHEST_LR:
-        rise = loss_at(lr) - loss_before
-        if not math.isfinite(rise) or (rise > floor and rise > _CLEAR_RISE * largest_change):
-            return _bisect(loss_at, loss_before + floor, lr / 10, lr)
-        largest_change = max(largest_change, abs(rise))
-        lr *= 10
-    return None
-
-
-def _bisect(loss_at: Callable[[float], float], level: float, good: float, bad: float) -> float:
-    for _ in range(_HALVINGS):
-        middle = math.sqrt(good * bad)
-        # Written so that nan counts as bad.
-        if loss_at(middle) <= level:
-            good = middle
-        else:
-            bad = middle
-    return math.sqrt(good * bad)
+def _natural_scale(setup: TrainingSetup, step: TrainStep, like: Tensor) -> float:
+    """Size of the weights over that of their gradients, the same on every rank; 1 where updates do not follow it."""
+    if update_rule(optimizer_name(setup.optimizer)) != "proportional":
+        return 1.0
+    weights, gradients = step.weight_norm(), step.gradient_norm()
+    ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
+    ratio = mean_over_ranks(like.new_tensor(ratio, dtype=torch.float32)).item()
+    return ratio if 0 < ratio < math.inf else 1.0
 
 
 def choose_range(

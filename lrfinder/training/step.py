@@ -95,7 +95,7 @@ class TrainStep:
             if self._unscale():
                 break
             self._backward(batches)
-        self._norm = self._gradient_norm()
+        self._norm = self.gradient_norm()
         return loss
 
     def update(self, batches: Sequence[Any]) -> None:
@@ -111,7 +111,7 @@ class TrainStep:
                 self._update_with_closure(batches)
                 return
             # Written so that nan counts as changed, and infinity, which hides every change.
-            if not (math.isfinite(self._norm) and self._gradient_norm() == self._norm):
+            if not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
                 self.plain_backward(batches)
             self._optimizer.step()
 
@@ -119,6 +119,16 @@ class TrainStep:
         # Before every step: a rewind restores the mode in which the caller left the optimizer.
         if self._modes is not None:
             self._modes[0]()
+
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together."""
+        gradients = [parameter.grad for parameter in self._parameters]
+        values = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients if grad is not None]
+        return float(nn.utils.get_total_norm(values))
+
+    def weight_norm(self) -> float:
+        """Norm of all parameters together."""
+        return float(nn.utils.get_total_norm([parameter.detach() for parameter in self._parameters]))
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
@@ -186,11 +196,6 @@ class TrainStep:
     def _clip_gradients(self) -> None:
         if self._setup.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._setup.clip_grad_norm)
-
-    def _gradient_norm(self) -> float:
-        gradients = [parameter.grad for parameter in self._parameters]
-        values = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients if grad is not None]
-        return float(nn.utils.get_total_norm(values))
 
     def _check_gradients(self) -> None:
         """Once: a loss from a graph that does not contain the optimizer's parameters trains nothing."""
