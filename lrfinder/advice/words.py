@@ -231,5 +231,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
+    "maximized": lambda found: (
+        "The optimizer raises the loss (maximize=True), so the curve is read and drawn with its sign turned."
+    ),
     "groups": _groups,
 }

@@ -158,6 +158,10 @@ def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
 
 
+def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
+    return Finding(code="maximized") if curve.maximized else None
+
+
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="groups", values=curve.group_scales) if len(curve.group_scales) > 1 else None
 
@@ -171,6 +175,7 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _spiked,
     _scaler_skips,
     _nonfinite,
+    _maximized,
     _groups,
 )
 

@@ -48,7 +48,8 @@ class Reading:
 
     Args:
         lrs: learning rates as :meth:`LossCurve.pairs` has them, shape (m,).
-        losses: raw losses that show their effect, shape (m,).
+        losses: raw losses that show their effect, shape (m,). Of a training that raises the loss (``maximize=True``),
+            these and all levels have their sign turned.
         smooth: losses smoothed without lag, shape (m,).
         width: smoothing window in iterations.
         update_rule: of the optimizer, ``"proportional"`` or ``"adaptive"``.
@@ -151,6 +152,7 @@ def read_curve(curve: LossCurve) -> Reading:
 def _series(curve: LossCurve) -> _Series:
     pairs = curve.pairs()
     lrs, losses = (np.asarray(values, dtype=np.float64) for values in pairs)
+    losses = -losses if curve.maximized else losses
     if not len(losses):
         return _Series(lrs, losses, losses, 1, 0.0, math.nan, 0.0)
     width = window(pairs[0])
@@ -241,7 +243,8 @@ def _edge(curve: LossCurve, series: _Series) -> _Edge:
 def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
     # A sweep with early stop that did not end in divergence never diverged.
     watched = curve.config.early_stop and curve.stop is not StopReason.DIVERGED
-    count = None if watched else losses_until_diverged(curve.losses)
+    losses = [-loss for loss in curve.losses] if curve.maximized else curve.losses
+    count = None if watched else losses_until_diverged(losses)
     if count is not None:
         # Of the pairs of LR and loss there is one less where the loss was measured before the update.
         return float(lrs[count - 1 - (len(curve.losses) - len(lrs))])

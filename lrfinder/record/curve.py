@@ -205,6 +205,11 @@ class LossCurve:
             return self.lrs, self.losses
         return self.lrs[:-1], self.losses[1:]
 
+    @property
+    def maximized(self) -> bool:
+        """Whether the training raises the loss, so that its sign is turned for reading."""
+        return self.facts is not None and self.facts.maximize
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal curve back."""
         return {**dataclasses.asdict(self), "stop": self.stop.value}

@@ -33,6 +33,7 @@ class ModelFacts:
         amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
         grad_scaler: whether there was a GradScaler.
         device: kind of device, as in ``"cuda"``.
+        maximize: whether the optimizer raises the loss, as with ``maximize=True``.
 
     Example:
         >>> import dataclasses
@@ -55,6 +56,7 @@ class ModelFacts:
     amp_dtype: str | None = None
     grad_scaler: bool = False
     device: str | None = None
+    maximize: bool = False
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
@@ -73,6 +75,7 @@ class ModelFacts:
             fields["weight_rms"] = tuple(_known(float, value) for value in rms)
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
+        fields["maximize"] = bool(fields.get("maximize", False))
         fields["clip_grad_norm"] = _known(float, fields.get("clip_grad_norm"))
         fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))

@@ -50,12 +50,15 @@ class Sweep:
         self.config = config
         self.measured = measured
         self.losses: list[float] = []
+        self.maximize = False
+        """Whether the training raises the loss; to be set before the first loss."""
         self.stop: StopReason | None = None
         self.nonfinite_lr: float | None = None
         self._end = config.num_iter
         self._extend = extend
         self._average = math.nan
         self._lowest = math.inf
+        self._levels: list[float] = []  # the losses, with their sign turned where the training raises them
         self._steps: list[float] = []  # distances of neighbouring losses, sorted
         self._compared = 1  # losses whose distances are in it
 
@@ -96,6 +99,7 @@ class Sweep:
             self.end(StopReason.NONFINITE)
             return
         self.losses.append(loss)
+        self._levels.append(-loss if self.maximize else loss)
         self._take_average()
         if self.config.early_stop and self._rose(_DIVERGED_PART):
             self.stop = StopReason.DIVERGED
@@ -142,7 +146,7 @@ class Sweep:
             return
         # A median of three first, so that one bad batch is never taken for divergence; from the third loss on, so that
         # a bad batch among the first is not either.
-        value = sorted(self.losses[-3:])[1]
+        value = sorted(self._levels[-3:])[1]
         self._average = value if len(self.losses) == 3 else _BETA * self._average + (1 - _BETA) * value
         self._lowest = min(self._lowest, self._average)
 
@@ -153,7 +157,7 @@ class Sweep:
         rise = self._average - self._lowest
         if rise <= 0:  # the usual case, decided without a median
             return False
-        drop = median(self.losses[:_LEVEL]) - self._lowest
+        drop = median(self._levels[:_LEVEL]) - self._lowest
         return rise > part_of_drop * drop and rise > _NOISE_RISE * self._noise()
 
     def _noise(self) -> float:
@@ -162,9 +166,9 @@ class Sweep:
         Their median is used, as a divergence at the end does not change it. Equal neighbours do not count: where most
         are equal, the loss changes by rounding errors alone, and these are the noise.
         """
-        for i in range(self._compared, len(self.losses)):
-            if self.losses[i] != self.losses[i - 1]:
-                bisect.insort(self._steps, abs(self.losses[i] - self.losses[i - 1]))
+        for i in range(self._compared, len(self._levels)):
+            if self._levels[i] != self._levels[i - 1]:
+                bisect.insort(self._steps, abs(self._levels[i] - self._levels[i - 1]))
         self._compared = len(self.losses)
         if not self._steps:
             return math.inf

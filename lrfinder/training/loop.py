@@ -23,6 +23,7 @@ How a sweep on a GPU never waits, though every loss may end it:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lrfinder.param_groups import group_scales, momentum, optimizer_name, set_lr
+from lrfinder.param_groups import group_scales, maximizes, momentum, optimizer_name, set_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
@@ -99,6 +100,7 @@ class SweepDriver:
             read_every = READ_EVERY if setup.device.type == "cuda" and setup.grad_scaler is None else 1
         self.setup = setup
         self.sweep = sweep
+        self.sweep.maximize = maximizes(setup.optimizer)
         self.read_every = read_every
         self.skipped = 0
         """Updates that the GradScaler skipped."""
@@ -165,6 +167,8 @@ class SweepDriver:
             batches: mini-batches drawn from the training loader.
             facts: of the model before the first step, from :func:`lrfinder.training.model_facts.take_facts`.
         """
+        if self.sweep.maximize:
+            facts = dataclasses.replace(facts or ModelFacts(), maximize=True)
         return self.sweep.curve(
             group_scales=self._scales,
             optimizer=optimizer_name(self.setup.optimizer),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lrfinder.advice.search import TrialPlan, TrialSearch
 from lrfinder.errors import SetupError
-from lrfinder.param_groups import group_scales, set_lr, set_momentum
+from lrfinder.param_groups import group_scales, maximizes, set_lr, set_momentum
 from lrfinder.record.trials import Trial
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.training.batches import Batches
@@ -117,6 +117,7 @@ class TrialRunner:
     ) -> None:
         self._setup = setup
         self._scales = group_scales(setup.optimizer)
+        self._sign = -1.0 if maximizes(setup.optimizer) else 1.0  # losses are compared as if they were minimised
         self._step = TrainStep(setup)
         self._state = state
         self._loader = loader
@@ -158,7 +159,7 @@ class TrialRunner:
                 drawn = batches.draw(self._setup.accumulation_steps)
                 made = self._unless_diverged(partial(self._step.run, drawn))
                 on_step()
-                if made is None or monitor.diverged(made[0]):
+                if made is None or monitor.diverged(self._sign * made[0]):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         final = self._unless_diverged(self._loss)
         loss = final if final is not None and math.isfinite(final) else None
@@ -173,7 +174,7 @@ class TrialRunner:
             return None
 
     def _loss(self) -> float:
-        return mean_over_ranks(self._validation.loss()).item()
+        return self._sign * mean_over_ranks(self._validation.loss()).item()
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
         set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
