@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lrfinder.errors import ConfigError, FileFormatError
 
-__all__ = ["read_json", "saved_content", "write_atomic", "write_json"]
+__all__ = ["json_text", "read_json", "saved_content", "write_atomic", "write_json", "write_together"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -28,16 +28,57 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     Raises:
         ConfigError: the folder is missing or cannot be written.
     """
-    target = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    if target.is_dir():
-        raise ConfigError(f"cannot write {target}: it is a folder. Give a file name inside it.")
+    write_together({Path(path): content})
+    return Path(path)
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write several files that belong together: all of them, or none where one cannot be written.
+
+    Each is replaced as by :func:`write_atomic`. Only a kill of the process can leave new files beside old ones.
+
+    Args:
+        contents: text (written as UTF-8) or bytes for each path.
+
+    Raises:
+        ConfigError: a folder is missing, or a file cannot be written; the message has the first of them.
+    """
+    staged: dict[Path, str] = {}
+    kept: dict[Path, str | None] = {}
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {target}: {error.strerror}. Give a path in a folder that exists and is writable."
-        ) from error
+        for target, content in contents.items():
+            with _write_errors_explained(target):
+                _refuse_folder(target)
+                staged[target] = _temporary(target, content.encode("utf-8") if isinstance(content, str) else content)
+        for target in staged if len(staged) > 1 else ():  # of a single file there is nothing to take back
+            with _write_errors_explained(target):
+                kept[target] = _temporary(target, target.read_bytes()) if target.exists() else None
+        _replace_all(staged, kept)
+    finally:
+        for temporary in filter(None, (*staged.values(), *kept.values())):
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _replace_all(staged: Mapping[Path, str], kept: Mapping[Path, str | None]) -> None:
+    """Rename each temporary file to its target; after a failure, restore the old files."""
+    try:
+        for target, temporary in staged.items():
+            with _write_errors_explained(target):
+                os.replace(temporary, target)
+    except BaseException:
+        for target, old in kept.items():
+            if Path(staged[target]).exists():  # not replaced yet
+                continue
+            if old is None:
+                target.unlink(missing_ok=True)
+            else:
+                os.replace(old, target)
+        raise
+
+
+def _temporary(target: Path, data: bytes) -> str:
+    """Write a new file beside the target, and return its path."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -45,22 +86,40 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise ConfigError(
-            f"cannot write {target}: {error.strerror}. Give a path in a folder that exists and is writable."
-        ) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return target
+    return temporary
+
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise ConfigError(f"cannot write {target}: it is a folder. Give a file name inside it.")
+
+
+@contextmanager
+def _write_errors_explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror or error}. Give a path in a folder that exists and is writable."
+        ) from error
 
 
 def write_json(path: str | os.PathLike[str], kind: str, content: dict[str, Any]) -> Path:
     """Write ``content`` as strict JSON (no NaN), marked with its ``kind``, which :func:`read_json` checks."""
+    return write_atomic(path, json_text(kind, content))
+
+
+def json_text(kind: str, content: dict[str, Any], *, indent: int | None = 1) -> str:
+    """The text that :func:`write_json` writes: strict JSON with a line feed at its end.
+
+    Raises:
+        ValueError: a number is nan or infinite.
+    """
     document = {"format": f"lrfinder.{kind}", "version": 1, **content}
-    return write_atomic(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    return json.dumps(document, indent=indent, allow_nan=False) + "\n"
 
 
 def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

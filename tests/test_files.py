@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.errors import ConfigError, FileFormatError
-from lrfinder.files import read_json, saved_content, write_atomic, write_json
+from lrfinder.files import json_text, read_json, saved_content, write_atomic, write_json, write_together
 
 FULL_DISK = OSError(errno.ENOSPC, "No space left on device")
 
@@ -108,6 +108,68 @@ def test_a_folder_as_target_is_refused_and_a_file_inside_it_accepted(tmp_path: P
     with pytest.raises(ConfigError, match="it is a folder. Give a file name inside it"):
         write_atomic(tmp_path, "x")
     write_atomic(tmp_path / "lr.json", "x")
+
+
+# --- several files that belong together -------------------------------------------------------------------------------
+
+
+def old_and_new(folder: Path, *, names: tuple[str, ...] = ("a.json", "b.json", "c.png")) -> dict[Path, str | bytes]:
+    """New content for files of which the first two exist with old content."""
+    for name in names[:2]:
+        (folder / name).write_text(f"old {name}")
+    return {folder / name: f"new {name}" for name in names}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_that_belong_together_are_all_written(tmp_path: Path) -> None:
+    write_together(old_and_new(tmp_path))
+    assert contents(tmp_path) == {name: f"new {name}" for name in ("a.json", "b.json", "c.png")}
+
+
+@pytest.mark.parametrize("blocked", [0, 1, 2])
+def test_one_target_that_is_a_folder_keeps_every_old_file(tmp_path: Path, blocked: int) -> None:
+    files = old_and_new(tmp_path)
+    target = list(files)[blocked]
+    target.unlink(missing_ok=True)
+    target.mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=f"cannot write {target}: it is a folder"):
+        write_together(files)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [FULL_DISK, KeyboardInterrupt()], ids=["disk full", "^C"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_rename_that_fails_puts_the_old_files_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, error: BaseException
+) -> None:
+    files = old_and_new(tmp_path)
+    before = contents(tmp_path)
+    rename, calls = os.replace, []
+
+    def replace(source: str, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == nth:
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises((ConfigError, KeyboardInterrupt)):
+        write_together(files)
+    assert contents(tmp_path) == before
+
+
+def test_a_name_as_long_as_the_disk_allows_can_be_written(tmp_path: Path) -> None:
+    assert write_atomic(tmp_path / ("x" * 255), "new").read_text() == "new"
+
+
+def test_the_text_of_a_document_is_that_of_its_file(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", "recipe", {"x": [1, 2]})
+    assert json_text("recipe", {"x": [1, 2]}) == path.read_text()
+    assert len(json_text("recipe", {"x": [1, 2]}, indent=None).splitlines()) == 1
 
 
 @given(content=documents)
