@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -268,6 +269,120 @@ def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(
     assert not (tmp_path / "out").exists()
 
 
+# --- what fails after the sweep ------------------------------------------------------------------------------------
+
+
+def late(result: Result) -> str:
+    """The one line that a run prints when something after the sweep failed; it exits with status 3."""
+    assert result.exit_code == 3, result.output
+    *_, line = result.stderr.splitlines()
+    assert line.startswith("Error: ") and "Traceback" not in result.output
+    return line
+
+
+# A name that matplotlib refuses, as it does the inline backend of a notebook where that is not installed.
+@pytest.mark.parametrize("command, backend", [("run", "nonsense"), ("show", "module://no.such"), ("schedule", "inlin")])
+def test_the_backend_of_a_notebook_changes_nothing(saved: Path, tmp_path: Path, command: str, backend: str) -> None:
+    arguments = {
+        "run": [*TINY, "--out", str(tmp_path)],
+        "show": ["show", str(saved), "--plot", str(tmp_path / "squeezenet1_1.png")],
+        "schedule": ["schedule", str(saved), "--total-steps", "90", "--plot", str(tmp_path / "squeezenet1_1.png")],
+    }[command]
+    # A process of its own: matplotlib reads the variable once, when it is imported.
+    program = [sys.executable, "-c", f"from lrfinder.cli import main; main({arguments}, prog_name='lrfind')"]
+    ended = subprocess.run(program, env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1 if command == "run" else 0, False)
+    assert (tmp_path / "squeezenet1_1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_cannot_be_drawn_keeps_result_and_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shufflenet_v2_x0_5.png").write_text("of an earlier run")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: 1 / 0)
+    result = lrfind(*READABLE, "--out", tmp_path)
+    line = late(result)
+    assert "the plot is missing: ZeroDivisionError" in line
+    assert str(tmp_path / "shufflenet_v2_x0_5.json") in line
+    assert str(RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")) in result.stdout
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".py"}
+
+
+def test_a_plot_that_cannot_be_written_keeps_the_result(tmp_path: Path) -> None:
+    (tmp_path / "squeezenet1_1.png").mkdir()
+    assert "it is a folder" in late(lrfind(*TINY, "--out", tmp_path))
+    assert RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve.losses
+
+
+def test_a_result_that_cannot_be_written_is_printed_for_show(tmp_path: Path) -> None:
+    (tmp_path / "squeezenet1_1.json").mkdir()
+    (tmp_path / "squeezenet1_1.png").write_text("old")
+    result = lrfind(*TINY, "--out", tmp_path)
+    assert "the result is on stdout" in late(result)
+    (tmp_path / "kept.json").write_text(result.stdout.splitlines()[-1])
+    assert str(RangeTestResult.load(tmp_path / "kept.json")) in result.stdout
+    assert (tmp_path / "squeezenet1_1.png").read_text() == "old"
+
+
+def test_a_recipe_that_cannot_be_written_leaves_the_old_result(tmp_path: Path) -> None:
+    (tmp_path / "shufflenet_v2_x0_5-onecycle.py").mkdir()
+    (tmp_path / "shufflenet_v2_x0_5.json").write_text("old")
+    result = lrfind(*READABLE, "--json", "--out", tmp_path)
+    assert "shufflenet_v2_x0_5-onecycle.py: it is a folder" in late(result)
+    assert (tmp_path / "shufflenet_v2_x0_5.json").read_text() == "old"
+    assert json.loads(result.stdout)["files"] == {} and json.loads(result.stdout)["curve"]["losses"]
+
+
+def test_memory_that_ends_in_a_trial_keeps_the_range_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = torch.nn.functional.cross_entropy
+    calls = []
+
+    def forward(module: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls.append(output)
+        if len(calls) > 100:  # past the sweep of 60 steps
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(output, target)
+
+    monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", forward)
+    result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.9", "--out", tmp_path)
+    assert "the advice is not refined: the memory of" in late(result)
+    assert RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json").trials is None
+    assert (tmp_path / "shufflenet_v2_x0_5.png").exists()
+
+
+def test_ctrl_c_after_the_sweep_names_the_saved_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupt)
+    result = lrfind(*TINY, "--out", tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].endswith(f"saved in {tmp_path / 'squeezenet1_1.json'}.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_keeps_the_files(tmp_path: Path) -> None:
+    program = f"from lrfinder.cli import main; main({[*TINY, '--out', str(tmp_path)]}, prog_name='lrfind')"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 3
+    assert "the result is not printed: No space left on device" in ended.stderr.splitlines()[-1]
+    assert (tmp_path / "squeezenet1_1.png").exists()
+
+
+@pytest.mark.parametrize("arguments", [("models",), (*TINY, "--out", "{out}")])
+def test_a_closed_pipe_ends_with_the_shells_status_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    call = [each.format(out=tmp_path) for each in arguments]
+    program = f"from lrfinder.cli import main; main({call}, prog_name='lrfind')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, "Error" in ended.stderr, "Traceback" in ended.stderr) == (141, False, False)
+    assert len(list(tmp_path.iterdir())) == (2 if "run" in arguments else 0)
+
+
+# --- wrong input ----------------------------------------------------------------------------------------------------
+
+
 def test_exhausted_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def overflow(*args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -351,6 +466,21 @@ def test_a_foreign_file_is_rejected(tmp_path: Path, content: str, reason: str) -
     (tmp_path / "x.json").write_text(content)
     for command in ("show", "schedule"):
         assert reason in refused(command, tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "ending, start", [(".png", b"\x89PNG"), (".PNG", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+)
+def test_a_plot_is_of_the_format_that_its_name_says(saved: Path, tmp_path: Path, ending: str, start: bytes) -> None:
+    for command in (("show", saved), ("schedule", saved, "--total-steps", 90)):
+        assert lrfind(*command, "--plot", tmp_path / f"x{ending}").exit_code == 0
+        assert (tmp_path / f"x{ending}").read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x", "png", "x.svgz", ".png"])
+def test_a_plot_of_another_format_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    for command in (("show", saved), ("schedule", saved, "--total-steps", 90)):
+        assert "--plot takes a file that ends in .png, .svg, .pdf" in refused(*command, "--plot", tmp_path / name)
 
 
 def test_a_missing_file_and_an_unwritable_plot_are_rejected(saved: Path, tmp_path: Path) -> None:

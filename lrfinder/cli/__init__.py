@@ -17,11 +17,14 @@ from lrfinder.cli.models import models
 from lrfinder.cli.run import run
 from lrfinder.cli.schedule import schedule
 from lrfinder.cli.show import show
+from lrfinder.cli.terminal import LateError, abandon_output, echo
 from lrfinder.errors import LRFinderError, NoAdviceError
+from lrfinder.numbers import printable
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130  # the status by which a shell recognises Ctrl-C
+_CLOSED_PIPE = 141  # and a closed pipe
 _WORKER_MARK = "DataLoader worker process"
 
 
@@ -41,13 +44,19 @@ class _Unusable(click.ClickException):
         message = str(error)
         if _WORKER_MARK in message:  # torch passes on a worker's error with its whole traceback as the message
             message = message.strip().splitlines()[-1].partition(": ")[2]
-        super().__init__(_with_options(" ".join(message.split()), command))
+        super().__init__(printable(_with_options(" ".join(message.split()), command)))
 
 
 class _NoAdvice(_Unusable):
     """The same with another status: the input is valid, but the curve gives no advice."""
 
     exit_code = 1
+
+
+class _Late(_Unusable):
+    """The same with another status: the sweep ran, and what it measured is saved or printed."""
+
+    exit_code = 3
 
 
 class _Commands(click.Group):
@@ -58,14 +67,17 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except NoAdviceError as error:
             raise _NoAdvice(error, self._command(ctx)) from error
+        except LateError as error:
+            raise _Late(error, self._command(ctx)) from error
         except LRFinderError as error:
             raise _Unusable(error, self._command(ctx)) from error
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted; nothing was written.", err=True)
+        except KeyboardInterrupt as interrupt:
+            echo(f"\nInterrupted; {str(interrupt) or 'nothing was written'}.", err=True)
             ctx.exit(_INTERRUPTED)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # `lrfind models | head`: click ends quietly
-                raise
+            if error.errno == errno.EPIPE:  # `lrfind models | head`
+                abandon_output()
+                ctx.exit(_CLOSED_PIPE)
             raise _Unusable(error, self._command(ctx)) from error
 
     def _command(self, ctx: click.Context) -> click.Command | None:
@@ -87,7 +99,10 @@ Exit status:
   0    done
   1    the sweep ran, but its curve gives no advice
   2    an input cannot be used; one line names it and the reason
+  3    the sweep ran, but something after it failed, such as writing a file; one
+       line names it, and where the result is
   130  interrupted with Ctrl-C
+  141  the reader of the output closed the pipe
 
 `lrfind completion --help` shows how to complete names with Tab.""",
 )

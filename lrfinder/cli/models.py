@@ -7,6 +7,7 @@ import json
 
 import click
 
+from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
 
 __all__ = ["models"]
@@ -30,4 +31,4 @@ def models(pattern: str, as_json: bool) -> None:
     names = fnmatch.filter(model_names(), glob)
     if not names:
         raise ConfigError(f"no model matches {pattern!r}. Give part of a name, as in `lrfind models resnet`.")
-    click.echo(json.dumps(names) if as_json else "\n".join(names))
+    echo(json.dumps(names) if as_json else "\n".join(names))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 
 from lrfinder.cli.completion import complete_model
 from lrfinder.cli.options import parse_pairs, run_options
+from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def run(
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """
     with _output_folder(out):
+        from lrfinder.cli.outputs import as_json as json_of
+        from lrfinder.cli.outputs import as_text
         from lrfinder.recipes import recipe
         from lrfinder.tasks.experiment import Settings, prepare
 
@@ -62,15 +64,38 @@ def run(
         experiment = prepare(Settings(**settings, optimizer_options=options))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
-        click.echo(_headline(experiment), err=True)
-        result = experiment.range_test()
-        if budget is not None and result.advice.grade != "none":
-            result = experiment.refine(result, schedule, epochs, budget)
-        plan = result.recipe(schedule, **length) if result.advice.grade != "none" else None
-        files = _write_files(out, experiment.facts["model"], result, plan)
-    render = _as_json if as_json else _as_text
-    click.echo(render(experiment.facts, result, plan, files))
-    ctx.exit(0 if plan is not None else 1)
+        echo(_headline(experiment), err=True)
+        ctx.exit(_run(experiment, out, schedule, epochs, budget, json_of if as_json else as_text))
+
+
+def _run(
+    experiment: Experiment, out: Path, schedule: str, epochs: int, budget: float | None, render: Callable[..., str]
+) -> int:
+    """Sweep, save, refine, draw and print; returns the exit status. Once the sweep is over, nothing loses it."""
+    from lrfinder.cli.outputs import Outputs
+
+    outputs = Outputs(out, experiment.facts["model"])
+    result = experiment.range_test()
+    try:
+        plan = _plan(result, experiment, schedule, epochs)
+        outputs.save(result, plan)
+        if budget is not None and plan is not None:
+            with outputs.kept("the advice is not refined"):
+                result = experiment.refine(result, schedule, epochs, budget)
+                plan = _plan(result, experiment, schedule, epochs)
+                outputs.save(result, plan)
+        outputs.draw(result)
+        outputs.show(render(experiment.facts, result, plan, outputs.files))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(outputs.saved) from None
+    outputs.check()
+    return 0 if plan is not None else 1
+
+
+def _plan(result: RangeTestResult, experiment: Experiment, schedule: str, epochs: int) -> Recipe | None:
+    if result.advice.grade == "none":
+        return None
+    return result.recipe(schedule, epochs=epochs, steps_per_epoch=experiment.steps_per_epoch)
 
 
 @contextmanager
@@ -104,38 +129,3 @@ def _headline(experiment: Experiment) -> str:
     options = ", ".join(f"{key}={value}" for key, value in facts["optimizer_options"].items())
     training = f"{facts['optimizer']}({options}), batch {facts['batch_size']}, {facts['device']}"
     return "\n".join((experiment.task.title, training, *experiment.task.notes))
-
-
-def _write_files(out: Path, name: str, result: RangeTestResult, plan: Recipe | None) -> dict[str, str]:
-    """Plot, result and recipe, made before the first of them is written."""
-    from lrfinder.display.plotting import figure_png
-    from lrfinder.files import write_atomic
-
-    plot = figure_png(result.plot)
-    code = plan.code() if plan is not None else ""
-    files = {"plot": out / f"{name}.png", "result": out / f"{name}.json"}
-    write_atomic(files["plot"], plot)
-    result.save(files["result"])
-    if plan is not None:
-        files["recipe"] = out / f"{name}-{plan.kind}.json"
-        files["code"] = out / f"{name}-{plan.kind}.py"
-        plan.save(files["recipe"])
-        write_atomic(files["code"], code)
-    return {key: str(path) for key, path in files.items()}
-
-
-def _as_text(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
-    written = "\n".join(f"  {key:<8}{path}" for key, path in files.items())
-    lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
-    return f"\n{result}\n{lines}\nFiles\n{written}"
-
-
-def _as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
-    content = {
-        "setup": facts,
-        **result.to_dict(),
-        "recipe": plan.to_dict() if plan is not None else None,
-        "code": plan.code() if plan is not None else None,
-        "files": files,
-    }
-    return json.dumps(content, indent=1)

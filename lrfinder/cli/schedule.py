@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lrfinder.cli.options import parse_pairs
-from lrfinder.cli.plot import write_plot
+from lrfinder.cli.plot import check_plot, write_plot
+from lrfinder.cli.terminal import echo
 from lrfinder.tables.kinds import KINDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from lrfinder.recipes import Recipe
 
 __all__ = ["schedule"]
 
@@ -42,17 +49,22 @@ Examples:
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="Another setting of the schedule; may be repeated."
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the schedule to this file.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the recipe as JSON.")
 def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None, as_json: bool, **given: Any) -> None:
     """Print the scheduler lines to paste, from the result in FILE."""
     from lrfinder.result import RangeTestResult
 
+    check_plot(plot)
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= parse_pairs("--option", options)
     recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
     if plot is not None:
-        from lrfinder.display.plotting import plot_recipe
+        write_plot(plot, partial(_draw, recipe))
+    echo(json.dumps(recipe.to_dict(), indent=1) if as_json else recipe.code().rstrip())
 
-        write_plot(plot, lambda ax: plot_recipe(recipe, ax=ax))
-    click.echo(json.dumps(recipe.to_dict(), indent=1) if as_json else recipe.code().rstrip())
+
+def _draw(recipe: Recipe, ax: Axes) -> None:
+    from lrfinder.display.plotting import plot_recipe
+
+    plot_recipe(recipe, ax=ax)

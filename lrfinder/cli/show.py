@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from lrfinder.cli.plot import write_plot
+from lrfinder.cli.plot import check_plot, write_plot
+from lrfinder.cli.terminal import echo
 
 __all__ = ["show"]
 
@@ -21,16 +22,17 @@ Examples:
   lrfind show lrfind-out/resnet18.json --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curve to this file.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def show(file: Path, plot: Path | None, as_json: bool) -> None:
     """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
     from lrfinder.result import RangeTestResult
 
+    check_plot(plot)
     result = RangeTestResult.load(file)
     if plot is not None:
         write_plot(plot, result.plot)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=1))
+        echo(json.dumps(result.to_dict(), indent=1))
     else:
-        click.echo(str(result))
+        echo(str(result))

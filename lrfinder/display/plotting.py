@@ -38,7 +38,7 @@ from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 from lrfinder.schedules.schedule import Schedule
 
-__all__ = ["figure_png", "plot_curve", "plot_curves", "plot_recipe"]
+__all__ = ["figure_file", "figure_png", "plot_curve", "plot_curves", "plot_recipe"]
 
 _SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
 _COLOURS = 128  # enough for lines and letters; a notebook full of plots is a quarter of the size
@@ -201,15 +201,37 @@ def figure_png(
         size: width and height in inches.
         dpi: pixels per inch.
     """
+    whole = io.BytesIO(_rendered(draw, "png", dark=dark, size=size, dpi=dpi))
+    small = io.BytesIO()
+    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
+    return small.getvalue()
+
+
+def figure_file(draw: Callable[[Axes], object], format: str) -> bytes:
+    """Content of a file with whatever ``draw`` puts on the axes, made as by :func:`figure_png`.
+
+    Args:
+        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
+        format: ``"png"``, ``"svg"`` or ``"pdf"``.
+    """
+    return figure_png(draw) if format == "png" else _rendered(draw, format)
+
+
+def _rendered(
+    draw: Callable[[Axes], object],
+    format: str,
+    *,
+    dark: bool = False,
+    size: tuple[float, float] = _SIZE,
+    dpi: float = 144,
+) -> bytes:
     with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure.subplots())
-        whole = io.BytesIO()
-        figure.savefig(whole, format="png", dpi=dpi)
-    small = io.BytesIO()
-    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
-    return small.getvalue()
+        content = io.BytesIO()
+        figure.savefig(content, format=format, dpi=dpi)
+    return content.getvalue()
 
 
 def _new_axes() -> Axes:

@@ -1,0 +1,141 @@
+"""Files and text of a finished range test. What was measured is saved first, and no failure after that loses it."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.cli.plot import own_backend
+from lrfinder.cli.terminal import LateError, abandon_output, echo
+from lrfinder.errors import LRFinderError
+from lrfinder.files import json_text, write_atomic, write_together
+
+if TYPE_CHECKING:
+    from lrfinder.recipes import Recipe
+    from lrfinder.result import RangeTestResult
+
+__all__ = ["Outputs", "as_json", "as_text"]
+
+
+class Outputs:
+    """Writes and prints results of one model, and collects what fails.
+
+    Args:
+        folder: where the files go; exists.
+        name: of the model, with which the names of the files begin.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self.files: dict[str, str] = {}
+        self.problems: list[str] = []
+
+    @property
+    def saved(self) -> str:
+        """What is safe in a file, as the end of a sentence."""
+        if "result" in self.files:
+            return f"the range test is saved in {self.files['result']}"
+        return "nothing was written"
+
+    def check(self) -> None:
+        """Report the problems, if there are any.
+
+        Raises:
+            LateError: there are; the message has each of them, and where the result is.
+        """
+        if self.problems:
+            what = "; ".join(each.rstrip(".") for each in self.problems)
+            raise LateError(f"{what}; {self.saved if 'result' in self.files else 'the result is on stdout'}.")
+
+    @contextmanager
+    def kept(self, failed: str) -> Iterator[None]:
+        """Context of a step after the sweep: an error in the input or of the system becomes one of the problems.
+
+        Args:
+            failed: beginning of the sentence, as in ``"cannot refine the advice"``.
+        """
+        try:
+            yield
+        except (LRFinderError, OSError) as error:
+            self.problems.append(f"{failed}: {_reason(error)}")
+
+    def save(self, result: RangeTestResult, plan: Recipe | None) -> None:
+        """Write result and recipe, both or neither, in place of those of an earlier run."""
+        contents: dict[str, tuple[Path, str]] = {
+            "result": (self._path(".json"), json_text("result", result.to_dict())),
+        }
+        if plan is not None:
+            contents["recipe"] = (self._path(f"-{plan.kind}.json"), json_text("recipe", plan.to_dict()))
+            contents["code"] = (self._path(f"-{plan.kind}.py"), plan.code())
+        with self.kept("the result is not saved"):
+            write_together(dict(contents.values()))
+            self.files = {key: str(path) for key, (path, _) in contents.items()}
+            plot = self._path(".png")
+            if plot.is_file():  # of an earlier run: it must not stay beside this result
+                plot.unlink()
+
+    def draw(self, result: RangeTestResult) -> None:
+        """Write the plot, if the result could be saved that it belongs to."""
+        if "result" not in self.files:
+            return
+        with self.kept("the plot is missing"):
+            path = write_atomic(self._path(".png"), self._picture(result))
+            self.files = {"plot": str(path), **self.files}
+
+    def show(self, text: str) -> None:
+        """Print on stdout.
+
+        Raises:
+            BrokenPipeError: nobody reads it.
+        """
+        try:
+            echo(text)
+        except OSError as error:
+            abandon_output()
+            if error.errno == errno.EPIPE:
+                raise
+            self.problems.append(f"the result is not printed: {_reason(error)}")
+
+    def _path(self, ending: str) -> Path:
+        return self._folder / f"{self._name}{ending}"
+
+    def _picture(self, result: RangeTestResult) -> bytes:
+        try:
+            with own_backend():
+                from lrfinder.display.plotting import figure_png
+
+                return figure_png(result.plot)
+        except Exception as error:  # of matplotlib, whose settings and files are the user's
+            raise LRFinderError(f"{type(error).__name__}: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def as_text(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+    """The advice in words, the lines to paste, and the paths; the whole result where it is in no file."""
+    lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
+    if "result" in files:
+        last = "Files\n" + "\n".join(f"  {key:<8}{path}" for key, path in files.items())
+    else:
+        last = "Result, as a line to save in a file for `lrfind show`:\n\n"
+        last += json_text("result", result.to_dict(), indent=None).rstrip()
+    return f"\n{result}\n{lines}\n{last}"
+
+
+def as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+    """The same and the settings as strict JSON."""
+    content = {
+        "setup": facts,
+        **result.to_dict(),
+        "recipe": plan.to_dict() if plan is not None else None,
+        "code": plan.code() if plan is not None else None,
+        "files": files,
+    }
+    return json.dumps(content, indent=1, allow_nan=False)

@@ -1,0 +1,38 @@
+"""Text for the terminal, whatever characters names from outside contain and whatever the terminal can show."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+import click
+
+from lrfinder.numbers import printable
+
+__all__ = ["LateError", "abandon_output", "echo"]
+
+
+class LateError(Exception):
+    """The sweep ran, and something after it failed; the message has what failed and what is saved."""
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print the lines of ``text`` on stdout, or on stderr with ``err``, with escapes for what cannot be shown.
+
+    Raises:
+        OSError: the output is closed, or its disk is full.
+    """
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    shown = "\n".join(map(printable, text.split("\n")))
+    click.echo(shown.encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+def abandon_output() -> None:
+    """Discard what is left in the buffer of stdout and all that follows, after writing to it has failed."""
+    # Python would otherwise write the buffer again at its exit, fail again, and change the exit status.
+    with suppress(OSError, AttributeError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
