@@ -16,6 +16,9 @@ from lrfinder.errors import ConfigError
 
 __all__ = ["check_choice", "check_count", "check_lr", "check_number", "did_you_mean"]
 
+_MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
+_WRITTEN = 10**30
+
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:
     """The value as a float, if it is a finite number from ``low`` to ``high`` (both excluded with ``open_ends``).
@@ -33,7 +36,7 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf, *, o
             allowed = f"a finite number {'above' if open_ends else 'of at least'} {low:g}"
         else:
             allowed = f"a number from {low:g} to {high:g}{', both excluded' if open_ends else ''}"
-        raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
+        raise ConfigError(f"{name} must be {allowed}; got {_shown(value)}.")
     return number
 
 
@@ -45,18 +48,20 @@ def check_lr(name: str, value: Any) -> float:
     """
     number = _finite(value)
     if number is None or number <= 0:
-        raise ConfigError(f"{name} must be a positive finite number; got {value!r}.")
+        raise ConfigError(f"{name} must be a positive finite number; got {_shown(value)}.")
     return number
 
 
-def check_count(name: str, value: Any, low: int = 1) -> int:
-    """The value as an int, if it is a whole number of at least ``low``.
+def check_count(name: str, value: Any, low: int = 1, high: int = _MOST) -> int:
+    """The value as an int, if it is a whole number from ``low`` to ``high``, by default the largest of 63 bits.
 
     Raises:
         ConfigError: anything else.
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"{name} must be a whole number of at least {low}; got {value!r}.")
+        raise ConfigError(f"{name} must be a whole number of at least {low}; got {_shown(value)}.")
+    if int(value) > high:
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}; got {_shown(value)}.")
     return int(value)
 
 
@@ -98,3 +103,11 @@ def _finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it; of a whole number with many digits, only how many they are."""
+    if isinstance(value, int) and abs(value) > _WRITTEN:
+        # Python refuses to write out more than 4,300 digits.
+        return f"a whole number of about {round(value.bit_length() * math.log10(2))} digits"
+    return repr(value)

@@ -49,6 +49,14 @@ def test_a_count_that_is_no_whole_number_or_too_small_is_rejected(value: Any) ->
         check_count("epochs", value, 2)
 
 
+def test_a_count_that_no_file_or_tensor_can_hold_is_rejected() -> None:
+    assert check_count("epochs", 2**63 - 1) == 2**63 - 1
+    with pytest.raises(ConfigError, match="^epochs must be a whole number from 1 to 9223372036854775807; got 92"):
+        check_count("epochs", 2**63)
+    with pytest.raises(ConfigError, match="got a whole number of about 5000 digits"):
+        check_count("epochs", 10**5000)
+
+
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)], ids=repr)
 def test_a_count_comes_back_as_an_int(value: Any) -> None:
     assert type(check_count("epochs", value, 2)) is int

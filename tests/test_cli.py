@@ -219,6 +219,22 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
         (("resnet18", "--clip-grad-norm", "0"), "clip_grad_norm must be positive"),
         (("resnet18", "--schedule", "cosin"), "'cosin' is not one of"),
         (("resnet18", "--epochs", "0"), "0 is not in the range x>=1"),
+        (("resnet18", "--epochs", 10**30), "epochs must be a whole number from 1 to"),
+        (("resnet18", "--seed", 2**64), "18446744073709551616 is not in the range"),
+        (("resnet18", "--num-iter", 10**30), "num_iter must be a whole number from 2 to"),
+        (("resnet18", "--batch-size", 10**30), "batch_size must be a whole number from 1 to"),
+        (("resnet18", "--num-classes", 10**30), "num_classes must be a whole number from 2 to"),
+        (("resnet18", "--num-classes", 10**14), "Lower --batch-size (and raise --accumulation) or --image-size."),
+        (("resnet18", "--image-size", 10**30), "image_size must be a whole number from 1 to"),
+        (("squeezenet1_1", "--image-size", 10**6), "pixels takes 768,000 GB; this machine has"),
+        (("resnet18", "--val", "--val-batches", 10**30), "val_batches must be a whole number from 1 to"),
+        (("resnet18", "--accumulation", 10**30), "accumulation_steps must be a whole number from 1 to"),
+        (("resnet18", "--workers", "100000"), "workers must be a whole number from 0 to 256; got 100000"),
+        (("resnet18", "--start-lr", "1e-300", "--end-lr", "1e300"), "start_lr must be a float32 number, from 1.2e-38"),
+        (("resnet18", "--end-lr", "1e39"), "end_lr must be a float32 number, from 1.2e-38 to 3.4e+38; got 1e+39"),
+        (("resnet18", "--start-lr", "nan"), "start_lr must be a positive finite number; got nan"),
+        (("resnet18", "--optimizer", "Adam", "--opt", "betas=3"), "betas of Adam must be 2 finite numbers"),
+        (("resnet18", "--opt", "weight_decay=1e400"), "weight_decay of SGD must be a finite number; got inf"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence_and_leaves_no_file(
@@ -383,13 +399,30 @@ def test_a_closed_pipe_ends_with_the_shells_status_and_no_traceback(tmp_path: Pa
 # --- wrong input ----------------------------------------------------------------------------------------------------
 
 
-def test_exhausted_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        MemoryError(),
+    ],
+    ids=["CUDA", "CPU", "MPS", "Python"],
+)
+def test_exhausted_memory_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def overflow(*args: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", overflow)
     line = refused(*TINY, "--out", tmp_path)
-    assert line.endswith("is too small for this. Lower --batch-size (and raise --accumulation).")
+    assert "is too small for this. Lower --batch-size (and raise --accumulation) or --image-size." in line
+
+
+def test_an_infinite_clip_norm_is_no_clipping_and_can_be_saved(tmp_path: Path) -> None:
+    assert lrfind(*TINY, "--clip-grad-norm", "inf", "--out", tmp_path).exit_code == 1
+    assert RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve.facts.clip_grad_norm is None
 
 
 def test_a_defect_of_the_program_is_not_reported_as_wrong_input(

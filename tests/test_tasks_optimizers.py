@@ -28,6 +28,22 @@ def test_options_reach_the_optimizer() -> None:
     assert optimizer.defaults["line_search_fn"] == "strong_wolfe"
 
 
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("Adam", {"fused": True}),
+        ("SGD", {"foreach": False}),
+        ("AdamW", {"betas": [0.9, 0.99]}),
+        ("Adafactor", {"eps": (None, 1e-3)}),
+        ("Rprop", {"etas": (0.4, 1.3)}),
+    ],
+)
+def test_options_that_torch_takes_are_taken(name: str, options: dict[str, object]) -> None:
+    weights = [torch.nn.Parameter(torch.ones(3, 2))]
+    assert type(build_optimizer(name, options, weights)).__name__ == name
+    assert torch.equal(weights[0], torch.ones(3, 2))
+
+
 def test_only_options_that_differ_from_torchs_defaults_are_reported() -> None:
     weights = [torch.nn.Parameter(torch.zeros(3))]
     optimizer = build_optimizer("SGD", {"momentum": 0, "weight_decay": 1e-4}, weights)
@@ -45,6 +61,15 @@ def test_sgd_has_momentum_unless_it_is_given() -> None:
         ("SGD", {"speed": 1}, "SGD has no option 'speed'; its options are momentum, dampening"),
         ("SGD", {"lr": 0.1}, "lr is what the range test varies. .* `start_lr` and `end_lr`"),
         ("SGD", {"momentum": -1}, "SGD cannot be built with momentum=-1: Invalid momentum value"),
+        ("Adam", {"capturable": True}, "Adam with capturable=True cannot make a step on cpu: If capturable=True"),
+        ("NAdam", {"capturable": True}, "NAdam with capturable=True cannot make a step on cpu"),
+        ("AdamW", {"differentiable": True}, "AdamW with differentiable=True cannot make a step on cpu"),
+        ("Adam", {"fused": "yes"}, "the option fused of Adam must be True or False; got 'yes'"),
+        ("SGD", {"nesterov": 5}, "the option nesterov of SGD must be True or False; got 5"),
+        ("SGD", {"momentum": "high"}, "the option momentum of SGD must be a finite number; got 'high'"),
+        ("SGD", {"weight_decay": 10**400}, "the option weight_decay of SGD must be a finite number"),
+        ("Adam", {"betas": (0.9, "x")}, "the option betas of Adam must be 2 finite numbers"),
+        ("LBFGS", {"line_search_fn": "wolf"}, "LBFGS with line_search_fn=wolf cannot make a step on cpu: only 'strong"),
         ("Muon", {}, "Muon cannot be built with its defaults: "),
     ],
 )

@@ -16,7 +16,6 @@ from lrfinder.tables.kinds import KINDS, MODES
 __all__ = ["parse_pairs", "run_options"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
-
 # Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.experiment.Settings.
 _RUN = (
     click.option(
@@ -93,7 +92,9 @@ _RUN = (
     click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates."),
     click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
     click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them."),
-    click.option("--seed", type=_from(0), default=0, show_default=True, metavar="N", help="Fixes weights and batches."),
+    click.option(
+        "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Fixes weights and batches."
+    ),
     click.option(
         "--out",
         type=click.Path(path_type=Path),

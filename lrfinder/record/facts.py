@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -58,6 +59,12 @@ class ModelFacts:
     device: str | None = None
     maximize: bool = False
 
+    def __post_init__(self) -> None:
+        # What is not finite says nothing, and JSON cannot hold it.
+        object.__setattr__(self, "clip_grad_norm", _finite(self.clip_grad_norm))
+        if self.weight_rms is not None:
+            object.__setattr__(self, "weight_rms", tuple(map(_finite, self.weight_rms)))
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
         """Facts from the dictionary that ``dataclasses.asdict`` makes of them, before or after it was JSON.
@@ -82,6 +89,10 @@ class ModelFacts:
         for name in ("amp_dtype", "device"):
             fields[name] = _known(str, fields.get(name))
         return cls(**fields)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _known(kind: Callable[[Any], T], value: Any) -> T | None:

@@ -10,9 +10,12 @@ from lrfinder.errors import ConfigError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.images import ImageData, build_loader, open_data
+from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.torchvision_data import open_torchvision
 
 __all__ = ["build"]
+
+_MOST_WORKERS = 256  # each is a process with a torch of its own
 
 
 def build(
@@ -50,9 +53,9 @@ def build(
         image_size: pixels on a side, >= 1; None takes the model's own, or less where the images are smaller and there
             are no weights.
         batch_size: images in a batch, >= 1.
-        workers: processes that load images, >= 0.
+        workers: processes that load images, 0 to 256.
         pin_memory: load into pinned memory, for faster copies to a GPU.
-        seed: of the order of the batches and of the images held out, >= 0.
+        seed: of the order of the batches and of the images held out; 0 to 2**64 - 1.
 
     Raises:
         ConfigError: an unknown model, data set or weights, or a number out of its range.
@@ -79,6 +82,7 @@ def build(
     settings: dict[str, Any] = {"num_classes": _outputs(images, num_classes), "batch_size": batch_size}
     needed_size = images.image_size
     classifier = build_classifier(name, needed_size=needed_size, image_size=image_size, weights=weights, **settings)
+    check_batch_memory(batch_size, classifier.image_size)
     settings |= {"transform": classifier.transform, "workers": workers, "pin_memory": pin_memory, "seed": seed}
     return Task(
         title=f"{name} on {images.name}: {len(images.train):,} images, {settings['num_classes']} classes",
@@ -104,8 +108,8 @@ def _check_counts(*, num_classes: int | None, image_size: int | None, batch_size
     if image_size is not None:
         check_count("image_size", image_size)
     check_count("batch_size", batch_size)
-    check_count("workers", workers, 0)
-    check_count("seed", seed, 0)
+    check_count("workers", workers, 0, _MOST_WORKERS)
+    check_count("seed", seed, 0, 2**64 - 1)
 
 
 def _open(

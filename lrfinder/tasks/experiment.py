@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from lrfinder.checks import check_choice
-from lrfinder.errors import SetupError
+from lrfinder.checks import check_choice, check_count, check_lr
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
 from lrfinder.tasks import Task, family_of
+from lrfinder.tasks.memory import memory_errors_explained
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
 from lrfinder.training.setup import resolve_device
 
@@ -24,6 +24,7 @@ __all__ = ["Experiment", "Settings", "pick_device", "prepare"]
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MOST_WORKERS = 8
+_LEAST_LR, _MOST_LR = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Settings:
         amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
         workers: processes that load images; None takes none on the CPU and up to 8 elsewhere.
         start_lr, end_lr, num_iter, mode: as in :meth:`lrfinder.LRFinder.range_test`.
-        seed: of the weights, the order of the batches and the images held out.
+        seed: of the weights, the order of the batches and the images held out; 0 to 2**64 - 1.
     """
 
     model: str
@@ -110,7 +111,7 @@ class Experiment:
             LRFinderError: the data or the settings turn out to be unusable, or the device's memory is too small.
         """
         chosen = self.settings
-        with _memory_errors_explained(self.finder.device):
+        with memory_errors_explained(self.finder.device):
             return self.finder.range_test(
                 self.task.train_loader,
                 val_loader=self.task.val_loader,
@@ -127,7 +128,7 @@ class Experiment:
         Raises:
             LRFinderError: as :meth:`range_test`.
         """
-        with _memory_errors_explained(self.finder.device):
+        with memory_errors_explained(self.finder.device):
             return self.finder.refine(
                 result,
                 self.task.train_loader,
@@ -160,24 +161,26 @@ def prepare(settings: Settings) -> Experiment:
         'COMPLETED'
     """
     family = family_of(settings.model)
+    _check_numbers(settings)
     device = pick_device(settings.device)
     amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
-    torch.manual_seed(settings.seed)
-    task = family.build(
-        settings.model,
-        settings.data,
-        dataset=settings.dataset,
-        root=settings.root,
-        download=settings.download,
-        val=settings.val,
-        weights=settings.weights,
-        num_classes=settings.num_classes,
-        image_size=settings.image_size,
-        batch_size=settings.batch_size,
-        workers=_workers(settings.workers, device),
-        pin_memory=device.type == "cuda",
-        seed=settings.seed,
-    )
+    torch.manual_seed(check_count("seed", settings.seed, 0, 2**64 - 1))
+    with memory_errors_explained("cpu"):
+        task = family.build(
+            settings.model,
+            settings.data,
+            dataset=settings.dataset,
+            root=settings.root,
+            download=settings.download,
+            val=settings.val,
+            weights=settings.weights,
+            num_classes=settings.num_classes,
+            image_size=settings.image_size,
+            batch_size=settings.batch_size,
+            workers=_workers(settings.workers, device),
+            pin_memory=device.type == "cuda",
+            seed=settings.seed,
+        )
     model = _to_device(task.model, device)
     finder = LRFinder(
         model,
@@ -210,7 +213,7 @@ def pick_device(name: str) -> torch.device:
 
 def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
     try:
-        with _memory_errors_explained(device):
+        with memory_errors_explained(device):
             return model.to(device)
     except (AssertionError, RuntimeError) as error:  # a device this torch was not built for
         raise SetupError(f"cannot use `device` {device}: {str(error).splitlines()[0]}") from error
@@ -223,11 +226,12 @@ def _workers(requested: int | None, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
 
 
-@contextmanager
-def _memory_errors_explained(device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise SetupError(
-            f"the memory of {device} is too small for this. Lower `batch_size` (and raise `accumulation_steps`)."
-        ) from error
+def _check_numbers(settings: Settings) -> None:
+    """Reject numbers that torch cannot hold before anything is built."""
+    for name in ("accumulation_steps", "val_batches"):
+        check_count(name, getattr(settings, name))
+    for name in ("start_lr", "end_lr"):
+        value = getattr(settings, name)
+        if value is not None and not _LEAST_LR <= check_lr(name, value) <= _MOST_LR:
+            allowed = f"a float32 number, from {_LEAST_LR:.2g} to {_MOST_LR:.2g}"
+            raise ConfigError(f"{name} must be {allowed}; got {value!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from lrfinder.tasks.names import check_name
 
 __all__ = ["build_optimizer", "chosen_options", "optimizer_names"]
 
+_SWITCHES = ("foreach", "fused")  # None by default, which lets torch choose
 _USUAL = {"SGD": {"momentum": 0.9}}  # torch's default is 0, which hardly any training of an image model uses
 
 
@@ -40,7 +42,8 @@ def build_optimizer(
         parameters: what it trains.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that the constructor rejects.
+        ConfigError: an unknown name or option, or a value that the constructor or the first step rejects, such as one
+            that needs a GPU.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -50,11 +53,13 @@ def build_optimizer(
     name = check_name("optimizer", name, optimizer_names())
     build = getattr(torch.optim, name)
     _check_options(name, options, inspect.signature(build).parameters)
+    given = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
     try:
         optimizer: torch.optim.Optimizer = build(parameters, **_with_usual(name, options))
     except (TypeError, ValueError, RuntimeError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
         raise ConfigError(f"{name} cannot be built with {given}: {str(error).rstrip('.')}.") from error
+    if options:
+        _check_step(build, _with_usual(name, options), f"{name} with {given}", optimizer)
     return optimizer
 
 
@@ -71,12 +76,48 @@ def _with_usual(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**_USUAL.get(name, {}), **options}
 
 
-def _check_options(name: str, given: Iterable[str], parameters: Iterable[str]) -> None:
+def _check_step(build: Any, options: Mapping[str, Any], described: str, optimizer: torch.optim.Optimizer) -> None:
+    """Make one step with a small weight: torch checks some options, such as capturable, only there."""
+    device = optimizer.param_groups[0]["params"][0].device
+    weight = nn.Parameter(torch.ones(2, 2, device=device))
+    weight.grad = torch.ones_like(weight)
+    try:
+        build([weight], **options).step(lambda: weight.detach().sum())
+    # Whatever is wrong with a value comes from within torch.
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigError(f"{described} cannot make a step on {device}: {reason}.") from error
+
+
+def _check_options(name: str, given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
     allowed = [each for each in parameters if each not in ("params", "lr")]
-    for key in given:
+    for key, value in given.items():
         if key == "lr":
             raise ConfigError(
                 "lr is what the range test varies. Leave it out, or set its bounds with `start_lr` and `end_lr`."
             )
         if key not in allowed:
             raise ConfigError(f"{name} has no option {key!r}; its options are {', '.join(allowed)}.")
+        _check_value(name, key, value, parameters[key].default)
+
+
+def _check_value(name: str, key: str, value: Any, default: Any) -> None:
+    """Check the value against the type of the default, which is all that torch declares."""
+    allowed = None
+    if isinstance(default, bool) or key in _SWITCHES:
+        allowed = None if isinstance(value, bool) else "True or False"
+    elif isinstance(default, (int, float)):
+        allowed = None if _is_number(value) else "a finite number"
+    elif isinstance(default, tuple):
+        fits = isinstance(value, (tuple, list)) and len(value) == len(default)
+        fits = fits and all(_is_number(each) or each is usual is None for each, usual in zip(value, default))
+        allowed = None if fits else f"{len(default)} finite numbers, as in {default}"
+    if allowed is not None:
+        raise ConfigError(f"the option {key} of {name} must be {allowed}; got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -164,7 +164,8 @@ def choose_range(
     start = start_lr if start_lr is not None else (low if low < end else end / span)
     if mode == "linear" and start_lr is None:
         start = end / _LINEAR_ITER
-    whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * math.log10(end / start)) + 1, _FEWEST_ITER)
+    decades = math.log10(end) - math.log10(start)  # end / start may overflow
+    whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * decades) + 1, _FEWEST_ITER)
     chosen = end_lr is None and num_iter is None
     whole = min(whole, _MOST_ITER) if chosen else whole
     extend = _MOST_ITER - whole if chosen else 0
