@@ -96,8 +96,8 @@ class SweepDriver:
         read_every: int | None = None,
         on_loss: Callable[[float, float], object] | None = None,
     ) -> None:
-        if read_every is None:
-            read_every = READ_EVERY if setup.device.type == "cuda" and setup.grad_scaler is None else 1
+        late = setup.device.type == "cuda" and setup.grad_scaler is None
+        read_every = read_every or (READ_EVERY if late else 1)
         self.setup = setup
         self.sweep = sweep
         self.sweep.maximize = maximizes(setup.optimizer)
@@ -211,8 +211,8 @@ def run_sweep(
         step: makes one optimizer step.
         batches: where its micro-batches come from, ``accumulation_steps`` of the driver's set-up at a time.
         validation: measures the loss that is recorded, after each update; None records the loss of the step.
-        state: of the start, by which an exception that divergence causes is told from others, and ends the sweep (see
-            :mod:`lrfinder.training.failures`); None raises every exception.
+        state: of the start, by which :mod:`lrfinder.training.failures` tells divergence from other exceptions; None
+            raises every exception.
     """
     try:
         while not driver.done:
@@ -241,10 +241,8 @@ def run_sweep(
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
     """Whether the sweep is over by the losses before the exception, or the exception is divergence."""
     driver.read_pending()
-    if driver.done:
-        return True
-    if state is None or len(driver.sweep.losses) < _FINITE_START:
-        return False
+    if driver.done or state is None or len(driver.sweep.losses) < _FINITE_START:
+        return driver.done
     return is_divergence(error, again, state.rewind)
 
 
