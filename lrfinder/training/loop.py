@@ -11,14 +11,14 @@ How a sweep on a GPU never waits, though every loss may end it:
 - **Losses are read late.** ``after_step`` only queues the loss on the device (:class:`DeferredLosses`); it reads the
   losses of some steps before. Which ones depends on the step count alone, never on the clock.
 - **Learning rates are written ahead.** With k losses pending, ``before_step`` writes the learning rate of the
-  iteration k after the next loss to be recorded. Where there is none, as the sweep ends before it whatever the losses
-  are, the pending ones are read at once, so a completed sweep runs no iteration too many.
+  iteration k after the next loss to be recorded. Where the sweep ends before it whatever the losses are, the pending
+  ones are read at once, so a completed sweep runs no iteration too many.
 - **What runs past the end is discarded.** The loss that ends a sweep is known 2 to 5 iterations late. Those have
   changed the weights, which are restored anyway; their losses are dropped, and so is an error that they raise.
 - **Batches are prefetched** (:class:`Batches`): those of the next iteration are copied while this one runs. The
   curve counts batches as they are drawn, so at most those of 5 iterations are drawn beyond its end.
-- **A GradScaler is the exception.** Whether it skipped an update is known only after waiting for its scale, so losses
-  are read at once, as on the CPU. A skipped update records nothing, and the next step repeats its learning rate.
+- **A GradScaler is the exception.** Whether it skipped an update is known only after waiting, so losses are read at
+  once, as on the CPU. A skipped update records nothing, and the next step repeats its learning rate.
 """
 
 from __future__ import annotations
@@ -97,17 +97,16 @@ class SweepDriver:
         on_loss: Callable[[float, float], object] | None = None,
     ) -> None:
         late = setup.device.type == "cuda" and setup.grad_scaler is None
-        read_every = read_every or (READ_EVERY if late else 1)
         self.setup = setup
+        sweep.maximize = maximizes(setup.optimizer)
         self.sweep = sweep
-        self.sweep.maximize = maximizes(setup.optimizer)
-        self.read_every = read_every
+        self.read_every = read_every or (READ_EVERY if late else 1)
         self.skipped = 0
         """Updates that the GradScaler skipped."""
         self._error = ""  # class name of the exception that ended the sweep
         self._ranks = world_size()
         self._scales = group_scales(setup.optimizer)
-        self._losses = DeferredLosses(setup.device, read_every=read_every)
+        self._losses = DeferredLosses(setup.device, read_every=self.read_every)
         self._on_loss = on_loss
         self._skipped_in_a_row = 0
 
@@ -247,6 +246,5 @@ def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], objec
 
 
 def _measured(step: Step, batches: Sequence[Any], validation: Validation | None) -> tuple[Tensor, bool]:
-    """One step, and the loss to record for it."""
     loss, updated = step(batches)
     return (validation.loss() if validation is not None and updated else loss), updated
