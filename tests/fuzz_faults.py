@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -67,35 +68,34 @@ class Fault:
             raise self.raised
 
 
-# A global, which nothing that restores objects reaches: the count of calls goes on through every restored state.
-_armed: list[Fault] = []
+# In a context variable, since a range test restores what variables, objects and classes refer to.
+current: ContextVar[Fault | None] = ContextVar("current", default=None)
 
 
 @contextmanager
 def armed(fault: Fault | None) -> Iterator[None]:
     """Context in which that fault happens, and any warning is an error."""
-    if fault is not None:
-        _armed.append(fault)
+    token = current.set(fault)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             yield
     finally:
-        _armed.clear()
+        current.reset(token)
 
 
 def strike(place: str) -> None:
     """Let the fault of this place happen, if one is armed and due."""
-    for fault in _armed:
-        if fault.how not in ("nan", "inf") and fault.due(place):
-            fault.happen()
+    fault = current.get()
+    if fault is not None and fault.how not in ("nan", "inf") and fault.due(place):
+        fault.happen()
 
 
 def spoil(loss: Tensor) -> Tensor:
     """The loss, or nan or infinity (with a gradient) where that fault is due."""
-    for fault in _armed:
-        if fault.how in ("nan", "inf") and fault.due("criterion"):
-            return loss * float(fault.how)
+    fault = current.get()
+    if fault is not None and fault.how in ("nan", "inf") and fault.due("criterion"):
+        return loss * float(fault.how)
     return loss
 
 

@@ -12,6 +12,7 @@ import threading
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 """The range tests that take turns."""
 
-SAMPLES: list[tuple[dict[str, Any], int]] = []
-"""Counts and memory during a sweep; a global, since a range test restores what its criterion refers to."""
+
+# Counts and memory during a sweep, in a context variable: a range test restores what its criterion refers to.
+samples: ContextVar[list[tuple[dict[str, Any], int]]] = ContextVar("samples")
 
 
 class Lab:
@@ -145,18 +147,19 @@ def traced() -> Iterator[Callable[[], int]]:
 @needs_proc
 def test_nothing_piles_up_in_a_sweep_of_20_000_iterations() -> None:
     lab = Lab()
-    SAMPLES.clear()
+    taken: list[tuple[dict[str, Any], int]] = []
+    samples.set(taken)
     plain = lab.criterion
 
     def criterion(output: Tensor, target: Tensor) -> Tensor:
         if lab.calls % 2000 == 1999:
-            SAMPLES.append((counts(lab), resident()))
+            samples.get().append((counts(lab), resident()))
         return plain(output, target)
 
     finder = LRFinder(lab.model, lab.optimizer, criterion)
     options = {"start_lr": 1e-8, "end_lr": 1e-6, "num_iter": 20_000, "early_stop": False}
     result = finder.range_test(list(lab.loader), **options, snapshot="disk", progress=False)
     assert len(result.curve) == 20_000 and result.curve.stop is StopReason.COMPLETED
-    assert len(SAMPLES) == 10
-    assert all(found == SAMPLES[0][0] for found, _ in SAMPLES)
-    assert SAMPLES[-1][1] - SAMPLES[0][1] < 16e6
+    assert len(taken) == 10
+    assert all(found == taken[0][0] for found, _ in taken)
+    assert taken[-1][1] - taken[0][1] < 16e6
