@@ -176,6 +176,9 @@ COMPANIONS: dict[str, Callable[[Training], Any]] = {
     "generator of the optimizer": gradient_noise,
     "scheduler made before": scheduler,
 }
+# Layers with which torch's own AveragedModel cannot be made or updated.
+NOT_AVERAGED = {"buffers", "growing buffer", "resized buffer", "inference buffer", "late buffer", "late module"}
+NOT_AVERAGED |= {"old weight norm", "old spectral norm", "pruning"}
 CRITERIA: dict[str, Callable[[], Any]] = {
     "cross-entropy": lambda: cross_entropy,
     "criterion module with state": CriterionModule,
@@ -221,6 +224,8 @@ class Combination:
         if seed % 160 == 5:
             loader = PERSISTENT
         companions = [name for name in draw.sample(sorted(COMPANIONS), draw.choice((0, 0, 1, 2))) if name not in KNOWN]
+        if NOT_AVERAGED & set(features):
+            companions = [name for name in companions if name != "EMA in a hook of the optimizer"]
         criterion = draw.choice(sorted(CRITERIA))
         return cls(
             seed=seed,
