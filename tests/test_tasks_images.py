@@ -82,6 +82,119 @@ def test_a_train_folder_alone_is_enough(tmp_path: Path) -> None:
     assert open_data(str(tmp_path), val=True).val is None
 
 
+@pytest.mark.parametrize(
+    "train, val", [("Train", "Val"), ("training", "validation"), ("TRAIN", "Valid"), ("Training", "Dev")]
+)
+def test_parts_are_found_in_any_spelling(tmp_path: Path, train: str, val: str) -> None:
+    save_images(tmp_path / train)
+    save_images(tmp_path / val, count=2)
+    save_images(tmp_path / "Test", count=1)
+    data = open_data(str(tmp_path), val=True)
+    assert (len(data.train), len(data.val), data.num_classes) == (12, 4, 2)
+
+
+@pytest.mark.parametrize("parts", [("Val", "Test"), ("test",), ("valid", "TEST")])
+def test_parts_without_one_to_train_on_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        save_images(tmp_path / part)
+    with pytest.raises(SetupError, match="no part to train on. Rename it to train. Expected PATH"):
+        open_data(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("Images", "Labels"), ("JPEGImages", "Annotations")])
+@pytest.mark.parametrize("below", [".", "train"])
+def test_images_with_masks_are_refused_with_the_reason(tmp_path: Path, names: tuple[str, ...], below: str) -> None:
+    save_images(tmp_path / below, classes=names)
+    with pytest.raises(SetupError, match="segmentation or detection has; these are no classes. Expected PATH"):
+        open_data(str(tmp_path))
+
+
+def test_a_class_may_have_a_name_like_that(tmp_path: Path) -> None:
+    assert open_data(str(save_images(tmp_path, classes=("masks", "gloves")))).train.classes == ["gloves", "masks"]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", ".git", "__pycache__", "@eaDir"])
+def test_folders_of_the_system_are_no_classes(tmp_path: Path, name: str) -> None:
+    save_images(tmp_path, classes=("cat", "dog", name))
+    save_images(tmp_path / "cat", classes=(name,))
+    (tmp_path / "cat" / "._0.png").write_bytes(b"not an image")
+    data = open_data(str(tmp_path))
+    assert (data.train.classes, len(data.train)) == (["cat", "dog"], 12)
+
+
+@pytest.mark.parametrize("link, target", [("all", "."), ("cat/up", ".."), ("cat/self", "."), ("all", "..")])
+def test_a_link_to_a_folder_above_adds_no_images(tmp_path: Path, link: str, target: str) -> None:
+    root = save_images(tmp_path / "pets")
+    (root / link).symlink_to(target, target_is_directory=True)
+    data = open_data(str(root))
+    assert (data.train.classes, len(data.train)) == (["cat", "dog"], 12)
+
+
+def test_links_to_folders_elsewhere_are_followed(tmp_path: Path) -> None:
+    save_images(tmp_path / "store")
+    (tmp_path / "pets").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).symlink_to(tmp_path / "store" / name, target_is_directory=True)
+    assert len(open_data(str(tmp_path / "pets")).train) == 12
+
+
+def test_images_are_in_the_order_of_torchvision(tmp_path: Path) -> None:
+    save_images(tmp_path, count=12)
+    save_images(tmp_path / "cat", classes=("inner",), count=2)
+    assert sorted(open_data(str(tmp_path)).train.samples) == sorted(datasets.ImageFolder(str(tmp_path)).samples)
+
+
+# --- modes of images --------------------------------------------------------------------------------------------------
+
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("x.png", (RAMP * 65535).astype(np.uint16)),
+        ("x.tif", (RAMP * 65535).astype(np.uint16)),
+        ("x.tif", RAMP.astype(np.float32)),
+        ("y.tif", (RAMP * 255).astype(np.float32)),
+        ("y.tif", (RAMP * 65535).astype(np.float32)),
+        ("y.tif", (RAMP * 65535).astype(np.int32)),
+        ("y.tif", (RAMP * 255).astype(np.int32)),
+        ("x.png", (RAMP * 255).astype(np.uint8)),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", value)),
+)
+def test_a_grey_image_is_read_at_its_range(tmp_path: Path, name: str, values: Any) -> None:
+    save_images(tmp_path)
+    Image.fromarray(values).save(tmp_path / "cat" / name)
+    data = open_data(str(tmp_path))
+    image = next(image for image, _ in data.train if image.size == (8, 8))
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image)[..., 0] - 255 * RAMP).max() <= 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), -3.0, 1e9])
+def test_floats_without_a_known_range_are_refused(tmp_path: Path, bad: float) -> None:
+    save_images(tmp_path)
+    Image.fromarray(np.where(RAMP < 0.5, RAMP, bad).astype(np.float32)).save(tmp_path / "cat" / "x.tif")
+    with pytest.raises(SetupError, match="x.tif: its values are from .* with values from 0 to 1, 255 or 65535. Repair"):
+        for _ in open_data(str(tmp_path)).train:
+            pass
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_an_image_of_any_mode_keeps_its_brightness(mode: str) -> None:
+    white, black = (Image.new("RGB", (2, 2), colour).convert(mode) for colour in ("white", "black"))
+    images = [Transformed([(image, 0)], to_tensor, num_classes=2)[0][0] for image in (white, black)]
+    assert [float(image.mean()) for image in images] == [1.0, 0.0]
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("P", (4, 4), 1).save(tmp_path / "x.png", transparency=bytes([0, 255]))
+    with Image.open(tmp_path / "x.png") as image:
+        assert Transformed([(image, 0)], to_tensor, num_classes=2)[0][0].shape == (3, 4, 4)
+
+
 def test_the_image_size_is_the_median_of_the_shorter_sides(tmp_path: Path) -> None:
     save_images(tmp_path, size=100)
     Image.new("RGB", (9, 5000)).save(tmp_path / "cat" / "odd.png")

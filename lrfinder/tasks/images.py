@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
+from lrfinder.tasks.colour import in_colour
+from lrfinder.tasks.folders import LAYOUT, ClassFolders, find_parts
 
 __all__ = ["Digits", "ImageData", "Transformed", "build_loader", "open_data"]
 
@@ -27,7 +29,6 @@ _PROBED = 32  # images whose size is looked at
 _HELD_OUT = 5  # one image in five validates where the data has no validation part of its own
 _FAKE_CLASSES = 10
 _FAKE = {"size": 1000, "image_size": (3, 32, 32)}
-_LAYOUT = "Expected PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Transformed(Dataset[Any]):
                 f"image {index} has the label {int(label)}, but the model's {self._num_classes} classes are 0 to "
                 f"{self._num_classes - 1}. Set `num_classes` to {int(label) + 1} or more, or renumber the labels."
             )
-        return self._transform(image.convert("RGB")), int(label)
+        return self._transform(in_colour(image)), int(label)
 
 
 def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -> ImageData:
@@ -122,11 +123,9 @@ def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -
     folder = Path(data)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise SetupError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {_LAYOUT}")
-    if not (folder / "train").is_dir():
-        return _folder_data(folder, train=folder, val=None)
-    parts = [folder / name for name in ("val", "valid", "validation") if val and (folder / name).is_dir()]
-    return _folder_data(folder, train=folder / "train", val=parts[0] if parts else None)
+        raise SetupError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {LAYOUT}")
+    train, val_part = find_parts(folder)
+    return _folder_data(folder, train=train, val=val_part if val else None)
 
 
 def build_loader(
@@ -167,8 +166,8 @@ def build_loader(
 
 
 def _folder_data(folder: Path, *, train: Path, val: Path | None) -> ImageData:
-    train_images = _open_folder(train)
-    val_images = None if val is None else _open_folder(val)
+    train_images = ClassFolders(str(train), loader=_read_image)
+    val_images = None if val is None else ClassFolders(str(val), loader=_read_image)
     if val_images is not None and val_images.classes != train_images.classes:
         odd = sorted(set(train_images.classes) ^ set(val_images.classes))
         raise SetupError(f"{train} and {val} must have the same classes; only one of them has {', '.join(odd)}.")
@@ -176,27 +175,14 @@ def _folder_data(folder: Path, *, train: Path, val: Path | None) -> ImageData:
     return ImageData(name=name, train=train_images, val=val_images, num_classes=len(train_images.classes))
 
 
-def _open_folder(folder: Path) -> Any:
-    try:
-        images = datasets.ImageFolder(str(folder), loader=_read_image)
-    except FileNotFoundError as error:  # no class folder, or one without images
-        raise SetupError(f"{str(error).splitlines()[0].rstrip('.')}. {_LAYOUT}") from error
-    if len(images.classes) < 2:
-        raise SetupError(
-            f"{folder} has only the class {images.classes[0]}; classification needs at least two classes. {_LAYOUT}"
-        )
-    return images
-
-
 def _read_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as file:
-            image: Image.Image = file.convert("RGB")
+            return in_colour(file)
     # Pillow raises SyntaxError and ValueError too for damaged files of some formats.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
         raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error
-    return image
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
