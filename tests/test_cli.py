@@ -136,6 +136,19 @@ def test_json_is_all_there_is_on_stdout_and_agrees_with_the_files(tmp_path: Path
     assert content["setup"]["image_size"] == 32
 
 
+def test_what_torchvision_prints_does_not_mix_with_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_model = models.get_model
+
+    def download(name: str, **options: Any) -> Any:
+        print("Downloading: https://download.pytorch.org/models/squeezenet1_1.pth")
+        return get_model(name, **{**options, "weights": None})
+
+    monkeypatch.setattr(models, "get_model", download)
+    result = lrfind(*TINY, "--weights", "DEFAULT", "--image-size", "32", "--json", "--out", tmp_path)
+    assert json.loads(result.stdout)["setup"]["weights"] == "DEFAULT"
+    assert "Downloading" in result.stderr
+
+
 def test_the_seed_fixes_the_whole_curve(tmp_path: Path) -> None:
     losses = []
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):

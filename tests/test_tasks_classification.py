@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import classification
 from lrfinder.tasks.classification_models import AuxiliaryLoss, Classifier, build_classifier
 from lrfinder.tasks.images import ImageData
+from lrfinder.tasks.weights import read_state
 
 SMALL = "squeezenet1_1"
 
@@ -163,6 +166,93 @@ def test_a_file_of_weights_is_loaded_however_training_saved_it(tmp_path: Path, w
     torch.save({"model": content, "epoch": 3} if wrap == "checkpoint" else content, tmp_path / "w.pth")
     loaded = build(weights=str(tmp_path / "w.pth"), image_size=32).model.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in state.items())
+
+
+def test_a_checkpoint_of_torchvisions_training_program_is_loaded(tmp_path: Path) -> None:
+    model = build().model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    arguments = argparse.Namespace(model="squeezenet1_1", lr=0.1, data_path="/data", lr_warmup_epochs=0, amp=False)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
+    checkpoint = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7, "args": arguments}
+    torch.save({**checkpoint, "lr_scheduler": scheduler.state_dict()}, tmp_path / "w.pth")
+    loaded = build(weights=str(tmp_path / "w.pth"), image_size=32).model.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("key", ["model_ema", "state_dict", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "model._orig_mod."])
+def test_a_wrapped_model_in_a_checkpoint_is_loaded(tmp_path: Path, key: str, prefix: str) -> None:
+    state = models.get_model(SMALL, num_classes=10).state_dict()
+    wrapped = {"n_averaged": torch.tensor(3), **{prefix + name: value for name, value in state.items()}}
+    torch.save({key: wrapped, "epoch": 3}, tmp_path / "w.pth")
+    loaded = read_state(SMALL, tmp_path / "w.pth")
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(value, loaded[name]) for name, value in state.items())
+
+
+def safetensors(tensors: dict[str, torch.Tensor]) -> bytes:
+    """The bytes of a file in the format of safetensors, with float32 tensors."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    numbers = b""
+    for name, tensor in tensors.items():
+        data = tensor.float().numpy().tobytes()
+        offsets = [len(numbers), len(numbers) + len(data)]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": offsets}
+        numbers += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + numbers
+
+
+def test_a_file_of_safetensors_is_loaded(tmp_path: Path) -> None:
+    state = build().model.state_dict()
+    (tmp_path / "w.safetensors").write_bytes(safetensors(state))
+    loaded = build(weights=str(tmp_path / "w.safetensors"), image_size=32).model.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in state.items())
+
+
+def test_a_damaged_file_of_safetensors_is_rejected(tmp_path: Path) -> None:
+    whole = safetensors({"a.weight": torch.ones(3, 4), "b.bias": torch.ones(0)})
+    (tmp_path / "w.safetensors").write_bytes(whole)
+    assert read_state(SMALL, tmp_path / "w.safetensors")["a.weight"].sum() == 12
+    damaged = [whole[:end] for end in range(0, len(whole), 7)]
+    changes = [(b"F32", b"F99"), (b"[3, 4]", b"[3, 9]"), (b"[0, 48]", b"[9, 57]"), (b"[3, 4]", b"[-3,4]")]
+    changes += [(b'"shape"', b'"shabe"'), (b"[0, 48]", b"null   ")]
+    damaged += [whole.replace(old, new) for old, new in changes]
+    for content in damaged:
+        (tmp_path / "w.safetensors").write_bytes(content)
+        with pytest.raises(SetupError, match="cannot read weights from"):
+            read_state(SMALL, tmp_path / "w.safetensors")
+
+
+class Harmful:
+    """An object that would run code when it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return print, ("executed",)
+
+
+def test_an_object_in_a_checkpoint_is_named_and_not_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in (Harmful(), argparse.Namespace(callback=Harmful())):
+        torch.save({"model": {"conv1.weight": torch.zeros(2)}, "args": content}, tmp_path / "w.pth")
+        with pytest.raises(SetupError, match="holds more than tensors, namely .*print, which could run code"):
+            read_state(SMALL, tmp_path / "w.pth")
+    assert capsys.readouterr().out == ""
+
+
+def test_values_beside_the_tensors_of_a_state_dict_are_left_out(tmp_path: Path) -> None:
+    state = models.get_model(SMALL, num_classes=10).state_dict()
+    torch.save({**state, "epoch": 3, "classifier.1.scale": [1, 2], 7: "x"}, tmp_path / "w.pth")
+    assert read_state(SMALL, tmp_path / "w.pth").keys() == state.keys()
+
+
+def test_weights_that_do_not_fit_are_listed_by_layer(tmp_path: Path) -> None:
+    state = build().model.state_dict()
+    torch.save({key: value for key, value in state.items() if not key.startswith("features.3.")}, tmp_path / "w.pth")
+    with pytest.raises(SetupError, match="missing in the weights, of features.3.squeeze, features.3.expand1x1, "):
+        build(weights=str(tmp_path / "w.pth"))
 
 
 def test_densenet_files_with_old_key_names_are_loaded(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ def run(
         from lrfinder.tasks.experiment import Settings, prepare
 
         options = parse_pairs("--opt", optimizer_options)
-        experiment = prepare(Settings(**settings, optimizer_options=options))
+        with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
+            experiment = prepare(Settings(**settings, optimizer_options=options))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 from pathlib import Path
@@ -12,10 +13,15 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.safetensors import is_safetensors, read_safetensors
 
 __all__ = ["load_state", "named_weights", "read_state"]
 
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # DistributedDataParallel, torch.compile
+# Prefixes of DistributedDataParallel and AveragedModel, torch.compile, and a module that holds the model.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
+_CHECKPOINT = ("state_dict", "model_state_dict", "model", "model_ema")  # where training programs keep the weights
+_UNSUPPORTED = re.compile(r"Unsupported global: GLOBAL (\S+)|Unsupported class (\S+)")
+_LISTED_LAYERS = 5
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # as in torchvision's own files
 
 
@@ -71,16 +77,20 @@ def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, nam
     heads = [key for key in resized if own[key].shape[0] == num_classes and own[key].shape[1:] == state[key].shape[1:]]
     if wrong := [key for key in resized if key not in heads]:
         there, here = _shape(state[wrong[0]]), _shape(own[wrong[0]])
-        raise _misfit(name, origin, f"{wrong[0]}{_more(wrong)} is {there} in the weights and {here} in the model")
+        differs = f"{wrong[0]}{_more(wrong)} is {there} in the weights and {here} in the model"
+        raise _misfit(name, origin, f"{differs}{_layers(wrong)}")
     kept = {key: value for key, value in state.items() if key not in heads}
-    missing, unexpected = model.load_state_dict(kept, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(kept, strict=False)
+    except RuntimeError as error:  # a tensor of a kind that cannot be copied, such as a sparse one
+        raise _misfit(name, origin, str(error).strip().splitlines()[-1].strip().rstrip(".")) from error
     missing = [key for key in missing if key not in heads]
     # Auxiliary classifiers are dropped where the model has none.
     unexpected = [key for key in unexpected if not key.lower().startswith("aux")]
     if missing:
-        raise _misfit(name, origin, f"{missing[0]}{_more(missing)} is missing in the weights")
+        raise _misfit(name, origin, f"{missing[0]}{_more(missing)} is missing in the weights{_layers(missing)}")
     if unexpected:
-        raise _misfit(name, origin, f"the model has no {unexpected[0]}{_more(unexpected)}")
+        raise _misfit(name, origin, f"the model has no {unexpected[0]}{_more(unexpected)}{_layers(unexpected)}")
     if not heads:
         return []
     return [f"New classifier: {origin} has {state[heads[0]].shape[0]} classes, not {num_classes}."]
@@ -90,8 +100,9 @@ def _download(named: Any, model: str) -> dict[str, Any]:
     """State of torchvision's weights, through its own constructor, which converts the names in older files."""
     try:
         state: dict[str, Any] = models.get_model(model, weights=named).state_dict()
-    except OSError as error:
-        reason = getattr(error, "reason", error)
+    # A checksum that differs is a RuntimeError; what a damaged file in the cache raises depends on the damage.
+    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(getattr(error, "reason", error)).splitlines()[0].rstrip(".")
         raise SetupError(
             f"cannot download the weights of {model}: {reason}. Fetch {named.url} yourself and give that file."
         ) from error
@@ -99,21 +110,40 @@ def _download(named: Any, model: str) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    """State of a file that ``torch.save`` wrote: a state dict, or a checkpoint that holds one."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged file raises depends on where the damage is.
-    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise SetupError(
-            f"cannot read weights from {path}: it is damaged, or holds more than tensors. Write it with "
-            "torch.save(model.state_dict(), path)."
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
+    """State of a file of ``torch.save`` (a state dict, or a checkpoint that holds one) or of safetensors."""
+    content = _content(path)
+    for key in _CHECKPOINT:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise SetupError(f"{path} holds no state dict. Write it with torch.save(model.state_dict(), path).")
-    return {_OLD_DENSENET.sub(r"\1\2", _WRAPPERS.sub("", key)): value for key, value in content.items()}
+    # AveragedModel counts in n_averaged, beside the weights in module.*
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor) and key != "n_averaged"}
+    return {_OLD_DENSENET.sub(r"\1\2", _WRAPPERS.sub("", str(key))): value for key, value in tensors.items()}
+
+
+def _content(path: Path) -> Any:
+    try:
+        if is_safetensors(path):
+            return read_safetensors(path)
+        # torchvision's training program saves its arguments too: plain values in an object that does nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where the damage is
+        raise SetupError(
+            f"cannot read weights from {path}: {_damage(error)}. Write it with torch.save(model.state_dict(), path)."
+        ) from error
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    found = _UNSUPPORTED.search(str(error))
+    if found is not None:
+        return f"it holds more than tensors, namely {found[1] or found[2]}, which could run code when loaded"
+    if "TorchScript" in str(error):
+        return "it holds more than tensors, namely a TorchScript program"
+    return "it is damaged, or not a file of weights"
 
 
 def _misfit(name: str, origin: str, reason: str) -> SetupError:
@@ -124,6 +154,13 @@ def _misfit(name: str, origin: str, reason: str) -> SetupError:
 
 def _more(keys: list[str]) -> str:
     return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+
+
+def _layers(keys: list[str]) -> str:
+    """The layers that the keys belong to, where there is more than one key."""
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    more = f" and {len(layers) - _LISTED_LAYERS} more" if len(layers) > _LISTED_LAYERS else ""
+    return f", of {', '.join(layers[:_LISTED_LAYERS])}{more}" if len(keys) > 1 else ""
 
 
 def _shape(tensor: Tensor) -> str:
