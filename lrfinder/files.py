@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lrfinder.errors import ConfigError, FileFormatError
 
 __all__ = ["json_text", "read_json", "saved_content", "write_atomic", "write_json", "write_together"]
+
+_MOST_DIGITS = sys.float_info.max_10_exp
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -130,7 +134,8 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """
     made_by = "result.save(path) or `lrfind run`" if kind == "result" else f"lrfinder, as a {kind}"
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+        text = Path(path).read_text(encoding="utf-8")
+        document = json.loads(text, parse_constant=_refuse, parse_float=_finite_float, parse_int=_float_sized_int)
     except OSError as error:
         raise FileFormatError(f"cannot read {path}: {error.strerror}. Give a file written by {made_by}.") from error
     except (ValueError, RecursionError) as error:
@@ -172,5 +177,15 @@ def saved_content(what: str, hint: str) -> Iterator[None]:
         raise FileFormatError(f"the saved {what} is damaged: {reason}. {hint}") from error
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON value")
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a value that it may hold")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+def _float_sized_int(digits: str) -> int:
+    # Whatever is computed with it becomes a float at some point.
+    return int(digits) if len(digits) < _MOST_DIGITS else _refuse(f"a whole number of {len(digits)} digits")

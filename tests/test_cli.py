@@ -529,6 +529,13 @@ def test_a_plot_of_another_format_is_refused(saved: Path, tmp_path: Path, name: 
         assert "--plot takes a file that ends in .png, .svg, .pdf" in refused(*command, "--plot", tmp_path / name)
 
 
+def test_names_of_files_reach_the_terminal_escaped(saved: Path, tmp_path: Path) -> None:
+    line = refused("show", tmp_path / "x\x1b[2J\udcff.json")
+    assert r"x\x1b[2J\udcff.json" in line and line.isprintable()
+    result = lrfind("show", saved, "--plot", tmp_path / "x\x07\udcff.png")
+    assert (result.exit_code, r"x\x07\udcff.png" in result.stderr) == (0, True)
+
+
 def test_a_missing_file_and_an_unwritable_plot_are_rejected(saved: Path, tmp_path: Path) -> None:
     assert "cannot read" in refused("show", tmp_path / "x.json")
     assert "cannot write" in refused("show", saved, "--plot", tmp_path / "missing" / "x.png")

@@ -185,6 +185,21 @@ def damaged(change):
         damaged(lambda document: document["advice"].update(grade="splendid")),
         damaged(lambda document: document["advice"].update(interval=[0.1])),
         damaged(lambda document: document["advice"].update(unknown=1)),
+        damaged(lambda document: document["advice"].update(interval=[0.2, 0.1])),
+        damaged(lambda document: document["advice"].update(interval=[0.0, 0.1])),
+        damaged(lambda document: document["advice"].update(base_lr=-0.1)),
+        damaged(lambda document: document["advice"].update(min_lr=1e9)),
+        damaged(lambda document: document["advice"].update(edge_lr=0)),
+        damaged(lambda document: document["advice"].update(peaks=[["cosine", -1]])),
+        damaged(lambda document: document["advice"].update(peaks=[["cosin", 0.1]])),
+        damaged(lambda document: document["advice"].update(base_lr="inf")),
+        damaged(lambda document: document["advice"].update(base_lr=10**400)),
+        damaged(lambda document: document["curve"].update(batches=10**400)),
+        damaged(lambda document: document["curve"].update(batches=-1)),
+        damaged(lambda document: document["curve"].update(skipped=0.5)),
+        damaged(lambda document: document["curve"]["config"].update(num_iter=10**100)),
+        damaged(lambda document: None).replace('"base_lr": ', '"base_lr": 1e999, "old": ', 1),
+        damaged(lambda document: None).replace('"base_lr": ', f'"base_lr": {"9" * 5000}, "old": ', 1),
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused_and_the_whole_one_accepted(tmp_path, text):
@@ -194,6 +209,21 @@ def test_a_damaged_or_foreign_file_is_refused_and_the_whole_one_accepted(tmp_pat
         RangeTestResult.load(path)
     path.write_text(damaged(lambda document: None))
     assert RangeTestResult.load(path) == RESULT
+
+
+HOSTILE = "SGD\x1b[2J\x07\x9b\u202e\ud800$x$<b>\r"
+
+
+def test_names_from_a_file_reach_no_terminal_or_page_as_control(tmp_path):
+    reasons = [f"The optimizer {HOSTILE} is unknown."]
+    path = tmp_path / "lr.json"
+    curve, advice = {"optimizer": HOSTILE}, {"reasons": reasons}
+    path.write_text(damaged(lambda document: (document["curve"].update(curve), document["advice"].update(advice))))
+    result = RangeTestResult.load(path)
+    for text in (str(result), result._repr_html_()):
+        assert not set("\x1b\x07\x9b\u202e\ud800\r") & set(text)
+        text.encode("utf-8")
+    assert r"SGD\x1b[2J" in str(result) and "<b>" not in result._repr_html_()
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path):

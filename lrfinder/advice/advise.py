@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.advice.evidence import Evidence, combine, peak_lr
+from lrfinder.advice.saved import check_saved
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -136,6 +137,7 @@ class Advice:
             fields["reasons"] = tuple(map(str, fields["reasons"]))
             fields["evidence"] = tuple(map(Evidence.from_dict, fields["evidence"]))
             fields["findings"] = tuple(map(Finding.from_dict, fields["findings"]))
+            check_saved(fields)
             return cls(**fields)
 
 

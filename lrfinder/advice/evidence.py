@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lrfinder.analysis.regimes import Reading
+from lrfinder.errors import ConfigError
 from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
@@ -61,7 +62,10 @@ class Evidence:
         """Evidence from the dictionary of its fields; numbers are checked by their type."""
         low, high = content["seen"]
         numbers = {name: float(content[name]) for name in ("lr", "weight", "part")}
-        return cls(name=str(content["name"]), source=str(content["source"]), seen=(float(low), float(high)), **numbers)
+        seen = (float(low), float(high))
+        if not all(math.isfinite(number) for number in (*numbers.values(), *seen)):
+            raise ConfigError(f"the numbers of evidence must be finite; got {(*numbers.values(), *seen)}")
+        return cls(name=str(content["name"]), source=str(content["source"]), seen=seen, **numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.display.marks import Mark, labelled, places
-from lrfinder.numbers import format_lr, round_lr
+from lrfinder.numbers import format_lr, printable, round_lr
 from lrfinder.record.curve import LossCurve, StopReason
 
 __all__ = ["STRIP", "CurveFigure", "CurvesFigure", "SmoothedLine", "Span", "curve_figure", "curves_figure"]
@@ -137,7 +137,8 @@ def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
 
 
 def _title(curve: LossCurve, advice: Advice | None) -> str:
-    title = f"{curve.optimizer} range test" if curve.optimizer else "Range test"
+    optimizer = printable(curve.optimizer).replace("$", r"\$")  # "$...$" would be set as a formula
+    title = f"{optimizer} range test" if optimizer else "Range test"
     return title if advice is None else f"{title}, grade: {advice.grade}"
 
 

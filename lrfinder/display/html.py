@@ -11,7 +11,7 @@ from html import escape
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.summary import advice_rows, sweep_facts
-from lrfinder.numbers import format_lr
+from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
 
 __all__ = ["recipe_html", "result_html"]
@@ -70,7 +70,7 @@ def _framed(*parts: str) -> str:
 
 
 def _heading(text: str) -> str:
-    return f'<p style="margin: 0.6em 0 0.2em"><strong>{escape(text)}</strong></p>'
+    return f'<p style="margin: 0.6em 0 0.2em"><strong>{_escaped(text)}</strong></p>'
 
 
 def _picture(light: bytes, dark: bytes, *, alt: str) -> str:
@@ -78,19 +78,24 @@ def _picture(light: bytes, dark: bytes, *, alt: str) -> str:
     sources = [f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for png in (dark, light)]
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{sources[0]}">'
-        f'<img src="{sources[1]}" alt="{escape(alt)}" style="width: 100%; max-width: 640px"></picture>'
+        f'<img src="{sources[1]}" alt="{_escaped(alt)}" style="width: 100%; max-width: 640px"></picture>'
     )
 
 
 def _table(rows: Sequence[tuple[str, str, str]]) -> str:
     body = "".join(
-        f'<tr style="background: none"><th style="{_CELL}">{escape(name)}</th>'
-        f'<td style="{_CELL}">{escape(value).replace(" ", "&nbsp;")}</td><td style="{_CELL}">{escape(use)}</td></tr>'
+        f'<tr style="background: none"><th style="{_CELL}">{_escaped(name)}</th>'
+        f'<td style="{_CELL}">{_escaped(value).replace(" ", "&nbsp;")}</td>'
+        f'<td style="{_CELL}">{_escaped(use)}</td></tr>'
         for name, value, use in rows
     )
     return f'<table style="border: none; color: inherit"><tbody>{body}</tbody></table>'
 
 
 def _bullets(sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "".join(f"<li>{_escaped(sentence)}</li>" for sentence in sentences)
     return f'<ul style="margin: 0">{items}</ul>'
+
+
+def _escaped(text: str) -> str:
+    return escape(printable(text))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
+from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
 
 __all__ = ["describe"]
@@ -41,7 +42,7 @@ def describe(curve: LossCurve, advice: Advice) -> str:
 
 def _wrapped(text: str, *, bullet: str = "") -> list[str]:
     return textwrap.wrap(
-        text,
+        printable(text),
         width=_COLUMNS,
         initial_indent=bullet,
         subsequent_indent=" " * len(bullet),

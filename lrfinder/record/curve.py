@@ -233,8 +233,8 @@ class LossCurve:
                     "error": str(content.get("error", "")),
                     "optimizer": str(content["optimizer"]),
                     "momentum": float(content["momentum"]),
-                    "batches": int(content["batches"]),
-                    "skipped": int(content["skipped"]),
+                    "batches": check_count("batches", content["batches"], 0),
+                    "skipped": check_count("skipped", content["skipped"], 0),
                     "facts": ModelFacts.from_dict(content["facts"]) if content.get("facts") is not None else None,
                 }
             )

@@ -83,6 +83,7 @@ class ModelFacts:
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
         fields["maximize"] = bool(fields.get("maximize", False))
+        fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
         fields["clip_grad_norm"] = _known(float, fields.get("clip_grad_norm"))
         fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from lrfinder.checks import check_choice, check_lr, check_number
+from lrfinder.checks import check_choice, check_count, check_lr, check_number
 from lrfinder.errors import ConfigError
 from lrfinder.files import saved_content
 from lrfinder.schedules.specs import SchedulerSpec, spec_from_dict
@@ -150,6 +150,9 @@ class Schedule:
             values = dict(content)
             spec = values.pop("shape") if "shape" in values else values.pop("spec")  # "shape" before 0.1.0
             notes = tuple(map(str, values.pop("notes")))
+            for name, low in (("total_steps", 1), ("epochs", 1), ("warmup_steps", 0)):
+                if values.get(name) is not None:
+                    check_count(name, values[name], low)
             updates = Updates(**values.pop("updates", {}))
             return cls(**values, spec=spec_from_dict(spec), updates=updates, notes=notes)
 

@@ -85,7 +85,8 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
             )
         if len(classes) < 2:
             raise SetupError(
-                f"{directory} has only the class {next(iter(classes))}; classification needs at least two classes. {LAYOUT}"
+                f"{directory} has only the class {', '.join(classes)}; classification needs at least two classes. "
+                f"{LAYOUT}"
             )
         return [(path, label) for name, label in classes.items() for path in paths[name]]
 
