@@ -525,3 +525,63 @@ def test_other_constants_give_other_advice_and_change_nothing_else() -> None:
 def test_a_reading_that_is_given_is_used() -> None:
     curve = clean()
     assert advise(curve, reading=read_curve(curve)) == advise(curve)
+
+
+# --- the edge, and losses in another unit -----------------------------------------------------------------------------
+
+
+def slow_break(edge: float, width: float, **facts: Any) -> LossCurve:
+    """A loss that leaves its lowest level at an edge and diverges only ``width`` decades above it."""
+    start = math.log10(edge)
+
+    def shape(x: float) -> float:
+        fall, rise = falls(x - start + 2), max(0.0, x - start)
+        return fall + 0.25 * min(rise, width) / width + 20 * max(0.0, rise - width)
+
+    return drawn(shape, **{"start": edge / 1e4, "end": edge * 10 ** (width + 1), "optimizer": "SGD", **facts})
+
+
+@pytest.mark.parametrize("edge", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("width", [0.5, 2.0, 3.0, 4.0])
+def test_base_lr_is_above_the_edge_only_with_a_reason_and_grade_low(edge: float, width: float) -> None:
+    advice = advise(slow_break(edge, width))
+    assert advice.edge_lr is not None and advice.base_lr is not None
+    assert advice.base_lr <= 2.55 * advice.edge_lr
+    above = advice.base_lr > advice.edge_lr
+    assert ("base_lr is above the stability edge" in words(advice)) is above
+    assert advice.grade == "low" or not above
+
+
+def test_an_lr_above_the_edge_is_not_called_too_close_to_it() -> None:
+    curve = clean(optimizer="SGD")
+    reading = read_curve(curve)
+    for diverged, expected in ((0.01, "too close to where the loss had diverged"), (10.0, "too far above the edge")):
+        read = dataclasses.replace(reading, edge_lr=1e-4, edge_interval=(5e-5, 2e-4), diverged_lr=diverged)
+        advice = advise(curve, reading=read)
+        assert advice.base_lr is not None and 1e-4 < advice.base_lr <= 2.5e-4 and advice.grade == "low"
+        assert "too close to the edge" not in words(advice) and expected in words(advice)
+
+
+@pytest.mark.parametrize("exponent", [-20, -12, -8, -4, 4, 8, 12, 20])
+def test_for_sgd_a_loss_of_another_unit_gets_the_lr_divided_by_it(exponent: int) -> None:
+    unit = 10.0**exponent
+    lrs = []
+    for more in (1.0, 10.0):  # of two units far from the usual one, the second a tenfold of the first
+        edge = 1 / unit / more
+        curve = drawn(shifted(edge), start=edge / 1e5, end=edge * 100, optimizer="SGD")
+        advice = advise(curve)
+        assert advice.base_lr is not None
+        assert advice.grade == "low" and "the loss is in another unit" in words(advice)
+        lrs.append(advice.base_lr)
+    assert lrs[0] / lrs[1] == pytest.approx(10, rel=0.06)
+
+
+def test_a_loss_of_another_unit_that_only_rises_gets_a_part_of_its_edge() -> None:
+    advice = advise(drawn(lambda x: 0.05 + max(0.0, x - 8) ** 2, start=1e4, end=1e11, optimizer="SGD"))
+    assert advice.base_lr is not None and advice.edge_lr is not None and advice.edge_lr > 1e7
+    assert 0.01 < advice.base_lr / advice.edge_lr < 1
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "RMSprop"])
+def test_the_unit_of_the_loss_is_no_matter_to_an_adaptive_rule(optimizer: str) -> None:
+    assert "another unit" not in words(advise(drawn(shifted(1e6), start=10.0, end=1e8, optimizer=optimizer)))

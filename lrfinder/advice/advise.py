@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.advice.evidence import Evidence, combine, peak_lr
+from lrfinder.advice.evidence import Estimate, Evidence, combine, peak_lr
 from lrfinder.advice.saved import check_saved
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
@@ -169,8 +169,9 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         findings = (refused, *filter(None, [lr_free(curve, reading)]))
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    own_step = lr_free(curve, reading)  # then no other finding bears on the LR
-    findings = (own_step,) if own_step else (*_findings(curve, reading, constants), *diagnose(curve, reading))
+    own_step = lr_free(curve, reading)
+    findings = (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
+    findings = (own_step,) if own_step else findings  # no other finding bears on its LR
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(
@@ -227,11 +228,19 @@ def rounded_advice(
     )
 
 
-def _findings(curve: LossCurve, reading: Reading, constants: Constants) -> tuple[Finding, ...]:
-    """Findings about the edge and about an unknown optimizer."""
+def _findings(
+    curve: LossCurve, reading: Reading, estimate: Estimate, constants: Constants
+) -> tuple[Finding, ...]:
+    """Findings about the edge, and about a typical LR that is unknown or not used."""
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
-    if typical_lr(curve.optimizer, curve.momentum, constants) is None:
+    typical = typical_lr(curve.optimizer, curve.momentum, constants)
+    if typical is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
+    elif all(each.name != "typical" for each in estimate.evidence):
+        found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
+    base = round_lr(estimate.base_lr)
+    if reading.edge_lr is not None and base > reading.edge_lr:
+        found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))
     return tuple(found)

@@ -33,6 +33,9 @@ from lrfinder.tables.optimizers import is_lr_free, typical_lr
 
 __all__ = ["Estimate", "Evidence", "combine", "peak_lr"]
 
+_MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
+_OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -47,7 +50,7 @@ class Evidence:
         part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
         seen: (low, high) of what was seen, or the same number twice.
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
-            divergence"``, or the class name of the optimizer.
+            divergence"``, ``"above edge"``, or the class name of the optimizer.
     """
 
     name: str
@@ -127,7 +130,7 @@ def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants =
 def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     """The mean of typical LR and low region, the ceiling left open."""
     low = _low_region(reading, constants)
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    u = _typical_lr(curve, reading, low, constants)
     if u is None and low is None:
         return _without_anything(reading, constants)
     if u is None:
@@ -146,6 +149,17 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
 
 def _typical(curve: LossCurve, lr: float) -> Evidence:
     return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(lr, lr), source=curve.optimizer)
+
+
+def _typical_lr(
+    curve: LossCurve, reading: Reading, low: Evidence | None, constants: Constants
+) -> float | None:
+    """The typical LR, where it can be about a loss of this unit: SGD needs a tenth of the LR for ten times the loss."""
+    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    if u is None or reading.update_rule == "adaptive":
+        return u
+    seen = low.lr if low is not None else reading.edge_lr or u
+    return u if max(u, seen) <= _OTHER_UNIT * min(u, seen) else None
 
 
 def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:
@@ -192,8 +206,11 @@ def _ceiling(reading: Reading, constants: Constants) -> Evidence:
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, _ = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
-    source = "edge and divergence"
-    return Evidence(name="ceiling", lr=part * middle, weight=0.0, part=part, seen=(middle, middle), source=source)
+    if (lr := part * middle) > (most := _MOST_ABOVE_EDGE * edge):
+        part = _MOST_ABOVE_EDGE
+        return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")
+    both, source = (min(edge, diverged), max(edge, diverged)), "edge and divergence"
+    return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=both, source=source)
 
 
 def _divergence(reading: Reading) -> tuple[float, str]:

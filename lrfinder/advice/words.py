@@ -6,6 +6,7 @@ and leave as text of two significant digits. No torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from lrfinder.advice.evidence import Evidence
@@ -87,14 +88,16 @@ def _edge_alone(each: Evidence) -> str:
 
 
 def _ceiling(each: Evidence) -> str:
-    lr, seen = format_lr(each.lr), format_lr(each.seen[0])
+    lr, seen = format_lr(each.lr), format_lr(math.sqrt(each.seen[0]) * math.sqrt(each.seen[1]))
+    near = "the edge" if each.lr <= each.seen[0] else "where the loss had diverged"
     sentences = {
         "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
         "edge": f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of the edge, {lr}.",
         "edge and divergence": (
-            f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of {seen}, the middle of the "
+            f"That is too close to {near}, so base_lr is lowered to {each.part:.0%} of {seen}, the middle of the "
             f"edge and where the loss had diverged: {lr}."
         ),
+        "above edge": f"That is too far above the edge, so base_lr is lowered to {each.part:g} times the edge, {lr}.",
     }
     return sentences[each.source]
 
@@ -198,6 +201,14 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "flat": _flat,
     "no_typical_lr": lambda found: (
         f"No typical LR is known for {found.detail or 'the optimizer'}, so only the sweep is used."
+    ),
+    "other_unit": lambda found: (
+        f"A typical peak LR for {found.detail} is {_lr(found)}, far from what the sweep shows: the loss is in another "
+        "unit. Only the sweep is used."
+    ),
+    "above_edge": lambda found: (
+        f"base_lr is above the stability edge ({format_lr(found.values[0])}): the loss rises slowly there, so the edge "
+        "may have been read too low. Use warm-up, and compare with half the edge."
     ),
     "ended_early": _ended_early,
     "never_turned": _never_turned,
