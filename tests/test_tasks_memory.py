@@ -8,7 +8,7 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks.memory import check_batch_memory, memory_errors_explained
 
 
-def test_a_batch_larger_than_the_machine_is_refused_and_a_small_one_accepted() -> None:
+def test_a_batch_larger_than_the_machine_is_refused_and_a_small_one_taken() -> None:
     check_batch_memory(64, 224)
     with pytest.raises(SetupError, match="a batch of 64 images of 1000000x1000000 pixels takes 768,000 GB; .* Lower"):
         check_batch_memory(64, 10**6)

@@ -10,7 +10,6 @@ from lrfinder.errors import ConfigError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.images import ImageData, build_loader, open_data
-from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.torchvision_data import open_torchvision
 
 __all__ = ["build"]
@@ -82,7 +81,6 @@ def build(
     settings: dict[str, Any] = {"num_classes": _outputs(images, num_classes), "batch_size": batch_size}
     needed_size = images.image_size
     classifier = build_classifier(name, needed_size=needed_size, image_size=image_size, weights=weights, **settings)
-    check_batch_memory(batch_size, classifier.image_size)
     settings |= {"transform": classifier.transform, "workers": workers, "pin_memory": pin_memory, "seed": seed}
     return Task(
         title=f"{name} on {images.name}: {len(images.train):,} images, {settings['num_classes']} classes",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lrfinder.errors import SetupError
+from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.weights import load_state, named_weights, read_state
 
 __all__ = ["AuxiliaryLoss", "Classifier", "build_classifier"]
@@ -84,11 +85,12 @@ def build_classifier(
 
     Raises:
         ConfigError: unknown weights.
-        SetupError: weights that do not fit, or images too small for the model.
+        SetupError: weights that do not fit, images too small for the model, or a batch too large for the memory.
     """
     usual = _transform(name, weights)
     own_size = int(usual.crop_size[0])
     size = image_size or (own_size if weights is not None else _default_size(own_size, needed_size, _min_size(name)))
+    check_batch_memory(batch_size, size)
     state = None if weights is None else read_state(name, weights)
     model = _construct(name, size, num_classes, state)
     notes = [f"Images at {size}x{size} pixels (in the data about {needed_size}, the model's own size is {own_size})."]
