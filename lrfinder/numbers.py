@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 
-__all__ = ["format_lr", "printable", "round_lr"]
+__all__ = ["clamp_lr", "format_lr", "geometric_mean", "printable", "round_lr"]
 
 # Control characters, marks that change the direction of text, line separators, and halves of surrogate pairs.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_SMALLEST, _LARGEST = 5e-324, 1.7e308  # the second of two digits, below the largest float
+
+
+def clamp_lr(lr: float) -> float:
+    """The learning rate, held within the positive finite floats.
+
+    Example:
+        >>> clamp_lr(0.1), clamp_lr(0.0), clamp_lr(float("inf"))
+        (0.1, 5e-324, 1.7e+308)
+    """
+    return min(max(lr, _SMALLEST), _LARGEST)
+
+
+def geometric_mean(low: float, high: float) -> float:
+    """Square root of the product of two positive numbers, also where the product itself is no float.
+
+    Example:
+        >>> geometric_mean(2.0, 8.0), geometric_mean(1e300, 1e304)
+        (4.0, 1e+302)
+    """
+    product = low * high
+    return math.sqrt(product) if sys.float_info.min <= product < math.inf else math.sqrt(low) * math.sqrt(high)
 
 
 def round_lr(lr: float) -> float:
@@ -17,7 +42,7 @@ def round_lr(lr: float) -> float:
         >>> round_lr(0.031622)
         0.032
     """
-    return float(f"{lr:.2g}")
+    return min(float(f"{lr:.2g}"), max(lr, _LARGEST))
 
 
 def format_lr(lr: float) -> str:

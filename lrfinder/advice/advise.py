@@ -19,7 +19,7 @@ from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count
 from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.files import saved_content
-from lrfinder.numbers import round_lr
+from lrfinder.numbers import clamp_lr, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
@@ -179,7 +179,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         estimate.ceiling,
         constants.spread.of(grade),
         grade=grade,
-        min_lr=constants.onset_part * top if reading.onset_lr is None else reading.onset_lr,
+        min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
         edge_lr=reading.edge_lr,
         diverged_lr=reading.diverged_lr,
         evidence=estimate.evidence,
@@ -220,7 +220,7 @@ def rounded_advice(
         max_lr=max_lr,
         base_lr=base,
         min_lr=round_lr(min(min_lr, base, max_lr)),
-        interval=(round_lr(base / spread), max(round_lr(high), base)),
+        interval=(clamp_lr(round_lr(base / spread)), max(clamp_lr(round_lr(high)), base)),
         edge_lr=edge_lr,
         ceiling=ceiling,
         diverged_lr=diverged_lr,

@@ -26,7 +26,7 @@ from typing import Any
 
 from lrfinder.analysis.regimes import Reading
 from lrfinder.errors import ConfigError
-from lrfinder.numbers import round_lr
+from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.optimizers import is_lr_free, typical_lr
@@ -124,7 +124,7 @@ def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants =
         constants: of which the factors phi are used.
     """
     base = round_lr(base_lr)
-    return round_lr(min(base * constants.peak_factor(kind), max(ceiling, base)))
+    return round_lr(clamp_lr(min(base * constants.peak_factor(kind), max(ceiling, base))))
 
 
 def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
@@ -169,16 +169,15 @@ def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:
 def _low_region(reading: Reading, constants: Constants) -> Evidence | None:
     if reading.low_region is None:
         return None
-    part, middle = constants.low_region_part.of(reading.update_rule), math.sqrt(math.prod(reading.low_region))
-    return Evidence(
-        name="low region", lr=middle * part, weight=1.0, part=part, seen=reading.low_region, source="low region"
-    )
+    part = constants.low_region_part.of(reading.update_rule)
+    lr = clamp_lr(geometric_mean(*reading.low_region) * part)
+    return Evidence(name="low region", lr=lr, weight=1.0, part=part, seen=reading.low_region, source="low region")
 
 
 def _without_anything(reading: Reading, constants: Constants) -> Estimate:
     """An unknown optimizer whose loss only rises."""
     seen, source = (reading.lrs[-1], "highest") if reading.edge_lr is None else (reading.edge_lr, "edge")
-    lr, part = constants.unknown_part * seen, constants.unknown_part
+    lr, part = clamp_lr(constants.unknown_part * seen), constants.unknown_part
     return _estimate(lr, "low", Evidence(name="edge", lr=lr, weight=1.0, part=part, seen=(seen, seen), source=source))
 
 
@@ -190,7 +189,7 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
     seen, source = (reading.edge_lr, "edge") if rule == "adaptive" else _divergence(reading)
     part = constants.limit_part.of(rule)
     weight = constants.limit_weight.of(rule)
-    return Evidence(name="limit", lr=part * seen, weight=weight, part=part, seen=(seen, seen), source=source)
+    return Evidence(name="limit", lr=clamp_lr(part * seen), weight=weight, part=part, seen=(seen, seen), source=source)
 
 
 def _ceiling(reading: Reading, constants: Constants) -> Evidence:
@@ -201,12 +200,13 @@ def _ceiling(reading: Reading, constants: Constants) -> Evidence:
     # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
     part = constants.edge_part.of(rule, falls=reading.low_region is not None)
     if rule == "adaptive":
-        return Evidence(name="ceiling", lr=part * edge, weight=0.0, part=part, seen=(edge, edge), source="edge")
+        lr = clamp_lr(part * edge)
+        return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=(edge, edge), source="edge")
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, _ = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
-    if (lr := part * middle) > (most := _MOST_ABOVE_EDGE * edge):
+    if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
         part = _MOST_ABOVE_EDGE
         return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")
     both, source = (min(edge, diverged), max(edge, diverged)), "edge and divergence"

@@ -12,10 +12,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.smoothing import convolved, scale_of
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
+from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.tables.optimizers import find_optimizer
 
@@ -33,6 +36,7 @@ _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
 _SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
 _SPIKE_NOISES = 4.0
 _PERIOD = 0.6  # autocorrelation of the residuals at a whole period; chance stays below 0.4 with 50 points
+_MANY = 2000  # steps whose autocorrelation takes a Fourier transform
 _PERIOD_POINTS = 40  # fewer are too few to compare two periods
 
 
@@ -104,7 +108,7 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
         detail = "falling" if falling else "level"
         return Finding(code="never_turned", lr=lrs[-1], detail=detail, caps_grade="low")
     if math.log10(edge / lrs[0]) < _EARLY_DECADES:
-        lower = edge / 1000
+        lower = clamp_lr(edge / 1000)
         return Finding(code="edge_at_start", lr=lrs[0], values=(lower,), detail=curve.measured, caps_grade="low")
     if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         return Finding(code="edge_at_end", lr=lrs[-1], caps_grade="medium")
@@ -191,12 +195,20 @@ def _spike(reading: Reading) -> float | None:
     if end < FEWEST_POINTS:
         return None
     smoothed = np.asarray(reading.smooth[:end])
+    scale = scale_of(smoothed)
+    smoothed = smoothed * scale
     # What the loss comes back to later counts: a rise that stays is no spike.
     later = np.minimum.accumulate(smoothed[::-1])[::-1]
     height = smoothed - np.maximum(np.minimum.accumulate(smoothed), later)
     top = int(height.argmax())
     high = max(_SPIKE_PART * reading.total_drop, _SPIKE_NOISES * reading.noise_std)
-    return reading.lrs[top] if height[top] > high else None
+    return reading.lrs[top] if height[top] > high * scale else None
+
+
+def _autocorrelation(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(steps) <= _MANY:
+        return np.correlate(steps, steps, "full")[len(steps) - 1 :]
+    return convolved(np.pad(steps, (0, len(steps) - 1)), steps[::-1])
 
 
 def _period(reading: Reading) -> int:
@@ -205,7 +217,8 @@ def _period(reading: Reading) -> int:
     if end < _PERIOD_POINTS or reading.noise_std <= 1e-3 * reading.total_drop:
         return 0
     # First differences: a trend leaves them nearly alone, and losses in blocks (sorted classes) keep their jumps.
-    steps = np.diff(np.asarray(reading.losses[:end]))
+    losses = np.asarray(reading.losses[:end])
+    steps = np.diff(losses * scale_of(losses))
     steps = steps - median(steps.tolist())
     limit = 4 * median(np.abs(steps).tolist()) / 0.6745
     steps = np.clip(steps, -limit, limit)
@@ -213,7 +226,7 @@ def _period(reading: Reading) -> int:
     if power == 0:
         return 0
     lags = range(2, end // 2)
-    sums = np.correlate(steps, steps, "full")[len(steps) - 1 :]  # sums[lag] = sum(steps[lag:] * steps[:-lag])
+    sums = _autocorrelation(steps)  # sums[lag] = sum(steps[lag:] * steps[:-lag])
     match = {lag: float(sums[lag]) / (len(steps) - lag) / power for lag in lags}
     for lag in lags:
         # Steps of a smooth curve match at every lag; a period stands out from the lags beside it.

@@ -15,14 +15,16 @@ much.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
-from lrfinder.analysis.smoothing import noise, smooth, window
+from lrfinder.analysis.smoothing import convolved, noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats, growth_edge
+from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.tables.optimizers import update_rule
@@ -85,7 +87,7 @@ class Reading:
 
 
 class _Series(NamedTuple):
-    """The numbers of a curve that every regime is read from."""
+    """The numbers of a curve that every regime is read from; losses are in units of ``1 / scale``."""
 
     lrs: Floats
     losses: Floats
@@ -94,6 +96,11 @@ class _Series(NamedTuple):
     noise: float
     level: float
     drop: float
+    scale: float = 1.0
+
+    def unscaled(self, value: float) -> float:
+        """A difference of losses in their own unit."""
+        return min(value / self.scale, sys.float_info.max)
 
 
 class _Fall(NamedTuple):
@@ -132,13 +139,13 @@ def read_curve(curve: LossCurve) -> Reading:
         edge = _Edge(max(edge.lr, fall.region[0]), (low, high))
     return Reading(
         lrs=tuple(series.lrs.tolist()),
-        losses=tuple(series.losses.tolist()),
-        smooth=tuple(series.smooth.tolist()),
+        losses=tuple((series.losses / series.scale).tolist()),
+        smooth=tuple((series.smooth / series.scale).tolist()),
         width=series.width,
         update_rule=update_rule(curve.optimizer),
-        noise_std=series.noise,
-        level=series.level,
-        total_drop=series.drop,
+        noise_std=series.unscaled(series.noise),
+        level=series.level / series.scale,
+        total_drop=series.unscaled(series.drop),
         onset_lr=fall.onset,
         steepest_lr=fall.steepest,
         lowest_lr=fall.lowest,
@@ -155,10 +162,12 @@ def _series(curve: LossCurve) -> _Series:
     losses = -losses if curve.maximized else losses
     if not len(losses):
         return _Series(lrs, losses, losses, 1, 0.0, math.nan, 0.0)
+    scale = scale_of(losses)
+    losses = losses * scale
     width = window(pairs[0])
     smoothed = smooth(losses, width)
     level = median(losses[:_LEVEL].tolist())
-    return _Series(lrs, losses, smoothed, width, noise(losses), level, max(level - float(smoothed.min()), 0.0))
+    return _Series(lrs, losses, smoothed, width, noise(losses), level, max(level - float(smoothed.min()), 0.0), scale)
 
 
 def _fall(series: _Series) -> _Fall:
@@ -175,7 +184,8 @@ def _fall(series: _Series) -> _Fall:
         return _Fall(float(lrs[0]), float(lrs[0]), float(lrs[0]), region)
     from scipy.ndimage import uniform_filter1d  # late, for a fast import
 
-    slopes = np.gradient(smoothed[: low + 1], np.log10(lrs[: low + 1]))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # denormal learning rates may be equal
+        slopes = np.gradient(smoothed[: low + 1], np.log10(lrs[: low + 1]))
     slopes = uniform_filter1d(slopes, series.width, mode="nearest")  # differences bring noise back
     steepest = onset + int(slopes[onset:].argmin())
     return _Fall(float(lrs[onset]), float(lrs[steepest]), float(lrs[low]), region)
@@ -186,7 +196,7 @@ def _faint_fall(series: _Series) -> _Fall:
     width = 2 * series.width
     if len(series.losses) < max(2 * width, 1):
         return _Fall()
-    means = np.convolve(series.losses, np.full(width, 1 / width), "valid")
+    means = convolved(series.losses, np.full(width, 1 / width))
     centres = series.lrs[width // 2 : width // 2 + len(means)]
     drop = float(means[0] - means.min())
     if drop <= _FAINT_NOISES * series.noise:
@@ -231,13 +241,13 @@ def _edge(curve: LossCurve, series: _Series) -> _Edge:
     lowest = np.minimum.accumulate(smoothed)
     # The last point near the lowest level so far: whatever rose before it and came back was a spike.
     last = int(np.flatnonzero(smoothed <= lowest + max(_LEAVE_PART * drop, _LEAVE_NOISES * sigma))[-1])
-    left, rung = float(lrs[last]), float(lrs[-1] / lrs[-2])
+    left, rung = float(lrs[last]), float(lrs[-1]) / float(lrs[-2])
     if update_rule(curve.optimizer) == "adaptive":
-        return _Edge(left, (left / rung, left * rung))
+        return _Edge(left, (clamp_lr(left / rung), clamp_lr(left * rung)))
     edge, low, high = growth_edge(
         lrs, losses, smoothed, last, level=float(lowest[last]), noise=sigma, drop=drop, momentum=curve.momentum
     )
-    return _Edge(edge, (low / rung, high * rung))
+    return _Edge(edge, (clamp_lr(low / rung), clamp_lr(high * rung)))
 
 
 def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:

@@ -14,7 +14,9 @@ import numpy as np
 
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.smoothing import scale_of
 from lrfinder.errors import NoAdviceError
+from lrfinder.numbers import clamp_lr, geometric_mean
 from lrfinder.record.curve import LossCurve
 
 __all__ = ["Suggestion", "minimum", "slide", "steepest", "valley"]
@@ -109,8 +111,8 @@ def valley(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """
     reading = _readable(curve, reading, "valley")
     assert reading.onset_lr is not None and reading.lowest_lr is not None
-    middle = math.sqrt(reading.onset_lr * reading.lowest_lr)
-    index = int(np.abs(np.log(np.asarray(reading.lrs) / middle)).argmin())
+    middle = geometric_mean(reading.onset_lr, reading.lowest_lr)
+    index = int(np.abs(np.log(np.asarray(reading.lrs)) - math.log(middle)).argmin())
     return Suggestion(lr=reading.lrs[index], method="valley", index=index, reference="fastai, valley")
 
 
@@ -143,7 +145,7 @@ def minimum(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     reading = _readable(curve, reading, "minimum")
     assert reading.lowest_lr is not None
     index = reading.lrs.index(reading.lowest_lr)
-    return Suggestion(lr=reading.lowest_lr / 10, method="minimum", index=index, reference="fastai, minimum")
+    return Suggestion(lr=clamp_lr(reading.lowest_lr / 10), method="minimum", index=index, reference="fastai, minimum")
 
 
 def slide(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
@@ -176,7 +178,9 @@ def slide(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
     """
     reading = _readable(curve, reading, "slide")
     decades = np.log10(reading.lrs)
-    slopes = np.gradient(reading.smooth, decades)
+    smooth = np.asarray(reading.smooth)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # denormal learning rates may be equal
+        slopes = np.gradient(smooth * scale_of(smooth), decades)
     tolerance = _SLIDE_PART * float(-slopes.min())
     for right in range(len(decades) - 1, 0, -1):
         left = int(np.searchsorted(decades, decades[right] - _SLIDE_DECADES, side="right")) - 1

@@ -15,13 +15,41 @@ from statistics import median  # of a hundred numbers: five times as fast as Num
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["noise", "smooth", "window"]
+__all__ = ["convolved", "noise", "scale_of", "smooth", "window"]
 
 _DECADES = 0.45  # width of the window in an exponential sweep: wider bends a valley that is one decade wide
 _PART = 0.15  # width in a linear sweep, as a part of the sweep: it spans about one decade, most of it in few points
 _MEDIAN = 5  # iterations of the running median that goes first: two bad batches in a row leave no mark
+_DIRECT = 1e7  # multiplications up to which a sum is faster than a Fourier transform
+_ORDINARY = (1e-100, 1e100)  # largest losses that need no scaling
 _CAP_DROPS = 3.0  # a blow-up is cut at this many drops ...
 _CAP_NOISES = 10.0  # ... and this many noises above the lowest level before the polynomial sees it: it would ring
+
+
+def scale_of(losses: NDArray[np.float64]) -> float:
+    """Power of two that brings the losses near 1 where sums or squares of them would leave the floats; else 1.
+
+    Multiplying by it loses no digit. Halves keep the distance between the largest and the smallest float finite.
+    """
+    largest = float(np.abs(losses).max(initial=0.0))
+    if largest == 0.0 or _ORDINARY[0] < largest < _ORDINARY[1]:
+        return 1.0
+    return 2.0 ** min(max(-math.frexp(largest)[1], -1000), 1000)
+
+
+def convolved(values: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``np.convolve(values, kernel, "valid")`` for any length: in time n * log(n) where the direct sum takes long.
+
+    Example:
+        >>> convolved(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.5])).tolist()
+        [1.5, 2.5]
+    """
+    count = len(values)
+    if count * len(kernel) <= _DIRECT:
+        return np.convolve(values, kernel, "valid")
+    size = 1 << (count + len(kernel) - 1).bit_length()
+    whole = np.fft.irfft(np.fft.rfft(values, size) * np.fft.rfft(kernel, size), size)
+    return np.asarray(whole[len(kernel) - 1 : count])
 
 
 def window(lrs: Sequence[float]) -> int:
@@ -112,7 +140,11 @@ def smooth(losses: Sequence[float] | NDArray[np.float64], width: int) -> NDArray
     if cap <= 0:
         return medians
     cut = np.minimum(above, cap)
-    fitted = correlate1d(cut, _savitzky_golay(width), mode="nearest")
+    weights = _savitzky_golay(width)
+    if len(cut) * width <= _DIRECT:
+        fitted = correlate1d(cut, weights, mode="nearest")
+    else:
+        fitted = convolved(np.pad(cut, width // 2, mode="edge"), weights[::-1])
     low = minimum_filter1d(cut, _MEDIAN, mode="nearest")
     high = maximum_filter1d(cut, _MEDIAN, mode="nearest")
     smoothed: NDArray[np.float64] = np.where(above > cap, above, np.clip(fitted, low, high)) + lowest

@@ -31,6 +31,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lrfinder.numbers import clamp_lr, geometric_mean
+
 __all__ = ["BLURRED", "Floats", "growth", "growth_edge", "solve_limit"]
 
 _GENTLE, _EXPLOSIVE = 2.5, 4.0  # growth as a power of the LR: below, no instability; above, nothing but one
@@ -87,7 +89,7 @@ def growth_edge(
         above = max(visible * noise, 0.5 * moved, 1e-3 * drop)
         edges.append(_limit(lrs[:stop], losses[:stop] - level, last, steps=steps, above=above, momentum=momentum))
     low, high = min(edges), max(edges)
-    return edges[0] if high < BLURRED * low else math.sqrt(low * high), low, high
+    return edges[0] if high < BLURRED * low else geometric_mean(low, high), low, high
 
 
 def _limit(lrs: Floats, excess: Floats, last: int, *, steps: int, above: float, momentum: float) -> float:
@@ -102,7 +104,7 @@ def _limit(lrs: Floats, excess: Floats, last: int, *, steps: int, above: float, 
         return left
     first, end = stretch
     gain = float(logs[end] - logs[first])
-    power = gain / math.log(lrs[end] / lrs[first])
+    power = gain / max(math.log(float(lrs[end]) / float(lrs[first])), 1e-300)  # denormal learning rates may be equal
     share = min(max((power - _GENTLE) / (_EXPLOSIVE - _GENTLE), 0.0), 1.0)
     if share == 0.0:
         return left
@@ -143,7 +145,7 @@ def growth(parts: Floats, momentum: float) -> Floats:
 
 def solve_limit(lrs: Floats, gain: float, momentum: float) -> float:
     """Stability limit under which steps with these learning rates multiply the excess loss by ``exp(gain)``."""
-    low, high = math.log(lrs[0] / 100), math.log(lrs[-1])
+    low, high = math.log(clamp_lr(float(lrs[0]) / 100)), math.log(lrs[-1])
     for _ in range(30):
         middle = (low + high) / 2
         # The loss is quadratic in the error.

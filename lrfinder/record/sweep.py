@@ -6,8 +6,8 @@ drive this one machine, so the rule for "next" and the rule for "stop" are here 
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
+import heapq
 import math
 from collections.abc import Sequence
 from statistics import median
@@ -59,7 +59,7 @@ class Sweep:
         self._average = math.nan
         self._lowest = math.inf
         self._levels: list[float] = []  # the losses, with their sign turned where the training raises them
-        self._steps: list[float] = []  # distances of neighbouring losses, sorted
+        self._steps = _RunningMedian()  # of the distances of neighbouring losses
         self._compared = 1  # losses whose distances are in it
 
     @property
@@ -168,12 +168,29 @@ class Sweep:
         """
         for i in range(self._compared, len(self._levels)):
             if self._levels[i] != self._levels[i - 1]:
-                bisect.insort(self._steps, abs(self._levels[i] - self._levels[i - 1]))
+                self._steps.add(abs(self._levels[i] - self._levels[i - 1]))
         self._compared = len(self.losses)
-        if not self._steps:
+        return self._steps.median / _MEDIAN_STEP
+
+
+class _RunningMedian:
+    """Median of numbers that come one at a time, in time log(n) each; infinite without any."""
+
+    def __init__(self) -> None:
+        self._low: list[float] = []  # the lower half, negated: a heap has its smallest first
+        self._high: list[float] = []
+
+    def add(self, value: float) -> None:
+        heapq.heappush(self._high, -heapq.heappushpop(self._low, -value))
+        if len(self._high) > len(self._low):
+            heapq.heappush(self._low, -heapq.heappop(self._high))
+
+    @property
+    def median(self) -> float:
+        if not self._low:
             return math.inf
-        middle = len(self._steps) // 2
-        return (self._steps[middle] + self._steps[~middle]) / 2 / _MEDIAN_STEP  # sorted, so their median
+        high = self._high[0] if len(self._high) == len(self._low) else -self._low[0]
+        return (high - self._low[0]) / 2
 
 
 def losses_until_diverged(losses: Sequence[float]) -> int | None:
