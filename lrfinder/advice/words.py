@@ -67,8 +67,8 @@ def _typical(each: Evidence) -> str:
     if each.part == 1:
         return f"A typical peak LR for {each.source} is {format_lr(each.lr)}."
     return (
-        f"The loss shows no clear fall. In calibration runs like that the best LR was about {each.part:.0%} of the "
-        f"typical peak LR of {each.source} ({format_lr(each.seen[0])}): {format_lr(each.lr)}."
+        f"The loss does not clearly fall. In calibration runs without a clear fall the best LR was about "
+        f"{each.part:.0%} of the typical peak LR of {each.source} ({format_lr(each.seen[0])}): {format_lr(each.lr)}."
     )
 
 
@@ -168,8 +168,8 @@ def _never_turned(found: Finding) -> str:
 
 def _edge_at_start(found: Finding) -> str:
     trailing = (
-        " Validation losses of a fresh network with BatchNorm rise like this at any learning rate, as its running "
-        "statistics trail behind: measure the training loss instead."
+        " The validation loss of a fresh network with BatchNorm rises at any learning rate, because its running "
+        "statistics lag behind the weights: measure the training loss instead."
     )
     return (
         f"The loss rises within the first learning rates: start_lr={_lr(found)} was too high to show what lies below. "

@@ -4,12 +4,12 @@ Facts only; :mod:`lrfinder.advice.advise` decides what to train with. Every deci
 with other differences of losses and learning rates by their ratios, so ``a * loss + b`` (a > 0) changes no learning
 rate here, and multiplying every learning rate by c multiplies every answer by c. No torch.
 
-The stability edge of a curve that blows up is solved for from the growth of the loss:
-:mod:`lrfinder.analysis.stability`. Nets with batch normalisation, saturating losses, and optimizers whose step does not
-grow with the gradient (Adam, sign methods) rise like a small power of the LR instead. There growth rates show
-no limit, and the edge is where the smoothed loss leaves its lowest level by 15 % of the drop: on digit classifiers
-that moved least between seeds (5 % and less follow single batches), while the growth rate moved up to three times as
-much.
+The stability edge of a curve that blows up is computed from the growth of the loss:
+:mod:`lrfinder.analysis.stability`. With batch normalisation, with a saturating loss, and with an optimizer whose step
+does not grow with the gradient (Adam, sign methods), the loss rises as a small power of the LR instead. Its growth rate
+then shows no limit, and the edge is where the smoothed loss exceeds its lowest level by 15 % of the drop. On digit
+classifiers this edge moved least between seeds; at 5 % and less it followed single batches, and an edge from the growth
+rate moved up to three times as much.
 """
 
 from __future__ import annotations

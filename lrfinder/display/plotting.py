@@ -126,7 +126,7 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
         ['SGD', 'AdamW']
     """
     if not curves:
-        raise ConfigError("plot_curves needs at least one curve; got none. Pass a dictionary like {'SGD': curve}.")
+        raise ConfigError("plot_curves needs at least one curve; got none. Pass a dictionary such as {'SGD': curve}.")
     ax = _new_axes() if ax is None else ax
     shown = curves_figure(curves)
     set_axis(ax, shown.x_limits, shown.scale)

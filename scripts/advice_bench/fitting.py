@@ -8,6 +8,7 @@ gradient. The leave-one-family-out regret shows what the fit is worth on unseen 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -72,11 +73,12 @@ def fit(cases: Sequence[Case], *, answer: Answer = Case.advised, free: Sequence[
         answer: learning rates for a cell, one for each sweep, with given constants.
         free: which constants move.
     """
-    flat = pd.json_normalize(priors()).iloc[0]
+    content = priors()
+    flat = pd.json_normalize(content).iloc[0]
     start = {name: float(flat[name]) for name, _, _ in free}
 
     def cost(values: Mapping[str, float]) -> float:
-        tried = _constants(values)
+        tried = _constants(content, values)
         regrets = np.array([case.truth.regret(lr) for case in cases for lr in answer(case, tried)])
         away = sum(_distance(values[name], start[name], log, width) ** 2 for name, log, width in free)
         return float(regrets.mean() + ROOT * np.sqrt(regrets + 1e-4).mean() + PULL * away)
@@ -92,12 +94,12 @@ def fit(cases: Sequence[Case], *, answer: Answer = Case.advised, free: Sequence[
                 tried = cost(values)
                 if tried < lowest - 1e-7:
                     best, lowest = values, tried
-    return _constants(best)
+    return _constants(content, best)
 
 
-def _constants(values: Mapping[str, float]) -> Constants:
-    """The priors with these in their place, as in ``{"typical_lr.sgd": 0.5}``."""
-    content = priors()
+def _constants(content: dict[str, Any], values: Mapping[str, float]) -> Constants:
+    """The content with these values in their place, as in ``{"typical_lr.sgd": 0.5}``."""
+    content = copy.deepcopy(content)
     for name, value in values.items():
         group, _, key = name.rpartition(".")
         (content[group] if group else content)[key] = value

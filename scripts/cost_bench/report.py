@@ -55,7 +55,7 @@ def headline(results: dict[str, Any]) -> dict[str, Any]:
     for short, name in _HEADLINE_CASES.items():
         if name in results["cases"]:
             seconds = results["cases"][name]["seconds"]
-            medians = ratios(seconds)["median"].round(3)
+            medians = ratios(seconds)["median"].round(4)
             found[short] = {OURS: medians[OURS]}
             if other := nearest(seconds):
                 found[short] |= {"nearest": other[0], "its ratio": medians[other[0]], "slower in": round(other[1], 3)}
