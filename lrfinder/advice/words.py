@@ -224,6 +224,11 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "The loss only rises: the model is already trained, or nothing can be learnt this fast. The advice rests on "
         "the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
     ),
+    "validation_lags": lambda found: (
+        f"The validation loss fell by only {found.values[0]:.1%} of the fall of the training loss, so it says little "
+        "about the learning rate. Running statistics of BatchNorm trail behind while a fresh network learns fast: "
+        "measure the training loss instead."
+    ),
     "noisy": lambda found: (
         f"Very noisy: the loss falls by {found.values[0]:.1f} standard deviations of its batch noise. A larger "
         "batch, accumulation or a val_loader makes the curve clearer."

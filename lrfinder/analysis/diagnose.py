@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrfinder.analysis.regimes import Reading
-from lrfinder.analysis.smoothing import convolved, scale_of
+from lrfinder.analysis.smoothing import convolved, noise, scale_of, smooth
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
 from lrfinder.numbers import clamp_lr
@@ -31,6 +31,9 @@ FEWEST_POINTS = 9
 
 _NOISY = 5.0  # a smaller drop, in noises, caps the grade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
+_FIRST = 5  # losses whose median is the level at the start
+_CLEAR_NOISES = 2.5  # a flat training loss shows such a fall by chance in 1 % of sweeps
+_LAG_PART = 0.3  # of the fall of the training loss: a smaller fall of the validation loss says nothing of the LR
 _LATE_RUNGS = 5  # an edge so close to the end was seen only in part
 _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
 _SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
@@ -130,6 +133,21 @@ def _weak_fall(curve: LossCurve, reading: Reading) -> Finding | None:
     return None
 
 
+def _validation_lags(curve: LossCurve, reading: Reading) -> Finding | None:
+    """Whether the training loss fell far more than the validation loss, as running statistics trail behind."""
+    layers = curve.facts.norm_layers if curve.facts is not None else None
+    if not any("BatchNorm" in name for name, _ in layers or ()):
+        return None
+    losses = np.asarray(curve.train_losses) * (-1 if curve.maximized else 1)
+    if len(losses) < FEWEST_POINTS:
+        return None
+    losses = losses * (scale := scale_of(losses))
+    fall = median(losses[:_FIRST].tolist()) - float(smooth(losses, reading.width).min())
+    if fall <= _CLEAR_NOISES * noise(losses) or reading.total_drop * scale > _LAG_PART * fall:
+        return None
+    return Finding(code="validation_lags", values=(reading.total_drop * scale / fall,), caps_grade="low")
+
+
 def _periodic(curve: LossCurve, reading: Reading) -> Finding | None:
     period = _period(reading)
     return Finding(code="periodic", values=(period,), caps_grade="medium") if period else None
@@ -175,6 +193,7 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _edge_position,
     _blurred_edge,
     _weak_fall,
+    _validation_lags,
     _periodic,
     _spiked,
     _scaler_skips,

@@ -147,6 +147,7 @@ class LossCurve:
         batches: mini-batches drawn from the training loader in all, range search included.
         skipped: updates that the GradScaler skipped (their learning rates were tried again).
         facts: the model and its optimizer before any step; None when they were not taken.
+        train_losses: raw training losses beside validation losses, up to the first that is not finite; else empty.
 
     Raises:
         ConfigError: lengths differ, or a value is not finite.
@@ -165,11 +166,12 @@ class LossCurve:
     batches: int = 0
     skipped: int = 0
     facts: ModelFacts | None = None
+    train_losses: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.lrs) != len(self.losses):
             raise ConfigError(f"lrs and losses must have one length; got {len(self.lrs)} and {len(self.losses)}.")
-        if not all(math.isfinite(value) for value in (*self.lrs, *self.losses)):
+        if not all(math.isfinite(value) for value in (*self.lrs, *self.losses, *self.train_losses)):
             raise ConfigError("lrs and losses must be finite; leave a non-finite loss out and set nonfinite_lr.")
         check_choice("measured", self.measured, ("before", "after"))
         if self.nonfinite_lr is not None:
@@ -212,7 +214,10 @@ class LossCurve:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal curve back."""
-        return {**dataclasses.asdict(self), "stop": self.stop.value}
+        content = {**dataclasses.asdict(self), "stop": self.stop.value}
+        if not self.train_losses:
+            del content["train_losses"]
+        return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> LossCurve:
@@ -227,6 +232,7 @@ class LossCurve:
                     **content,
                     "lrs": tuple(map(float, content["lrs"])),
                     "losses": tuple(map(float, content["losses"])),
+                    "train_losses": tuple(map(float, content.get("train_losses", ()))),
                     "group_scales": tuple(map(float, content["group_scales"])),
                     "stop": StopReason(content["stop"]),
                     "config": SweepConfig(**content["config"]),

@@ -24,11 +24,13 @@ How a sweep on a GPU never waits, though every loss may end it:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lrfinder.param_groups import group_scales, maximizes, momentum, optimizer_name, set_lr
@@ -109,6 +111,7 @@ class SweepDriver:
         self._losses = DeferredLosses(setup.device, read_every=self.read_every)
         self._on_loss = on_loss
         self._skipped_in_a_row = 0
+        self._trained: list[Tensor] = []  # on the device, as the loss of the sweep is another
 
     @property
     def done(self) -> bool:
@@ -126,14 +129,17 @@ class SweepDriver:
             raise RuntimeError("the sweep is over; check driver.done before each step.")
         set_lr(self.setup.optimizer, lr, self._scales)
 
-    def after_step(self, loss: Tensor, updated: bool = True) -> None:
+    def after_step(self, loss: Tensor, updated: bool = True, *, trained: Tensor | None = None) -> None:
         """Take the loss of the step just made; afterwards :attr:`done` may be true.
 
         Args:
             loss: one element, of the same dtype each time; measured before the update, or after it where the sweep
                 was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
             updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
+            trained: the training loss of the step, where ``loss`` is a validation loss.
         """
+        if updated and trained is not None:
+            self._trained.append(mean_over_ranks(trained).detach().reshape(()).clone())
         mean = mean_over_ranks(loss) if self._ranks > 1 else loss
         if updated:
             self._skipped_in_a_row = 0
@@ -175,8 +181,14 @@ class SweepDriver:
             batches=batches,
             skipped=self.skipped,
             error=self._error,
+            train_losses=self._train_losses(),
             facts=facts,
         )
+
+    def _train_losses(self) -> tuple[float, ...]:
+        trained = self._trained[: len(self.sweep.losses)]
+        losses = torch.stack(trained).tolist() if trained else []
+        return tuple(itertools.takewhile(math.isfinite, losses))
 
     def _skip(self, loss: float) -> list[float]:
         """Count a skipped update; the losses to record, if any."""
@@ -223,13 +235,13 @@ def run_sweep(
                 return
             measure = partial(_measured, step, drawn, validation)
             try:
-                loss, updated = measure()
+                loss, updated, trained = measure()
             except Exception as error:
                 if not _ends_sweep(driver, error, measure, state):
                     raise
                 driver.end(StopReason.ERROR, error=failure_name(error))
                 return
-            driver.after_step(loss, updated)
+            driver.after_step(loss, updated, trained=trained)
     except BaseException as error:
         driver.end(StopReason.INTERRUPTED)
         # Ignore errors raised after the sweep's end: the weights have diverged by then.
@@ -245,6 +257,11 @@ def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], objec
     return is_divergence(error, again, state.rewind)
 
 
-def _measured(step: Step, batches: Sequence[Any], validation: Validation | None) -> tuple[Tensor, bool]:
+def _measured(
+    step: Step, batches: Sequence[Any], validation: Validation | None
+) -> tuple[Tensor, bool, Tensor | None]:
+    """The loss to record, whether the step updated, and its training loss where another is recorded."""
     loss, updated = step(batches)
-    return (validation.loss() if validation is not None and updated else loss), updated
+    if validation is None or not updated:
+        return loss, updated, None
+    return validation.loss(), updated, loss
