@@ -120,8 +120,7 @@ def _edge(found: Finding) -> str:
 
 
 def _nonfinite_early(found: Finding) -> str:
-    where = "at the very first iteration" if found.lr is None else f"at lr={_lr(found)}"
-    points, needed = found.values
+    where, (points, needed) = f"at lr={_lr(found)}" if found.lr else "at the very first iteration", found.values
     return (
         f"The loss became nan or infinite {where}, after {points:g} readable points; {needed:g} are needed. "
         f"{StopReason.NONFINITE.hint}"
@@ -225,9 +224,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
     ),
     "validation_lags": lambda found: (
-        f"The validation loss fell by only {found.values[0]:.1%} of the fall of the training loss, so it says little "
-        "about the learning rate. Running statistics of BatchNorm trail behind while a fresh network learns fast: "
-        "measure the training loss instead."
+        f"The validation loss fell by only {found.values[0]:.1%} of the fall of the training loss: the running "
+        "statistics of BatchNorm trail behind while a fresh network learns fast. Measure the training loss instead."
     ),
     "noisy": lambda found: (
         f"Very noisy: the loss falls by {found.values[0]:.1f} standard deviations of its batch noise. A larger "
@@ -247,8 +245,6 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
-    "maximized": lambda found: (
-        "The optimizer raises the loss (maximize=True), so the curve is read and drawn with its sign turned."
-    ),
+    "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,
 }

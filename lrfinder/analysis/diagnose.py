@@ -12,10 +12,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrfinder.analysis.regimes import Reading
-from lrfinder.analysis.smoothing import convolved, noise, scale_of, smooth
+from lrfinder.analysis.repeats import repeat_period
+from lrfinder.analysis.smoothing import noise, scale_of, smooth
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
 from lrfinder.numbers import clamp_lr
@@ -38,9 +38,6 @@ _LATE_RUNGS = 5  # an edge so close to the end was seen only in part
 _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
 _SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
 _SPIKE_NOISES = 4.0
-_PERIOD = 0.6  # autocorrelation of the residuals at a whole period; chance stays below 0.4 with 50 points
-_MANY = 2000  # steps whose autocorrelation takes a Fourier transform
-_PERIOD_POINTS = 40  # fewer are too few to compare two periods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +146,9 @@ def _validation_lags(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _periodic(curve: LossCurve, reading: Reading) -> Finding | None:
-    period = _period(reading)
+    if reading.noise_std <= 1e-3 * reading.total_drop:
+        return None
+    period = repeat_period(np.asarray(reading.losses[: _readable_part(reading)]))
     return Finding(code="periodic", values=(period,), caps_grade="medium") if period else None
 
 
@@ -222,34 +221,3 @@ def _spike(reading: Reading) -> float | None:
     top = int(height.argmax())
     high = max(_SPIKE_PART * reading.total_drop, _SPIKE_NOISES * reading.noise_std)
     return reading.lrs[top] if height[top] > high * scale else None
-
-
-def _autocorrelation(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(steps) <= _MANY:
-        return np.correlate(steps, steps, "full")[len(steps) - 1 :]
-    return convolved(np.pad(steps, (0, len(steps) - 1)), steps[::-1])
-
-
-def _period(reading: Reading) -> int:
-    """Iterations after which the residuals of the smoothed curve repeat; 0 when they do not."""
-    end = _readable_part(reading)
-    if end < _PERIOD_POINTS or reading.noise_std <= 1e-3 * reading.total_drop:
-        return 0
-    # First differences: a trend leaves them nearly alone, and losses in blocks (sorted classes) keep their jumps.
-    losses = np.asarray(reading.losses[:end])
-    steps = np.diff(losses * scale_of(losses))
-    steps = steps - median(steps.tolist())
-    limit = 4 * median(np.abs(steps).tolist()) / 0.6745
-    steps = np.clip(steps, -limit, limit)
-    power = float(np.mean(steps**2))
-    if power == 0:
-        return 0
-    lags = range(2, end // 2)
-    sums = _autocorrelation(steps)  # sums[lag] = sum(steps[lag:] * steps[:-lag])
-    match = {lag: float(sums[lag]) / (len(steps) - lag) / power for lag in lags}
-    for lag in lags:
-        # Steps of a smooth curve match at every lag; a period stands out from the lags beside it.
-        beside = max(match.get(lag - 1, -1.0), match.get(lag + 1, -1.0))
-        if match[lag] > _PERIOD and match[lag] - beside > _PERIOD / 2:
-            return lag
-    return 0

@@ -14,15 +14,14 @@ rate moved up to three times as much.
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
-from lrfinder.analysis.smoothing import convolved, noise, scale_of, smooth, window
+from lrfinder.analysis.series import Series, series_of
+from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
@@ -31,7 +30,7 @@ from lrfinder.tables.optimizers import update_rule
 
 __all__ = ["Reading", "read_curve"]
 
-_LEVEL = 5  # losses whose median is a level, at both ends of the curve
+_LEVEL = 5  # losses whose median is the level at the end of the curve; fewer show nothing
 _DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
 _FAINT_NOISES = 1.2  # the same for means over a decade
 _RISE_NOISES = 4.0  # the same for the rise that ends the curve: the lowest level is the luckiest of many
@@ -86,23 +85,6 @@ class Reading:
     diverged_lr: float | None
 
 
-class _Series(NamedTuple):
-    """The numbers of a curve that every regime is read from; losses are in units of ``1 / scale``."""
-
-    lrs: Floats
-    losses: Floats
-    smooth: Floats
-    width: int
-    noise: float
-    level: float
-    drop: float
-    scale: float = 1.0
-
-    def unscaled(self, value: float) -> float:
-        """A difference of losses in their own unit."""
-        return min(value / self.scale, sys.float_info.max)
-
-
 class _Fall(NamedTuple):
     onset: float | None = None
     steepest: float | None = None
@@ -129,7 +111,7 @@ def read_curve(curve: LossCurve) -> Reading:
         >>> round(read_curve(sweep.curve()).edge_lr, 2)
         1.0
     """
-    series = _series(curve)
+    series = series_of(curve)
     fall = _fall(series)
     edge = _edge(curve, series)
     if edge.lr is not None and edge.interval is not None and fall.region is not None:
@@ -156,21 +138,7 @@ def read_curve(curve: LossCurve) -> Reading:
     )
 
 
-def _series(curve: LossCurve) -> _Series:
-    pairs = curve.pairs()
-    lrs, losses = (np.asarray(values, dtype=np.float64) for values in pairs)
-    losses = -losses if curve.maximized else losses
-    if not len(losses):
-        return _Series(lrs, losses, losses, 1, 0.0, math.nan, 0.0)
-    scale = scale_of(losses)
-    losses = losses * scale
-    width = window(pairs[0])
-    smoothed = smooth(losses, width)
-    level = median(losses[:_LEVEL].tolist())
-    return _Series(lrs, losses, smoothed, width, noise(losses), level, max(level - float(smoothed.min()), 0.0), scale)
-
-
-def _fall(series: _Series) -> _Fall:
+def _fall(series: Series) -> _Fall:
     """Onset, steepest and lowest LR of a curve that falls, and where it is low."""
     if len(series.losses) < _LEVEL or series.drop <= _DROP_NOISES * series.noise:
         return _faint_fall(series)
@@ -191,7 +159,7 @@ def _fall(series: _Series) -> _Fall:
     return _Fall(float(lrs[onset]), float(lrs[steepest]), float(lrs[low]), region)
 
 
-def _faint_fall(series: _Series) -> _Fall:
+def _faint_fall(series: Series) -> _Fall:
     """The same of a fall that only means over a whole decade show: the noise hides it from the narrow smoother."""
     width = 2 * series.width
     if len(series.losses) < max(2 * width, 1):
@@ -217,7 +185,7 @@ def _low_region(lrs: Floats, smoothed: Floats, level: float) -> tuple[float, flo
     return float(lrs[first]), float(lrs[last])
 
 
-def _turned(curve: LossCurve, series: _Series) -> bool:
+def _turned(curve: LossCurve, series: Series) -> bool:
     """Whether the curve ends in a rise."""
     if len(series.losses) < _LEVEL:
         return False
@@ -233,7 +201,7 @@ def _turned(curve: LossCurve, series: _Series) -> bool:
     )
 
 
-def _edge(curve: LossCurve, series: _Series) -> _Edge:
+def _edge(curve: LossCurve, series: Series) -> _Edge:
     """The stability edge and its interval."""
     if not _turned(curve, series):
         return _Edge()
