@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,21 +20,20 @@ from lrfinder.advice.verdict import (
     refined_advice,
 )
 from lrfinder.checks import check_choice, check_count, check_number
-from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.record.sweep import Sweep
+from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
-from lrfinder.training.loop import SweepDriver, run_sweep
+from lrfinder.training.loop import SweepDriver
 from lrfinder.training.losses import LossFn
 from lrfinder.training.model_facts import take_facts
-from lrfinder.training.progress import progress_bar
-from lrfinder.training.range_search import SweepRequest, find_range
+from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.step import TrainStep
+from lrfinder.training.sweeps import run_sweeps
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe
 
@@ -129,8 +129,9 @@ class LRFinder:
 
         With no range given, the first batch gives the learning rate at which a single update raises the loss. The
         sweep covers three and a half decades around it, 12 iterations per decade, and is extended up to 100 iterations
-        while the curve has not turned. A number that is given is obeyed. On a GPU, losses are read 2 to 5 iterations
-        late to avoid synchronising every step; iterations that ran past the end of the sweep are discarded.
+        while the curve has not turned; where it started too high, a lower one is made of what is left of them. A number
+        that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid synchronising every step;
+        iterations that ran past the end of the sweep are discarded.
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
@@ -160,20 +161,19 @@ class LRFinder:
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit
-            facts = take_facts(setup)
+            known_facts = functools.cache(take_facts(setup).result)
             step = TrainStep(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
-                config, extend = find_range(setup, step, batches, state, request)
-                sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
-                with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
-                    driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
-                    try:
-                        run_sweep(driver, step.run, batches, validation, state)
-                    finally:
-                        driver.end(StopReason.INTERRUPTED)
-                        self.last_curve = driver.curve(batches=batches.drawn, facts=facts.result(batches.first_size))
+
+                def take(driver: SweepDriver) -> LossCurve:
+                    self.last_curve = driver.curve(batches=batches.drawn, facts=known_facts(batches.first_size))
+                    return self.last_curve
+
+                self.last_curve = run_sweeps(
+                    setup, step, batches, state, request, validation, progress=progress, take=take
+                )
         return RangeTestResult(curve=self.last_curve)
 
     def refine(

@@ -44,7 +44,7 @@ def test_maximising_the_negative_loss_gives_the_advice_of_minimising(name: str) 
     assert "maximize=True" in " ".join(turned.reasons) and "maximize=True" not in " ".join(plain.reasons)
 
 
-def test_trials_of_a_maximising_optimizer_are_compared_with_the_sign_turned() -> None:
+def test_trials_of_a_maximising_optimizer_are_compared_sign_turned() -> None:
     best = []
     for sign in (1.0, -1.0):
         test, loader = finder("SGD", sign)

@@ -21,14 +21,16 @@ from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
 
-__all__ = ["SweepRequest", "choose_range", "critical_lr", "find_range"]
+__all__ = ["MOST_ITER", "SweepRequest", "choose_range", "critical_lr", "find_range"]
+
+MOST_ITER = 100
+"""Iterations of a chosen range, which is extended up to that while the curve has not turned."""
 
 _PER_DECADE = 12  # twice as many made no better advice on real trainings, and half as many lost edges
 _AROUND = {  # the range around the critical LR of the first batch, by update rule
     "proportional": (1e-3, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
     "adaptive": (10**-2.5, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
 }
-_MOST_ITER = 100  # of a chosen range, which is extended up to that while the curve has not turned
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
 _FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
@@ -167,8 +169,8 @@ def choose_range(
     decades = math.log10(end) - math.log10(start)  # end / start may overflow
     whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * decades) + 1, _FEWEST_ITER)
     chosen = end_lr is None and num_iter is None
-    whole = min(whole, _MOST_ITER) if chosen else whole
-    extend = _MOST_ITER - whole if chosen else 0
+    whole = min(whole, MOST_ITER) if chosen else whole
+    extend = MOST_ITER - whole if chosen else 0
     config = SweepConfig(
         start_lr=start,
         end_lr=end,

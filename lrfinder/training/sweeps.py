@@ -1,0 +1,101 @@
+"""The sweep of a range test, made again at lower learning rates where a chosen range turned out to start too high."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from lrfinder.analysis.diagnose import FEWEST_POINTS, unreadable
+from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.record.sweep import Sweep
+from lrfinder.training.batches import Batches
+from lrfinder.training.loop import SweepDriver, run_sweep
+from lrfinder.training.progress import progress_bar
+from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import Snapshot
+from lrfinder.training.step import TrainStep
+from lrfinder.training.validation import Validation
+
+__all__ = ["lower_range", "run_sweeps"]
+
+_LOWER = (10**-2.5, 10**0.5)  # the range of another sweep, as factors of the start that was too high
+_LOWER_ITER = 37  # twelve per decade
+_EARLY_DECADES = 0.3  # an edge so close to the start shows nothing below it
+_HIDDEN_PART = 0.5  # of the fall: where the first losses hold that much of it, the sweep started in its middle
+_HIDDEN_NOISES = 5.0
+
+
+def run_sweeps(
+    setup: TrainingSetup,
+    step: TrainStep,
+    batches: Batches,
+    state: Snapshot,
+    request: SweepRequest,
+    validation: Validation | None,
+    *,
+    progress: bool,
+    take: Callable[[SweepDriver], LossCurve],
+) -> LossCurve:
+    """Find the range, sweep it, and sweep a lower one where it started too high; the last curve that can be read.
+
+    Args:
+        setup: what is trained, and how.
+        step: one iteration of it.
+        batches: where the batches come from.
+        state: snapshot that every sweep starts from.
+        request: what the user gave.
+        validation: measures the recorded loss; None for the training loss.
+        progress: whether to show a bar.
+        take: called with each driver when its sweep has ended, also by an error; makes the curve.
+    """
+    curves: list[LossCurve] = []
+    ramp: tuple[SweepConfig, int] | None = find_range(setup, step, batches, state, request)
+    while ramp is not None:
+        config, extend = ramp
+        sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
+        with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
+            driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
+            try:
+                run_sweep(driver, step.run, batches, validation, state)
+            finally:
+                driver.end(StopReason.INTERRUPTED)
+                curves.append(take(driver))
+        ramp = lower_range(curves[-1], request, sum(map(len, curves)))
+        if ramp is not None:
+            state.rewind()
+    return next((curve for curve in reversed(curves) if unreadable(curve, read_curve(curve)) is None), curves[-1])
+
+
+def lower_range(curve: LossCurve, request: SweepRequest, spent: int) -> tuple[SweepConfig, int] | None:
+    """Another sweep below one that started too high, and the iterations it may be extended by; None for no other.
+
+    Args:
+        curve: of the sweep before.
+        request: what the user gave; a range of which any number was given stays.
+        spent: iterations of all sweeps before; no more than 100 are made in all.
+    """
+    given = (request.start_lr, request.end_lr, request.num_iter)
+    left = MOST_ITER - spent - _LOWER_ITER
+    # A validation loss of a fresh network with BatchNorm rises at any learning rate.
+    if any(number is not None for number in given) or request.mode != "exp" or curve.measured != "before" or left < 0:
+        return None
+    if not _starts_too_high(curve, read_curve(curve)):
+        return None
+    low, high = (curve.config.start_lr * factor for factor in _LOWER)
+    config = SweepConfig(start_lr=low, end_lr=high, num_iter=_LOWER_ITER, early_stop=request.early_stop)
+    return config, left
+
+
+def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
+    if curve.stop in (StopReason.INTERRUPTED, StopReason.DATA_EXHAUSTED) or not curve.losses:
+        return False
+    if len(reading.lrs) < FEWEST_POINTS:
+        return True  # it ended early, so it diverged
+    if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
+        return True
+    # The very first loss is from before any update.
+    hidden = (-1 if curve.maximized else 1) * curve.losses[0] - reading.level
+    fall = hidden + reading.total_drop
+    return reading.onset_lr is None and hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)

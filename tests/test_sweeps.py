@@ -1,0 +1,90 @@
+"""A sweep made again lower where the range that was chosen started too high."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from curves import breaks, curve_of
+from torch import Tensor, nn
+
+from lrfinder import LRFinder
+from lrfinder.record.curve import LossCurve, StopReason
+from lrfinder.training.range_search import MOST_ITER, SweepRequest
+from lrfinder.training.sweeps import lower_range
+
+
+def rising(**facts: Any) -> LossCurve:
+    """Training losses that rise from the first learning rate on."""
+    given = {"start": 0.01, "end": 10.0, "count": 30, "stop": StopReason.DIVERGED, "measured": "before", **facts}
+    return curve_of(lambda x: 2 + (x + 2) ** 2, **given)
+
+
+TOO_HIGH = {
+    "rises from the start": rising(),
+    "diverged within ten points": curve_of(
+        lambda x: 10**x, start=0.1, count=12, points=7, stop=StopReason.DIVERGED, measured="before"
+    ),
+    "nan at the second iteration": curve_of(
+        lambda x: 1.0, start=0.1, count=43, points=1, stop=StopReason.NONFINITE, nonfinite_lr=0.1, measured="before"
+    ),
+    "fell within the first iterations": curve_of(
+        lambda x: 20.0 if x < -1.99 else 2.0 + 3 * max(0.0, x) ** 2, start=0.01, end=100.0, measured="before"
+    ),
+}
+
+
+@pytest.mark.parametrize("curve", TOO_HIGH.values(), ids=TOO_HIGH)
+def test_a_range_that_started_too_high_is_followed_by_a_lower_one(curve: LossCurve) -> None:
+    found = lower_range(curve, SweepRequest(), 20)
+    assert found is not None
+    config, extend = found
+    assert config.start_lr == pytest.approx(curve.config.start_lr / 10**2.5)
+    assert curve.config.start_lr < config.end_lr
+    assert config.num_iter + extend == MOST_ITER - 20
+
+
+GOOD = {
+    "falls and breaks": curve_of(breaks, measured="before"),
+    "only rises, far above the start": curve_of(lambda x: 2 + max(0.0, x) ** 2, measured="before"),
+    "flat": curve_of(lambda x: 1.0, measured="before"),
+    "no loss at all": curve_of(breaks, points=0, stop=StopReason.NONFINITE, measured="before"),
+    "interrupted": rising(points=5, stop=StopReason.INTERRUPTED),
+    "validation losses": rising(measured="after"),
+}
+
+
+@pytest.mark.parametrize("curve", GOOD.values(), ids=GOOD)
+def test_any_other_range_stays(curve: LossCurve) -> None:
+    assert lower_range(curve, SweepRequest(), 20) is None
+
+
+@pytest.mark.parametrize("given", [{"start_lr": 0.01}, {"end_lr": 10.0}, {"num_iter": 30}, {"mode": "linear"}], ids=str)
+def test_a_number_that_was_given_is_obeyed(given: dict[str, Any]) -> None:
+    assert lower_range(rising(), SweepRequest(**given), 20) is None
+
+
+def test_no_sweep_is_made_beyond_a_hundred_iterations() -> None:
+    assert lower_range(rising(), SweepRequest(), 63) is not None
+    assert lower_range(rising(), SweepRequest(), 64) is None
+
+
+@pytest.fixture
+def steep() -> tuple[LRFinder, list[Tensor], nn.Module]:
+    """A training whose first batch shows nothing of how steep the later ones are."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1, bias=False)
+    batches = [torch.randn(16, 8) * (0.01 if i == 0 else 10.0) for i in range(200)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    finder = LRFinder(model, optimizer, loss_fn=lambda model, batch: (model(batch) - batch.sum(1)).square().mean())
+    return finder, batches, model
+
+
+def test_a_first_batch_that_misleads_still_gives_a_readable_sweep(steep: Any) -> None:
+    finder, batches, model = steep
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = finder.range_test(batches, progress=False)
+    assert result.curve.config.start_lr < 1e-3 and result.curve.batches <= MOST_ITER
+    assert result.advice.grade != "none" and finder.last_curve is result.curve
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
