@@ -26,14 +26,14 @@ from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
-from lrfinder.training.loop import SweepDriver
+from lrfinder.training.driver import SweepDriver
 from lrfinder.training.losses import LossFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.step import TrainStep
-from lrfinder.training.sweeps import run_sweeps
+from lrfinder.training.loop import run_sweeps
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe
 

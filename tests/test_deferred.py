@@ -17,7 +17,7 @@ from worlds import LateReader, World, loader, mlp, points, sgd, training
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.deferred import READ_EVERY, DeferredLosses
-from lrfinder.training.loop import SweepDriver
+from lrfinder.training.driver import SweepDriver
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from worlds import WORLDS, World, finder, mlp, seeded, training, with_sgd
 
 from lrfinder import LossCurve, StopReason, SweepConfig
 from lrfinder.record.sweep import Sweep
-from lrfinder.training.loop import SweepDriver
+from lrfinder.training.driver import SweepDriver
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.state import preserved
 from lrfinder.training.step import MAX_SCALER_SKIPS

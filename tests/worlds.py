@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lrfinder import LossCurve, LRFinder
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
-from lrfinder.training.loop import SweepDriver, run_sweep
+from lrfinder.training.driver import SweepDriver
+from lrfinder.training.loop import run_sweep
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup

@@ -1,211 +1,80 @@
-"""The driver of a range test, and the loop of ``LRFinder`` on it.
-
-:class:`SweepDriver` joins a training loop to the state machine :class:`Sweep`. It holds no loop: ours,
-:func:`run_sweep`, and the callbacks of a trainer call the same methods in the same order. For each iteration, while
-``done`` is false: ``before_step()``, one optimizer step, ``after_step(loss, updated)``. A loop that ends for a reason
-of its own (no more data, an error) calls ``end(reason)``. ``curve()`` is the result at any time. The driver writes
-learning rates and nothing else; the caller restores the training state, with :func:`preserved`.
-
-How a sweep on a GPU never waits, though every loss may end it:
-
-- **Losses are read late.** ``after_step`` only queues the loss on the device (:class:`DeferredLosses`); it reads the
-  losses of some steps before. Which ones depends on the step count alone, never on the clock.
-- **Learning rates are written ahead.** With k losses pending, ``before_step`` writes the learning rate of the
-  iteration k after the next loss to be recorded. Where the sweep ends before it whatever the losses are, the pending
-  ones are read at once, so a completed sweep runs no iteration too many.
-- **What runs past the end is discarded.** The loss that ends a sweep is known 2 to 5 iterations late. Those have
-  changed the weights, which are restored anyway; their losses are dropped, and so is an error that they raise.
-- **Batches are prefetched** (:class:`Batches`): those of the next iteration are copied while this one runs. The
-  curve counts batches as they are drawn, so at most those of 5 iterations are drawn beyond its end.
-- **A GradScaler is the exception.** Whether it skipped an update is known only after waiting, so losses are read at
-  once, as on the CPU. A skipped update records nothing, and the next step repeats its learning rate.
-"""
+"""The loop of a range test, made again at lower learning rates where a chosen range turned out to start too high."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lrfinder.param_groups import group_scales, maximizes, momentum, optimizer_name, set_lr
-from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.record.facts import ModelFacts
+from lrfinder.analysis.diagnose import FEWEST_POINTS, unreadable
+from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
-from lrfinder.training.deferred import READ_EVERY, DeferredLosses
+from lrfinder.training.driver import SweepDriver
 from lrfinder.training.failures import failure_name, is_divergence
-from lrfinder.training.ranks import mean_over_ranks, world_size
+from lrfinder.training.progress import progress_bar
+from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
-from lrfinder.training.step import MAX_SCALER_SKIPS
+from lrfinder.training.step import TrainStep
 from lrfinder.training.validation import Validation
 
-__all__ = ["Step", "SweepDriver", "run_sweep"]
+__all__ = ["Step", "lower_range", "run_sweep", "run_sweeps"]
 
+_LOWER = (10**-2.5, 10**0.5)  # the range of another sweep, as factors of the start that was too high
+_LOWER_ITER = 37  # twelve per decade
+_EARLY_DECADES = 0.3  # an edge so close to the start shows nothing below it
+_HIDDEN_PART = 0.5  # of the fall: where the first losses hold that much of it, the sweep started in its middle
+_HIDDEN_NOISES = 5.0
 _FINITE_START = 5  # losses that must have been recorded before an exception can be divergence
 
 Step = Callable[[Sequence[Any]], tuple[Tensor, bool]]
 """``step(batches) -> (loss before the update, whether it updated)``: one optimizer step from its micro-batches."""
 
 
-class SweepDriver:
-    """Writes the learning rates of a sweep and records its losses, for any training loop.
-
-    Under a process group every rank has a driver and makes the same calls; the losses are averaged over the ranks, so
-    that all of them stop at the same step.
+def run_sweeps(
+    setup: TrainingSetup,
+    step: TrainStep,
+    batches: Batches,
+    state: Snapshot,
+    request: SweepRequest,
+    validation: Validation | None,
+    *,
+    progress: bool,
+    take: Callable[[SweepDriver], LossCurve],
+) -> LossCurve:
+    """Find the range, sweep it, and sweep a lower one where it started too high; the last curve that can be read.
 
     Args:
-        setup: the optimizer whose learning rates are written, and the device and scaler of the training.
-        sweep: the state machine to feed.
-        read_every: losses read at once, >= 1. None chooses: several on a GPU without a GradScaler, else 1.
-        on_loss: called with (learning rate, loss) for each loss that is read, in order.
-
-    Example:
-        A loop of one's own drives a range test, and leaves no trace:
-
-        >>> import torch
-        >>> from lrfinder.record.curve import SweepConfig
-        >>> from lrfinder.training.state import preserved
-        >>> _ = torch.manual_seed(0)
-        >>> inputs, target = torch.randn(32, 8), torch.randint(0, 3, (32,))
-        >>> model, criterion = torch.nn.Linear(8, 3), torch.nn.CrossEntropyLoss()
-        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> setup = TrainingSetup.of(model, optimizer, criterion)
-        >>> driver = SweepDriver(setup, Sweep(SweepConfig(start_lr=1e-3, end_lr=1e4, num_iter=100)))
-        >>> with preserved(setup):
-        ...     while not driver.done:
-        ...         driver.before_step()
-        ...         optimizer.zero_grad()
-        ...         loss = criterion(model(inputs), target)
-        ...         loss.backward()
-        ...         optimizer.step()
-        ...         driver.after_step(loss)
-        >>> driver.curve().stop.name, optimizer.param_groups[0]["lr"]
-        ('DIVERGED', 0.1)
+        setup: what is trained, and how.
+        step: one iteration of it.
+        batches: where the batches come from.
+        state: snapshot that every sweep starts from.
+        request: what the user gave.
+        validation: measures the recorded loss; None for the training loss.
+        progress: whether to show a bar.
+        take: called with each driver when its sweep has ended, also by an error; makes the curve.
     """
-
-    def __init__(
-        self,
-        setup: TrainingSetup,
-        sweep: Sweep,
-        *,
-        read_every: int | None = None,
-        on_loss: Callable[[float, float], object] | None = None,
-    ) -> None:
-        late = setup.device.type == "cuda" and setup.grad_scaler is None
-        self.setup = setup
-        sweep.maximize = maximizes(setup.optimizer)
-        self.sweep = sweep
-        self.read_every = read_every or (READ_EVERY if late else 1)
-        self.skipped = 0
-        """Updates that the GradScaler skipped."""
-        self._error = ""  # class name of the exception that ended the sweep
-        self._ranks = world_size()
-        self._scales = group_scales(setup.optimizer)
-        self._losses = DeferredLosses(setup.device, read_every=self.read_every)
-        self._on_loss = on_loss
-        self._skipped_in_a_row = 0
-        self._trained: list[Tensor] = []  # on the device, as the loss of the sweep is another
-
-    @property
-    def done(self) -> bool:
-        """True once the sweep is over: make no further step."""
-        return self.sweep.done
-
-    def before_step(self) -> None:
-        """Write the learning rate of the next step into every parameter group.
-
-        Raises:
-            RuntimeError: the sweep is over.
-        """
-        lr = None if self.done else self.sweep.lr_ahead(self._losses.pending)
-        if lr is None:
-            raise RuntimeError("the sweep is over; check driver.done before each step.")
-        set_lr(self.setup.optimizer, lr, self._scales)
-
-    def after_step(self, loss: Tensor, updated: bool = True, *, trained: Tensor | None = None) -> None:
-        """Take the loss of the step just made; afterwards :attr:`done` may be true.
-
-        Args:
-            loss: one element, of the same dtype each time; measured before the update, or after it where the sweep
-                was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
-            updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
-            trained: the training loss of the step, where ``loss`` is a validation loss.
-        """
-        if updated and trained is not None:
-            self._trained.append(mean_over_ranks(trained).detach().reshape(()).clone())
-        mean = mean_over_ranks(loss) if self._ranks > 1 else loss
-        if updated:
-            self._skipped_in_a_row = 0
-            self._record(self._losses.put(mean))
-        else:
-            self._record([*self._losses.flush(), *self._skip(mean.item())])
-        pending = self._losses.pending
-        if pending and not self.done and self.sweep.lr_ahead(pending) is None:
-            self._record(self._losses.flush())
-
-    def end(self, reason: StopReason, *, error: str = "") -> None:
-        """End the sweep from outside, unless it is over, or turns out to be by the losses still pending.
-
-        ``error`` is the class name of the exception where the reason is ``StopReason.ERROR``.
-        """
-        self.read_pending()
-        if not self.done:
-            self.sweep.end(reason)
-            self._error = error
-
-    def read_pending(self) -> None:
-        """Record the losses that are still pending; afterwards :attr:`done` may be true."""
-        if not self.done:
-            self._record(self._losses.flush())
-
-    def curve(self, *, batches: int = 0, facts: ModelFacts | None = None) -> LossCurve:
-        """The curve recorded so far. A sweep that has not ended counts as interrupted.
-
-        Args:
-            batches: mini-batches drawn from the training loader.
-            facts: of the model before the first step, from :func:`lrfinder.training.model_facts.take_facts`.
-        """
-        if self.sweep.maximize:
-            facts = dataclasses.replace(facts or ModelFacts(), maximize=True)
-        return self.sweep.curve(
-            group_scales=self._scales,
-            optimizer=optimizer_name(self.setup.optimizer),
-            momentum=momentum(self.setup.optimizer),
-            batches=batches,
-            skipped=self.skipped,
-            error=self._error,
-            train_losses=self._train_losses(),
-            facts=facts,
-        )
-
-    def _train_losses(self) -> tuple[float, ...]:
-        trained = self._trained[: len(self.sweep.losses)]
-        losses = torch.stack(trained).tolist() if trained else []
-        return tuple(itertools.takewhile(math.isfinite, losses))
-
-    def _skip(self, loss: float) -> list[float]:
-        """Count a skipped update; the losses to record, if any."""
-        if not math.isfinite(loss):
-            return [loss]
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        # A scale that no number of skips makes fit is the scaler's way to report gradients that are not finite.
-        return [math.nan] if self._skipped_in_a_row == MAX_SCALER_SKIPS else []
-
-    def _record(self, losses: Sequence[float]) -> None:
-        for loss in losses:
-            if self.done:
-                return
-            if self._on_loss is not None:
-                self._on_loss(self.sweep.lr, loss)
-            self.sweep.record(loss)
+    curves: list[LossCurve] = []
+    ramp: tuple[SweepConfig, int] | None = find_range(setup, step, batches, state, request)
+    while ramp is not None:
+        config, extend = ramp
+        sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
+        with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
+            driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
+            try:
+                run_sweep(driver, step.run, batches, validation, state)
+            finally:
+                driver.end(StopReason.INTERRUPTED)
+                curves.append(take(driver))
+        ramp = lower_range(curves[-1], request, sum(map(len, curves)))
+        if ramp is not None:
+            state.rewind()
+    return next((curve for curve in reversed(curves) if unreadable(curve, read_curve(curve)) is None), curves[-1])
 
 
 def run_sweep(
@@ -247,6 +116,39 @@ def run_sweep(
         # Ignore errors raised after the sweep's end: the weights have diverged by then.
         if driver.sweep.stop is StopReason.INTERRUPTED or not isinstance(error, Exception):
             raise
+
+
+def lower_range(curve: LossCurve, request: SweepRequest, spent: int) -> tuple[SweepConfig, int] | None:
+    """Another sweep below one that started too high, and the iterations it may be extended by; None for no other.
+
+    Args:
+        curve: of the sweep before.
+        request: what the user gave; a range of which any number was given stays.
+        spent: iterations of all sweeps before; no more than 100 are made in all.
+    """
+    given = (request.start_lr, request.end_lr, request.num_iter)
+    left = MOST_ITER - spent - _LOWER_ITER
+    # A validation loss of a fresh network with BatchNorm rises at any learning rate.
+    if any(number is not None for number in given) or request.mode != "exp" or curve.measured != "before" or left < 0:
+        return None
+    if not _starts_too_high(curve, read_curve(curve)):
+        return None
+    low, high = (curve.config.start_lr * factor for factor in _LOWER)
+    config = SweepConfig(start_lr=low, end_lr=high, num_iter=_LOWER_ITER, early_stop=request.early_stop)
+    return config, left
+
+
+def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
+    if curve.stop in (StopReason.INTERRUPTED, StopReason.DATA_EXHAUSTED) or not curve.losses:
+        return False
+    if len(reading.lrs) < FEWEST_POINTS:
+        return True  # it ended early, so it diverged
+    if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
+        return True
+    # The very first loss is from before any update.
+    hidden = (-1 if curve.maximized else 1) * curve.losses[0] - reading.level
+    fall = hidden + reading.total_drop
+    return reading.onset_lr is None and hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:

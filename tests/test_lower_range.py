@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lrfinder import LRFinder
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.training.range_search import MOST_ITER, SweepRequest
-from lrfinder.training.sweeps import lower_range
+from lrfinder.training.loop import lower_range
 
 
 def rising(**facts: Any) -> LossCurve:
