@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lrfinder.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "check_lr", "check_number", "did_you_mean"]
+__all__ = ["check_choice", "check_count", "check_lr", "check_number", "check_scales", "did_you_mean"]
 
 _MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
 _WRITTEN = 10**30
@@ -86,6 +86,25 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
         listed = listed or f"one of {', '.join(names)}"
         raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
     return str(value)
+
+
+def check_scales(scales: Any) -> tuple[float, ...]:
+    """The scales of the parameter groups as floats, if the first that is not 0 is 1.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if hasattr(scales, "tolist"):  # an array or a tensor
+        scales = scales.tolist()
+    if not isinstance(scales, Sequence) or isinstance(scales, str):
+        raise ConfigError(f"group_scales must be a list with one number per parameter group; got {scales!r}.")
+    checked = tuple(check_number("each of group_scales", scale, 0.0) for scale in scales)
+    if next(filter(None, checked), None) != 1:
+        raise ConfigError(
+            f"the first of group_scales that is not 0 must be 1, as the others are relative to it; got {checked}. "
+            "Divide all of them by it."
+        )
+    return checked
 
 
 def did_you_mean(value: Any, names: Iterable[str]) -> str:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from lrfinder.errors import ConfigError, FileFormatError
+from lrfinder.numbers import printable
 
-__all__ = ["json_text", "read_json", "saved_content", "write_atomic", "write_json", "write_together"]
+__all__ = ["json_text", "read_json", "read_value", "saved_content", "write_atomic", "write_json", "write_together"]
+
+T = TypeVar("T")
 
 _MOST_DIGITS = sys.float_info.max_10_exp
+_MOST_LETTERS = 300  # of what is quoted from a file
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -47,23 +51,26 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
     Raises:
         ConfigError: a folder is missing, or a file cannot be written; the message has the first of them.
     """
-    staged: dict[Path, str] = {}
-    kept: dict[Path, str | None] = {}
+    # Named before they are made, so that an interrupt leaves none of them.
+    staged = {target: _temporary(target) for target in contents}
+    kept = {target: _temporary(target) for target in contents} if len(contents) > 1 else {}
     try:
         for target, content in contents.items():
             with _write_errors_explained(target):
                 _refuse_folder(target)
-                staged[target] = _temporary(target, content.encode("utf-8") if isinstance(content, str) else content)
-        for target in staged if len(staged) > 1 else ():  # of a single file there is nothing to take back
+                _create(staged[target], content.encode("utf-8") if isinstance(content, str) else content)
+        for target, old in kept.items():  # of a single file there is nothing to take back
             with _write_errors_explained(target):
-                kept[target] = _temporary(target, target.read_bytes()) if target.exists() else None
+                if target.exists():
+                    _create(old, target.read_bytes())
         _replace_all(staged, kept)
     finally:
-        for temporary in filter(None, (*staged.values(), *kept.values())):
-            Path(temporary).unlink(missing_ok=True)
+        for temporary in (*staged.values(), *kept.values()):
+            with suppress(OSError):  # that the folder is missing, or cannot be written, is reported already
+                temporary.unlink()
 
 
-def _replace_all(staged: Mapping[Path, str], kept: Mapping[Path, str | None]) -> None:
+def _replace_all(staged: Mapping[Path, Path], kept: Mapping[Path, Path]) -> None:
     """Rename each temporary file to its target; after a failure, restore the old files."""
     try:
         for target, temporary in staged.items():
@@ -71,29 +78,23 @@ def _replace_all(staged: Mapping[Path, str], kept: Mapping[Path, str | None]) ->
                 os.replace(temporary, target)
     except BaseException:
         for target, old in kept.items():
-            if Path(staged[target]).exists():  # not replaced yet
+            if staged[target].exists():  # not replaced yet
                 continue
-            if old is None:
-                target.unlink(missing_ok=True)
-            else:
+            if old.exists():
                 os.replace(old, target)
+            else:
+                target.unlink(missing_ok=True)
         raise
 
 
-def _temporary(target: Path, data: bytes) -> str:
-    """Write a new file beside the target, and return its path."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes the file private; a plain open() would have given it the user's usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return temporary
+def _temporary(target: Path) -> Path:
+    """Name of a hidden file beside the target, which no other writer uses."""
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
+
+
+def _create(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
 
 
 def _refuse_folder(target: Path) -> None:
@@ -126,6 +127,19 @@ def json_text(kind: str, content: dict[str, Any], *, indent: int | None = 1) -> 
     return json.dumps(document, indent=indent, allow_nan=False) + "\n"
 
 
+def read_value(path: str | os.PathLike[str], kind: str, build: Callable[[dict[str, Any]], T]) -> T:
+    """The value that ``build`` makes of a document of that kind.
+
+    Raises:
+        FileFormatError: as by :func:`read_json`, or ``build`` refuses the content; the path is in the message.
+    """
+    content = read_json(path, kind)
+    try:
+        return build(content)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {_quoted(str(error))}") from error
+
+
 def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Read a document that :func:`write_json` wrote as ``kind``.
 
@@ -142,14 +156,20 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         raise FileFormatError(f"{path} is not valid JSON ({error}). Give a file written by {made_by}.") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != f"lrfinder.{kind}":
-        what = f"marked {found!r}" if found is not None else "JSON of another program"
+        what = f"marked {_quoted(repr(found))}" if found is not None else "JSON of another program"
         raise FileFormatError(f"{path} is {what}, not an lrfinder {kind}. Give a file written by {made_by}.")
     if document.get("version") != 1:
         raise FileFormatError(
-            f"{path} has format version {document.get('version')!r}; this lrfinder reads version 1. "
+            f"{path} has format version {_quoted(repr(document.get('version')))}; this lrfinder reads version 1. "
             "Upgrade lrfinder to read it."
         )
     return {key: value for key, value in document.items() if key not in ("format", "version")}
+
+
+def _quoted(text: str) -> str:
+    """The text on one line, cut where it is long."""
+    line = printable(text).replace("\n", "\\n")
+    return line if len(line) <= _MOST_LETTERS else f"{line[:_MOST_LETTERS]}..."
 
 
 @contextmanager

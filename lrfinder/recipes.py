@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.files import read_json, write_json
+from lrfinder.files import read_value, write_json
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.defaults import make_schedule
 from lrfinder.schedules.schedule import Schedule
@@ -180,7 +180,7 @@ class Recipe(Schedule):
         Raises:
             FileFormatError: the file is missing, not a recipe, or damaged.
         """
-        return cls.from_dict(read_json(path, "recipe"))
+        return read_value(path, "recipe", cls.from_dict)
 
     def _repr_png_(self) -> bytes:
         return self._picture(dark=False)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.analysis.regimes import Reading, read_curve
-from lrfinder.checks import check_choice, check_count
+from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
-from lrfinder.files import read_json, saved_content, write_json
+from lrfinder.files import read_value, saved_content, write_json
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
@@ -152,7 +152,7 @@ class RangeTestResult:
         Raises:
             FileFormatError: the file is missing, damaged, or not a saved result.
         """
-        return cls.from_dict(read_json(path, "result"))
+        return read_value(path, "result", cls.from_dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary, which :meth:`save` and ``lrfind --json`` write; :meth:`from_dict` reads it."""
@@ -173,8 +173,12 @@ class RangeTestResult:
             parts = {"trials": content.get("race"), **content}
             parts.pop("race", None)
             trials = parts.pop("trials")
+            curve = LossCurve.from_dict(parts.pop("curve"))
+            check_scales(curve.group_scales)
+            for lr in curve.lrs:
+                check_lr("each of lrs", lr)
             return cls(
-                curve=LossCurve.from_dict(parts.pop("curve")),
+                curve=curve,
                 advice=Advice.from_dict(parts.pop("advice")),
                 trials=None if trials is None else TrialRecord.from_dict(trials),
                 **parts,

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,7 @@ def test_an_existing_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("step", ["os.replace", "os.chmod"])
+@pytest.mark.parametrize("step", ["os.replace", "builtins.open"])
 @pytest.mark.parametrize(
     ("error", "raised"), [(FULL_DISK, ConfigError), (KeyboardInterrupt(), KeyboardInterrupt)], ids=["disk full", "^C"]
 )
@@ -99,7 +98,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Simulated, since root may write everywhere.
-    monkeypatch.setattr(tempfile, "mkstemp", fail_with(PermissionError(errno.EACCES, "Permission denied")))
+    monkeypatch.setattr("builtins.open", fail_with(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigError, match="Permission denied. Give a path in a folder that exists and is writable"):
         write_atomic(tmp_path / "lr.json", "x")
 

@@ -23,11 +23,11 @@ def check_saved(fields: Mapping[str, Any]) -> None:
             check_lr(name, fields[name])
     for kind, lr in fields["peaks"]:
         check_lr(f"the peak of {check_choice('kind', kind, KINDS)}", lr)
-    if fields["interval"] is None:
+    if fields["interval"] is None or fields["base_lr"] is None:
         return
     low, high = (check_lr("each end of interval", end) for end in fields["interval"])
-    if low > high:
-        raise ConfigError(f"interval must be (low, high); got ({low:g}, {high:g})")
+    if not low <= fields["base_lr"] <= high:
+        raise ConfigError(f"base_lr must lie in interval; got {fields['base_lr']:g} and ({low:g}, {high:g})")
     for name in ("max_lr", "base_lr"):
         if None not in (fields["min_lr"], fields[name]) and fields["min_lr"] > fields[name]:
             raise ConfigError(f"min_lr must not be above {name}; got {fields['min_lr']:g} and {fields[name]:g}")

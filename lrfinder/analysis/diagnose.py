@@ -18,6 +18,7 @@ from lrfinder.analysis.repeats import repeat_period
 from lrfinder.analysis.smoothing import noise, scale_of, smooth
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
+from lrfinder.errors import ConfigError
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.tables.optimizers import find_optimizer
@@ -60,6 +61,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         check_choice("caps_grade", self.caps_grade, GRADES)
+        if not all(map(math.isfinite, (self.lr or 0.0, *self.values))):
+            raise ConfigError(f"the numbers of a finding must be finite; got {self.lr} and {self.values}.")
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Finding:

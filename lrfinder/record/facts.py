@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lrfinder.checks import check_choice, check_count, check_number
+from lrfinder.errors import ConfigError
+
 __all__ = ["ModelFacts"]
 
 T = TypeVar("T")
@@ -83,12 +86,15 @@ class ModelFacts:
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
         fields["maximize"] = bool(fields.get("maximize", False))
-        fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
-        fields["clip_grad_norm"] = _known(float, fields.get("clip_grad_norm"))
-        fields["accumulation_steps"] = int(fields.get("accumulation_steps", 1))
+        fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
+        if fields.get("clip_grad_norm") is not None:
+            fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
-        for name in ("amp_dtype", "device"):
-            fields[name] = _known(str, fields.get(name))
+        if fields.get("amp_dtype") is not None:
+            check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))
+        if not str(fields.get("device")).isidentifier():
+            raise ConfigError(f"device must be the name of one, as in 'cuda'; got {fields['device']!r}.")
+        fields["device"] = _known(str, fields.get("device"))
         return cls(**fields)
 
 

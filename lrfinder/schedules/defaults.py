@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lrfinder.checks import check_choice, check_count, check_lr
+from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.errors import ConfigError
 from lrfinder.schedules.plan import Plan, check_length
-from lrfinder.schedules.schedule import Schedule, check_scales
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import (
     Constant,
     Cosine,

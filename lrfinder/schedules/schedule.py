@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from lrfinder.checks import check_choice, check_count, check_lr, check_number
+from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.errors import ConfigError
 from lrfinder.files import saved_content
+from lrfinder.numbers import printable
 from lrfinder.schedules.specs import SchedulerSpec, spec_from_dict
 from lrfinder.schedules.updates import Updates
 from lrfinder.tables.kinds import KINDS
 
-__all__ = ["Schedule", "check_scales"]
+__all__ = ["Schedule"]
 
 _S = TypeVar("_S", bound="Schedule")
 _INTERVALS = ("step", "epoch")
-
-
-def check_scales(scales: Any) -> tuple[float, ...]:
-    """The scales of the parameter groups as floats, if the first that is not 0 is 1.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    if hasattr(scales, "tolist"):  # an array or a tensor
-        scales = scales.tolist()
-    if not isinstance(scales, Sequence) or isinstance(scales, str):
-        raise ConfigError(f"group_scales must be a list with one number per parameter group; got {scales!r}.")
-    checked = tuple(check_number("each of group_scales", scale, 0.0) for scale in scales)
-    if next(filter(None, checked), None) != 1:
-        raise ConfigError(
-            f"the first of group_scales that is not 0 must be 1, as the others are relative to it; got {checked}. "
-            "Divide all of them by it."
-        )
-    return checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +130,7 @@ class Schedule:
         with saved_content("recipe", hint="Make it again with recipe(...)."):
             values = dict(content)
             spec = values.pop("shape") if "shape" in values else values.pop("spec")  # "shape" before 0.1.0
-            notes = tuple(map(str, values.pop("notes")))
+            notes = tuple(printable(str(note)) for note in values.pop("notes"))
             for name, low in (("total_steps", 1), ("epochs", 1), ("warmup_steps", 0)):
                 if values.get(name) is not None:
                     check_count(name, values[name], low)
