@@ -156,9 +156,10 @@ def _typical_lr(
 ) -> float | None:
     """The typical LR, where it can be about a loss of this unit: SGD needs a tenth of the LR for ten times the loss."""
     u = typical_lr(curve.optimizer, curve.momentum, constants)
-    if u is None or reading.update_rule == "adaptive":
+    # Without an edge the low region ends where the sweep does.
+    if u is None or reading.update_rule == "adaptive" or reading.edge_lr is None:
         return u
-    seen = low.lr if low is not None else reading.edge_lr or u
+    seen = low.lr if low is not None else reading.edge_lr
     return u if max(u, seen) <= _OTHER_UNIT * min(u, seen) else None
 
 
