@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell that starts a job in the background has it ignore Ctrl-C; Python then has no handler to test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The models are tiny: more threads only wait for each other, all the more when tests run side by side.
 torch.set_num_threads(1)

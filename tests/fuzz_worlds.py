@@ -20,47 +20,7 @@ from torch.optim import swa_utils
 
 from lrfinder import LRFinder
 
-__all__ = ["COMPANIONS", "CRITERIA", "KNOWN", "OPTIMIZERS", "RANGES", "Combination", "Training", "visible"]
-
-KNOWN = frozenset(
-    {
-        # a buffer that a forward pass resizes or replaces
-        "growing buffer",
-        "resized buffer",
-        "inference buffer",
-        # state beside the model
-        "modules in a list",
-        "teacher",
-        "torch generator",
-        "EMA in a hook of the optimizer",
-        "EMA of tensors in a hook's closure",
-        "teacher in the criterion's closure",
-        # loaders with a position
-        "sampler with an epoch",
-        "iterable data set that counts its passes",
-        # what the walk of modules leaves out
-        "late buffer",
-        "late module",
-        "plain object",
-        "named tuple",
-        "parameter attribute",
-        "unfreezing",
-        "NumPy generator",
-        "Python generator",
-        "old weight norm",
-        "old spectral norm",
-        "pruning",
-        "criterion object with state",
-        # state of the data
-        "generator of the optimizer",
-        "loader around a loader",
-        "noise of a subset's data set",
-        "noise of the collate function",
-        "data set that counts",
-        "concatenated data sets that count",
-    }
-)
-"""Names of layers, loaders and companions not drawn yet: a range test is known to leave a trace with them."""
+__all__ = ["COMPANIONS", "CRITERIA", "OPTIMIZERS", "RANGES", "Combination", "Training", "visible"]
 
 OPTIMIZERS = sorted(
     name
@@ -219,11 +179,11 @@ class Combination:
         draw = random.Random(seed)
         optimizer = OPTIMIZERS[seed % len(OPTIMIZERS)]
         sparse, closure = optimizer == "SparseAdam", optimizer == "LBFGS"
-        features = [name for name in draw.sample(sorted(FEATURES), draw.randint(0, 4)) if name not in KNOWN]
+        features = draw.sample(sorted(FEATURES), draw.randint(0, 4))
         loader = draw.choice([name for name in LOADERS if name != PERSISTENT])
         if seed % 160 == 5:
             loader = PERSISTENT
-        companions = [name for name in draw.sample(sorted(COMPANIONS), draw.choice((0, 0, 1, 2))) if name not in KNOWN]
+        companions = draw.sample(sorted(COMPANIONS), draw.choice((0, 0, 1, 2)))
         if NOT_AVERAGED & set(features):
             companions = [name for name in companions if name != "EMA in a hook of the optimizer"]
         criterion = draw.choice(sorted(CRITERIA))
@@ -233,9 +193,9 @@ class Combination:
             optimizer=optimizer,
             optimizer_options=_options(draw, optimizer),
             groups=draw.choice((1, 2)) if not closure else 1,
-            loader=loader if loader not in KNOWN else "shuffled",
+            loader=loader,
             companions=tuple(companions),
-            criterion=criterion if criterion not in KNOWN else "cross-entropy",
+            criterion=criterion,
             accumulation=draw.choice((1, 1, 2, 3)),
             clip=draw.choice((None, None, 0.5)) if not sparse else None,
             bfloat16=draw.random() < 0.25,

@@ -3,9 +3,10 @@
 Everything the loader refers to is found (:func:`lrfinder.training.state.reachable.reachable`) and restored in place:
 plain attributes, entries of containers, generators, small tensors and arrays. What is large counts as data that does
 not change: containers of more than 100,000 entries (the items of those above 1000 are not looked at), tensors and
-arrays of more than 1 MiB (16 MiB together), memory maps. ``state_dict`` and ``load_state_dict`` are called only of
-iterators around a running iterator, whose position nothing else restores: elsewhere they may start workers, or take
-effect at the next pass only.
+arrays of more than 1 MiB (16 MiB together), memory maps. A list or set of a class, which all its instances share, is
+taken for a log where it only gained numbers or text, and keeps them. ``state_dict`` and ``load_state_dict`` are called
+only of iterators around a running iterator, whose position nothing else restores: elsewhere they may start workers, or
+take effect at the next pass only.
 
 Worker processes have their own copy of the data set. A sweep starts its own workers, so those in use keep their state.
 """
@@ -50,6 +51,7 @@ class LoaderState:
     def __init__(self, loader: object, known: Iterable[object] = ()) -> None:
         walked = reachable([loader], _LIMITS, known=known)
         found = list({id(part): part for item in walked for part in _with_registries(item)}.values())
+        of_classes = {id(held) for item in found if issubclass(type(item), type) for held in vars(item).values()}
         self._restorers: list[Callable[[], Any]] = []
         room = _MOST_BYTES_TOGETHER
         for item in found:
@@ -59,7 +61,7 @@ class LoaderState:
                     capture = _captured if issubclass(type(item), Tensor) else captured_array
                     self._restorers.append(capture(item))
             else:
-                self._restorers += captured(item, most=_MOST_ENTRIES)
+                self._restorers += captured(item, most=_MOST_ENTRIES, logs=id(item) in of_classes)
         self._restorers += [restorer for item in found if (restorer := _captured_position(item)) is not None]
         loaders = [item for item in found if issubclass(type(item), DataLoader)]
         self._persistent = [item for item in loaders if attributes(item).get("persistent_workers")]

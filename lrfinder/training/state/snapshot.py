@@ -25,11 +25,12 @@ not part of an installed package, other than the packages that define the model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrfinder.errors import ConfigError, RestoreError
 from lrfinder.param_groups import optimizer_parameters
@@ -150,9 +151,7 @@ class Snapshot:
         self._flags = [(module, module.training) for module in modules]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
-        parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
-        parameters += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
-        self._grads = [(parameter, parameter.grad) for parameter in dict.fromkeys(parameters)]
+        self._grads = [(parameter, parameter.grad) for parameter in _parameters(modules, optimizers)]
         self._loaders: list[LoaderState] = []
         self._restore_random = capture_random()
         try:
@@ -230,6 +229,13 @@ class Snapshot:
     def _raise_failures(self) -> None:
         if self.failures:
             raise RestoreError(_report(self.failures))
+
+
+def _parameters(modules: Sequence[nn.Module], optimizers: Sequence[Any]) -> list[nn.Parameter]:
+    """Each parameter once."""
+    held = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    held += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
+    return list(dict.fromkeys(held))
 
 
 def _set_gradient(parameter: Tensor, gradient: Tensor | None, copies: TensorCopies) -> None:
