@@ -47,7 +47,8 @@ class LRFinder:
     loaders with their samplers, data sets and transforms, and what these, the loss and hooks refer to by attributes,
     containers, closures, bound methods and, in your own files, globals. Not found are running generators, open files,
     worker processes, memory maps, and in data sets arrays above 1 MiB and containers above 100,000 entries: name what
-    changes among them with ``also``.
+    changes among them with ``also``. A list or set beside model and data that only gained numbers or text is taken for
+    a log and keeps them. A part that cannot be restored is named by a ``RestoreError``, once all others are restored.
 
     Args:
         model: the module to train, on its device already.
