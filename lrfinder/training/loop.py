@@ -74,6 +74,8 @@ def run_sweeps(
         ramp = lower_range(curves[-1], request, sum(map(len, curves)))
         if ramp is not None:
             state.rewind()
+    if len(curves) == 1:
+        return curves[0]
     return next((curve for curve in reversed(curves) if unreadable(curve, read_curve(curve)) is None), curves[-1])
 
 
