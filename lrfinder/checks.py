@@ -14,7 +14,7 @@ from typing import Any
 
 from lrfinder.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "check_lr", "check_number", "check_scales", "did_you_mean"]
+__all__ = ["check_choice", "check_count", "check_lr", "check_number", "check_part", "check_scales", "did_you_mean"]
 
 _MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
 _WRITTEN = 10**30
@@ -86,6 +86,15 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
         listed = listed or f"one of {', '.join(names)}"
         raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
     return str(value)
+
+
+def check_part(name: str, value: Any) -> float | None:
+    """The value as a float, if it is a number from 0 to 1; None for None.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    return None if value is None else check_number(name, value, 0.0, 1.0)
 
 
 def check_scales(scales: Any) -> tuple[float, ...]:

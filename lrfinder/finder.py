@@ -169,7 +169,9 @@ class LRFinder:
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
 
                 def take(driver: SweepDriver) -> LossCurve:
-                    self.last_curve = driver.curve(batches=batches.drawn, facts=known_facts(batches.first_size))
+                    facts = known_facts(batches.first_size, batches.first_targets)
+                    part = step.clipped_part
+                    self.last_curve = driver.curve(batches=batches.drawn, clipped_part=part, facts=facts)
                     return self.last_curve
 
                 self.last_curve = run_sweeps(

@@ -183,12 +183,6 @@ def test_a_schedule_that_stays_high_longer_gets_a_lower_lr() -> None:
     assert lrs == sorted(lrs) and len(set(lrs)) == 5
 
 
-def test_every_kind_has_an_lr_that_does_not_depend_on_total_steps() -> None:
-    advice = advise(drawn(bowl))
-    for kind in KINDS:
-        assert advice.lr_for(kind) == advice.lr_for(kind, total_steps=1) == advice.lr_for(kind, 10**6)
-
-
 @pytest.mark.parametrize("total_steps", [0, -5, 1.5, True, "9"])
 def test_a_training_of_no_length_is_refused(total_steps: Any) -> None:
     with pytest.raises(ConfigError, match="total_steps must be a whole number of at least 1"):

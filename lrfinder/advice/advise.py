@@ -24,6 +24,7 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr
+from lrfinder.tables.situations import LENGTH
 
 __all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
@@ -87,9 +88,9 @@ class Advice:
 
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
-            total_steps: length of the training in optimizer steps, >= 1. It is checked and changes nothing: by how much
-                a longer training needs a lower LR (not at all, or by up to the square root of its length) depends on
-                the task, and a range test does not show it.
+            total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
+                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: how much
+                it needs (nothing, up to the square root) depends on the task, and a range test does not show it.
             constants: of which the factors of the schedules are used.
 
         Raises:
@@ -107,12 +108,12 @@ class Advice:
             check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
-        if kind in dict(self.peaks):
+        if kind in dict(self.peaks):  # found by trials for a training of that length
             return dict(self.peaks)[kind]
-        if kind == "onecycle" and self.max_lr is not None:
-            return self.max_lr
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
-        return peak_lr(kind, self.base_lr, ceiling, constants=constants)
+        known = self.max_lr if kind == "onecycle" else None
+        lr = known or peak_lr(kind, self.base_lr, ceiling, constants=constants)
+        return lr if total_steps is None else round_lr(lr * LENGTH.factor(total_steps, "adaptive"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""

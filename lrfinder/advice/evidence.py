@@ -9,10 +9,11 @@ constant factor away from the best LR, which depends on the schedule and the len
     l   a fitted part of the limit: of the edge, for SGD of where the loss had diverged,
     w   weight of the low region (sweep_weight), v weight of the limit (limit_weight),
     c   the ceiling: a fitted part of the edge, for SGD of the mean of edge and divergence,
+    s   factors of the situation: :mod:`lrfinder.tables.situations`,
 
 the LR b for cosine and the peak of schedule kind k are
 
-    log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l,   held at b <= c
+    log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l + log s,   held at b <= c
     peak_k = min(phi_k * b, max(c, b))
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
@@ -24,6 +25,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lrfinder.advice.situation import adjustments, clipped_lr
 from lrfinder.analysis.regimes import Reading
 from lrfinder.errors import ConfigError
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -43,14 +45,15 @@ class Evidence:
 
     Args:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
-            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found).
+            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found); or a
+            factor of the situation on the mean: ``"batch size"``, ``"model size"`` or ``"trained weights"``.
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
-            that lowered the mean has weight 0.
+            that lowered the mean has weight 0, and so has a factor, whose ``lr`` is the product.
         part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
-        seen: (low, high) of what was seen, or the same number twice.
+        seen: (low, high) of what was seen, or the same number twice; of a factor, where it is 1, and this training.
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
-            divergence"``, ``"above edge"``, or the class name of the optimizer.
+            divergence"``, ``"above edge"``, ``"clipping"``, or the class name of the optimizer.
     """
 
     name: str
@@ -108,6 +111,12 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
             base_lr=mean.base_lr ** (1 - v) * limit.lr**v,
             evidence=(*(replace(each, weight=(1 - v) * each.weight) for each in mean.evidence), limit),
         )
+    for each in adjustments(curve.facts, reading.update_rule):
+        lr = clamp_lr(mean.base_lr * each.factor)
+        factor = Evidence(
+            name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
+        )
+        mean = replace(mean, base_lr=lr, evidence=(*mean.evidence, factor))
     ceiling = _ceiling(reading, constants)
     if mean.base_lr <= ceiling.lr:
         return replace(mean, ceiling=ceiling.lr)
@@ -136,7 +145,10 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     if u is None:
         assert low is not None
         return _estimate(low.lr, "medium", low)
+    clipped = clipped_lr(curve) if reading.update_rule == "proportional" else None
     typical = _typical(curve, u)
+    if clipped is not None and clipped > u:
+        u, typical = clipped, replace(typical, lr=clipped, seen=(clipped, clipped), source="clipping")
     if low is None:
         part = constants.trained_part.of(reading.update_rule)
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))

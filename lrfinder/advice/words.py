@@ -1,15 +1,16 @@
-"""Every sentence about evidence and findings: what was seen, what it means, and what to do.
+"""Every sentence about findings: what was seen, what it means, and what to do.
 
-Those of a trial search are in :mod:`lrfinder.advice.search_words`; no other module has any. Numbers come in as values
+Those of a trial search are in :mod:`lrfinder.advice.search_words`, those about evidence in
+:mod:`lrfinder.advice.evidence_words`; no other module has any. Numbers come in as values
 and leave as text of two significant digits. No torch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 
 from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.evidence_words import evidence_sentences
 from lrfinder.advice.search_words import SEARCH_SENTENCES
 from lrfinder.analysis.diagnose import Finding
 from lrfinder.numbers import format_lr
@@ -30,85 +31,9 @@ def explain(evidence: Iterable[Evidence], findings: Iterable[Finding]) -> tuple[
     evidence, findings = tuple(evidence), tuple(findings)
     return (
         *(_SENTENCES[each.code](each) for each in findings if each.code in _FIRST),
-        *_evidence(evidence),
+        *evidence_sentences(evidence),
         *(_SENTENCES[each.code](each) for each in findings if each.code not in _FIRST),
     )
-
-
-def _evidence(evidence: tuple[Evidence, ...]) -> Iterable[str]:
-    weighed = [each for each in evidence if each.name != "ceiling"]
-    yield from (_ORIGINS[each.name](each) for each in weighed)
-    if len(weighed) > 1:
-        parts = ", ".join(f"{each.weight:.0%} {_PARTS[each.name]}" for each in weighed)
-        mean = _weighted_mean(weighed)
-        yield f"Their average on a log scale ({parts}) is {format_lr(mean)}."
-    yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
-
-
-_PARTS = {"typical": "typical LR", "low region": "low region", "limit": "limit", "edge": "edge", "trials": "trials"}
-
-
-def _weighted_mean(evidence: Iterable[Evidence]) -> float:
-    product = 1.0
-    for each in evidence:
-        product *= each.lr**each.weight
-    return product
-
-
-def _low_region(each: Evidence) -> str:
-    low, high = map(format_lr, each.seen)
-    return (
-        f"The loss is lowest between {low} and {high}. In calibration runs the best LR was about {each.part:.0%} of "
-        f"the middle of that range: {format_lr(each.lr)}."
-    )
-
-
-def _typical(each: Evidence) -> str:
-    if each.part == 1:
-        return f"A typical peak LR for {each.source} is {format_lr(each.lr)}."
-    return (
-        f"The loss does not clearly fall. In calibration runs without a clear fall the best LR was about "
-        f"{each.part:.0%} of the typical peak LR of {each.source} ({format_lr(each.seen[0])}): {format_lr(each.lr)}."
-    )
-
-
-def _limit(each: Evidence) -> str:
-    seen = format_lr(each.seen[0])
-    sentences = {
-        "edge": f"The stability edge is a limit as well: {each.part:.0%} of it is {format_lr(each.lr)}.",
-        "divergence": f"The loss had diverged at {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
-        "highest": f"The highest LR tried was {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
-    }
-    return sentences[each.source]
-
-
-def _edge_alone(each: Evidence) -> str:
-    where = f"{'the edge' if each.source == 'edge' else 'the highest LR tried'} ({format_lr(each.seen[0])})"
-    return f"The loss only rises, so {each.part:.0%} of {where} is used: {format_lr(each.lr)}."
-
-
-def _ceiling(each: Evidence) -> str:
-    lr, seen = format_lr(each.lr), format_lr(math.sqrt(each.seen[0]) * math.sqrt(each.seen[1]))
-    near = "the edge" if each.lr <= each.seen[0] else "where the loss had diverged"
-    sentences = {
-        "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
-        "edge": f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of the edge, {lr}.",
-        "edge and divergence": (
-            f"That is too close to {near}, so base_lr is lowered to {each.part:.0%} of {seen}, the middle of the "
-            f"edge and where the loss had diverged: {lr}."
-        ),
-        "above edge": f"That is too far above the edge, so base_lr is lowered to {each.part:g} times the edge, {lr}.",
-    }
-    return sentences[each.source]
-
-
-_ORIGINS: dict[str, Callable[[Evidence], str]] = {
-    "low region": _low_region,
-    "typical": _typical,
-    "limit": _limit,
-    "edge": _edge_alone,
-    "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
-}
 
 
 def _edge(found: Finding) -> str:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.checks import check_choice, check_count, check_lr
+from lrfinder.checks import check_choice, check_count, check_lr, check_part
 from lrfinder.errors import ConfigError
 from lrfinder.files import saved_content
 from lrfinder.record.facts import ModelFacts
@@ -146,6 +146,7 @@ class LossCurve:
         momentum: its momentum (SGD, RMSprop) or beta1 (Adam-like); 0 when it has none.
         batches: mini-batches drawn from the training loader in all, range search included.
         skipped: updates that the GradScaler skipped (their learning rates were tried again).
+        clipped_part: part of the gradients that clipping changed, from 0 to 1; None without clipping.
         facts: the model and its optimizer before any step; None when they were not taken.
         train_losses: raw training losses beside validation losses, up to the first that is not finite; else empty.
 
@@ -165,6 +166,7 @@ class LossCurve:
     momentum: float = 0.0
     batches: int = 0
     skipped: int = 0
+    clipped_part: float | None = None
     facts: ModelFacts | None = None
     train_losses: tuple[float, ...] = ()
 
@@ -215,9 +217,8 @@ class LossCurve:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal curve back."""
         content = {**dataclasses.asdict(self), "stop": self.stop.value}
-        if not self.train_losses:
-            del content["train_losses"]
-        return content
+        unused = [name for name in ("train_losses", "clipped_part") if content[name] in ((), None)]
+        return {name: value for name, value in content.items() if name not in unused}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> LossCurve:
@@ -241,6 +242,7 @@ class LossCurve:
                     "momentum": float(content["momentum"]),
                     "batches": check_count("batches", content["batches"], 0),
                     "skipped": check_count("skipped", content["skipped"], 0),
+                    "clipped_part": check_part("clipped_part", content.get("clipped_part")),
                     "facts": ModelFacts.from_dict(content["facts"]) if content.get("facts") is not None else None,
                 }
             )

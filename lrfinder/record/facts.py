@@ -32,6 +32,8 @@ class ModelFacts:
         pretrained: True where the weights have been trained before.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
         batch_size: samples in the first batch.
+        targets: whole numbers in the targets of the first batch, where each sample has several, as the tokens of a
+            language model or the pixels of a mask; None where a sample has one.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
         amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
@@ -55,6 +57,7 @@ class ModelFacts:
     pretrained: bool | None = None
     optimizer_steps: int | None = None
     batch_size: int | None = None
+    targets: int | None = None
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
     amp_dtype: str | None = None
@@ -68,6 +71,14 @@ class ModelFacts:
         if self.weight_rms is not None:
             object.__setattr__(self, "weight_rms", tuple(map(_finite, self.weight_rms)))
 
+    @property
+    def weight_norm(self) -> float | None:
+        """Norm of all trained parameters, about: from the root mean square of the weights; None where unknown."""
+        known = [value for value in self.weight_rms or () if value is not None]
+        if not known or not self.trainable:
+            return None
+        return math.sqrt(self.trainable * sum(value * value for value in known) / len(known))
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
         """Facts from the dictionary that ``dataclasses.asdict`` makes of them, before or after it was JSON.
@@ -76,7 +87,7 @@ class ModelFacts:
             AttributeError, TypeError, ValueError: a field is unknown, or has not the type it should have.
         """
         fields = dict(content)
-        for name in ("trainable", "frozen", "depth", "optimizer_steps", "batch_size"):
+        for name in ("trainable", "frozen", "depth", "optimizer_steps", "batch_size", "targets"):
             fields[name] = _known(int, fields.get(name))
         if (fan_in := fields.get("fan_in")) is not None:
             smallest, median, largest = map(int, fan_in)

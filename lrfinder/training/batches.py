@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.errors import SetupError
-from lrfinder.training.contents import batch_size, describe_batch, move, tensors_in
+from lrfinder.training.contents import batch_size, describe_batch, move, target_count, tensors_in
 
 __all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "move", "tensors_in", "worth_prefetching"]
 
@@ -97,6 +97,7 @@ class Batches:
     ) -> None:
         self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
         self.first_size: int | None = None  # samples in the first batch; None until one has come
+        self.first_targets: int | None = None  # its targets, where a sample has several
         self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
         self._stream: TransferStream | None = None
@@ -175,5 +176,5 @@ class Batches:
                     "the only batch."
                 ) from None
         if self.first_size is None:
-            self.first_size = batch_size(batch)
+            self.first_size, self.first_targets = batch_size(batch), target_count(batch)
         return batch

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrfinder.training.records import LEAVES, attributes_of, with_attributes
 
-__all__ = ["batch_size", "describe_batch", "move", "tensors_in"]
+__all__ = ["batch_size", "describe_batch", "move", "target_count", "tensors_in"]
 
 
 def move(
@@ -106,6 +106,19 @@ def describe_batch(batch: Any) -> str:
 def batch_size(batch: Any) -> int:
     """Number of samples: the length of the first tensor that has one; 1 where none has."""
     return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+
+
+def target_count(batch: Any) -> int | None:
+    """Whole numbers in the targets of a batch of which each sample has several; None where it has one, or none is seen.
+
+    Targets are the second of two or more parts, or the entry ``labels``, if it is a tensor of integers.
+    """
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    if isinstance(batch, (list, tuple)) and len(batch) > 1:
+        labels = batch[1]
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim < 2 or labels.numel() <= len(labels):
+        return None
+    return labels.numel()
 
 
 def tensors_in(batch: Any, inside: frozenset[int] = frozenset()) -> Iterator[Tensor]:

@@ -154,11 +154,14 @@ class SweepDriver:
         if not self.done:
             self._record(self._losses.flush())
 
-    def curve(self, *, batches: int = 0, facts: ModelFacts | None = None) -> LossCurve:
+    def curve(
+        self, *, batches: int = 0, clipped_part: float | None = None, facts: ModelFacts | None = None
+    ) -> LossCurve:
         """The curve recorded so far. A sweep that has not ended counts as interrupted.
 
         Args:
             batches: mini-batches drawn from the training loader.
+            clipped_part: part of the gradients that clipping changed; None without clipping.
             facts: of the model before the first step, from :func:`lrfinder.training.model_facts.take_facts`.
         """
         if self.sweep.maximize:
@@ -171,6 +174,7 @@ class SweepDriver:
             skipped=self.skipped,
             error=self._error,
             train_losses=self._train_losses(),
+            clipped_part=clipped_part,
             facts=facts,
         )
 

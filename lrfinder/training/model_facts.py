@@ -73,11 +73,12 @@ class PendingFacts:
             if number is not None and number.is_cuda:
                 self._queue.put(number)
 
-    def result(self, batch_size: int | None = None) -> ModelFacts:
+    def result(self, batch_size: int | None = None, targets: int | None = None) -> ModelFacts:
         """The facts, complete; to be called once.
 
         Args:
             batch_size: samples in the first batch.
+            targets: its targets, where a sample has several.
         """
         read = iter(_unless_it_fails(self._queue.flush) or ())
         on_host = zip(self._queued, self._on_host, strict=True)
@@ -87,6 +88,7 @@ class PendingFacts:
             weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),
             optimizer_steps=None if steps is None else int(steps),
             batch_size=batch_size,
+            targets=targets,
         )
 
 

@@ -44,6 +44,8 @@ class TrainStep:
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
+        self._clippings = 0
+        self._clipped: Tensor | None = None  # how many of them changed the gradients; on the device
 
     def enter_training(self) -> None:
         """Put model and optimizer into the mode in which they train, without gradients from earlier."""
@@ -130,6 +132,11 @@ class TrainStep:
         """Norm of all parameters together."""
         return float(nn.utils.get_total_norm([parameter.detach() for parameter in self._parameters]))
 
+    @property
+    def clipped_part(self) -> float | None:
+        """Part of the gradients so far that clipping changed; None without clipping. Waits for the device."""
+        return None if self._clipped is None else float(self._clipped) / self._clippings
+
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
         if self._plain_zero_grad:
@@ -195,7 +202,10 @@ class TrainStep:
 
     def _clip_gradients(self) -> None:
         if self._setup.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._setup.clip_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._setup.clip_grad_norm)
+            changed = norm > self._setup.clip_grad_norm
+            self._clipped = changed.long() if self._clipped is None else self._clipped + changed
+            self._clippings += 1
 
     def _check_gradients(self) -> None:
         """Once: a loss from a graph that does not contain the optimizer's parameters trains nothing."""

@@ -1,0 +1,74 @@
+"""How batch, model and trained weights change the LR: which :mod:`lrfinder.tables.situations` apply. No torch.
+
+Within what the calibration runs cover every factor is 1, and no law is mentioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.facts import ModelFacts
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, MODEL_SIZE, TRAINED, Law
+
+__all__ = ["Adjustment", "adjustments", "clipped_lr"]
+
+_SAME = 0.02  # a factor so near 1 changes no digit worth a sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjustment:
+    """A factor of the LR.
+
+    Args:
+        name: ``"batch size"``, ``"model size"`` or ``"trained weights"``.
+        factor: > 0.
+        seen: (reference of the law, value of this training).
+    """
+
+    name: str
+    factor: float
+    seen: tuple[float, float]
+
+
+def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
+    """The factors that are not 1, for an update rule.
+
+    Args:
+        facts: of the model, the optimizer and the first batch; what is unknown changes nothing.
+        rule: ``"proportional"`` or ``"adaptive"``.
+
+    Example:
+        >>> facts = ModelFacts(trainable=60_000, batch_size=4)
+        >>> [(each.name, each.factor) for each in adjustments(facts, "proportional")]
+        [('batch size', 0.125)]
+    """
+    if facts is None:
+        return
+    size = facts.targets or facts.batch_size
+    if size is not None:
+        yield from _by_law("batch size", BATCH_SIZE, size * facts.accumulation_steps, rule)
+    if facts.trainable:
+        yield from _by_law("model size", MODEL_SIZE, facts.trainable, rule)
+    if facts.pretrained:
+        yield Adjustment(name="trained weights", factor=TRAINED.factor.of(rule), seen=(1.0, 1.0))
+
+
+def _by_law(name: str, law: Law, value: float, rule: str) -> Iterator[Adjustment]:
+    factor = law.factor(value, rule)
+    if abs(factor - 1) > _SAME:
+        yield Adjustment(name=name, factor=factor, seen=(law.reference, float(value)))
+
+
+def clipped_lr(curve: LossCurve) -> float | None:
+    """LR at which an update of SGD moves the weights as far as usual, where most gradients are clipped; else None.
+
+    The length of the update is then the LR times the clipping norm, whatever the loss.
+    """
+    facts = curve.facts
+    if facts is None or facts.clip_grad_norm is None or facts.weight_norm is None:
+        return None
+    if (curve.clipped_part or 0.0) < CLIPPED.least_part:
+        return None
+    return CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm

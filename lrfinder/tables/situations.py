@@ -1,0 +1,117 @@
+"""What the advised LR depends on beside the curve: laws for batch size, model size, length and trained weights.
+
+The constants of the advice were fitted to trainings of small networks from scratch, in batches of about 32. A law says
+by which factor the LR changes outside of that. None of them is fitted to a single task: each has its source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrfinder.tables.constants import ByRule
+
+__all__ = ["BATCH_SIZE", "CLIPPED", "LENGTH", "MODEL_SIZE", "TRAINED", "Clipped", "Law", "Trained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A power law around a reference: ``factor = (value / reference) ** power``.
+
+    Args:
+        reference: value of the calibration runs, where the factor is 1; > 0.
+        below: power for values below the reference, by update rule.
+        above: power for values above it.
+        highest: larger values count as this one; the largest that was measured.
+        source: where the law comes from.
+    """
+
+    reference: float
+    below: ByRule
+    above: ByRule
+    highest: float
+    source: str
+
+    def factor(self, value: float, rule: str) -> float:
+        """Factor of the LR at that value; > 0.
+
+        Args:
+            value: what the law is about, > 0.
+            rule: ``"proportional"`` or ``"adaptive"``.
+
+        Example:
+            >>> round(BATCH_SIZE.factor(8, "proportional"), 3), round(BATCH_SIZE.factor(8, "adaptive"), 3)
+            (0.25, 0.5)
+        """
+        power = (self.below if value < self.reference else self.above).of(rule)
+        return float((min(value, self.highest) / self.reference) ** power)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Factor of the LR where the weights have been trained before.
+
+    Args:
+        factor: by update rule; from 0 to 1.
+        least_share: smallest share of the trained parameters that must show training.
+        source: where the factor comes from.
+    """
+
+    factor: ByRule
+    least_share: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clipped:
+    """SGD of which most gradients are clipped, so that the length of an update does not follow the gradient.
+
+    Args:
+        movement: length of an update at a typical peak LR, as a part of the norm of the weights.
+        least_part: smallest part of the steps of a sweep that must have been clipped.
+        source: where the movement comes from.
+    """
+
+    movement: float
+    least_part: float
+    source: str
+
+
+_FLAT = ByRule(proportional=0.0, adaptive=0.0)
+
+BATCH_SIZE = Law(
+    reference=32,
+    below=ByRule(proportional=1.0, adaptive=0.5),
+    above=ByRule(proportional=0.5, adaptive=0.5),
+    highest=128,
+    source=(
+        "linear for SGD and square root for Adam: Malladi et al., arXiv:2205.10287; the 122 trainings of "
+        "scripts/bench_advice, in batches of 8 to 128, have powers of 0.50 +- 0.37 and 0.46 +- 0.21"
+    ),
+)
+MODEL_SIZE = Law(
+    reference=65_000,
+    below=_FLAT,
+    above=ByRule(proportional=-0.2, adaptive=-0.2),
+    highest=2e11,
+    source=(
+        "the reference is the largest network of the calibration runs; the power is about that between 125 million "
+        "parameters (6e-4) and 175 billion (6e-5) in table 2.1 of Brown et al., arXiv:2005.14165"
+    ),
+)
+LENGTH = Law(
+    reference=2000,
+    below=_FLAT,
+    above=ByRule(proportional=-0.25, adaptive=-0.25),
+    highest=1e6,
+    source="longest of the calibration runs; between no dependence and the square root that convex bounds have",
+)
+CLIPPED = Clipped(
+    movement=0.04,
+    least_part=0.2,
+    source="LR 20 at norm 0.25 in word_language_model of pytorch/examples, and our own training of its network",
+)
+TRAINED = Trained(
+    factor=ByRule(proportional=1 / 3, adaptive=1 / 3),
+    least_share=0.5,
+    source="fine-tunings of pretrained networks in scripts/bench_advice",
+)

@@ -1,0 +1,224 @@
+"""What the advice makes of the situation: batch size, model size, length, clipping and trained weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from curves import curve_of
+from torch import nn
+
+from lrfinder import LRFinder, RangeTestResult
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.situation import adjustments
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.facts import ModelFacts
+from lrfinder.tables import situations
+from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.training.contents import target_count
+
+LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "length": LENGTH}
+RULES = ("proportional", "adaptive")
+every_rule = pytest.mark.parametrize("rule", RULES)
+every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+
+
+def bowl(x: float) -> float:
+    """Falls from 2 to 1 around 1e-3, and rises from 0.1 on."""
+    return 2.0 - 1.0 / (1 + 10 ** (-2 * (x + 3))) + 3 * max(0.0, x + 1)
+
+
+def curve(optimizer: str = "AdamW", **facts: Any) -> LossCurve:
+    """A curve with an edge far above its advice, and facts of its model."""
+    momentum = 0.0 if optimizer == "SGD" else 0.9
+    part = facts.pop("clipped_part", None)
+    known = ModelFacts(**facts) if facts else None
+    fields = {"optimizer": optimizer, "momentum": momentum, "clipped_part": part, "facts": known}
+    return curve_of(bowl, start=1e-6, end=100.0, noise=0.01, **fields)
+
+
+def advice(optimizer: str = "AdamW", **facts: Any) -> Advice:
+    return advise(curve(optimizer, **facts))
+
+
+def ratio(optimizer: str = "AdamW", **facts: Any) -> float:
+    """The advised LR, as a part of that without facts."""
+    known, unknown = advice(optimizer, **facts).base_lr, advice(optimizer).base_lr
+    assert known is not None and unknown is not None
+    return known / unknown
+
+
+def words(optimizer: str = "AdamW", **facts: Any) -> str:
+    return " ".join(advice(optimizer, **facts).reasons)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_a_source() -> None:
+    rows = [value for value in vars(situations).values() if hasattr(value, "source") and not isinstance(value, type)]
+    assert len(rows) == 5 and all(row.source for row in rows)
+
+
+@every_law
+@every_rule
+def test_a_law_changes_nothing_at_its_reference(law: Law, rule: str) -> None:
+    assert law.factor(law.reference, rule) == 1
+
+
+@every_law
+@every_rule
+def test_a_law_is_monotonous_and_ends_at_the_largest_value_measured(law: Law, rule: str) -> None:
+    values = [law.reference * 2.0**k for k in range(-8, 40)]
+    factors = [law.factor(value, rule) for value in values]
+    assert factors in (sorted(factors), sorted(factors, reverse=True))
+    assert law.factor(10 * law.highest, rule) == law.factor(law.highest, rule)
+
+
+def test_small_batches_scale_linearly_for_sgd_and_by_the_root_for_adam() -> None:
+    assert [BATCH_SIZE.factor(8, rule) for rule in RULES] == [0.25, 0.5]
+    assert [BATCH_SIZE.factor(128, rule) for rule in RULES] == [2.0, 2.0]
+
+
+def test_the_lr_falls_with_the_size_as_in_the_table_of_gpt_3() -> None:
+    published = 6e-5 / 6e-4
+    assert published < MODEL_SIZE.factor(175e9, "adaptive") / MODEL_SIZE.factor(125e6, "adaptive") < 3 * published
+
+
+# --- the advice -------------------------------------------------------------------------------------------------------
+
+
+def test_facts_within_the_calibration_runs_change_nothing() -> None:
+    assert advice(trainable=60_000, batch_size=32).base_lr == advice().base_lr
+    assert words(trainable=60_000, batch_size=32) == words()
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("SGD", 1 / 8), ("AdamW", 8**-0.5)])
+def test_a_batch_of_four_gets_the_lr_of_its_law(optimizer: str, expected: float) -> None:
+    assert ratio(optimizer, batch_size=4) == pytest.approx(expected, rel=0.06)
+    assert "A batch has 4 samples" in words(optimizer, batch_size=4)
+
+
+def test_batches_that_are_accumulated_count_together() -> None:
+    assert advice(batch_size=4, accumulation_steps=8).base_lr == advice(batch_size=32).base_lr
+
+
+def test_the_tokens_of_a_language_model_count_as_a_batch() -> None:
+    assert advice(batch_size=4, targets=256).base_lr == advice(batch_size=128).base_lr
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_trained_weights_get_a_lower_lr_and_the_reason(optimizer: str) -> None:
+    assert ratio(optimizer, pretrained=True) == pytest.approx(1 / 3, rel=0.06)
+    assert "trained before" in words(optimizer, pretrained=True)
+
+
+@pytest.mark.parametrize("pretrained", [False, None])
+def test_fresh_or_unknown_weights_change_nothing(pretrained: bool | None) -> None:
+    assert advice(pretrained=pretrained).base_lr == advice().base_lr
+
+
+def test_the_evidence_leads_to_the_advice() -> None:
+    evidence = advice(batch_size=4, trainable=10**7, pretrained=True).evidence
+    factors = [each for each in evidence if each.name in {*LAWS, "trained weights"}]
+    assert [each.name for each in factors] == ["batch size", "model size", "trained weights"]
+    assert factors[-1].lr == pytest.approx(advice(batch_size=4, trainable=10**7, pretrained=True).base_lr, rel=0.06)
+    assert sum(each.weight for each in evidence) == pytest.approx(1)
+
+
+def test_the_reasons_of_a_saved_advice_are_read_back() -> None:
+    known = advice(batch_size=4, trainable=10**7, pretrained=True)
+    assert Advice.from_dict(known.to_dict()) == known
+
+
+def test_unknown_facts_give_no_adjustment() -> None:
+    assert not list(adjustments(None, "adaptive")) and not list(adjustments(ModelFacts(), "adaptive"))
+
+
+# --- clipping ---------------------------------------------------------------------------------------------------------
+
+CLIPPING = {"clip_grad_norm": 0.25, "weight_rms": (0.06,), "trainable": 60_000}
+
+
+def test_sgd_that_is_mostly_clipped_gets_the_lr_of_its_update_length() -> None:
+    [typical] = [each for each in advice("SGD", **CLIPPING, clipped_part=0.9).evidence if each.name == "typical"]
+    assert typical.lr * 0.25 == pytest.approx(CLIPPED.movement * 0.06 * 60_000**0.5)
+    assert "clipped" in words("SGD", **CLIPPING, clipped_part=0.9)
+
+
+@pytest.mark.parametrize("part", [None, 0.0, CLIPPED.least_part - 0.01])
+def test_sgd_that_is_hardly_clipped_is_plain_sgd(part: float | None) -> None:
+    assert advice("SGD", **CLIPPING, clipped_part=part).base_lr == advice("SGD").base_lr
+
+
+def test_clipping_changes_nothing_for_adam() -> None:
+    assert advice(**CLIPPING, clipped_part=0.9).base_lr == advice().base_lr
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(1e-6, 1.0), (1e9, 0.0), (None, None)])
+def test_the_curve_has_the_part_of_the_steps_that_were_clipped(norm: float | None, expected: float | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss(), clip_grad_norm=norm)
+    result = finder.range_test([(torch.randn(8, 4), torch.randint(0, 3, (8,)))], progress=False)
+    assert result.curve.clipped_part == expected
+    assert RangeTestResult.from_dict(result.to_dict()) == result
+
+
+# --- length -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_as_long_as_the_calibration_runs_changes_nothing(kind: str) -> None:
+    known = advice()
+    assert known.lr_for(kind) == known.lr_for(kind, total_steps=1) == known.lr_for(kind, total_steps=2000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_of_32000_steps_gets_half_the_lr(kind: str) -> None:
+    known = advice()
+    assert known.lr_for(kind, total_steps=32_000) == pytest.approx(known.lr_for(kind) / 2, rel=0.06)
+
+
+def test_a_search_by_trials_keeps_its_lr_whatever_the_length() -> None:
+    refined = dataclasses.replace(advice(), peaks=(("cosine", 0.005),))
+    assert refined.lr_for("cosine", total_steps=10**6) == 0.005
+
+
+# --- counting targets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        ((torch.zeros(4, 9), torch.zeros(4).long()), None),
+        ((torch.zeros(4, 9), torch.zeros(4, 1).long()), None),
+        ((torch.zeros(4, 9), torch.zeros(4, 9)), None),
+        ((torch.zeros(4, 9).long(), torch.zeros(4, 9).long()), 36),
+        ({"input_ids": torch.zeros(4, 9).long(), "labels": torch.zeros(4, 9).long()}, 36),
+        ({"input_ids": torch.zeros(4, 9).long(), "labels": torch.zeros(4).long()}, None),
+        (torch.zeros(4, 9).long(), None),
+        ([], None),
+    ],
+)
+def test_targets_count_where_a_sample_has_several(batch: Any, expected: int | None) -> None:
+    assert target_count(batch) == expected
+
+
+def test_the_facts_have_the_targets_of_the_first_batch() -> None:
+    model = nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 11))
+    ids = torch.randint(0, 11, (4, 9), generator=torch.Generator().manual_seed(0))
+    finder = LRFinder(
+        model,
+        torch.optim.Adam(model.parameters()),
+        loss_fn=lambda model, batch: nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten()),
+    )
+    facts = finder.range_test([(ids, ids)], progress=False).curve.facts
+    assert facts is not None and (facts.batch_size, facts.targets) == (4, 36)
+
+
+def test_the_factor_of_trained_weights_lowers_the_lr() -> None:
+    assert all(0 < TRAINED.factor.of(rule) < 1 for rule in RULES)
