@@ -45,7 +45,8 @@ class Evidence:
 
     Args:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
-            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found); or a
+            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found),
+            ``"range test"`` (the advice that it started from); or a
             factor of the situation on the mean: ``"batch size"``, ``"model size"`` or ``"trained weights"``.
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling

@@ -23,7 +23,14 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
 
 
-_PARTS = {"typical": "typical LR", "low region": "low region", "limit": "limit", "edge": "edge", "trials": "trials"}
+_PARTS = {
+    "typical": "typical LR",
+    "low region": "low region",
+    "limit": "limit",
+    "edge": "edge",
+    "trials": "trials",
+    "range test": "range test",
+}
 
 
 def _weighted_mean(evidence: Iterable[Evidence]) -> float:
@@ -121,6 +128,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "limit": _limit,
     "edge": _edge_alone,
     "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
+    "range test": lambda each: f"The range test advised {format_lr(each.lr)} for it.",
 }
 
 _SITUATION: dict[str, Callable[[Evidence], str]] = {

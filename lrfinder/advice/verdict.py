@@ -6,13 +6,16 @@ LR at the lowest point of
 
     part(x) + pull * total_steps / steps * x**2
 
-is chosen, so near ties go to the initial LR, the more so the shorter the trials. The weights are fitted to real
-trainings: :mod:`lrfinder.tables.constants`.
+is chosen, so near ties go to the initial LR, the more so the shorter the trials. What the trials found is then weighed
+against the advice that they started from, each by its variance in octaves: the advice by its interval, the trials by
+``trial_variance * sqrt(total_steps / steps)`` of the longest. Where the trial at the initial LR did not improve the
+loss, the trials alone count. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,6 +42,7 @@ __all__ = [
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
 _AGREED = 2.0  # factor up to which search and range test count as agreed
+_OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 
 
 def min_improvement(reading: Reading, *, constants: Constants = FITTED) -> float:
@@ -128,7 +132,8 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         refused = Finding(code="no_trial_learned", detail=record.measured)
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
-    evidence = Evidence(name="trials", lr=found, weight=1.0, part=1.0, seen=(found, found), source=record.schedule)
+    evidence = tuple(_weighed(advice, record, found, constants))
+    found = math.prod(each.lr**each.weight for each in evidence)
     findings = tuple(_findings(record, found))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     base = found / constants.peak_factor(record.schedule)
@@ -142,9 +147,9 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         diverged_lr=advice.diverged_lr,
         constants=constants,
         grade=grade,
-        evidence=(evidence,),
+        evidence=evidence,
         findings=findings,
-        reasons=(*explain((evidence,), ()), *explain_trials(record), *explain((), findings)),
+        reasons=(*explain(evidence, ()), *explain_trials(record), *explain((), findings)),
     )
     # The schedule that the search was for gets the LR itself, and what is named after that schedule is the same number.
     peak = round_lr(found)
@@ -164,6 +169,21 @@ def advice_without_search(advice: Advice, schedule: str, budget_steps: int) -> A
 def advice_without_trials(advice: Advice) -> Advice:
     """The advice where Ctrl-C came before the first trial."""
     return advice.with_findings(Finding(code="search_interrupted"))
+
+
+def _weighed(advice: Advice, record: TrialRecord, found: float, constants: Constants) -> Iterator[Evidence]:
+    """What the trials found and, unless they refute it, the LR that they started from, with their weights."""
+    initial = record.initial_lr
+    at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
+    refuted = not at_initial or any(trial.loss_or_inf >= record.start_loss for trial in at_initial)
+    prior = (math.log2(constants.spread.of(advice.grade)) / _OUTSIDE_INTERVAL) ** 2
+    steps = max(trial.steps for trial in record.trials)
+    measured = constants.search.trial_variance * math.sqrt(record.total_steps / steps)
+    weight = 1.0 if refuted else prior / (prior + measured)
+    fields = {"part": 1.0, "source": record.schedule}
+    yield Evidence(name="trials", lr=found, weight=weight, seen=(found, found), **fields)
+    if not refuted:
+        yield Evidence(name="range test", lr=initial, weight=1 - weight, seen=(initial, initial), **fields)
 
 
 def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:

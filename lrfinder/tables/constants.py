@@ -85,6 +85,7 @@ class SearchConstants:
         confirmation_part: shortest confirmation trial, as a part of the training.
         margin: factor below an LR at which a trial went wrong that is taken to be safe.
         pull: weight of the distance from the initial LR, in squared octaves, against the losses.
+        trial_variance: of what trials as long as the training find, in squared octaves.
         worst_part: losses count as at most this part of the best improvement.
         min_improvement_noises: batch noises by which a loss has to fall to show learning.
         spread: half width of the interval after a search, as a factor.
@@ -95,6 +96,7 @@ class SearchConstants:
     confirmation_part: float
     margin: float
     pull: float
+    trial_variance: float
     worst_part: float
     min_improvement_noises: float
     spread: float
