@@ -161,13 +161,14 @@ def test_the_constants_of_the_search_are_in_ranges_that_make_sense() -> None:
     assert 1 < search.margin <= 10 and search.worst_part >= 1 and search.spread > 1
 
 
-def test_the_file_is_shipped_with_the_package() -> None:
+@pytest.mark.parametrize("file", ["calibration.json", "torchvision_recipes.csv"])
+def test_the_file_is_shipped_with_the_package(file: str) -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    assert "calibration.json" in settings["options.package_data"]["lrfinder.tables"]
+    assert file in settings["options.package_data"]["lrfinder.tables"].split(", ")
 
 
 def test_the_tables_are_read_without_any_heavy_package() -> None:
-    code = "import lrfinder.tables.optimizers, sys; print(*sys.modules)"
+    code = "import lrfinder.tables.optimizers, lrfinder.tables.recipes, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not {"torch", "numpy", "scipy", "matplotlib", "click"} & set(done.stdout.split())

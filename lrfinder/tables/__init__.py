@@ -1,1 +1,1 @@
-"""Tables of optimizers, schedule kinds and fitted constants, each row with its source."""
+"""Tables of optimizers, schedule kinds, reference recipes and fitted constants, each row with its source."""
