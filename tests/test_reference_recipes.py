@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torchvision import models
 
+from lrfinder.advice.advise import Advice
+from lrfinder.cli import main
+from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.errors import ConfigError
+from lrfinder.result import RangeTestResult
 from lrfinder.schedules import KINDS
 from lrfinder.tables.recipes import (
     NoRecipe,
@@ -20,6 +29,8 @@ from lrfinder.tables.recipes import (
     scaled_lr,
     scaling,
 )
+from lrfinder.tasks.experiment import Settings, prepare
+from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
 
 RECIPES = [row for row in recipe_rows() if isinstance(row, ReferenceRecipe)]
 ENTRIES = {(model, entry.name): entry for model in models.list_models() for entry in models.get_model_weights(model)}
@@ -131,6 +142,7 @@ def test_weights_from_elsewhere_have_the_reason(model: str, reason: str) -> None
 
 def test_without_weights_the_first_entry_with_a_recipe_counts() -> None:
     assert recipe_of("resnet50").weights == "IMAGENET1K_V1"
+    assert recipe_of("keypointrcnn_resnet50_fpn").weights == "COCO_V1"
     assert missing_recipe("wide_resnet50_2", "IMAGENET1K_V1") is not None
     assert recipe_of("wide_resnet50_2").weights == "IMAGENET1K_V2"
 
@@ -182,3 +194,202 @@ def test_the_law_is_that_of_timm(optimizer: str, law: str) -> None:
 def test_a_batch_size_is_a_positive_whole_number(batch: Any) -> None:
     with pytest.raises(ConfigError, match="batch_size must be a whole number of at least 1"):
         scaled_lr(recipe_of("resnet18"), batch)
+
+
+# --- optimizer where the user names none --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model, optimizer",
+    [
+        ("vit_b_16", "AdamW"),
+        ("vit_h_14", "AdamW"),
+        ("swin_t", "AdamW"),
+        ("swin_v2_b", "AdamW"),
+        ("convnext_small", "AdamW"),
+        ("maxvit_t", "AdamW"),
+        ("mobilenet_v3_large", "RMSprop"),
+        ("mobilenet_v2", "SGD"),
+        ("efficientnet_b0", "SGD"),
+        ("densenet121", "SGD"),
+        ("resnet18", "SGD"),
+    ],
+)
+def test_the_optimizer_is_by_default_the_one_of_the_recipe(model: str, optimizer: str) -> None:
+    assert default_optimizer(model, None)[0] == optimizer
+
+
+@pytest.mark.parametrize("model", models.list_models(module=models))
+def test_the_options_by_default_are_all_of_the_recipe(model: str) -> None:
+    recipe = reference_recipe(model)
+    assert default_optimizer(model, None)[1] == ({} if recipe is None else recipe.optimizer_options)
+
+
+@pytest.mark.parametrize(
+    "model, given, expected",
+    [
+        ("squeezenet1_1", {}, {"momentum": 0.9, "weight_decay": 2e-4}),
+        ("squeezenet1_1", {"momentum": 0.5}, {"momentum": 0.5, "weight_decay": 2e-4}),
+        ("mnasnet0_5", {}, {"momentum": 0.9, "nesterov": True}),
+        ("mnasnet0_5", {"momentum": 0}, {}),
+        ("mnasnet0_5", {"dampening": 0.1}, {"momentum": 0.9, "dampening": 0.1}),
+        ("shufflenet_v2_x0_5", {}, {"momentum": 0.9}),
+    ],
+)
+def test_options_given_come_before_those_of_the_recipe(
+    model: str, given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    facts = prepare(Settings(model=model, device="cpu", batch_size=2, optimizer_options=given)).facts
+    assert (facts["optimizer"], facts["optimizer_options"]) == ("SGD", expected)
+
+
+def test_a_named_optimizer_takes_nothing_from_the_recipe() -> None:
+    facts = prepare(Settings(model="squeezenet1_1", device="cpu", batch_size=2, optimizer="sgd")).facts
+    assert facts["optimizer_options"] == {"momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    "weights, decay",
+    [(None, 1e-4), ("IMAGENET1K_V1", 1e-4), ("DEFAULT", 2e-5), ("resnet50_weights.imagenet1k_v2", 2e-5)],
+)
+def test_the_recipe_is_that_of_the_named_weights(weights: str | None, decay: float) -> None:
+    assert default_optimizer("resnet50", weights)[1]["weight_decay"] == decay
+
+
+def test_a_file_of_weights_has_the_recipe_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").touch()
+    assert torchvision_recipe("resnet50", tmp_path / "w.pth") == reference_recipe("resnet50")
+
+
+def test_weights_without_a_recipe_leave_the_models_own_optimizer() -> None:
+    missing = torchvision_recipe("vit_b_16", "IMAGENET1K_SWAG_E2E_V1")
+    assert isinstance(missing, NoRecipe)
+    assert default_optimizer("vit_b_16", missing.weights) == ("AdamW", {"weight_decay": 0.3})
+
+
+def test_a_vision_transformer_is_prepared_with_adamw() -> None:
+    facts = prepare(Settings(model="vit_b_16", device="cpu", batch_size=2)).facts
+    assert (facts["optimizer"], facts["optimizer_options"]) == ("AdamW", {"weight_decay": 0.3})
+
+
+# --- the line beside the advice -----------------------------------------------------------------------------------
+
+
+def advice_of(lr: float) -> Advice:
+    return Advice(max_lr=lr, base_lr=lr, min_lr=lr / 100, interval=(lr / 3, lr * 3), grade="high", reasons=("Clear.",))
+
+
+NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("Flat.",))
+LINKS = "https://github.com/pytorch/vision/tree/main/references/classification"
+
+
+def setup_of(model: str, **changes: Any) -> dict[str, Any]:
+    """The setup of a run with the defaults of the recipe, at a batch of 64."""
+    recipe = recipe_of(model)
+    setup = {"optimizer": recipe.optimizer, "optimizer_options": recipe.optimizer_options, "weights": None}
+    return {**setup, "batch_size": 64, "accumulation_steps": 1, **changes}
+
+
+def test_the_line_has_the_learning_rate_at_the_users_batch_and_the_link() -> None:
+    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice_of(0.02))
+    assert lines == [
+        f"torchvision's recipe at your batch of 64: lr 0.025 (SGD, 0.1 at 256, scaled linearly), {LINKS}#resnet"
+    ]
+
+
+def test_adam_is_scaled_by_the_square_root_and_the_line_says_so() -> None:
+    [line] = reference_lines(recipe_of("vit_b_16"), setup_of("vit_b_16"), advice_of(0.001))
+    assert "lr 0.00038 (AdamW, 0.003 at 4096, scaled by the square root)" in line
+
+
+def test_accumulated_batches_count() -> None:
+    [line] = reference_lines(recipe_of("resnet18"), setup_of("resnet18", accumulation_steps=4), advice_of(0.1))
+    assert "at your batch of 256: lr 0.1 (" in line
+
+
+@pytest.mark.parametrize("lr, words", [(0.004, "0.004, is 6.2 times below"), (0.2, "0.2, is 8 times above")])
+def test_a_factor_of_more_than_five_is_mentioned(lr: float, words: str) -> None:
+    advice = dataclasses.replace(advice_of(lr), peaks=(("step", lr),))
+    far = reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice)
+    assert len(far) == 2 and words in far[1]
+
+
+@pytest.mark.parametrize("lr", [0.0051, 0.025, 0.12])
+def test_a_smaller_factor_is_not(lr: float) -> None:
+    advice = advice_of(lr)
+    assert 1 / 5 < advice.lr_for("step") / 0.025 < 5
+    assert len(reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice)) == 1
+
+
+def test_without_advice_there_is_nothing_to_compare() -> None:
+    assert len(reference_lines(recipe_of("resnet18"), setup_of("resnet18"), NO_ADVICE)) == 1
+
+
+@pytest.mark.parametrize(
+    "model, changes, words",
+    [
+        ("vit_b_16", {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}}, "is for AdamW, lr 0.003 at"),
+        ("resnet18", {"optimizer": "AdamW", "optimizer_options": {}}, "is for SGD(momentum=0.9), lr 0.1 at"),
+        ("resnet18", {"optimizer_options": {}}, "and not comparable with SGD, "),
+        ("mobilenet_v3_small", {"optimizer_options": {"momentum": 0.9}}, "not comparable with RMSprop(momentum=0.9), "),
+    ],
+)
+def test_another_optimizer_is_mentioned_and_not_compared(model: str, changes: dict[str, Any], words: str) -> None:
+    [line] = reference_lines(recipe_of(model), setup_of(model, **changes), advice_of(10.0))
+    assert words in line and "your batch" not in line
+
+
+def test_adam_is_compared_with_a_recipe_for_adamw() -> None:
+    setup = setup_of("vit_b_16", optimizer="Adam", optimizer_options={})
+    assert "at your batch of 64" in reference_lines(recipe_of("vit_b_16"), setup, advice_of(0.001))[0]
+
+
+def test_fine_tuning_is_not_compared_with_a_training_from_scratch() -> None:
+    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18", weights="DEFAULT"), advice_of(1e-4))
+    assert "at your batch of 64: lr 0.025" in lines[0] and lines[1].startswith("It is for random weights.")
+    assert len(lines) == 2
+
+
+def test_the_reason_stands_where_there_is_no_recipe() -> None:
+    [line] = reference_lines(missing_recipe("efficientnet_b0"), setup_of("resnet18"), advice_of(0.1))
+    assert line.startswith("torchvision has no recipe of its own for efficientnet_b0: ported from timm, https://")
+
+
+def test_a_model_that_the_table_lacks_has_no_line() -> None:
+    assert reference_lines(None, setup_of("resnet18"), advice_of(0.1)) == []
+    assert reference_facts(None, setup_of("resnet18"), advice_of(0.1)) is None
+
+
+@pytest.mark.parametrize("row", recipe_rows(), ids=name)
+def test_every_row_can_be_told_in_words_and_as_json(row: ReferenceRecipe | NoRecipe) -> None:
+    facts = reference_facts(row, setup_of("resnet18"), advice_of(0.01))
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts is not None and row.link in facts["text"][0]
+
+
+# --- lrfind run ---------------------------------------------------------------------------------------------------
+
+
+def run(tmp_path: Path, *arguments: str) -> str:
+    sweep = ("--num-iter", "4", "--batch-size", "8", "--start-lr", "1e-4", "--end-lr", "1e-2")
+    return CliRunner().invoke(main, ["run", *arguments, *sweep, "--out", str(tmp_path)], prog_name="lrfind").stdout
+
+
+def test_run_prints_the_recipe_in_80_columns(tmp_path: Path) -> None:
+    text = run(tmp_path, "squeezenet1_1")
+    assert "\nReference\n- torchvision's recipe at your batch of 8: lr 0.00063 (SGD, 0.01 at 128," in text
+    [beside] = re.findall(r"^Reference\n(.*?)\n\n", text, flags=re.DOTALL | re.MULTILINE)
+    assert all(len(line) <= 80 or line.startswith("  https://") for line in beside.splitlines())
+
+
+def test_run_prints_why_a_model_has_no_recipe(tmp_path: Path) -> None:
+    assert "torchvision has no recipe of its own for shufflenet_v2_x0_5: " in run(tmp_path, "shufflenet_v2_x0_5")
+
+
+def test_json_has_the_reference_and_the_saved_result_loads(tmp_path: Path) -> None:
+    content = json.loads(run(tmp_path, "mobilenet_v3_small", "--json"))
+    reference, setup = content["reference"], content["setup"]
+    assert (reference["optimizer"], setup["optimizer"]) == ("RMSprop", "RMSprop")
+    assert setup["optimizer_options"] == {"momentum": 0.9, "weight_decay": 1e-5, "alpha": 0.9, "eps": 0.0316}
+    assert (reference["your_batch"], reference["scaled_lr"], reference["comparable"]) == (8, 0.0005, True)
+    assert RangeTestResult.load(content["files"]["result"]).curve.optimizer == "RMSprop"

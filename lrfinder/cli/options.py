@@ -35,13 +35,15 @@ _RUN = (
     click.option(
         "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
     ),
-    click.option("--optimizer", default="SGD", show_default=True, metavar="NAME", help="Any of torch.optim."),
+    click.option(
+        "--optimizer", metavar="NAME", help="Any of torch.optim.  [default: as torchvision trained the model, else SGD]"
+    ),
     click.option(
         "--opt",
         "optimizer_options",
         multiple=True,
         metavar="KEY=VALUE",
-        help="An option of the optimizer; may be repeated.  [default: momentum=0.9 for SGD]",
+        help="An option of the optimizer; may be repeated.  [default: as torchvision's, or momentum=0.9 for SGD]",
     ),
     click.option("--batch-size", type=_from(1), default=64, show_default=True, metavar="N", help="Images in a batch."),
     click.option(

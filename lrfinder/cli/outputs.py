@@ -7,16 +7,19 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrfinder.cli.plot import own_backend
 from lrfinder.cli.terminal import LateError, abandon_output, echo
+from lrfinder.display.reference import reference_facts, reference_lines
+from lrfinder.display.text import bullets
 from lrfinder.errors import LRFinderError
 from lrfinder.files import json_text, write_atomic, write_together
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
     from lrfinder.result import RangeTestResult
+    from lrfinder.tasks.experiment import Experiment
 
 __all__ = ["Outputs", "as_json", "as_text"]
 
@@ -118,22 +121,25 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def as_text(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
-    """The advice in words, the lines to paste, and the paths; the whole result where it is in no file."""
+def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+    """The advice in words, torchvision's recipe, the lines to paste, and the paths; a result that is in no file."""
+    reference = reference_lines(experiment.reference, experiment.facts, result.advice)
+    beside = "\n" + "\n".join(bullets("Reference", reference)) + "\n" if reference else ""
     lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
     if "result" in files:
         last = "Files\n" + "\n".join(f"  {key:<8}{path}" for key, path in files.items())
     else:
         last = "Result, as a line to save in a file for `lrfind show`:\n\n"
         last += json_text("result", result.to_dict(), indent=None).rstrip()
-    return f"\n{result}\n{lines}\n{last}"
+    return f"\n{result}\n{beside}{lines}\n{last}"
 
 
-def as_json(facts: dict[str, Any], result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The same and the settings as strict JSON."""
     content = {
-        "setup": facts,
+        "setup": experiment.facts,
         **result.to_dict(),
+        "reference": reference_facts(experiment.reference, experiment.facts, result.advice),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         "files": files,

@@ -87,7 +87,7 @@ def _run(
                 plan = _plan(result, experiment, schedule, epochs)
                 outputs.save(result, plan)
         outputs.draw(result)
-        outputs.show(render(experiment.facts, result, plan, outputs.files))
+        outputs.show(render(experiment, result, plan, outputs.files))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(outputs.saved) from None
     outputs.check()

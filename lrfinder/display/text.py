@@ -10,7 +10,7 @@ from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["describe"]
+__all__ = ["bullets", "describe"]
 
 _COLUMNS = 80
 
@@ -31,13 +31,16 @@ def describe(curve: LossCurve, advice: Advice) -> str:
             "",
             *_aligned(advice_rows(advice)),
             "",
-            "Why",
-            *(line for reason in advice.reasons for line in _wrapped(reason, bullet="- ")),
+            *bullets("Why", advice.reasons),
             "",
-            "Sweep",
-            *(line for fact in sweep_facts(curve) for line in _wrapped(fact, bullet="- ")),
+            *bullets("Sweep", sweep_facts(curve)),
         ]
     )
+
+
+def bullets(title: str, sentences: Sequence[str]) -> list[str]:
+    """Lines of a list for 80 columns under its title; a word longer than a line, such as a link, is left whole."""
+    return [title, *(line for sentence in sentences for line in _wrapped(sentence, bullet="- "))]
 
 
 def _wrapped(text: str, *, bullet: str = "") -> list[str]:

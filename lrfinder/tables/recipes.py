@@ -153,11 +153,12 @@ def scaled_lr(recipe: ReferenceRecipe, batch_size: int) -> float:
 
 @functools.cache
 def recipe_rows() -> tuple[ReferenceRecipe | NoRecipe, ...]:
-    """All rows, those of a model in the order of its weights."""
+    """All rows, by model; of each the plain entries come first, in the order of their versions."""
     text = (resources.files("lrfinder.tables") / "torchvision_recipes.csv").read_text(encoding="utf-8")
     lines = csv.DictReader(text.splitlines())
     rows = [_row(entry, line) for line in lines for entry in line["weights"].split()]
-    return tuple(sorted(rows, key=lambda row: row.model))  # a stable sort: version 1 comes before version 2
+    # Plain entries have the shortest names: IMAGENET1K_V1 before IMAGENET1K_SWAG_E2E_V1, COCO_V1 before COCO_LEGACY.
+    return tuple(sorted(rows, key=lambda row: (row.model, len(row.weights), row.weights)))
 
 
 def _rows_of(model: str, weights: str | None) -> list[ReferenceRecipe | NoRecipe]:

@@ -15,9 +15,11 @@ from lrfinder.checks import check_choice, check_count, check_lr
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
+from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
 from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.memory import memory_errors_explained
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
+from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
 from lrfinder.training.setup import resolve_device
 
 __all__ = ["Experiment", "Settings", "pick_device", "prepare"]
@@ -36,7 +38,8 @@ class Settings:
         data, dataset, root, download, weights, num_classes, image_size, batch_size: as in ``build`` of the model's
             family, such as :func:`lrfinder.tasks.classification.build`.
         val: measure the loss on validation images, ``val_batches`` of them per iteration.
-        optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`.
+        optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
+            None, both are those of torchvision's recipe, apart from options that are given.
         accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
         device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
         amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
@@ -53,7 +56,7 @@ class Settings:
     weights: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
-    optimizer: str = "SGD"
+    optimizer: str | None = None
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 64
     accumulation_steps: int = 1
@@ -88,6 +91,11 @@ class Experiment:
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the training images."""
         return math.ceil(len(self.task.train_loader) / self.settings.accumulation_steps)
+
+    @property
+    def reference(self) -> ReferenceRecipe | NoRecipe | None:
+        """How torchvision trained the model, or why that is not known; None for a model without a row."""
+        return torchvision_recipe(self.task.facts["model"], self.settings.weights)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -156,7 +164,7 @@ def prepare(settings: Settings) -> Experiment:
         >>> settings = Settings(model="squeezenet1_1", batch_size=8, start_lr=1e-4, end_lr=1e-2, num_iter=4)
         >>> experiment = prepare(settings)
         >>> experiment.facts["image_size"], experiment.facts["optimizer_options"]
-        (32, {'momentum': 0.9})
+        (32, {'momentum': 0.9, 'weight_decay': 0.0002})
         >>> experiment.range_test().curve.stop.name
         'COMPLETED'
     """
@@ -182,9 +190,11 @@ def prepare(settings: Settings) -> Experiment:
             seed=settings.seed,
         )
     model = _to_device(task.model, device)
+    usual = default_optimizer(task.facts["model"], settings.weights)
+    optimizer, options = usual if settings.optimizer is None else (settings.optimizer, {})
     finder = LRFinder(
         model,
-        build_optimizer(settings.optimizer, settings.optimizer_options, model.parameters()),
+        build_optimizer(optimizer, settings.optimizer_options, model.parameters(), usual=options),
         task.criterion,
         loss_fn=task.loss_fn,
         device=device,

@@ -32,7 +32,11 @@ def optimizer_names() -> list[str]:
 
 
 def build_optimizer(
-    name: str, options: Mapping[str, Any], parameters: Iterable[nn.Parameter]
+    name: str,
+    options: Mapping[str, Any],
+    parameters: Iterable[nn.Parameter],
+    *,
+    usual: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
     """An optimizer at torch's default learning rate, which the range test replaces.
 
@@ -40,6 +44,7 @@ def build_optimizer(
         name: as in ``torch.optim``; upper or lower case.
         options: keyword arguments of its constructor except ``lr``. SGD has momentum 0.9 unless they set another.
         parameters: what it trains.
+        usual: options that hold where ``options`` does not set them, such as those of a recipe.
 
     Raises:
         ConfigError: an unknown name or option, or a value that the constructor or the first step rejects, such as one
@@ -54,12 +59,13 @@ def build_optimizer(
     build = getattr(torch.optim, name)
     _check_options(name, options, inspect.signature(build).parameters)
     given = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
+    every = _with_usual(name, options, usual or {})
     try:
-        optimizer: torch.optim.Optimizer = build(parameters, **_with_usual(name, options))
+        optimizer: torch.optim.Optimizer = build(parameters, **every)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{name} cannot be built with {given}: {str(error).rstrip('.')}.") from error
     if options:
-        _check_step(build, _with_usual(name, options), f"{name} with {given}", optimizer)
+        _check_step(build, every, f"{name} with {given}", optimizer)
     return optimizer
 
 
@@ -72,8 +78,11 @@ def chosen_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def _with_usual(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_USUAL.get(name, {}), **options}
+def _with_usual(name: str, options: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    every = {**_USUAL.get(name, {}), **usual, **options}
+    if "nesterov" not in options and (not every.get("momentum") or every.get("dampening")):
+        every.pop("nesterov", None)  # torch rejects the combination, which the user has not asked for
+    return every
 
 
 def _check_step(build: Any, options: Mapping[str, Any], described: str, optimizer: torch.optim.Optimizer) -> None:

@@ -1,0 +1,100 @@
+"""torchvision's own recipe beside the advice, in words and as plain values. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from lrfinder.advice.advise import Advice
+from lrfinder.numbers import format_lr
+from lrfinder.tables.optimizers import find_optimizer
+from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, scaled_lr, scaling
+
+__all__ = ["reference_facts", "reference_lines"]
+
+_FAR = 5.0  # ratio of two learning rates that is worth a sentence
+_STEP_SIZE = ("momentum", "eps")  # options that change which learning rate is right
+
+
+def reference_lines(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any], advice: Advice) -> list[str]:
+    """Sentences on torchvision's own training of the model; none where the table does not have it.
+
+    Args:
+        row: of the table.
+        setup: of the user's training, with ``optimizer``, ``optimizer_options`` (those that differ from torch's
+            defaults), ``batch_size``, ``accumulation_steps``, and ``weights`` (None for random ones).
+        advice: what was read from the range test.
+    """
+    if row is None:
+        return []
+    if isinstance(row, NoRecipe):
+        return [f"torchvision has no recipe of its own for {row.model}: {row.reason}, {row.link}"]
+    if not _is_comparable(row, setup):
+        yours = _described(setup["optimizer"], setup["optimizer_options"])
+        return [
+            f"torchvision's recipe is for {_described(row.optimizer, row.optimizer_options)}, lr {row.lr:g} at a batch "
+            f"of {row.batch}, and not comparable with {yours}, {row.link}"
+        ]
+    batch = _batch(setup)
+    law = "linearly" if scaling(row.optimizer) == "linear" else "by the square root"
+    lines = [
+        f"torchvision's recipe at your batch of {batch}: lr {format_lr(scaled_lr(row, batch))} ({row.optimizer}, "
+        f"{row.lr:g} at {row.batch}, scaled {law}), {row.link}"
+    ]
+    if setup["weights"] is not None:
+        return [*lines, "It is for random weights. Fine-tuning takes a lower one as a rule, so they are not compared."]
+    return [*lines, *_far_apart(row, batch, advice)]
+
+
+def reference_facts(
+    row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any], advice: Advice
+) -> dict[str, Any] | None:
+    """The same for programs, JSON-ready: the row, and where it is a recipe, its learning rate at the user's batch.
+
+    ``comparable`` says whether the learning rate may be compared with the advice; ``text`` has the sentences.
+    """
+    if row is None:
+        return None
+    facts = {**dataclasses.asdict(row), "text": reference_lines(row, setup, advice)}
+    if isinstance(row, NoRecipe):
+        return facts
+    batch = _batch(setup)
+    return {
+        **facts,
+        "your_batch": batch,
+        "scaling": scaling(row.optimizer),
+        "scaled_lr": scaled_lr(row, batch),
+        "comparable": _is_comparable(row, setup) and setup["weights"] is None,
+    }
+
+
+def _far_apart(row: ReferenceRecipe, batch: int, advice: Advice) -> list[str]:
+    if advice.max_lr is None:
+        return []
+    advised = advice.lr_for(row.schedule)
+    ratio = scaled_lr(row, batch) / advised
+    if 1 / _FAR <= ratio <= _FAR:
+        return []
+    times, side = (ratio, "below") if ratio > 1 else (1 / ratio, "above")
+    return [
+        f"The advice for a {row.schedule} schedule, {format_lr(advised)}, is {times:.2g} times {side} "
+        "torchvision's. Try both in short trainings."
+    ]
+
+
+def _is_comparable(row: ReferenceRecipe, setup: Mapping[str, Any]) -> bool:
+    """Whether the user's optimizer makes steps of the same size at the same learning rate."""
+    theirs, yours = row.optimizer_options, setup["optimizer_options"]
+    if find_optimizer(row.optimizer) != find_optimizer(setup["optimizer"]):
+        return False
+    return all(theirs.get(name) == yours.get(name) for name in _STEP_SIZE)
+
+
+def _batch(setup: Mapping[str, Any]) -> int:
+    return int(setup["batch_size"] * setup["accumulation_steps"])
+
+
+def _described(optimizer: str, options: Mapping[str, Any]) -> str:
+    chosen = ", ".join(f"{name}={options[name]:g}" for name in _STEP_SIZE if options.get(name))
+    return f"{optimizer}({chosen})" if chosen else optimizer
