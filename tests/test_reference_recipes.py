@@ -393,3 +393,23 @@ def test_json_has_the_reference_and_the_saved_result_loads(tmp_path: Path) -> No
     assert setup["optimizer_options"] == {"momentum": 0.9, "weight_decay": 1e-5, "alpha": 0.9, "eps": 0.0316}
     assert (reference["your_batch"], reference["scaled_lr"], reference["comparable"]) == (8, 0.0005, True)
     assert RangeTestResult.load(content["files"]["result"]).curve.optimizer == "RMSprop"
+
+
+# --- lrfind models ------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_the_recipes_one_line_for_each_entry_of_weights() -> None:
+    lines = CliRunner().invoke(main, ["models", "resnet50", "--recipes"]).stdout.splitlines()
+    assert lines[0] == (
+        "resnet50 IMAGENET1K_V1: SGD(momentum=0.9, weight_decay=0.0001), lr 0.1 at a batch of 256, step, "
+        f"{LINKS}#resnet"
+    )
+    assert lines[2].startswith("wide_resnet50_2 IMAGENET1K_V1: none, the pull request names a cosine schedule")
+    assert len(lines) == 4
+
+
+def test_models_lists_the_recipes_as_json() -> None:
+    rows = json.loads(CliRunner().invoke(main, ["models", "mnasnet0_5", "--recipes", "--json"]).stdout)
+    assert [(row["model"], row["lr"], row["nesterov"], row["schedule"]) for row in rows] == [
+        ("mnasnet0_5", 2.0, True, "cosine")
+    ]

@@ -1,7 +1,8 @@
-"""``lrfind models``: the names that ``lrfind run`` takes."""
+"""``lrfind models``: the names that ``lrfind run`` takes, and how torchvision trained them."""
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import json
 
@@ -9,6 +10,7 @@ import click
 
 from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
+from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, recipe_rows
 
 __all__ = ["models"]
 
@@ -19,11 +21,13 @@ __all__ = ["models"]
 Examples:
   lrfind models
   lrfind models resnet
-  lrfind models 'vit_*_16' --json""",
+  lrfind models 'vit_*_16' --json
+  lrfind models regnet --recipes""",
 )
 @click.argument("pattern", default="")
+@click.option("--recipes", is_flag=True, help="List torchvision's recipe of all their weights, or why there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def models(pattern: str, as_json: bool) -> None:
+def models(pattern: str, recipes: bool, as_json: bool) -> None:
     """List torchvision's classification models whose name contains PATTERN (or matches it, with * ? [])."""
     from lrfinder.tasks import model_names
 
@@ -31,4 +35,16 @@ def models(pattern: str, as_json: bool) -> None:
     names = fnmatch.filter(model_names(), glob)
     if not names:
         raise ConfigError(f"no model matches {pattern!r}. Give part of a name, as in `lrfind models resnet`.")
-    echo(json.dumps(names) if as_json else "\n".join(names))
+    if not recipes:
+        echo(json.dumps(names) if as_json else "\n".join(names))
+        return
+    rows = [row for row in recipe_rows() if row.model in names]
+    echo(json.dumps([dataclasses.asdict(row) for row in rows]) if as_json else "\n".join(map(_line, rows)))
+
+
+def _line(row: ReferenceRecipe | NoRecipe) -> str:
+    name = f"{row.model} {row.weights}: "
+    if isinstance(row, NoRecipe):
+        return f"{name}none, {row.reason}, {row.link}"
+    options = ", ".join(f"{key}={value:g}" for key, value in row.optimizer_options.items())
+    return f"{name}{row.optimizer}({options}), lr {row.lr:g} at a batch of {row.batch}, {row.schedule}, {row.link}"
