@@ -113,7 +113,8 @@ class Advice:
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
         known = self.max_lr if kind == "onecycle" else None
         lr = known or peak_lr(kind, self.base_lr, ceiling, constants=constants)
-        return lr if total_steps is None else round_lr(lr * LENGTH.factor(total_steps, "adaptive"))
+        factor = 1.0 if total_steps is None else LENGTH.factor(total_steps, "adaptive")
+        return lr if factor == 1 else round_lr(lr * factor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""

@@ -133,11 +133,11 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
     evidence = tuple(_weighed(advice, record, found, constants))
-    found = math.prod(each.lr**each.weight for each in evidence)
+    weighed = math.prod(each.lr**each.weight for each in evidence)
     findings = tuple(_findings(record, found))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
-    base = found / constants.peak_factor(record.schedule)
-    ceiling = None if advice.ceiling is None else max(advice.ceiling, found)
+    base = weighed / constants.peak_factor(record.schedule)
+    ceiling = None if advice.ceiling is None else max(advice.ceiling, weighed)
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
         ceiling,
@@ -152,7 +152,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         reasons=(*explain(evidence, ()), *explain_trials(record), *explain((), findings)),
     )
     # The schedule that the search was for gets the LR itself, and what is named after that schedule is the same number.
-    peak = round_lr(found)
+    peak = round_lr(weighed)
     return dataclasses.replace(
         refined,
         peaks=((record.schedule, peak),),
@@ -180,10 +180,9 @@ def _weighed(advice: Advice, record: TrialRecord, found: float, constants: Const
     steps = max(trial.steps for trial in record.trials)
     measured = constants.search.trial_variance * math.sqrt(record.total_steps / steps)
     weight = 1.0 if refuted else prior / (prior + measured)
-    fields = {"part": 1.0, "source": record.schedule}
-    yield Evidence(name="trials", lr=found, weight=weight, seen=(found, found), **fields)
-    if not refuted:
-        yield Evidence(name="range test", lr=initial, weight=1 - weight, seen=(initial, initial), **fields)
+    for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
+        if part > 0:
+            yield Evidence(name=name, lr=lr, weight=part, part=1.0, seen=(lr, lr), source=record.schedule)
 
 
 def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:

@@ -91,11 +91,12 @@ BATCH_SIZE = Law(
 MODEL_SIZE = Law(
     reference=65_000,
     below=_FLAT,
-    above=ByRule(proportional=-0.2, adaptive=-0.2),
+    above=ByRule(proportional=0.0, adaptive=-0.2),
     highest=2e11,
     source=(
-        "the reference is the largest network of the calibration runs; the power is about that between 125 million "
-        "parameters (6e-4) and 175 billion (6e-5) in table 2.1 of Brown et al., arXiv:2005.14165"
+        "the reference is the largest network of the calibration runs; the power for Adam is a little less than that "
+        "between 125 million parameters (6e-4) and 175 billion (6e-5) in table 2.1 of Brown et al., arXiv:2005.14165; "
+        "torchvision's recipes with SGD have one LR for networks of 2 to 130 million parameters"
     ),
 )
 LENGTH = Law(
@@ -111,7 +112,7 @@ CLIPPED = Clipped(
     source="LR 20 at norm 0.25 in word_language_model of pytorch/examples, and our own training of its network",
 )
 TRAINED = Trained(
-    factor=ByRule(proportional=1 / 3, adaptive=1 / 3),
+    factor=ByRule(proportional=1 / 7, adaptive=1 / 3),
     least_share=0.5,
     source="fine-tunings of pretrained networks in scripts/bench_advice",
 )
