@@ -14,7 +14,16 @@ from typing import Any
 
 from lrfinder.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "check_lr", "check_number", "check_part", "check_scales", "did_you_mean"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_flag",
+    "check_lr",
+    "check_number",
+    "check_part",
+    "check_scales",
+    "did_you_mean",
+]
 
 _MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
 _WRITTEN = 10**30
@@ -86,6 +95,17 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
         listed = listed or f"one of {', '.join(names)}"
         raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
     return str(value)
+
+
+def check_flag(name: str, value: Any) -> bool | None:
+    """The value, if it is True, False or None, which stands for unknown.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    raise ConfigError(f"{name} must be True, False, or None where it is not known; got {_shown(value)}.")
 
 
 def check_part(name: str, value: Any) -> float | None:

@@ -62,9 +62,12 @@ class LRFinder:
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
         also: list of further objects to restore, of any size: modules, optimizers, tensors, arrays, random generators,
             containers, objects with attributes.
+        pretrained: True where training starts from trained weights, False where it starts from fresh ones; None decides
+            by the weights. ``result.curve.facts`` has both.
 
     Raises:
-        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, no state in ``also``.
+        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, no state in ``also``,
+            ``pretrained`` neither True, False nor None.
         SetupError: model, optimizer and device do not fit together.
 
     Example:
@@ -95,6 +98,7 @@ class LRFinder:
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
         also: Sequence[Any] = (),
+        pretrained: bool | None = None,
     ) -> None:
         self.setup = TrainingSetup.of(
             model,
@@ -107,6 +111,7 @@ class LRFinder:
             clip_grad_norm=clip_grad_norm,
             accumulation_steps=accumulation_steps,
             also=also,
+            pretrained=pretrained,
         )
         self.model, self.optimizer, self.device = self.setup.model, self.setup.optimizer, self.setup.device
         self.last_curve: LossCurve | None = None

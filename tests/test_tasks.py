@@ -58,6 +58,12 @@ def test_the_defaults_of_settings_are_those_of_the_command() -> None:
     assert {name: parsed[name] for name in settings} == settings
 
 
+def test_weights_that_are_named_are_trained_ones(tmp_path: Path) -> None:
+    torch.save(models.get_model("squeezenet1_1", num_classes=10).state_dict(), tmp_path / "w.pth")
+    named = dataclasses.replace(TINY, weights=str(tmp_path / "w.pth"))
+    assert [prepare(each).finder.setup.pretrained for each in (TINY, named)] == [None, True]
+
+
 def test_the_seed_fixes_weights_and_batches() -> None:
     curves = [prepare(dataclasses.replace(TINY, seed=seed)).range_test().curve for seed in (5, 5, 6)]
     assert curves[0].losses == curves[1].losses != curves[2].losses

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lrfinder.checks import check_choice, check_count, check_number
+from lrfinder.checks import check_choice, check_count, check_flag, check_number
 from lrfinder.errors import ConfigError
 
 __all__ = ["ModelFacts"]
@@ -29,7 +29,10 @@ class ModelFacts:
         weight_rms: root mean square of the weights of each parameter group, shape (groups,); None in place of a group
             without weights.
         norm_layers: (class name, number) of each kind of normalisation layer, in order of the name.
-        pretrained: True where the weights have been trained before.
+        pretrained: whether the weights have been trained before: as the user says, else as the weights show.
+        trained: share of the trainable elements of each parameter group that are in layers whose weights show signs of
+            training, shape (groups,); 0 to 1. None in place of a group of which too little can be said.
+        frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
         batch_size: samples in the first batch.
         targets: whole numbers in the targets of the first batch, where each sample has several, as the tokens of a
@@ -55,6 +58,8 @@ class ModelFacts:
     weight_rms: tuple[float | None, ...] | None = None
     norm_layers: tuple[tuple[str, int], ...] | None = None
     pretrained: bool | None = None
+    trained: tuple[float | None, ...] | None = None
+    frozen_trained: float | None = None
     optimizer_steps: int | None = None
     batch_size: int | None = None
     targets: int | None = None
@@ -96,6 +101,10 @@ class ModelFacts:
             fields["weight_rms"] = tuple(_known(float, value) for value in rms)
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
+        if (trained := fields.get("trained")) is not None:
+            fields["trained"] = tuple(_share("each of trained", value) for value in trained)
+        fields["frozen_trained"] = _share("frozen_trained", fields.get("frozen_trained"))
+        fields["pretrained"] = check_flag("pretrained", fields.get("pretrained"))
         fields["maximize"] = bool(fields.get("maximize", False))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:
@@ -111,6 +120,10 @@ class ModelFacts:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def _share(name: str, value: Any) -> float | None:
+    return None if value is None else check_number(name, value, 0.0, 1.0)
 
 
 def _known(kind: Callable[[Any], T], value: Any) -> T | None:

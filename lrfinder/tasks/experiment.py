@@ -201,6 +201,7 @@ def prepare(settings: Settings) -> Experiment:
         amp_dtype=amp_dtype,
         clip_grad_norm=settings.clip_grad_norm,
         accumulation_steps=settings.accumulation_steps,
+        pretrained=True if settings.weights is not None else None,
     )
     return Experiment(settings=settings, task=task, finder=finder)
 

@@ -22,10 +22,14 @@ from lrfinder.record.facts import ModelFacts
 from lrfinder.training.deferred import DeferredLosses
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
+from lrfinder.training.trained_weights import Examination, TrainedShares
 
 __all__ = ["PendingFacts", "take_facts"]
 
 T = TypeVar("T")
+
+_TRAINED_SHARE = 0.5  # of all elements, the frozen ones included
+_TRAINED_STEPS = 100  # in the optimizer's state; one of a few steps may have been made to be filled
 
 
 def take_facts(setup: TrainingSetup) -> PendingFacts:
@@ -43,10 +47,13 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         amp_dtype=None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
         grad_scaler=setup.grad_scaler is not None,
         device=setup.device.type,
+        pretrained=setup.pretrained,
     )
-    groups = [_unless_it_fails(partial(_rms, group["params"])) for group in setup.optimizer.param_groups]
+    groups = [list(group["params"]) for group in setup.optimizer.param_groups]
+    rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
     steps = _unless_it_fails(partial(_steps, setup.optimizer))
-    pending = _unless_it_fails(partial(PendingFacts, facts, groups, steps, setup.device))
+    examined = _unless_it_fails(partial(Examination, setup.model, groups))
+    pending = _unless_it_fails(partial(PendingFacts, facts, rms, steps, setup.device, examined))
     return pending or PendingFacts(facts, [None] * len(groups), None, setup.device)
 
 
@@ -58,12 +65,19 @@ class PendingFacts:
         weight_rms: root mean square of the weights of each group; None where unknown.
         steps: steps of the optimizer; None where unknown.
         device: of the training.
+        examined: the parameters, as to whether they are trained; None where that is unknown.
     """
 
     def __init__(
-        self, facts: ModelFacts, weight_rms: list[Tensor | None], steps: Tensor | None, device: torch.device
+        self,
+        facts: ModelFacts,
+        weight_rms: list[Tensor | None],
+        steps: Tensor | None,
+        device: torch.device,
+        examined: Examination | None = None,
     ) -> None:
         self._facts = facts
+        self._examined = examined
         numbers = [*weight_rms, steps]
         # Numbers on the host stay there: copying one to a GPU would make the host wait.
         self._queued = [number is not None and number.is_cuda for number in numbers]
@@ -83,13 +97,24 @@ class PendingFacts:
         read = iter(_unless_it_fails(self._queue.flush) or ())
         on_host = zip(self._queued, self._on_host, strict=True)
         *rms, steps = [next(read, None) if queued else number for queued, number in on_host]
+        shares = None if self._examined is None else _unless_it_fails(self._examined.shares)
         return dataclasses.replace(
             self._facts,
+            pretrained=self._pretrained(shares, steps),
+            trained=None if shares is None else shares.by_group,
+            frozen_trained=None if shares is None else shares.frozen,
             weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),
             optimizer_steps=None if steps is None else int(steps),
             batch_size=batch_size,
             targets=targets,
         )
+
+    def _pretrained(self, shares: TrainedShares | None, steps: float | None) -> bool | None:
+        if self._facts.pretrained is not None:
+            return self._facts.pretrained
+        if steps is not None and steps >= _TRAINED_STEPS:
+            return True
+        return None if shares is None or shares.whole is None else shares.whole >= _TRAINED_SHARE
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:

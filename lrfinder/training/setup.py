@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrfinder.checks import check_count
+from lrfinder.checks import check_count, check_flag
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
 from lrfinder.training.losses import LossFn, criterion_loss
@@ -38,6 +38,7 @@ class TrainingSetup:
         clip_grad_norm: largest global gradient norm, > 0; None does not clip.
         accumulation_steps: batches per optimizer step, >= 1.
         also: further objects with state that the training changes; see :class:`lrfinder.LRFinder`.
+        pretrained: whether the weights have been trained before; None where the user does not say.
 
     Raises:
         ConfigError: a number out of its range, or something in ``also`` that has no state.
@@ -60,6 +61,7 @@ class TrainingSetup:
     clip_grad_norm: float | None = None
     accumulation_steps: int = 1
     also: tuple[Any, ...] = ()
+    pretrained: bool | None = None
 
     def __post_init__(self) -> None:
         _check_objects(self.model, self.optimizer, self.criterion)
@@ -69,6 +71,7 @@ class TrainingSetup:
             raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {self.clip_grad_norm!r}.")
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
         object.__setattr__(self, "also", _checked_also(self.also))
+        check_flag("pretrained", self.pretrained)
         if self.needs_closure and self.grad_scaler is not None:
             raise SetupError(
                 f"{optimizer_name(self.optimizer)} needs a closure, which a GradScaler does not support. "
@@ -89,6 +92,7 @@ class TrainingSetup:
         clip_grad_norm: float | None = None,
         accumulation_steps: int = 1,
         also: Sequence[Any] = (),
+        pretrained: bool | None = None,
     ) -> TrainingSetup:
         """Set-up from the arguments of :class:`LRFinder`, with its defaults filled in.
 
@@ -119,6 +123,7 @@ class TrainingSetup:
             clip_grad_norm=clip_grad_norm,
             accumulation_steps=accumulation_steps,
             also=also,  # type: ignore[arg-type]  # made a tuple when it is checked
+            pretrained=pretrained,
         )
 
     @property
