@@ -19,7 +19,7 @@ from lrfinder.training.trained_signs import LayerSeen, VectorSeen, WeightSeen, a
 
 __all__ = ["Examination", "TrainedShares", "vector_statistics", "weight_statistics"]
 
-_ROWS, _COLUMNS, _VECTOR = 128, 256, 1024  # elements sampled of each parameter
+_ROWS, _COLUMNS, _VECTOR = 128, 256, 256  # elements sampled of each parameter
 _LEAST_KNOWN = 0.5
 _OF_WEIGHT = ("low", "high", "zeros", "rms", "whole_kurtosis", "kurtosis", "row_dispersion", "column_dispersion")
 _OF_VECTOR = ("low", "high", "mean", "sd", "kurtosis", "distinct")
@@ -35,8 +35,8 @@ def weight_statistics(weight: Tensor) -> Tensor:
     sample = _sample(weight)
     low, high = sample.aminmax()
     scale = torch.maximum(-low, high)
-    squares = (sample / scale).square()  # of numbers up to 1, as powers of others overflow
-    fourth = squares.square().mean()
+    squares = (sample / scale).square_()  # of numbers up to 1, as powers of others overflow
+    fourth = torch.linalg.vector_norm(squares).square() / sample.numel()
     kurtosis, dispersion = [], []
     for along in (1, 0):
         means = squares.mean(along)
@@ -56,10 +56,10 @@ def vector_statistics(vector: Tensor) -> Tensor:
     sample = vector.detach().flatten()[:_VECTOR].to(torch.float32).sort().values
     mean = sample.mean()
     spread = torch.maximum(sample[-1] - mean, mean - sample[0])
-    squares = ((sample - mean) / spread).square()
+    squares = ((sample - mean) / spread).square_()
     variance = squares.mean()
     distinct = 1 + (sample[1:] != sample[:-1]).sum()
-    kurtosis = squares.square().mean() / variance.square()
+    kurtosis = torch.linalg.vector_norm(squares).square() / (squares.numel() * variance.square())
     return torch.stack([sample[0], sample[-1], mean, spread * variance.sqrt(), kurtosis, distinct, mean, mean])
 
 
