@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torchvision import ops
 from worlds import loader, mlp, sgd
 
 from lrfinder import LRFinder
@@ -322,6 +323,7 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "of one element": lambda: nn.ParameterList([nn.Parameter(torch.ones(()))]),
     "empty": lambda: nn.Sequential(nn.Linear(0, 4), nn.Linear(3, 2)),
     "not a number": lambda: initialise(nn.Linear(64, 64, bias=False), lambda each: each.fill_(math.nan)),
+    "scales that are not a number": lambda: nn.LayerNorm(64).apply(lambda norm: norm.weight.data.fill_(math.nan)),
     "infinite": lambda: initialise(nn.Linear(64, 64, bias=False), lambda each: each.flatten()[:9].fill_(math.inf)),
 }
 
@@ -343,6 +345,15 @@ def test_quantised_layers_beside_float_ones_are_left_out() -> None:
             self.weight = nn.Parameter(torch.randint(-8, 8, (8, 8), dtype=torch.int8), requires_grad=False)
 
     assert facts(nn.Sequential(Packed(), perceptron())).trained == (0.0,)
+
+
+def test_frozen_batch_norms_count_by_their_buffers() -> None:
+    blocks = [nn.Conv2d(8, 8, 3, bias=False), ops.FrozenBatchNorm2d(8)]
+    model = nn.Sequential(*blocks)
+    assert verdict(model) is None
+    model[1].weight.copy_(torch.rand(8) + 0.5)
+    model[1].bias.copy_(torch.randn(8))
+    assert verdict(model) is True
 
 
 # --- what the user says -----------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def weight_statistics(weight: Tensor) -> Tensor:
 
 
 def vector_statistics(vector: Tensor) -> Tensor:
-    """Statistics of a vector as in :class:`VectorSeen`, from ``low`` to ``distinct``, shape (8,): two are left free."""
+    """Statistics of a vector as in :class:`VectorSeen`, from ``low`` to ``distinct``, with two unused; shape (8,)."""
     sample = vector.detach().flatten()[:_VECTOR].to(torch.float32).sort().values
     mean = sample.mean()
     spread = torch.maximum(sample[-1] - mean, mean - sample[0])
@@ -116,24 +116,20 @@ class Examination:
 
     def _queue(self, name: str, tensor: Tensor) -> _Queued:
         rows = self._rows.setdefault(tensor.device, [])
-        if _is_weight(tensor.shape):
-            rows.append(weight_statistics(tensor))
-        else:
-            rows.append(vector_statistics(tensor))
+        rows.append(weight_statistics(tensor) if _is_weight(tensor.shape) else vector_statistics(tensor))
         return _Queued(name, tensor.shape, torch.finfo(tensor.dtype).eps, tensor.device, len(rows) - 1)
 
     def layers(self) -> list[LayerSeen]:
         """The statistics of each module that holds parameters, in order; on a GPU this waits for them."""
         read = {device: statistics.tolist() for device, statistics in self._statistics.items()}
-        return [
-            LayerSeen(
-                weights=tuple(_weight(each, read[each.device][each.row]) for each in layer if _is_weight(each.shape)),
-                vectors=tuple(
-                    _vector(each, read[each.device][each.row]) for each in layer if not _is_weight(each.shape)
-                ),
-            )
-            for layer in self._layers
-        ]
+        layers = []
+        for layer in self._layers:
+            rows = [(queued, read[queued.device][queued.row]) for queued in layer]
+            finite = [(queued, row) for queued, row in rows if all(map(math.isfinite, row[:2]))]
+            weights = [_weight(queued, row) for queued, row in finite if _is_weight(queued.shape)]
+            vectors = [_vector(queued, row) for queued, row in finite if not _is_weight(queued.shape)]
+            layers.append(LayerSeen(weights=tuple(weights), vectors=tuple(vectors)))
+        return layers
 
     def shares(self) -> TrainedShares:
         """Share of the elements that are in trained layers; on a GPU this waits for the statistics."""
