@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILE_LINES, FUNCTION_LINES, README_LINES, SCRIPT_LINES, TEST_NAME = 250, 40, 160, 3350, 70
+# Scripts may grow by what measures something new: 210 lines tell trained weights from fresh ones.
+FILE_LINES, FUNCTION_LINES, README_LINES, SCRIPT_LINES, TEST_NAME = 250, 40, 160, 3560, 70
 
 
 def programs(*folders: str) -> list[Path]:

