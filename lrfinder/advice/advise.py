@@ -13,6 +13,7 @@ from typing import Any
 
 from lrfinder.advice.evidence import Estimate, Evidence, combine, peak_lr
 from lrfinder.advice.saved import check_saved
+from lrfinder.advice.situation import contradicted
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -179,7 +180,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     return rounded_advice(
         estimate.base_lr,
         estimate.ceiling,
-        constants.spread.of(grade),
+        math.exp(math.hypot(math.log(constants.spread.of(grade)), math.log(estimate.uncertainty))),
         grade=grade,
         min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
         edge_lr=None if own_step else reading.edge_lr,
@@ -242,7 +243,8 @@ def _findings(
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     elif all(each.name != "typical" for each in estimate.evidence):
         found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
-    base = round_lr(estimate.base_lr)
-    if reading.edge_lr is not None and base > reading.edge_lr:
+    if reading.edge_lr is not None and (base := round_lr(estimate.base_lr)) > reading.edge_lr:
         found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))
+    if (seen := contradicted(curve.facts)) is not None:
+        found.append(Finding(code="pretrained_contradicted", detail=seen, caps_grade="medium"))
     return tuple(found)

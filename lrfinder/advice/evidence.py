@@ -25,7 +25,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lrfinder.advice.situation import adjustments, clipped_lr
+from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr
+from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.regimes import Reading
 from lrfinder.errors import ConfigError
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -36,6 +37,7 @@ from lrfinder.tables.optimizers import is_lr_free, typical_lr
 __all__ = ["Estimate", "Evidence", "combine", "peak_lr"]
 
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
+_FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
 _OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
 
 
@@ -91,6 +93,12 @@ class Estimate:
     grade: str
     evidence: tuple[Evidence, ...]
 
+    @property
+    def uncertainty(self) -> float:
+        """By how much the factors of the situation widen an interval: the root of their product, at least 1."""
+        factors = (each.part for each in self.evidence if each.name in SITUATION)
+        return math.sqrt(math.prod(max(factor, 1 / factor) for factor in factors))
+
 
 def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED) -> Estimate:
     """The weighted mean of the evidence, held below the ceiling; see the formula above.
@@ -117,7 +125,8 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         factor = Evidence(
             name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
         )
-        mean = replace(mean, base_lr=lr, evidence=(*mean.evidence, factor))
+        grade = mean.grade if 1 / _FAR <= each.factor <= _FAR else max(mean.grade, "medium", key=GRADES.index)
+        mean = replace(mean, base_lr=lr, grade=grade, evidence=(*mean.evidence, factor))
     ceiling = _ceiling(reading, constants)
     if mean.base_lr <= ceiling.lr:
         return replace(mean, ceiling=ceiling.lr)

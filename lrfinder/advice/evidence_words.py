@@ -109,8 +109,8 @@ def _model_size(each: Evidence) -> str:
 
 def _trained_weights(each: Evidence) -> str:
     return (
-        "The weights have been trained before, and an LR for fresh weights would destroy what they hold: times "
-        f"{each.part:.2g}, that is {format_lr(each.lr)}."
+        f"The weights have been trained before, and an LR for fresh weights would destroy what they hold: for "
+        f"{each.seen[1]:.2g} parameters times {each.part:.2g}, that is {format_lr(each.lr)}."
     )
 
 

@@ -12,8 +12,12 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, MODEL_SIZE, TRAINED, Law
 
-__all__ = ["Adjustment", "adjustments", "clipped_lr"]
+__all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned"]
 
+SITUATION = ("batch size", "model size", "trained weights")
+"""Names of all adjustments."""
+
+_MOST, _FEW = 0.5, 0.05  # of the elements
 _SAME = 0.02  # a factor so near 1 changes no digit worth a sentence
 
 
@@ -22,7 +26,7 @@ class Adjustment:
     """A factor of the LR.
 
     Args:
-        name: ``"batch size"``, ``"model size"`` or ``"trained weights"``.
+        name: one of :data:`SITUATION`.
         factor: > 0.
         seen: (reference of the law, value of this training).
     """
@@ -51,8 +55,40 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
         yield from _by_law("batch size", BATCH_SIZE, size * facts.accumulation_steps, rule)
     if facts.trainable:
         yield from _by_law("model size", MODEL_SIZE, facts.trainable, rule)
+        if fine_tuned(facts):
+            yield from _by_law("trained weights", TRAINED, facts.trainable, rule)
+
+
+def fine_tuned(facts: ModelFacts) -> bool:
+    """Whether weights that have been trained before are trained again; not so for a new head or adapters alone.
+
+    Example:
+        >>> fine_tuned(ModelFacts(pretrained=True)), fine_tuned(ModelFacts(pretrained=True, trained=(0.99, 0.0)))
+        (True, True)
+        >>> fine_tuned(ModelFacts(pretrained=True, trained=(0.0,), frozen_trained=1.0))
+        False
+    """
+    head_alone = (facts.frozen_trained or 0.0) >= _MOST and _most_trained(facts, unknown=1.0) < _MOST
+    return bool(facts.pretrained) and not head_alone
+
+
+def contradicted(facts: ModelFacts | None) -> str | None:
+    """What the weights show where the user says the opposite: ``"trained"`` or ``"fresh"``; None where they agree.
+
+    Example:
+        >>> contradicted(ModelFacts(pretrained=False, trained=(0.99,))), contradicted(ModelFacts(pretrained=True))
+        ('trained', None)
+    """
+    if facts is None or facts.pretrained is None:
+        return None
     if facts.pretrained:
-        yield Adjustment(name="trained weights", factor=TRAINED.factor.of(rule), seen=(1.0, 1.0))
+        seen = max(_most_trained(facts, unknown=1.0), facts.frozen_trained or 0.0)
+        return "fresh" if seen < _FEW else None
+    return "trained" if _most_trained(facts, unknown=0.0) >= _MOST else None
+
+
+def _most_trained(facts: ModelFacts, unknown: float) -> float:
+    return max((share for share in facts.trained or () if share is not None), default=unknown)
 
 
 def _by_law(name: str, law: Law, value: float, rule: str) -> Iterator[Adjustment]:

@@ -117,6 +117,11 @@ def _lr(found: Finding) -> str:
     return "" if found.lr is None else format_lr(found.lr)
 
 
+def _pretrained_contradicted(found: Finding) -> str:
+    given, seen = ("fresh", "shows signs of training") if found.detail == "trained" else ("trained", "shows none")
+    return f"The weights count as {given}, as given, though the model {seen}. Leave `pretrained` out to go by that."
+
+
 _SENTENCES: dict[str, Callable[[Finding], str]] = {
     **SEARCH_SENTENCES,
     "edge": _edge,
@@ -170,6 +175,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
+    "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,
 }

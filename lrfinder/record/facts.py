@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lrfinder.checks import check_choice, check_count, check_flag, check_number
+from lrfinder.checks import check_choice, check_count, check_flag, check_number, check_part
 from lrfinder.errors import ConfigError
 
 __all__ = ["ModelFacts"]
@@ -102,8 +102,8 @@ class ModelFacts:
         if (layers := fields.get("norm_layers")) is not None:
             fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
         if (trained := fields.get("trained")) is not None:
-            fields["trained"] = tuple(_share("each of trained", value) for value in trained)
-        fields["frozen_trained"] = _share("frozen_trained", fields.get("frozen_trained"))
+            fields["trained"] = tuple(check_part("each of trained", value) for value in trained)
+        fields["frozen_trained"] = check_part("frozen_trained", fields.get("frozen_trained"))
         fields["pretrained"] = check_flag("pretrained", fields.get("pretrained"))
         fields["maximize"] = bool(fields.get("maximize", False))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
@@ -120,10 +120,6 @@ class ModelFacts:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _share(name: str, value: Any) -> float | None:
-    return None if value is None else check_number(name, value, 0.0, 1.0)
 
 
 def _known(kind: Callable[[Any], T], value: Any) -> T | None:

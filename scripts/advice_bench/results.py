@@ -5,6 +5,7 @@ One JSON file for each kind of run, which grows as runs end and is never half-wr
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,11 @@ from lrfinder.advice.evidence import combine, peak_lr
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.constants import Constants
 
-__all__ = ["CELL", "Case", "Picks", "bootstrap", "fitted_cases", "key", "load", "load_cases", "save", "scored"]
-__all__ += ["summary"]
+__all__ = ["CELL", "Case", "Picks", "bootstrap", "curve_of", "fitted_cases", "key", "load", "load_cases", "save"]
+__all__ += ["scored", "summary"]
 
 CELL = {cell.name: cell for cell in CELLS}
 Picks = Mapping[str, list[dict[str, Any]]]
@@ -89,12 +91,19 @@ def load_cases(out: Path) -> list[Case]:
     grids, sweeps = load(out, "train"), load(out, "sweep")
     by_cell: dict[str, list[LossCurve]] = {}
     for name, curve in sweeps.items():
-        by_cell.setdefault(name.partition(" | ")[0], []).append(LossCurve.from_dict(curve))
+        cell = name.partition(" | ")[0]
+        by_cell.setdefault(cell, []).append(curve_of(CELL[cell], curve))
     return [
         Case(cell=cell, truth=Truth.of(grids[key(cell.name, 0)]), curves=tuple(by_cell[cell.name]))
         for cell in CELLS
         if cell.name in by_cell and key(cell.name, 0) in grids
     ]
+
+
+def curve_of(cell: Cell, saved: Mapping[str, Any]) -> LossCurve:
+    """The curve of a sweep, with the batch size: the first sweeps were stored without facts."""
+    curve = LossCurve.from_dict(dict(saved))
+    return curve if curve.facts else dataclasses.replace(curve, facts=ModelFacts(batch_size=cell.batch))
 
 
 def fitted_cases(out: Path) -> list[Case]:
