@@ -25,7 +25,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr
+from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr, fine_tuned
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.regimes import Reading
 from lrfinder.errors import ConfigError
@@ -164,6 +164,8 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
+    if clipped is not None or (curve.facts is not None and fine_tuned(curve.facts)):
+        w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
     apart = max(u, f) / min(u, f)
     grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))

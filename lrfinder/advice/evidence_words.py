@@ -94,7 +94,7 @@ def _batch_size(each: Evidence) -> str:
     how = "linearly" if each.source == "proportional" and size < reference else "by the square root"
     what = "smaller" if size < reference else "larger"
     return (
-        f"A batch has {size:g} samples or targets, {what} than the {reference:g} of the calibration runs. Scaled "
+        f"A batch has {size:g} samples, {what} than the {reference:g} of the calibration runs. Scaled "
         f"{how}, times {each.part:.2g}, that is {format_lr(each.lr)}."
     )
 

@@ -50,9 +50,11 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
     """
     if facts is None:
         return
-    size = facts.targets or facts.batch_size
+    size = facts.batch_size
     if size is not None:
-        yield from _by_law("batch size", BATCH_SIZE, size * facts.accumulation_steps, rule)
+        # Several targets of a sample make a batch no smaller than usual, and are too much alike to make it larger.
+        size = max(size, min(facts.targets or 1, int(BATCH_SIZE.reference))) * facts.accumulation_steps
+        yield from _by_law("batch size", BATCH_SIZE, size, rule)
     if facts.trainable:
         yield from _by_law("model size", MODEL_SIZE, facts.trainable, rule)
         if fine_tuned(facts):
