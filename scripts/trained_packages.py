@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import tempfile
 import zipfile
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["PACKAGES"]
+__all__ = ["PACKAGES", "efficientnet_lite", "minilm_encoder", "minilm_folder", "weights"]
 
 
 def folder(package: str) -> Path:
@@ -32,15 +33,25 @@ def weights(package: str, *parts: str) -> Any:
     return torch.load(folder(package).joinpath(*parts), map_location="cpu", weights_only=True)
 
 
-def minilm() -> nn.Module:
-    """Sentence encoder with a new linear head of 77 classes."""
+@functools.cache
+def minilm_folder() -> tempfile.TemporaryDirectory[str]:
+    """Weights and tokenizer of the sentence encoder, unpacked until the program ends."""
+    unpacked = tempfile.TemporaryDirectory()
+    with zipfile.ZipFile(folder("all_minilm_l6_v2") / "model.zip") as archive:
+        archive.extractall(unpacked.name)
+    return unpacked
+
+
+def minilm_encoder() -> Any:
+    """Sentence encoder: BERT with 6 layers of 384."""
     from transformers import AutoModel
 
-    with tempfile.TemporaryDirectory() as unpacked:
-        with zipfile.ZipFile(folder("all_minilm_l6_v2") / "model.zip") as archive:
-            archive.extractall(unpacked)
-        encoder = AutoModel.from_pretrained(unpacked, local_files_only=True)
-    return nn.ModuleDict({"encoder": encoder, "head": nn.Linear(384, 77)})
+    return AutoModel.from_pretrained(minilm_folder().name, local_files_only=True)
+
+
+def minilm() -> nn.Module:
+    """Sentence encoder with a new linear head of 77 classes."""
+    return nn.ModuleDict({"encoder": minilm_encoder(), "head": nn.Linear(384, 77)})
 
 
 def efficientnet_lite() -> nn.Module:
