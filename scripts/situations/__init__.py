@@ -1,0 +1,1 @@
+"""Trainings that people really run: the parts of ``scripts/bench_situations``, which says how to run them."""

@@ -1,0 +1,52 @@
+"""The cells of cells.csv, whose columns are the fields of :class:`~situations.cell.Cell`, with their builders."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from situations import images, language, sentences
+from situations.cell import Cell, Training
+
+__all__ = ["CELLS"]
+
+BUILDERS: dict[str, Callable[[Path, int], Training]] = {
+    "cifar_tutorial": images.tutorial,
+    "digits_mnist": images.digits,
+    "effnet_cifar_sgd": partial(images.efficientnet, optimizer="SGD"),
+    "effnet_cifar_adamw": partial(images.efficientnet, optimizer="AdamW"),
+    "effnet_cifar_sgd-head": partial(images.efficientnet, optimizer="SGD", head=True),
+    "effnet_cifar_adamw-head": partial(images.efficientnet, optimizer="AdamW", head=True),
+    "minilm_sst2": partial(sentences.minilm, texts="sst2"),
+    "minilm_sst2-head": partial(sentences.minilm, texts="sst2", mode="head"),
+    "minilm_sst2-lora": partial(sentences.minilm, texts="sst2", mode="lora"),
+    "minilm_stdlib77": partial(sentences.minilm, texts="stdlib77"),
+    "textgenrnn_stdlib": language.textgenrnn,
+    "lstm_lm": language.word_lstm,
+    "char_gpt": language.char_gpt,
+    "onet_cifar": images.onet,
+}
+
+
+def cells() -> tuple[Cell, ...]:
+    with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(
+        Cell(
+            build=BUILDERS[row["name"]],
+            steps=int(row["steps"]),
+            centre=float(row["centre"]),
+            published=float(row["published"]) if row["published"] else None,
+            needs=tuple(row["needs"].split()),
+            clip=float(row["clip"]) if row["clip"] else None,
+            warmup=int(row["warmup"]),
+            floor=float(row["floor"]),
+            **{name: row[name] for name in ("name", "situation", "schedule", "folder", "source")},
+        )
+        for row in rows
+    )
+
+
+CELLS = cells()

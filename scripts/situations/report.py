@@ -1,0 +1,107 @@
+"""The page: advice and published learning rate of each cell against the best of its grid, and sums by situation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from advice_bench.truth import Truth
+from situations.cell import Cell
+from situations.cells import CELLS
+from situations.results import key, load
+from situations.trainings import Run, final_loss
+
+from lrfinder.advice.advise import advise
+from lrfinder.files import write_atomic
+from lrfinder.record.curve import LossCurve
+
+__all__ = ["write"]
+
+SEEDS = range(10)
+NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near; the advice is rounded
+INTRODUCTION = """# Advice by situation
+
+Written by `scripts/bench_situations`. Regret is 0 % for the best learning rate of a factor-2 grid of real trainings, of
+one seed, and 100 % for one that learns nothing. It is interpolated between the points of the grid. "Off" is the advice
+divided by the best. Each row is a range test; its advice is for the schedule and the length of the cell.
+"""
+
+
+def truth_of(runs: Sequence[Run]) -> Truth | None:
+    """Regret over the grid; None where nothing was learnt, or there is only one training."""
+    losses = {math.log2(run["lr"]): final_loss(run) for run in sorted(runs, key=lambda run: float(run["lr"]))}
+    start = max((float(run["before"]) for run in runs), default=0.0)
+    lowest = min(losses.values(), default=start)
+    if len(losses) < 2 or not lowest < start:
+        return None
+    regrets = tuple((loss - lowest) / (start - lowest) for loss in losses.values())
+    best = min(losses, key=losses.__getitem__)
+    return Truth(places=tuple(losses), regrets=regrets, best=best, lowest=lowest, start=start)
+
+
+def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[str, Any]:
+    """A range test: its advice, and what the trainings say about it and about the published learning rate."""
+    advice = advise(LossCurve.from_dict(curve))
+    lr = None if advice.grade == "none" else advice.lr_for(cell.schedule, total_steps=cell.steps)
+    return {
+        "cell": cell.name,
+        "situation": cell.situation,
+        "seed": seed,
+        "best": 2**truth.best,
+        "advice": lr,
+        "off": None if lr is None else lr / 2**truth.best,
+        "regret": truth.regret(lr),
+        "grade": advice.grade,
+        "published": cell.published,
+        "its regret": None if cell.published is None else truth.regret(cell.published),
+    }
+
+
+def summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """A row of the first table; a published learning rate counts once for each cell."""
+    near = rows["off"].between(1 / NEAR, NEAR).sum()
+    published = rows.drop_duplicates("cell")["its regret"].dropna()
+    return {
+        "situation": name,
+        "cells": rows["cell"].nunique(),
+        "mean regret": percent(rows["regret"].mean()),
+        "worst": percent(rows["regret"].max()),
+        "within a factor 4": f"{near} of {len(rows)}",
+        "published: mean regret": percent(published.mean()),
+        "published: worst": percent(published.max()),
+    }
+
+
+def percent(part: float) -> str:
+    return "" if math.isnan(part) else f"{100 * part:.1f} %"
+
+
+def table(rows: pd.DataFrame) -> str:
+    """All range tests, in Markdown."""
+    text = rows.assign(off=[f"x{off:.2g}" if off > 0 else "" for off in rows["off"]])
+    text[["regret", "its regret"]] = text[["regret", "its regret"]].map(percent)
+    for column in ("best", "advice", "published"):
+        text[column] = [f"{lr:.2g}" if lr > 0 else "" for lr in rows[column]]
+    return str(text.to_markdown(index=False, disable_numparse=True))
+
+
+def write(out: Path) -> str:
+    """Write situations.md; return the summary."""
+    content = load(out)
+    found: list[dict[str, Any]] = []
+    for cell in CELLS:
+        truth = truth_of(content["trainings"].get(key(cell.name, 0), ()))
+        curves = {seed: content["sweeps"].get(key(cell.name, seed)) for seed in SEEDS}
+        found += [row_of(cell, seed, curve, truth) for seed, curve in curves.items() if curve and truth]
+    if not found:
+        return "Nothing to report: no cell has both a range test and trainings."
+    rows = pd.DataFrame(found).astype(dict.fromkeys(("advice", "off", "published", "its regret"), float))
+    sums = [summary(str(name), each) for name, each in rows.groupby("situation", sort=False)]
+    sums_text = str(pd.DataFrame([*sums, summary("all", rows)]).to_markdown(index=False, disable_numparse=True))
+    sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
+    parts = [INTRODUCTION + "\n## By situation", sums_text, "## By range test", table(rows), "## Published", sources]
+    write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
+    return sums_text

@@ -1,0 +1,131 @@
+"""Cells on sentences: the encoder MiniLM, trained already, with a new head; tuned whole, head alone or by LoRA."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+import zlib
+from pathlib import Path
+
+import torch
+from situations.cell import Training, shuffled
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from trained_packages import minilm_encoder, minilm_folder
+
+__all__ = ["minilm"]
+
+LENGTH, WIDTH = 32, 384  # most tokens of a sentence, and width of the encoder
+MODULES, PER_MODULE = 77, 60
+SKIPPED = {"site-packages", "test", "idlelib", "lib2to3", "encodings"}
+Texts = tuple[list[str], list[int]]
+"""Sentences and their classes."""
+
+
+def sst2(data: Path) -> tuple[Texts, Texts]:
+    """Sentences of film reviews and whether they praise: all for training, 256 for validation."""
+    found: list[Texts] = []
+    for part, most in (("train", None), ("dev", 256)):
+        with open(data / "sst2" / f"{part}.tsv", encoding="utf-8") as file:
+            rows = [line.rstrip("\n").split("\t") for line in file]
+        rows = [row for row in rows if len(row) == 2 and row[1] in ("0", "1")][:most]
+        found.append(([row[0] for row in rows], [int(row[1]) for row in rows]))
+    return found[0], found[1]
+
+
+def docstrings(path: Path) -> list[str]:
+    """Sentences of 5 to 40 words; none where the file is no Python or no UTF-8."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return []
+    documented = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    parts = [part for node in documented for part in re.split(r"(?<=[.:])\s+|\n\s*\n", ast.get_docstring(node) or "")]
+    return [" ".join(part.split()) for part in parts if 5 <= len(part.split()) <= 40]
+
+
+def stdlib77(data: Path) -> tuple[Texts, Texts]:
+    """Sentences of docstrings, and of which of 77 modules of the standard library each is."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found: dict[str, set[str]] = {}
+    for path in [*root.glob("*.py"), *root.glob("[a-z]*/*.py")]:
+        name = path.relative_to(root).parts[0].removesuffix(".py")
+        if name not in SKIPPED:
+            found.setdefault(name, set()).update(docstrings(path))
+    ours: Texts = ([], [])
+    held: Texts = ([], [])
+    for number, name in enumerate(sorted(found, key=lambda name: (-len(found[name]), name))[:MODULES]):
+        chosen = sorted(found[name], key=lambda text: (zlib.crc32(text.encode()), text))[:PER_MODULE]
+        count = max(1, len(chosen) // 10)
+        for (texts, classes), part in ((held, chosen[:count]), (ours, chosen[count:])):
+            texts.extend(part)
+            classes.extend([number] * len(part))
+    return ours, held
+
+
+def cut(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch without the columns that are padding in all of its sentences."""
+    tokens = torch.stack([row[0] for row in rows])
+    return tokens[:, : int((tokens != 0).sum(1).max())], torch.stack([row[1] for row in rows])
+
+
+TEXTS = {"sst2": (sst2, 2), "stdlib77": (stdlib77, MODULES)}
+
+
+def minilm(data: Path, seed: int, *, texts: str, mode: str = "whole") -> Training:
+    """MiniLM on those texts, AdamW, batch 16; ``mode`` is "whole", "head" or "lora"."""
+    from tokenizers import Tokenizer
+
+    read, classes = TEXTS[texts]
+    tokenizer = Tokenizer.from_file(f"{minilm_folder().name}/tokenizer.json")
+    tokenizer.enable_truncation(LENGTH)
+    tokenizer.enable_padding(length=LENGTH)
+    ours, held = (
+        TensorDataset(torch.tensor([each.ids for each in tokenizer.encode_batch(part)]), torch.tensor(targets))
+        for part, targets in read(data)
+    )
+    torch.manual_seed(seed)
+    model = Classifier(classes, mode).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return Training(
+        model=model,
+        optimizer=torch.optim.AdamW(parameters, 5e-5, weight_decay=0.01),
+        loader=shuffled(ours, 16, seed, cut),
+        validation=DataLoader(held, 32, collate_fn=cut),
+    )
+
+
+class LoRA(nn.Module):
+    """A frozen linear layer with a product of rank 8 added, scaled by 2."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.a = nn.Linear(base.in_features, 8, bias=False)
+        self.b = nn.Linear(8, base.out_features, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.base(inputs) + 2.0 * self.b(self.a(inputs))  # type: ignore[no-any-return]
+
+
+class Classifier(nn.Module):
+    """Mean of the encoder's last states over the tokens of a sentence, and a linear head."""
+
+    def __init__(self, classes: int, mode: str) -> None:
+        super().__init__()
+        self.encoder = minilm_encoder()
+        self.head = nn.Linear(WIDTH, classes)
+        if mode != "whole":
+            self.encoder.requires_grad_(False)
+        if mode == "lora":
+            for layer in self.encoder.encoder.layer:
+                attention = layer.attention.self
+                attention.query, attention.value = LoRA(attention.query), LoRA(attention.value)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        mask = tokens != 0
+        states = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return self.head((states * weights).sum(1) / weights.sum(1))  # type: ignore[no-any-return]
