@@ -30,6 +30,7 @@ from lrfinder.training.driver import SweepDriver
 from lrfinder.training.losses import LossFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import SweepRequest
+from lrfinder.training.ranks import world_size
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.step import TrainStep
@@ -174,7 +175,8 @@ class LRFinder:
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
 
                 def take(driver: SweepDriver) -> LossCurve:
-                    facts = known_facts(batches.first_size, batches.first_targets)
+                    first = (batches.first_size, batches.first_targets)
+                    facts = known_facts(*(count and count * world_size() for count in first))
                     part = step.clipped_part
                     self.last_curve = driver.curve(batches=batches.drawn, clipped_part=part, facts=facts)
                     return self.last_curve

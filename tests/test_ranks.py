@@ -153,3 +153,4 @@ def test_two_ranks_on_half_batches_record_the_curve_of_whole_ones(ranks: list[di
     assert curve["stop"] == whole["curve"]["stop"]
     # Float32 sums in another order; past the stability limit the difference would grow.
     assert curve["losses"][:20] == pytest.approx(whole["curve"]["losses"][:20], rel=1e-4)
+    assert curve["facts"]["batch_size"] == whole["curve"]["facts"]["batch_size"] == 16

@@ -34,8 +34,8 @@ class ModelFacts:
             training, shape (groups,); 0 to 1. None in place of a group of which too little can be said.
         frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
-        batch_size: samples in the first batch.
-        targets: whole numbers in the targets of the first batch, where each sample has several, as the tokens of a
+        batch_size: samples in the first batch, of all ranks together.
+        targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
