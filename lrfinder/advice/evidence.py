@@ -22,6 +22,7 @@ Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinde
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.optimizers import is_lr_free, typical_lr
 
-__all__ = ["Estimate", "Evidence", "combine", "peak_lr"]
+__all__ = ["Estimate", "Evidence", "combine", "peak_lr", "weighted_mean"]
 
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
 _FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
@@ -47,9 +48,8 @@ class Evidence:
 
     Args:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
-            known), ``"ceiling"`` (which the others are held below) or ``"trials"`` (what a trial search found),
-            ``"range test"`` (the advice that it started from); or a
-            factor of the situation on the mean: ``"batch size"``, ``"model size"`` or ``"trained weights"``.
+            known), ``"ceiling"`` (which the others are held below), ``"trials"`` (what a trial search found), ``"range
+            test"`` (the advice that it started from), or a factor of the situation on the mean (``SITUATION``).
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
             that lowered the mean has weight 0, and so has a factor, whose ``lr`` is the product.
@@ -98,6 +98,11 @@ class Estimate:
         """By how much the factors of the situation widen an interval: the root of their product, at least 1."""
         factors = (each.part for each in self.evidence if each.name in SITUATION)
         return math.sqrt(math.prod(max(factor, 1 / factor) for factor in factors))
+
+
+def weighted_mean(evidence: Iterable[Evidence]) -> float:
+    """Mean of the learning rates on a logarithmic scale, by their weights, which add up to 1."""
+    return float(math.prod(each.lr**each.weight for each in evidence))
 
 
 def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED) -> Estimate:
@@ -164,7 +169,7 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    if clipped is not None or (curve.facts is not None and fine_tuned(curve.facts)):
+    if clipped is not None or fine_tuned(curve.facts):
         w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
     apart = max(u, f) / min(u, f)
     grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.numbers import format_lr
 
 __all__ = ["evidence_sentences"]
@@ -17,8 +17,7 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     yield from (_ORIGINS[each.name](each) for each in weighed)
     if len(weighed) > 1:
         parts = ", ".join(f"{each.weight:.0%} {_PARTS[each.name]}" for each in weighed)
-        mean = _weighted_mean(weighed)
-        yield f"Their average on a log scale ({parts}) is {format_lr(mean)}."
+        yield f"Their average on a log scale ({parts}) is {format_lr(weighted_mean(weighed))}."
     yield from (_SITUATION[each.name](each) for each in evidence if each.name in _SITUATION)
     yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
 
@@ -31,13 +30,6 @@ _PARTS = {
     "trials": "trials",
     "range test": "range test",
 }
-
-
-def _weighted_mean(evidence: Iterable[Evidence]) -> float:
-    product = 1.0
-    for each in evidence:
-        product *= each.lr**each.weight
-    return product
 
 
 def _low_region(each: Evidence) -> str:

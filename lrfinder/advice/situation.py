@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lrfinder.record.curve import LossCurve
-from lrfinder.record.facts import ModelFacts
+from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, MODEL_SIZE, TRAINED, Law
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned"]
@@ -17,7 +17,7 @@ __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
 
-_MOST, _FEW = 0.5, 0.05  # of the elements
+_FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
 _SAME = 0.02  # a factor so near 1 changes no digit worth a sentence
 
 
@@ -61,7 +61,7 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
             yield from _by_law("trained weights", TRAINED, facts.trainable, rule)
 
 
-def fine_tuned(facts: ModelFacts) -> bool:
+def fine_tuned(facts: ModelFacts | None) -> bool:
     """Whether weights that have been trained before are trained again; not so for a new head or adapters alone.
 
     Example:
@@ -70,8 +70,10 @@ def fine_tuned(facts: ModelFacts) -> bool:
         >>> fine_tuned(ModelFacts(pretrained=True, trained=(0.0,), frozen_trained=1.0))
         False
     """
-    head_alone = (facts.frozen_trained or 0.0) >= _MOST and _most_trained(facts, unknown=1.0) < _MOST
-    return bool(facts.pretrained) and not head_alone
+    if facts is None or not facts.pretrained:
+        return False
+    head_alone = (facts.frozen_trained or 0.0) >= TRAINED_SHARE and _most_trained(facts, unknown=1.0) < TRAINED_SHARE
+    return not head_alone
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:
@@ -86,7 +88,7 @@ def contradicted(facts: ModelFacts | None) -> str | None:
     if facts.pretrained:
         seen = max(_most_trained(facts, unknown=1.0), facts.frozen_trained or 0.0)
         return "fresh" if seen < _FEW else None
-    return "trained" if _most_trained(facts, unknown=0.0) >= _MOST else None
+    return "trained" if _most_trained(facts, unknown=0.0) >= TRAINED_SHARE else None
 
 
 def _most_trained(facts: ModelFacts, unknown: float) -> float:

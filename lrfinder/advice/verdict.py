@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lrfinder.advice.advise import Advice, rounded_advice
-from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
@@ -133,7 +133,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
     evidence = tuple(_weighed(advice, record, found, constants))
-    weighed = math.prod(each.lr**each.weight for each in evidence)
+    weighed = weighted_mean(evidence)
     findings = tuple(_findings(record, found))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     base = weighed / constants.peak_factor(record.schedule)

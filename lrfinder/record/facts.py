@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 from lrfinder.checks import check_choice, check_count, check_flag, check_number, check_part
 from lrfinder.errors import ConfigError
 
-__all__ = ["ModelFacts"]
+__all__ = ["TRAINED_SHARE", "ModelFacts"]
+
+TRAINED_SHARE = 0.5
+"""Weights count as trained where this share of their elements shows signs of training."""
 
 T = TypeVar("T")
 

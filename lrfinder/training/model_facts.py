@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.record.facts import ModelFacts
+from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.training.deferred import DeferredLosses
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
@@ -28,7 +28,6 @@ __all__ = ["PendingFacts", "take_facts"]
 
 T = TypeVar("T")
 
-_TRAINED_SHARE = 0.5  # of all elements, the frozen ones included
 _TRAINED_STEPS = 100  # in the optimizer's state; one of a few steps may have been made to be filled
 
 
@@ -114,7 +113,7 @@ class PendingFacts:
             return self._facts.pretrained
         if steps is not None and steps >= _TRAINED_STEPS:
             return True
-        return None if shares is None or shares.whole is None else shares.whole >= _TRAINED_SHARE
+        return None if shares is None or shares.whole is None else shares.whole >= TRAINED_SHARE
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:
