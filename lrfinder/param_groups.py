@@ -105,9 +105,9 @@ def maximizes(optimizer: Any) -> bool:
 
 
 def momentum(optimizer: Any) -> float:
-    """Momentum (SGD, RMSprop) or beta1 (Adam-like), the smallest of the groups; 0 where one has none.
+    """Smallest momentum of the parameter groups, or smallest first beta (Adam); 0 if any group has neither.
 
-    Of a group with both it is beta1, which is what torch's schedulers and :func:`set_momentum` cycle.
+    A group with both counts with its first beta, which torch's schedulers and :func:`set_momentum` cycle.
     """
     return min(map(_group_momentum, optimizer.param_groups))
 
@@ -119,7 +119,7 @@ def _group_momentum(group: dict[str, Any]) -> float:
 
 
 def set_momentum(optimizer: Any, value: float) -> None:
-    """Give each group this momentum (beta1 of Adam-like ones), where every group has one above 0.
+    """Set the momentum of every parameter group (with Adam its first beta), provided that all are above 0.
 
     Cycling a momentum of 0 would switch it on, so such an optimizer is left alone, as
     :func:`lrfinder.schedules.build.build` leaves it.

@@ -94,7 +94,7 @@ class Outputs:
         """Print on stdout.
 
         Raises:
-            BrokenPipeError: nobody reads it.
+            BrokenPipeError: the program that reads stdout has closed it.
         """
         try:
             echo(text)

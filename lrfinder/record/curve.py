@@ -143,7 +143,7 @@ class LossCurve:
         error: class name of the exception that ended the sweep; empty where none did.
         group_scales: LR of each parameter group divided by that of the reference group, shape (groups,).
         optimizer: class name of the optimizer, as in ``"AdamW"``; empty when unknown.
-        momentum: its momentum (SGD, RMSprop) or beta1 (Adam-like); 0 when it has none.
+        momentum: its momentum (SGD, RMSprop) or first beta (Adam); 0 if it has neither.
         batches: mini-batches drawn from the training loader in all, range search included.
         skipped: updates that the GradScaler skipped (their learning rates were tried again).
         clipped_part: part of the gradients that clipping changed, from 0 to 1; None without clipping.

@@ -95,7 +95,7 @@ class Schedule:
         return self.spec.lr_at(self._check_time(t), self.peak_lr)
 
     def momentum_at(self, t: int) -> float | None:
-        """Momentum (beta1 of Adam-like optimizers) after ``t`` calls, where the optimizer has one; None if untouched.
+        """Momentum, or first beta of Adam, after ``t`` calls; None if the schedule does not change it.
 
         Args:
             t: calls so far; from 0 to ``total_steps`` where that is known.

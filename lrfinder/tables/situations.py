@@ -21,7 +21,7 @@ class Law:
         reference: value of the calibration runs, where the factor is 1; > 0.
         below: power for values below the reference, by update rule.
         above: power for values above it.
-        highest: larger values count as this one; the largest that was measured.
+        highest: larger values count as this one: the law was measured or published up to there.
         source: where the law comes from.
     """
 

@@ -19,7 +19,7 @@ _SMALL = 2**16
 
 
 def worth_prefetching(batch: Any, device: torch.device) -> bool:
-    """True where batches like this one have to go to a GPU and are so large that copying them would block the host."""
+    """Whether the batch must be copied to a GPU and is so large that the copy would block the host."""
     if device.type != "cuda":
         return False
     return sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu") > _SMALL
@@ -71,7 +71,7 @@ class TransferStream:
 
 
 def transfer_stream(batch: Any, device: torch.device) -> TransferStream | None:
-    """Stream on which batches like this one are prefetched; None where that does not pay."""
+    """Stream for prefetching batches of this size; None where prefetching does not pay."""
     return TransferStream(device) if worth_prefetching(batch, device) else None
 
 

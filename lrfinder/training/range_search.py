@@ -101,7 +101,7 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
     state.rewind_random()
     before = mean_over_ranks(step.plain_backward(coming))
-    loss_before, scale = sign * before.item(), _natural_scale(setup, step, before)
+    loss_before, scale = sign * before.item(), _weights_over_gradients(setup, step, before)
     # Two passes with the state carried on, and one from where every update starts.
     still = [loss_now(), loss_now()]
     state.rewind()
@@ -123,13 +123,13 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
     return critical
 
 
-def _natural_scale(setup: TrainingSetup, step: TrainStep, like: Tensor) -> float:
-    """Size of the weights over that of their gradients, the same on every rank; 1 where updates do not follow it."""
+def _weights_over_gradients(setup: TrainingSetup, step: TrainStep, loss: Tensor) -> float:
+    """Norm of the weights divided by that of the gradients, averaged over the ranks; 1 for an adaptive optimizer."""
     if update_rule(optimizer_name(setup.optimizer)) != "proportional":
         return 1.0
     weights, gradients = step.weight_norm(), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
-    ratio = mean_over_ranks(like.new_tensor(ratio, dtype=torch.float32)).item()
+    ratio = mean_over_ranks(loss.new_tensor(ratio, dtype=torch.float32)).item()
     return ratio if 0 < ratio < math.inf else 1.0
 
 
