@@ -27,13 +27,13 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
-from lrfinder.training.losses import LossFn
+from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.ranks import world_size
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
-from lrfinder.training.step import TrainStep
+from lrfinder.training.own_step import training_step
 from lrfinder.training.loop import run_sweeps
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe
@@ -53,9 +53,14 @@ class LRFinder:
 
     Args:
         model: the module to train, on its device already.
-        optimizer: an optimizer over its parameters. Parameter groups keep the ratios of their learning rates.
+        optimizer: an optimizer over its parameters, or a list of them that are stepped together. Their parameter groups
+            keep the ratios of their learning rates.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
+        step_fn: ``step_fn(batch) -> loss before the update`` for a training that makes its own backward passes and
+            updates, as that of a GAN; or ``-> (loss, False)`` where it made none. It gets a list of batches where
+            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Scaler and clipping are its own.
+            A validation loss needs ``loss_fn`` or ``criterion`` beside it.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
@@ -93,6 +98,7 @@ class LRFinder:
         criterion: Callable[[Any, Any], Tensor] | None = None,
         *,
         loss_fn: LossFn | None = None,
+        step_fn: StepFn | None = None,
         device: str | torch.device | None = None,
         amp_dtype: torch.dtype | None = None,
         grad_scaler: Any = None,
@@ -106,6 +112,7 @@ class LRFinder:
             optimizer,
             criterion,
             loss_fn=loss_fn,
+            step_fn=step_fn,
             device=device,
             amp_dtype=amp_dtype,
             grad_scaler=grad_scaler,
@@ -130,6 +137,7 @@ class LRFinder:
         mode: str = "exp",
         early_stop: bool = True,
         progress: bool = True,
+        on_step: Callable[[int, float, float], object] | None = None,
         snapshot: str = "auto",
     ) -> RangeTestResult:
         """Train through rising learning rates, restore everything, and read the curve.
@@ -152,6 +160,7 @@ class LRFinder:
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
+            on_step: called with (step, learning rate, loss) for each loss that is read, for a log of one's own.
             snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``preserved``.
 
         Returns:
@@ -169,7 +178,7 @@ class LRFinder:
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit
             known_facts = functools.cache(take_facts(setup).result)
-            step = TrainStep(setup)
+            step = training_step(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
@@ -182,7 +191,7 @@ class LRFinder:
                     return self.last_curve
 
                 self.last_curve = run_sweeps(
-                    setup, step, batches, state, request, validation, progress=progress, take=take
+                    setup, step, batches, state, request, validation, progress=progress, on_step=on_step, take=take
                 )
         return RangeTestResult(curve=self.last_curve)
 

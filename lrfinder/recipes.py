@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from lrfinder.files import read_value, write_json
 from lrfinder.schedules.code import scheduler_code
@@ -127,14 +127,21 @@ class Recipe(Schedule):
         True
     """
 
-    def build(self, optimizer: Optimizer) -> LRScheduler:
+    @overload
+    def build(self, optimizer: Optimizer) -> LRScheduler: ...
+
+    @overload
+    def build(self, optimizer: Sequence[Optimizer]) -> list[LRScheduler]: ...
+
+    def build(self, optimizer: Optimizer | Sequence[Optimizer]) -> LRScheduler | list[LRScheduler]:
         """The stock torch scheduler, on ``optimizer``, whose LRs are set; see :func:`lrfinder.schedules.build.build`.
 
-        Call ``scheduler.step()`` after every batch or after every epoch, as :attr:`interval` requires.
+        Call ``scheduler.step()`` after every batch or after every epoch, as :attr:`interval` requires. Of several
+        optimizers in a list, each gets a scheduler, and all groups keep their ratios.
         """
-        from lrfinder.schedules.build import build
+        from lrfinder.schedules.build import build, build_each
 
-        return build(self, optimizer)
+        return build_each(self, optimizer) if isinstance(optimizer, Sequence) else build(self, optimizer)
 
     def code(self) -> str:
         """Lines to paste: imports, the scheduler on ``optimizer``, and the loop with ``scheduler.step()`` in place.

@@ -7,9 +7,10 @@ imported only when a scheduler or a picture is asked for, so a saved result open
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -121,12 +122,18 @@ class RangeTestResult:
         names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device")
         return {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
 
-    def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler:
+    @overload
+    def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...
+
+    @overload
+    def scheduler(self, kind: str, optimizer: Sequence[Optimizer], **options: Any) -> list[LRScheduler]: ...
+
+    def scheduler(self, kind: str, optimizer: Any, **options: Any) -> Any:
         """Stock torch scheduler on ``optimizer``, with the advised learning rate set: ``recipe(...).build(optimizer)``.
 
         Args:
             kind: one of ``lrfinder.schedules.KINDS``.
-            optimizer: the one to train with.
+            optimizer: the one to train with, or the list of them that was swept; each then gets a scheduler.
             **options: as for :meth:`recipe`.
         """
         return self.recipe(kind, **options).build(optimizer)

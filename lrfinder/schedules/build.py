@@ -6,6 +6,9 @@ optimizers without a momentum to cycle, and parameter groups of different LR.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import cast
 
 from torch.optim import Optimizer, lr_scheduler
@@ -15,7 +18,7 @@ from lrfinder.param_groups import group_scales, momentum, set_lr
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import Plateau, SchedulerSpec, Sequential
 
-__all__ = ["build"]
+__all__ = ["build", "build_each"]
 
 
 def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
@@ -50,14 +53,48 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
         >>> type(scheduler).__name__, optimizer.param_groups[0]["lr"]
         ('CosineAnnealingLR', 0.1)
     """
+    _check(optimizer)
+    return _build_on(schedule, optimizer, group_scales(optimizer))
+
+
+def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_scheduler.LRScheduler]:
+    """One scheduler for each optimizer of a training, whose groups all keep their ratios, as in the range test.
+
+    The reference is the first group of them all whose LR is not 0.
+
+    Args:
+        schedule: what to build.
+        optimizers: as in :func:`build`, in the order of the range test.
+
+    Raises:
+        SetupError: as in :func:`build`.
+
+    Example:
+        >>> import torch
+        >>> from lrfinder.schedules.defaults import make_schedule
+        >>> pair = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=lr) for lr in (1.0, 4.0)]
+        >>> _ = build_each(make_schedule("cosine", peak_lr=0.1, total_steps=50, warmup_steps=0), pair)
+        >>> [optimizer.param_groups[0]["lr"] for optimizer in pair]
+        [0.1, 0.4]
+    """
+    for optimizer in optimizers:
+        _check(optimizer)
+    scales = iter(group_scales(SimpleNamespace(param_groups=[g for each in optimizers for g in each.param_groups])))
+    own = [tuple(itertools.islice(scales, len(optimizer.param_groups))) for optimizer in optimizers]
+    return [_build_on(schedule, optimizer, part) for optimizer, part in zip(optimizers, own, strict=True)]
+
+
+def _check(optimizer: object) -> None:
     if not isinstance(optimizer, Optimizer):
         raise SetupError(
             f"the scheduler needs a torch.optim.Optimizer; got {type(optimizer).__name__}. "
             "Pass the optimizer that trains the model."
         )
-    scales = group_scales(optimizer)
+
+
+def _build_on(schedule: Schedule, optimizer: Optimizer, scales: tuple[float, ...]) -> lr_scheduler.LRScheduler:
     peaks = [schedule.peak_lr * scale for scale in scales]
-    if schedule.spec.eta_min > 0 and len(set(peaks)) > 1:
+    if schedule.spec.eta_min > 0 and set(peaks) != {schedule.peak_lr}:
         raise SetupError(
             f"eta_min must be 0 for parameter groups of different LR; got eta_min={schedule.spec.eta_min:g}. Torch has "
             "one eta_min for all groups, so they could not keep their ratio. Leave it out, or take 'linear' with "

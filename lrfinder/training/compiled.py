@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrfinder.training.joint import parts_of
+
 __all__ = ["eager_step", "tensor_lrs"]
 
 
@@ -26,8 +28,8 @@ def tensor_lrs(optimizer: Any) -> Iterator[None]:
     nothing changes.
     """
     before = [dict(group) for group in optimizer.param_groups]
-    if _is_compiled(optimizer):
-        for group in optimizer.param_groups:
+    for part in filter(_is_compiled, parts_of(optimizer)):
+        for group in part.param_groups:
             if not isinstance(group["lr"], Tensor):
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
                 if group.get("foreach") and not group.get("capturable", True):
@@ -46,18 +48,17 @@ def eager_step(optimizer: Any) -> Iterator[None]:
     Compiled code is tied to the tensors of the optimizer's state. The first update creates them, and restoring a
     snapshot may discard them; compiling such an update would be wasted.
     """
-    if not _is_compiled(optimizer):
-        yield
-        return
-    compiled = optimizer.step
-    optimizer.step = compiled._torchdynamo_orig_callable
+    compiled = [(part, part.step) for part in filter(_is_compiled, parts_of(optimizer))]
+    for part, step in compiled:
+        part.step = step._torchdynamo_orig_callable
     try:
         with warnings.catch_warnings():
             # On a GPU, compiling sets capturable, and an uncompiled step warns that this is slow.
             warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
             yield
     finally:
-        optimizer.step = compiled
+        for part, step in compiled:
+            part.step = step
 
 
 def _is_compiled(optimizer: Any) -> bool:

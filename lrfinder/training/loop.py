@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,7 @@ def run_sweeps(
     validation: Validation | None,
     *,
     progress: bool,
+    on_step: Callable[[int, float, float], object] | None = None,
     take: Callable[[SweepDriver], LossCurve],
 ) -> LossCurve:
     """Find the range, sweep it, and sweep a lower one where it started too high; the last curve that can be read.
@@ -57,15 +59,19 @@ def run_sweeps(
         request: what the user gave.
         validation: measures the recorded loss; None for the training loss.
         progress: whether to show a bar.
+        on_step: called with (step, LR, loss) for each loss that is read; steps count from 0 through all sweeps.
         take: called with each driver when its sweep has ended, also by an error; makes the curve.
     """
     curves: list[LossCurve] = []
+    counter = itertools.count()
     ramp: tuple[SweepConfig, int] | None = find_range(setup, step, batches, state, request)
     while ramp is not None:
         config, extend = ramp
         sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
         with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
-            driver = SweepDriver(setup, sweep, on_loss=bar.record if bar.shown else None)
+            shown = bar.record if bar.shown else None
+            report = shown if on_step is None else partial(_report, counter, on_step, shown)
+            driver = SweepDriver(setup, sweep, on_loss=report)
             try:
                 run_sweep(driver, step.run, batches, validation, state)
             finally:
@@ -159,6 +165,18 @@ def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], objec
     if driver.done or state is None or len(driver.sweep.losses) < _FINITE_START:
         return driver.done
     return is_divergence(error, again, state.rewind)
+
+
+def _report(
+    counter: Iterator[int],
+    on_step: Callable[[int, float, float], object],
+    shown: Callable[[float, float], object] | None,
+    lr: float,
+    loss: float,
+) -> None:
+    if shown is not None:
+        shown(lr, loss)
+    on_step(next(counter), lr, loss)
 
 
 def _measured(

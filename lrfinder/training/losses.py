@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.training.batches import describe_batch
 
-__all__ = ["LossFn", "check_loss", "criterion_loss"]
+__all__ = ["LossFn", "StepFn", "check_loss", "criterion_loss"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
+
+StepFn = Callable[[Any], Any]
+"""``step_fn(batch) -> loss before the update``, or ``(loss, whether it updated)``; makes the update itself."""
 
 _HOW_TO_LOSS_FN = (
     "Pass loss_fn instead of criterion, for example "

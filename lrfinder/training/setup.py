@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import inspect
-import random
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrfinder.checks import check_count, check_flag
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
-from lrfinder.training.losses import LossFn, criterion_loss
+from lrfinder.param_groups import optimizer_name
+from lrfinder.training.joint import JointOptimizer, parts_of
+from lrfinder.training.losses import LossFn, StepFn, criterion_loss
+from lrfinder.training.setup_checks import check_loss_given, check_objects, checked_also
 
-__all__ = ["TrainingSetup", "resolve_device"]
+__all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,8 @@ class TrainingSetup:
     Args:
         model: the module to train.
         optimizer: anything with ``param_groups`` and ``step``, over parameters of the model.
-        loss_fn: ``loss_fn(model, batch) -> scalar``.
+        loss_fn: ``loss_fn(model, batch) -> scalar``; None where a ``step_fn`` computes the loss.
+        step_fn: ``step_fn(batch) -> loss``, which makes the whole step; None has :mod:`lrfinder.training.step` make it.
         criterion: the criterion that ``loss_fn`` was made from; None where there is none.
         device: where batches go.
         amp_dtype: forward and loss run under autocast to ``torch.bfloat16`` or ``torch.float16``; None does not.
@@ -53,7 +52,8 @@ class TrainingSetup:
 
     model: nn.Module
     optimizer: Any
-    loss_fn: LossFn
+    loss_fn: LossFn | None
+    step_fn: StepFn | None = None
     criterion: object = None
     device: torch.device
     amp_dtype: torch.dtype | None = None
@@ -64,14 +64,23 @@ class TrainingSetup:
     pretrained: bool | None = None
 
     def __post_init__(self) -> None:
-        _check_objects(self.model, self.optimizer, self.criterion)
+        check_objects(self.model, self.optimizer, self.criterion)
         if self.amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {self.amp_dtype!r}.")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {self.clip_grad_norm!r}.")
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
-        object.__setattr__(self, "also", _checked_also(self.also))
+        object.__setattr__(self, "also", checked_also(self.also))
         check_flag("pretrained", self.pretrained)
+        if self.step_fn is not None:
+            return
+        parts = parts_of(self.optimizer)
+        closed = next((part for part in parts if len(parts) > 1 and needs_closure(part)), None)
+        if closed is not None:
+            raise SetupError(
+                f"{optimizer_name(closed)} needs a closure, so it cannot be stepped beside other optimizers. "
+                "Give step_fn, a function that makes the step of all of them."
+            )
         if self.needs_closure and self.grad_scaler is not None:
             raise SetupError(
                 f"{optimizer_name(self.optimizer)} needs a closure, which a GradScaler does not support. "
@@ -86,6 +95,7 @@ class TrainingSetup:
         criterion: Callable[[Any, Any], Tensor] | None = None,
         *,
         loss_fn: LossFn | None = None,
+        step_fn: StepFn | None = None,
         device: str | torch.device | None = None,
         amp_dtype: torch.dtype | None = None,
         grad_scaler: Any = None,
@@ -100,22 +110,17 @@ class TrainingSetup:
             ConfigError: a number out of its range, or both or neither of ``criterion`` and ``loss_fn``.
             SetupError: model, optimizer, device and scaler do not fit together.
         """
-        if criterion is not None and loss_fn is None:
-            compute = criterion_loss(criterion)
-        elif loss_fn is not None and criterion is None:
-            compute = loss_fn
-        else:
-            raise ConfigError(
-                f"give either criterion or loss_fn; got {'neither' if criterion is None else 'both'}. "
-                "criterion(model(inputs), target) suits batches of (inputs, target); loss_fn(model, batch) suits any."
-            )
+        check_loss_given(criterion, loss_fn, step_fn)
+        if isinstance(optimizer, (list, tuple)):
+            optimizer = JointOptimizer(optimizer) if len(optimizer) > 1 else next(iter(optimizer), None)
         resolved = _input_device(model, device)
-        if grad_scaler is None and amp_dtype == torch.float16:
+        if grad_scaler is None and step_fn is None and amp_dtype == torch.float16:
             grad_scaler = torch.amp.GradScaler(resolved.type)
         return cls(
             model=model,
             optimizer=optimizer,
-            loss_fn=compute,
+            loss_fn=loss_fn if criterion is None else criterion_loss(criterion),
+            step_fn=step_fn,
             criterion=criterion,
             device=resolved,
             amp_dtype=amp_dtype,
@@ -134,16 +139,21 @@ class TrainingSetup:
     @property
     def needs_closure(self) -> bool:
         """True where ``optimizer.step`` cannot run without a closure, as with L-BFGS."""
-        # The class, not the instance: a scheduler attached before wraps the instance's step and hides its signature.
-        step = getattr(type(self.optimizer), "step", self.optimizer.step)
-        closure = inspect.signature(step).parameters.get("closure")
-        return closure is not None and closure.default is inspect.Parameter.empty
+        return needs_closure(self.optimizer)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of the forward pass. Empty without ``amp_dtype``: a disabled autocast would end the caller's own."""
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_dtype)
+
+
+def needs_closure(optimizer: Any) -> bool:
+    """True for an optimizer whose ``step`` cannot run without a closure, as with L-BFGS."""
+    # The class, not the instance: a scheduler attached before wraps the instance's step and hides its signature.
+    step = getattr(type(optimizer), "step", optimizer.step)
+    closure = inspect.signature(step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -178,57 +188,3 @@ def _input_device(model: Any, device: str | torch.device | None) -> torch.device
             f"model.to('{wanted}')."
         )
     return wanted
-
-
-def _checked_also(also: Any) -> tuple[Any, ...]:
-    if type(also) not in (list, tuple):
-        raise ConfigError(
-            f"also must be a list of objects with state; got a {type(also).__name__}. "
-            "Write LRFinder(..., also=[ema, other_optimizer])."
-        )
-    for index, item in enumerate(also):
-        if not _holds_state(item):
-            described = f"the class {item.__name__}" if isinstance(item, type) else f"a {type(item).__name__}"
-            raise ConfigError(
-                f"also[{index}] is {described}, which has no state to restore. Name the object that has it: a module, "
-                "an optimizer, a tensor, an array, a random generator, a container, or any object with attributes."
-            )
-    return tuple(also)
-
-
-def _holds_state(item: Any) -> bool:
-    if isinstance(item, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType)):
-        return False
-    kinds = (Tensor, np.ndarray, torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState)
-    if isinstance(item, (*kinds, random.Random, list, tuple, dict, set, collections.deque)):
-        return True
-    visible = hasattr(item, "__dict__") or any(vars(base).get("__slots__") for base in type(item).__mro__)
-    return visible or hasattr(item, "load_state_dict")
-
-
-def _check_objects(model: Any, optimizer: Any, criterion: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
-    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
-        raise SetupError(
-            f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
-            "Write LRFinder(model, optimizer, criterion), in this order."
-        )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise SetupError(
-            "the model has no trainable parameter: none at all, or all with requires_grad=False. "
-            "Unfreeze what is to be trained."
-        )
-    modules = [module for module in (model, criterion) if isinstance(module, nn.Module)]
-    known = {id(parameter) for module in modules for parameter in module.parameters()}
-    held = optimizer_parameters(optimizer)
-    if not any(id(parameter) in known for parameter in held):
-        raise SetupError(
-            "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
-            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
-        )
-    if not any(parameter.requires_grad for parameter in held):
-        raise SetupError(
-            "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
-        )
-    group_scales(optimizer)  # refuses a group without a learning rate

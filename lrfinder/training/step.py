@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
+from lrfinder.training.joint import parts_of
 from lrfinder.training.losses import check_loss
 from lrfinder.training.setup import TrainingSetup
 
@@ -159,6 +160,7 @@ class TrainStep:
             parameter.grad = None
 
     def _forward(self, batch: Any) -> Tensor:
+        assert self._setup.loss_fn is not None
         with self._autocast:
             loss = self._setup.loss_fn(self._setup.model, batch)
         if not self._checked:
@@ -178,10 +180,11 @@ class TrainStep:
 
     def _scaled_update(self) -> bool:
         if self._setup.clip_grad_norm is not None:
-            self._scaler.unscale_(self._optimizer)
+            self._unscale_all()
             self._clip_gradients()
         scale = self._scaler.get_scale()
-        self._scaler.step(self._optimizer)
+        for optimizer in parts_of(self._optimizer):
+            self._scaler.step(optimizer)
         self._scaler.update()
         return bool(self._scaler.get_scale() >= scale)
 
@@ -190,7 +193,7 @@ class TrainStep:
         if self._scaler is None:
             self._clip_gradients()
             return True
-        self._scaler.unscale_(self._optimizer)
+        self._unscale_all()
         finite = all(
             bool(torch.isfinite(parameter.grad).all())
             for parameter in self._parameters
@@ -199,6 +202,10 @@ class TrainStep:
         self._clip_gradients()
         self._scaler.update()
         return finite
+
+    def _unscale_all(self) -> None:
+        for optimizer in parts_of(self._optimizer):
+            self._scaler.unscale_(optimizer)
 
     def _clip_gradients(self) -> None:
         if self._setup.clip_grad_norm is not None:

@@ -28,7 +28,7 @@ from lrfinder.training.progress import progress_bar
 from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot, preserved
-from lrfinder.training.step import TrainStep
+from lrfinder.training.own_step import training_step
 from lrfinder.training.validation import Validation, validation_for
 
 __all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "run_search", "trials_from_snapshot"]
@@ -118,7 +118,7 @@ class TrialRunner:
         self._setup = setup
         self._scales = group_scales(setup.optimizer)
         self._sign = -1.0 if maximizes(setup.optimizer) else 1.0  # losses are compared as if they were minimised
-        self._step = TrainStep(setup)
+        self._step = training_step(setup)
         self._state = state
         self._loader = loader
         self._validation = validation

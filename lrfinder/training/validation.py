@@ -87,11 +87,16 @@ class Validation:
         count: number of batches drawn once and kept as the probe; None goes through the whole loader each time.
 
     Raises:
-        SetupError: ``loader`` is an iterator, and no probe is kept of it.
+        SetupError: ``loader`` is an iterator, and no probe is kept of it; or the training is a ``step_fn`` alone.
     """
 
     def __init__(self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None) -> None:
-        self._setup = setup
+        if setup.loss_fn is None:
+            raise SetupError(
+                "step_fn trains, so it cannot measure a validation loss. Pass loss_fn (or criterion) beside it: "
+                "LRFinder(model, optimizer, step_fn=step, loss_fn=lambda model, batch: scalar)."
+            )
+        self._setup, self._loss_fn = setup, setup.loss_fn
         self._loader = loader
         self._with_grad = False
         if count is not None:
@@ -123,13 +128,13 @@ class Validation:
         """Detached, so that no graph outlives its batch."""
         if not self._with_grad:
             try:
-                return self._setup.loss_fn(self._setup.model, batch).detach()
+                return self._loss_fn(self._setup.model, batch).detach()
             except (RuntimeError, BatchError) as error:
                 if not re.search(_NEEDS_GRAD, str(error)):
                     raise
             self._with_grad = True
         with torch.enable_grad():
-            return self._setup.loss_fn(self._setup.model, batch).detach()
+            return self._loss_fn(self._setup.model, batch).detach()
 
 
 @contextlib.contextmanager

@@ -40,7 +40,8 @@ class Beside:
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
-        roots = [*setup.modules, setup.optimizer, setup.grad_scaler, setup.loss_fn, setup.criterion, *_global_hooks()]
+        own = (setup.optimizer, setup.grad_scaler, setup.loss_fn, setup.step_fn, setup.criterion)
+        roots = [*setup.modules, *own, *_global_hooks()]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
         found = reachable(roots, _LIMITS, apart=_DATA)
         self._named = {id(item) for item in named}

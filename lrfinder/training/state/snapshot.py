@@ -143,7 +143,7 @@ class Snapshot:
         for module in modules:
             self._objects.module(module)
         # Parameters outside the model are reached through the optimizer's groups.
-        for part in (*optimizers, setup.criterion, setup.loss_fn):
+        for part in (*optimizers, setup.criterion, setup.loss_fn, setup.step_fn):
             self._objects.value(part)
         if setup.grad_scaler is not None:
             self._objects.value(vars(setup.grad_scaler))

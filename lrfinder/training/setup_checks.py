@@ -1,0 +1,96 @@
+"""Checks of the objects that a training set-up is made of."""
+
+from __future__ import annotations
+
+import collections
+import random
+import types
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
+
+__all__ = ["check_loss_given", "check_objects", "checked_also"]
+
+
+def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> None:
+    """Refuse a training of which the loss is not known, or given twice.
+
+    Raises:
+        ConfigError: both ``criterion`` and ``loss_fn``, or none of the three.
+    """
+    if criterion is not None and loss_fn is not None:
+        raise ConfigError("give either criterion or loss_fn; got both. Beside a step_fn, it measures validation losses.")
+    if criterion is None and loss_fn is None and step_fn is None:
+        raise ConfigError(
+            "give either criterion or loss_fn; got neither. criterion(model(inputs), target) suits batches of (inputs, "
+            "target); loss_fn(model, batch) suits any; step_fn(batch) makes the whole step."
+        )
+
+
+def checked_also(also: Any) -> tuple[Any, ...]:
+    """``also`` as a tuple.
+
+    Raises:
+        ConfigError: it is no list, or something in it has no state.
+    """
+    if type(also) not in (list, tuple):
+        raise ConfigError(
+            f"also must be a list of objects with state; got a {type(also).__name__}. "
+            "Write LRFinder(..., also=[ema, other_optimizer])."
+        )
+    for index, item in enumerate(also):
+        if not _holds_state(item):
+            described = f"the class {item.__name__}" if isinstance(item, type) else f"a {type(item).__name__}"
+            raise ConfigError(
+                f"also[{index}] is {described}, which has no state to restore. Name the object that has it: a module, "
+                "an optimizer, a tensor, an array, a random generator, a container, or any object with attributes."
+            )
+    return tuple(also)
+
+
+def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
+    """Refuse a model and an optimizer that do not fit together, or have nothing to train.
+
+    Raises:
+        SetupError: they do not.
+    """
+    if not isinstance(model, nn.Module):
+        raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
+        raise SetupError(
+            f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
+            "Write LRFinder(model, optimizer, criterion), in this order."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SetupError(
+            "the model has no trainable parameter: none at all, or all with requires_grad=False. "
+            "Unfreeze what is to be trained."
+        )
+    modules = [module for module in (model, criterion) if isinstance(module, nn.Module)]
+    known = {id(parameter) for module in modules for parameter in module.parameters()}
+    held = optimizer_parameters(optimizer)
+    if not any(id(parameter) in known for parameter in held):
+        raise SetupError(
+            "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
+            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
+        )
+    if not any(parameter.requires_grad for parameter in held):
+        raise SetupError(
+            "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
+        )
+    group_scales(optimizer)  # refuses a group without a learning rate
+
+
+def _holds_state(item: Any) -> bool:
+    if isinstance(item, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType)):
+        return False
+    kinds = (Tensor, np.ndarray, torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState)
+    if isinstance(item, (*kinds, random.Random, list, tuple, dict, set, collections.deque)):
+        return True
+    visible = hasattr(item, "__dict__") or any(vars(base).get("__slots__") for base in type(item).__mro__)
+    return visible or hasattr(item, "load_state_dict")
