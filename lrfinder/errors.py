@@ -20,6 +20,7 @@ __all__ = [
     "ConfigError",
     "FileFormatError",
     "LRFinderError",
+    "MissingDependencyError",
     "NoAdviceError",
     "RestoreError",
     "SetupError",
@@ -52,3 +53,10 @@ class NoAdviceError(LRFinderError, RuntimeError):
 
 class RestoreError(LRFinderError, RuntimeError):
     """A part of the training state that could not be put back as it was; all the rest is."""
+
+
+class MissingDependencyError(LRFinderError, ImportError):
+    """An optional package is not installed; the message has the line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed. Install it with: pip install "lrfinder[{extra}]"')

@@ -24,7 +24,7 @@ def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> Non
         ConfigError: both ``criterion`` and ``loss_fn``, or none of the three.
     """
     if criterion is not None and loss_fn is not None:
-        raise ConfigError("give either criterion or loss_fn; got both. Beside a step_fn, it measures validation losses.")
+        raise ConfigError("give either criterion or loss_fn; got both. Beside step_fn, it measures validation losses.")
     if criterion is None and loss_fn is None and step_fn is None:
         raise ConfigError(
             "give either criterion or loss_fn; got neither. criterion(model(inputs), target) suits batches of (inputs, "
