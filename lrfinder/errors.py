@@ -6,6 +6,7 @@
     ├── BatchError (TypeError)              a batch or a loss the training step cannot use
     ├── FileFormatError (ValueError)        a file that is not ours, or is damaged
     ├── RestoreError (RuntimeError)         a part of the training state could not be restored
+    ├── RankError (RuntimeError)            another rank of a distributed run failed, or did not call
     ├── NoAdviceError (RuntimeError)        a learning rate was requested, and the curve has none
     └── MissingDependencyError (ImportError) an optional package is not installed
 
@@ -22,6 +23,7 @@ __all__ = [
     "LRFinderError",
     "MissingDependencyError",
     "NoAdviceError",
+    "RankError",
     "RestoreError",
     "SetupError",
 ]
@@ -49,6 +51,10 @@ class FileFormatError(LRFinderError, ValueError):
 
 class NoAdviceError(LRFinderError, RuntimeError):
     """A learning rate was requested, and the curve has none."""
+
+
+class RankError(LRFinderError, RuntimeError):
+    """Another rank of a distributed run failed, did not call, or called with something else."""
 
 
 class RestoreError(LRFinderError, RuntimeError):

@@ -30,7 +30,6 @@ from lrfinder.training.driver import SweepDriver
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import SweepRequest
-from lrfinder.training.ranks import world_size
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.own_step import training_step
@@ -176,7 +175,9 @@ class LRFinder:
         check_probe(val_batches, val_loader)
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
-        with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit
+        ranks, asked = setup.ranks, (request, val_batches, val_loader is None, setup.accumulation_steps)
+        # kept twice: meets what is raised between block and exit.
+        with ranks.session(arguments=asked), tensor_lrs(setup.optimizer), kept, kept as state, ranks.resharded():
             known_facts = functools.cache(take_facts(setup).result)
             step = training_step(setup)
             step.enter_training()
@@ -185,7 +186,7 @@ class LRFinder:
 
                 def take(driver: SweepDriver) -> LossCurve:
                     first = (batches.first_size, batches.first_targets)
-                    facts = known_facts(*(count and count * world_size() for count in first))
+                    facts = known_facts(*(count and count * ranks.size for count in first))
                     part = step.clipped_part
                     self.last_curve = driver.curve(batches=batches.drawn, clipped_part=part, facts=facts)
                     return self.last_curve
@@ -267,7 +268,8 @@ class LRFinder:
         search = None
         limit = divergence_level(result.reading)
         try:
-            with trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit) as runner:
+            made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
+            with self.setup.ranks.session(plan=plan), made as runner:
                 search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=result.advice.ceiling)
                 run_search(search, runner, whole, progress=progress)
         except KeyboardInterrupt:

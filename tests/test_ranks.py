@@ -1,156 +1,266 @@
-"""Two processes that train one model: they record one curve, stop together, and each has its own state restored."""
+"""Ranks that train one model, wrapped as replicas or shards: one curve, one reduction per step, and no trace."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import random
+import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from rank_worlds import KINDS, batches, fingerprint, noisy_model, plain_model, start_ranks, train, wrapped
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.training.ranks import is_main_rank, mean_over_ranks
+from lrfinder.training.ranks import is_main_rank
 
-WORLD = 2
+GIVEN = {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 16, "early_stop": False}
 
 
 # --- what the tests run in each process -------------------------------------------------------------------------------
 
 
-def plain_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+class Reductions:
+    """Counts the calls of ``all_reduce`` while it is entered."""
+
+    def __enter__(self) -> Reductions:
+        self.calls, self._real = 0, torch.distributed.all_reduce
+        torch.distributed.all_reduce = self
+        return self
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        return self._real(*args, **options)
+
+    def __exit__(self, *_: object) -> None:
+        torch.distributed.all_reduce = self._real
 
 
-def noisy_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+def trained(kind: str, steps: int, rank: int, world: int, sweep: Any = None) -> dict[str, Any]:
+    """Train, sweep where asked, and train on; what came of it."""
+    model = wrapped(kind, noisy_model())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loader = batches(rank, world)
+    torch.manual_seed(50 + rank)  # different on purpose: each rank gets its own back
+    train(model, optimizer, loader, steps)
+    report: dict[str, Any] = {"before": fingerprint(model, optimizer)}
+    if sweep is not None:
+        report |= sweep(LRFinder(model, optimizer, nn.CrossEntropyLoss()), loader)
+        report["restored"] = fingerprint(model, optimizer) == report["before"]
+    report["training after"] = [train(model, optimizer, loader, 6), fingerprint(model, optimizer)]
+    return report
 
 
-def batches(part: slice, *, broken_at: int | None = None) -> list[Any]:
-    """Ten batches of 16 samples, of which a rank gets its part; from ``broken_at`` on they hold a nan."""
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for i in range(10):
-        inputs = torch.randn(16, 6, generator=generator)
-        target = inputs[:, :3].argmax(1)
-        if broken_at is not None and i >= broken_at:
-            inputs = inputs.fill_(math.nan)
-        made.append((inputs[part], target[part]))
-    return made
+def swept(finder: LRFinder, loader: Any) -> dict[str, Any]:
+    chosen = finder.range_test(loader, progress=False, snapshot="disk").curve.to_dict()
+    given = finder.range_test(loader, progress=False, snapshot="cpu", **GIVEN).curve.to_dict()
+    return {"chosen": chosen, "given": given}
 
 
-def half(rank: int) -> slice:
-    return slice(8 * rank, 8 * rank + 8)
+def swept_and_refined(finder: LRFinder, loader: Any) -> dict[str, Any]:
+    result = finder.range_test(loader, progress=False)
+    refined = finder.refine(result, loader, schedule="cosine", total_steps=40, budget=0.75, progress=False)
+    assert refined.trials is not None
+    return {"chosen": result.curve.to_dict(), "trials": [(trial.lr, trial.loss) for trial in refined.trials.trials]}
 
 
-def sweep(model: nn.Module, loader: Any, **options: Any) -> dict[str, Any]:
-    """A range test with a warm optimizer: what it recorded, and whether the state is the same after it."""
+def plain_sweep(kind: str | None, rank: int, world: int, accumulation: int = 1) -> dict[str, Any]:
+    model = plain_model() if kind is None else wrapped(kind, plain_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for inputs, target in batches(slice(0, 8))[:2]:
-        nn.functional.cross_entropy(model(inputs), target).backward()
-        optimizer.step()
+    finder = LRFinder(model, optimizer, nn.CrossEntropyLoss(), accumulation_steps=accumulation)
+    with Reductions() as counted:
+        curve = finder.range_test(batches(rank, world), progress=False, **GIVEN).curve
+    return {"curve": curve.to_dict(), "reductions": counted.calls}
+
+
+def alone(rank: int, world: int) -> dict[str, Any]:
+    """A model that is not wrapped: each rank has another one, and other data."""
+    model = plain_model()
+    loader = batches(0, 1)[rank:]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    inside = LRFinder(model, optimizer, nn.CrossEntropyLoss()).range_test(loader, progress=False).curve.to_dict()
+    return {"curve": inside, "rank": rank}
+
+
+class Branches(nn.Module):
+    """Words and two branches, of which the second is used on one rank only, and a third on none."""
+
+    def __init__(self, rank: int, sparse: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(4, 6, sparse=sparse)
+        self.norm = nn.BatchNorm1d(6)
+        self.first, self.second, self.third = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+        self.rank = rank
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.norm(inputs + self.words((inputs[:, 0] > 0).long()))
+        return self.first(hidden) + (self.second(hidden) if self.rank == 1 else 0)
+
+
+def against_the_wrapper(rank: int, world: int, sparse: bool) -> dict[str, Any]:
+    """Losses of a sweep whose learning rate stays, and of a training in which the wrapper reduces the gradients."""
+
+    def replicas() -> tuple[nn.Module, torch.optim.Optimizer]:
+        options = {"find_unused_parameters": True, "gradient_as_bucket_view": not sparse}
+        model = nn.parallel.DistributedDataParallel(Branches(rank, sparse), **options)
+        return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.0 if sparse else 0.9, weight_decay=0.0)
+
+    model, optimizer = replicas()
+    own = torch.tensor(train(model, optimizer, batches(rank, world), 8), dtype=torch.float64)
+    torch.distributed.all_reduce(own)
+    finder = LRFinder(*replicas(), nn.CrossEntropyLoss())
+    same = {"start_lr": 0.1, "end_lr": 0.1 + 1e-9, "num_iter": 8, "early_stop": False}
+    curve = finder.range_test(batches(rank, world), progress=False, **same).curve
+    return {"training": (own / world).tolist(), "sweep": curve.losses}
+
+
+def one_model(rank: int, loader: Any, **options: Any) -> dict[str, Any]:
+    model = wrapped("replicas", noisy_model())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(100 + rank)
     before = fingerprint(model, optimizer)
     curve = LRFinder(model, optimizer, nn.CrossEntropyLoss()).range_test(loader, progress=False, **options).curve
-    return {"curve": curve.to_dict(), "restored": fingerprint(model, optimizer) == before, "state": before}
+    return {"chosen": curve.to_dict(), "restored": fingerprint(model, optimizer) == before}
 
 
-def fingerprint(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
-    """Every bit of the state of one rank."""
-    tensors = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters() if p.grad is not None)]
-    tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
-    tensors += [torch.get_rng_state()]
-    digest = hashlib.sha256(repr((random.getstate(), np.random.get_state(), optimizer.param_groups[0]["lr"])).encode())
-    for tensor in tensors:
-        digest.update(tensor.detach().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def run_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting-point", rank=rank, world_size=WORLD
-    )
-    given = {"start_lr": 1e-3, "end_lr": 10.0, "num_iter": 40}
-    report: dict[str, Any] = {
-        "main": is_main_rank(),
-        "mean": mean_over_ranks(torch.tensor([float(rank)])).item(),
-        "mean of nan": mean_over_ranks(torch.tensor(math.nan if rank == 1 else 1.0)).item(),
-        "twin": sweep(DistributedDataParallel(plain_model()), batches(half(rank)), **given),
+def further(rank: int, world: int) -> dict[str, Any]:
+    own = batches(rank, world)
+    data = TensorDataset(*(torch.cat(parts) for parts in zip(*own, strict=True)))
+    broken = [(inputs * (math.nan if rank == 1 and i >= 6 else 1.0), target) for i, (inputs, target) in enumerate(own)]
+    return {
+        "shuffled": one_model(rank, DataLoader(data, batch_size=8, shuffle=True)),
+        "validated": one_model(rank, own, val_loader=own[:2]),
+        "nan on one rank": one_model(rank, broken, **GIVEN),
     }
-    # Different random states on purpose: each rank must get back its own.
-    noisy = DistributedDataParallel(noisy_model())
-    torch.manual_seed(100 + rank)
-    data = TensorDataset(*(torch.cat(parts) for parts in zip(*batches(half(rank)), strict=True)))
-    report["chosen"] = sweep(noisy, DataLoader(data, batch_size=8, shuffle=True))
-    broken = batches(half(rank), broken_at=6 if rank == 1 else None)
-    report["broken"] = sweep(DistributedDataParallel(plain_model()), broken, **given)
-    report["validation"] = sweep(
-        DistributedDataParallel(plain_model()), batches(half(rank)), val_loader=batches(half(rank))[:2], **given
-    )
-    Path(folder, f"rank{rank}.json").write_text(json.dumps(report))
-    torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=WORLD)
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
+def everything(rank: int, world: int) -> dict[str, Any]:
+    report: dict[str, Any] = {"alone": alone(rank, world), "cases": {}}
+    report["accumulated"] = plain_sweep("replicas", rank, world, accumulation=4)
+    kinds = KINDS if world == 2 else KINDS[:2]  # the more ranks, the longer it takes
+    report["curves"] = {kind: plain_sweep(kind, rank, world) for kind in kinds}
+    for kind in kinds:
+        for name, steps, sweep in (("fresh", 0, swept), ("warm", 3, swept_and_refined)):
+            if world == 2 or name == "fresh":
+                without = trained(kind, steps, rank, world)
+                report["cases"][f"{kind}, {name}"] = trained(kind, steps, rank, world, sweep)
+                report["cases"][f"{kind}, {name}"]["training without"] = without["training after"]
+    if world == 2:
+        report["cases"] |= further(rank, world)
+        report["wrapper"] = {name: against_the_wrapper(rank, world, name == "sparse") for name in ("dense", "sparse")}
+    return report
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return start_ranks(request.param, everything, tmp_path_factory.mktemp("ranks"))
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 
-def test_outside_a_distributed_run_the_mean_is_the_number_itself() -> None:
-    assert mean_over_ranks(torch.tensor(2.5)) == 2.5
-    assert mean_over_ranks(torch.tensor([2.5])) == 2.5
-    assert is_main_rank()
+def test_all_ranks_record_the_same_curves_and_trials(ranks: list[dict[str, Any]]) -> None:
+    for case, first in ranks[0]["cases"].items():
+        for name in {"given", "chosen", "trials"} & set(first):
+            assert all(rank["cases"][case][name] == first[name] for rank in ranks), (case, name)
+            assert len(first[name]) > 2
 
 
-def test_every_rank_gets_the_same_mean_and_one_is_the_main_rank(ranks: list[dict[str, Any]]) -> None:
-    assert [rank["mean"] for rank in ranks] == [0.5, 0.5]
-    assert all(math.isnan(rank["mean of nan"]) for rank in ranks)
-    assert [rank["main"] for rank in ranks] == [True, False]
+def test_each_rank_gets_its_own_state_back(ranks: list[dict[str, Any]]) -> None:
+    restored = [case["restored"] for rank in ranks for case in rank["cases"].values()]
+    assert restored and all(restored)
 
 
-@pytest.mark.parametrize("scenario", ["twin", "chosen", "broken", "validation"])
-def test_ranks_with_different_data_record_one_curve_and_stop_together(
-    ranks: list[dict[str, Any]], scenario: str
-) -> None:
-    assert ranks[0][scenario]["curve"] == ranks[1][scenario]["curve"]
-    assert len(ranks[0][scenario]["curve"]["lrs"]) > 3
+def test_the_training_that_follows_is_that_without_a_finder(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        followed = {name: case for name, case in rank["cases"].items() if "training after" in case}
+        assert followed
+        for name, case in followed.items():
+            assert case["training after"] == case["training without"], name
 
 
-@pytest.mark.parametrize("scenario", ["twin", "chosen", "broken", "validation"])
-def test_each_rank_gets_its_own_state_back_bit_for_bit(ranks: list[dict[str, Any]], scenario: str) -> None:
-    assert [rank[scenario]["restored"] for rank in ranks] == [True, True]
-
-
-def test_the_ranks_did_have_different_random_states(ranks: list[dict[str, Any]]) -> None:
-    assert ranks[0]["chosen"]["state"] != ranks[1]["chosen"]["state"]
+@pytest.mark.parametrize("name", ["dense", "sparse"])
+def test_the_reduction_is_that_of_the_wrapper(ranks: list[dict[str, Any]], name: str) -> None:
+    for rank in ranks:
+        if "wrapper" in rank:
+            made = rank["wrapper"][name]
+            assert made["sweep"] == pytest.approx(made["training"], rel=1e-5)
 
 
 def test_a_nan_on_one_rank_stops_all_at_the_same_iteration(ranks: list[dict[str, Any]]) -> None:
-    for rank in ranks:
-        curve = rank["broken"]["curve"]
+    for curve in (rank["cases"]["nan on one rank"]["chosen"] for rank in ranks if "wrapper" in rank):
         assert curve["stop"] == "nonfinite"
         assert len(curve["losses"]) == 6
         assert curve["nonfinite_lr"] == pytest.approx(curve["lrs"][5])
 
 
-def test_two_ranks_on_half_batches_record_the_curve_of_whole_ones(ranks: list[dict[str, Any]]) -> None:
-    whole = sweep(plain_model(), batches(slice(0, 16)), start_lr=1e-3, end_lr=10.0, num_iter=40)
-    curve = ranks[0]["twin"]["curve"]
-    assert curve["stop"] == whole["curve"]["stop"]
-    # Float32 sums in another order; past the stability limit the difference would grow.
-    assert curve["losses"][:20] == pytest.approx(whole["curve"]["losses"][:20], rel=1e-4)
-    assert curve["facts"]["batch_size"] == whole["curve"]["facts"]["batch_size"] == 16
+def test_the_curve_is_that_of_one_process_on_the_joined_batches(ranks: list[dict[str, Any]]) -> None:
+    whole = plain_sweep(None, 0, 1)["curve"]
+    for made in ranks[0]["curves"].values():
+        # Float32 sums in another order.
+        assert made["curve"]["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+        assert made["curve"]["stop"] == whole["stop"]
+        assert made["curve"]["facts"]["batch_size"] == whole["facts"]["batch_size"] == 16
+
+
+def test_a_step_has_one_exchange_and_one_reduction(ranks: list[dict[str, Any]]) -> None:
+    steps = GIVEN["num_iter"]
+    for rank in ranks:  # and one more, in which they agree once on the parameters that have gradients
+        assert rank["curves"]["replicas"]["reductions"] == rank["accumulated"]["reductions"] == 2 * steps + 1
+        assert rank["curves"]["shards with an own root"]["reductions"] == steps  # FSDP2 scatters its gradients itself
+
+
+def test_accumulated_replicas_are_one_process_that_accumulates(ranks: list[dict[str, Any]]) -> None:
+    whole = plain_sweep(None, 0, 1, accumulation=4)["curve"]
+    assert ranks[0]["accumulated"]["curve"]["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+
+
+def test_rank_0_reports_and_a_single_process_does() -> None:
+    assert is_main_rank()
+
+
+def test_a_model_that_is_not_wrapped_is_its_own_ranks(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        loader = batches(0, 1)[rank["alone"]["rank"] :]
+        model = plain_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        outside = LRFinder(model, optimizer, nn.CrossEntropyLoss()).range_test(loader, progress=False).curve
+        assert rank["alone"]["curve"]["losses"] == list(outside.losses)
+        assert all(map(math.isfinite, outside.losses))
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+def synchronisations(rank: int, world: int) -> dict[str, Any]:
+    """How often the host waited for the GPU in a short and in a long sweep of replicas, and the curves."""
+    report: dict[str, Any] = {}
+    device = torch.device("cuda", rank)
+    model = nn.parallel.DistributedDataParallel(plain_model().to(device), device_ids=[rank])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loader = [(inputs.to(device), target.to(device)) for inputs, target in batches(rank, world)]
+    before = [parameter.clone() for parameter in model.parameters()]
+    for name, steps in (("warm-up", 8), ("short", 12), ("long", 32)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
+            curve = finder.range_test(loader, progress=False, **{**GIVEN, "num_iter": steps}).curve
+            torch.cuda.set_sync_debug_mode("default")
+        waits = [each for each in caught if "synchronizing" in str(each.message)]
+        report[name] = {"waits": len(waits), "losses": curve.losses}
+    report["restored"] = all(map(torch.equal, before, model.parameters()))
+    return report
+
+
+@pytest.mark.gpu
+def test_a_step_of_replicas_on_a_gpu_never_waits_for_it(tmp_path: Path) -> None:
+    (report,) = start_ranks(1, synchronisations, tmp_path, backend="nccl")
+    assert report["restored"]
+    assert report["long"]["waits"] == report["short"]["waits"]
+    whole = plain_sweep(None, 0, 1)["curve"]
+    assert len(whole["losses"]) == GIVEN["num_iter"]
+    assert report["short"]["losses"][0] == pytest.approx(whole["losses"][0], rel=1e-4)

@@ -45,18 +45,19 @@ class DeferredLosses:
         """Losses put in and not returned yet: less than one and a half times ``read_every``."""
         return self._filled + self._travelling
 
-    def put(self, loss: Tensor) -> list[float]:
-        """Take the loss of a step, and return the losses that are due: those of some earlier steps, or none.
+    def put(self, loss: Tensor) -> list[Any]:
+        """Take the loss of a step, and return those that are due, as numbers or lists: of earlier steps, or none.
 
         Args:
-            loss: one element, of the same dtype each time.
+            loss: one element, or a row of several; of the same shape and dtype each time.
         """
         if self._read_every == 1:
-            return [loss.item()]
+            return [loss.item() if loss.numel() == 1 else loss.tolist()]
         if not self._slots:
-            self._allocate(loss.dtype)
+            self._allocate(loss)
         loss = loss.detach()
-        self._slots[self._filled].copy_(loss if loss.ndim == 0 else loss.reshape(()))
+        slot = self._slots[self._filled]
+        slot.copy_(loss if loss.ndim == slot.ndim else loss.reshape(slot.shape))
         self._filled += 1
         if self._filled == self._read_every:
             self._send()
@@ -64,7 +65,7 @@ class DeferredLosses:
             return self._received()
         return []
 
-    def flush(self) -> list[float]:
+    def flush(self) -> list[Any]:
         """Wait for all pending losses, and return them."""
         losses = self._received()
         if self._filled:
@@ -77,7 +78,7 @@ class DeferredLosses:
             self._event.record(self._stream)
         self._travelling, self._filled = self._filled, 0
 
-    def _received(self) -> list[float]:
+    def _received(self) -> list[Any]:
         if not self._travelling:
             return []
         if self._event is not None:
@@ -85,10 +86,11 @@ class DeferredLosses:
         count, self._travelling = self._travelling, 0
         return self._host[:count].tolist()
 
-    def _allocate(self, dtype: torch.dtype) -> None:
+    def _allocate(self, loss: Tensor) -> None:
         cuda = self._device.type == "cuda"
-        self._buffer = torch.empty(self._read_every, dtype=dtype, device=self._device)
-        self._host = torch.empty(self._read_every, dtype=dtype, pin_memory=cuda)
+        shape = (self._read_every,) if loss.numel() == 1 else (self._read_every, *loss.shape)
+        self._buffer = torch.empty(shape, dtype=loss.dtype, device=self._device)
+        self._host = torch.empty(shape, dtype=loss.dtype, pin_memory=cuda)
         self._slots = self._buffer.unbind()
         self._stream = torch.cuda.current_stream(self._device) if cuda else None  # the one that trains
         self._event: Any = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]

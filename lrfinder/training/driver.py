@@ -27,6 +27,8 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +38,6 @@ from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.deferred import READ_EVERY, DeferredLosses
-from lrfinder.training.ranks import mean_over_ranks, world_size
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.step import MAX_SCALER_SKIPS
 
@@ -87,15 +88,14 @@ class SweepDriver:
         read_every: int | None = None,
         on_loss: Callable[[float, float], object] | None = None,
     ) -> None:
-        late = setup.device.type == "cuda" and setup.grad_scaler is None
         self.setup = setup
         sweep.maximize = maximizes(setup.optimizer)
         self.sweep = sweep
-        self.read_every = read_every or (READ_EVERY if late else 1)
+        self.read_every = read_every or (READ_EVERY if setup.reads_late else 1)
         self.skipped = 0
         """Updates that the GradScaler skipped."""
         self._error = ""  # class name of the exception that ended the sweep
-        self._ranks = world_size()
+        self._ranks = setup.ranks
         self._scales = group_scales(setup.optimizer)
         self._losses = DeferredLosses(setup.device, read_every=self.read_every)
         self._on_loss = on_loss
@@ -122,19 +122,21 @@ class SweepDriver:
         """Take the loss of the step just made; afterwards :attr:`done` may be true.
 
         Args:
-            loss: one element, of the same dtype each time; measured before the update, or after it where the sweep
+            loss: one element, of the same dtype each time, or with other ranks what :meth:`Ranks.exchange` made of it
+                already; measured before the update, or after it where the sweep
                 was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
             updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
             trained: the training loss of the step, where ``loss`` is a validation loss.
         """
         if updated and trained is not None:
-            self._trained.append(mean_over_ranks(trained).detach().reshape(()).clone())
-        mean = mean_over_ranks(loss) if self._ranks > 1 else loss
+            self._trained.append(self._ranks.mean_of(trained).detach().reshape(()).clone())
+        if self._ranks.together and loss.numel() == 1:
+            loss = self._ranks.exchange(loss)
         if updated:
             self._skipped_in_a_row = 0
-            self._record(self._losses.put(mean))
+            self._record(self._losses.put(loss))
         else:
-            self._record([*self._losses.flush(), *self._skip(mean.item())])
+            self._record([*self._losses.flush(), *self._skip(loss.reshape(-1)[0].item())])
         pending = self._losses.pending
         if pending and not self.done and self.sweep.lr_ahead(pending) is None:
             self._record(self._losses.flush())
@@ -151,7 +153,7 @@ class SweepDriver:
 
     def read_pending(self) -> None:
         """Record the losses that are still pending; afterwards :attr:`done` may be true."""
-        if not self.done:
+        if not self.done and not self._ranks.failed:
             self._record(self._losses.flush())
 
     def curve(
@@ -192,10 +194,14 @@ class SweepDriver:
         # A scale that no number of skips makes fit is the scaler's way to report gradients that are not finite.
         return [math.nan] if self._skipped_in_a_row == MAX_SCALER_SKIPS else []
 
-    def _record(self, losses: Sequence[float]) -> None:
-        for loss in losses:
+    def _record(self, losses: Sequence[Any]) -> None:
+        for each in losses:
             if self.done:
                 return
+            loss = each if isinstance(each, float) else self._ranks.read(each)
+            if loss is None:
+                self.sweep.end(StopReason.DATA_EXHAUSTED)
+                return
             if self._on_loss is not None:
-                self._on_loss(self.sweep.lr, loss)
+                self._ranks.attempt(partial(self._on_loss, self.sweep.lr, loss))
             self.sweep.record(loss)

@@ -10,7 +10,7 @@ the kind and has to be raised, so an exception counts as divergence only where a
 - The same step raises it again at the same place: it is no accident.
 - The same step on the same batches does not raise from the weights at the start.
 
-Under a process group every exception is raised: one rank alone cannot repeat a step.
+Where several ranks train one model every exception is raised: one rank alone cannot repeat a step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from types import CodeType
 import torch
 
 from lrfinder.errors import BatchError, LRFinderError
-from lrfinder.training.ranks import world_size
 
 __all__ = ["can_be_divergence", "failure_name", "infinite_where_it_diverges", "is_divergence", "repeats"]
 
@@ -56,7 +55,7 @@ def can_be_divergence(error: Exception) -> bool:
         (True, False)
     """
     cause = _cause(error)
-    if isinstance(cause, (*_OF_THE_MACHINE, *_OF_THE_PROGRAM, LRFinderError)) or world_size() > 1:
+    if isinstance(cause, (*_OF_THE_MACHINE, *_OF_THE_PROGRAM, LRFinderError)):
         return False
     return not (isinstance(cause, RuntimeError) and "memory" in str(cause))  # torch's CPU allocator has no type for it
 

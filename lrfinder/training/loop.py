@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lrfinder.analysis.diagnose import FEWEST_POINTS, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.errors import SetupError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
@@ -62,6 +63,7 @@ def run_sweeps(
         on_step: called with (step, LR, loss) for each loss that is read; steps count from 0 through all sweeps.
         take: called with each driver when its sweep has ended, also by an error; makes the curve.
     """
+    _meet_with_batches(setup, batches)
     curves: list[LossCurve] = []
     counter = itertools.count()
     ramp: tuple[SweepConfig, int] | None = find_range(setup, step, batches, state, request)
@@ -102,15 +104,17 @@ def run_sweep(
         state: of the start, by which :mod:`lrfinder.training.failures` tells divergence from other exceptions; None
             raises every exception.
     """
+    ranks, draw = driver.setup.ranks, partial(batches.draw, driver.setup.accumulation_steps)
+    drawn: Sequence[Any] = ()
     try:
         while not driver.done:
             driver.before_step()
             try:
-                drawn = batches.draw(driver.setup.accumulation_steps)
+                drawn = ranks.draw(draw, drawn)
             except StopIteration:
                 driver.end(StopReason.DATA_EXHAUSTED)
                 return
-            measure = partial(_measured, step, drawn, validation)
+            measure = partial(_measured, driver, step, drawn, validation)
             try:
                 loss, updated, trained = measure()
             except Exception as error:
@@ -159,10 +163,25 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     return reading.onset_lr is None and hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
 
 
+def _meet_with_batches(setup: TrainingSetup, batches: Batches) -> None:
+    """Wait until every rank has the batches of a first step, before any of them communicates."""
+    if not setup.ranks.together:
+        return
+    try:
+        batches.peek(setup.accumulation_steps)
+    except StopIteration:
+        raise SetupError(
+            f"the loader of this rank gave fewer batches than accumulation_steps={setup.accumulation_steps} and cannot "
+            "start again. Give every rank at least one step's batches."
+        ) from None
+    setup.ranks.settle()
+
+
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
     """Whether the sweep is over by the losses before the exception, or the exception is divergence."""
     driver.read_pending()
-    if driver.done or state is None or len(driver.sweep.losses) < _FINITE_START:
+    # One rank alone cannot repeat a step.
+    if driver.done or state is None or driver.setup.ranks.together or len(driver.sweep.losses) < _FINITE_START:
         return driver.done
     return is_divergence(error, again, state.rewind)
 
@@ -180,10 +199,13 @@ def _report(
 
 
 def _measured(
-    step: Step, batches: Sequence[Any], validation: Validation | None
+    driver: SweepDriver, step: Step, batches: Sequence[Any], validation: Validation | None
 ) -> tuple[Tensor, bool, Tensor | None]:
     """The loss to record, whether the step updated, and its training loss where another is recorded."""
     loss, updated = step(batches)
     if validation is None or not updated:
         return loss, updated, None
-    return validation.loss(), updated, loss
+    ranks = driver.setup.ranks
+    if ranks.together and driver.read_every == 1 and ranks.has_stopped(loss):
+        return loss, updated, None
+    return ranks.measured(validation.loss, driver.setup.device), updated, loss

@@ -63,7 +63,7 @@ class OwnStep(TrainStep):
 
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
         """As :meth:`loss`; the gradients are those that the step leaves, if any."""
-        return self.loss(batches)
+        return self._ranks.mean_of(self.loss(batches))
 
     def update(self, batches: Sequence[Any]) -> None:
         """Make one step."""

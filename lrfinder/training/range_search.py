@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from functools import partial
 
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
@@ -16,7 +14,6 @@ from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
-from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
@@ -92,16 +89,16 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
         coming = batches.peek(setup.accumulation_steps)
     except StopIteration:
         return None
-    scales, sign = group_scales(setup.optimizer), -1.0 if maximizes(setup.optimizer) else 1.0
+    ranks, scales, sign = setup.ranks, group_scales(setup.optimizer), -1.0 if maximizes(setup.optimizer) else 1.0
 
     def loss_now() -> float:
         # The same dropout masks in every pass, or their noise would pass for an effect of the LR.
         state.rewind_random()
-        return sign * mean_over_ranks(step.loss(coming)).item()
+        return sign * ranks.mean(partial(step.loss, coming), setup.device)
 
     state.rewind_random()
-    before = mean_over_ranks(step.plain_backward(coming))
-    loss_before, scale = sign * before.item(), _weights_over_gradients(setup, step, before)
+    loss_before = sign * step.plain_backward(coming).item()
+    scale = _weights_over_gradients(setup, step)
     # Two passes with the state carried on, and one from where every update starts.
     still = [loss_now(), loss_now()]
     state.rewind()
@@ -118,18 +115,19 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
         step.update(coming)
         return loss_now() - drift
 
-    critical = critical_lr(infinite_where_it_diverges(loss_at), loss_before, noise=noise, scale=scale)
+    # One rank alone cannot repeat what raised.
+    finite = infinite_where_it_diverges(loss_at) if not ranks.together else loss_at
+    critical = critical_lr(finite, loss_before, noise=noise, scale=scale)
     state.rewind()
     return critical
 
 
-def _weights_over_gradients(setup: TrainingSetup, step: TrainStep, loss: Tensor) -> float:
-    """Norm of the weights divided by that of the gradients, averaged over the ranks; 1 for an adaptive optimizer."""
+def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
+    """Norm of the weights divided by that of the gradients, equal on all ranks; 1 for an adaptive optimizer."""
     if update_rule(optimizer_name(setup.optimizer)) != "proportional":
         return 1.0
     weights, gradients = step.weight_norm(), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
-    ratio = mean_over_ranks(loss.new_tensor(ratio, dtype=torch.float32)).item()
     return ratio if 0 < ratio < math.inf else 1.0
 
 

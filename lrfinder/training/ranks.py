@@ -1,38 +1,230 @@
-"""Agreement of the ranks of a distributed run. The only module that names ``torch.distributed``.
+"""The ranks of a distributed run: which of them train one model together, and how they stay together.
 
-Every rank passes the same mean loss to the same state machine, so all of them stop at the same iteration by
-construction; a non-finite loss on one rank makes the mean non-finite on all.
+Ranks train together where the model is wrapped in ``DistributedDataParallel`` or its parameters are sharded (FSDP2,
+tensor parallel). A model that is not wrapped is this rank's own, whatever process group there is.
+
+Every step has one exchange of (loss, failed, exhausted). All ranks pass the same mean loss to the same state machine,
+so they stop at the same step; where one failed or ran out of data, all learn it by the same exchange. The rank that
+failed raises its own exception, the others a :class:`RankError` that names it. Until the flag has been read, which on a
+GPU is some steps later, that rank goes on with its last batch, so that none waits for it.
+
+An exception inside a forward or backward pass that itself communicates (FSDP2, SyncBatchNorm, a ``step_fn`` over DDP)
+leaves the others waiting in that communication; ending them is the launcher's business.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["is_main_rank", "mean_over_ranks", "world_size"]
+from lrfinder.errors import RankError
+from lrfinder.training.meeting import Meeting
+from lrfinder.training.wrappers import Replicas, is_sharded, process_group, replicas_in, reshard
 
+__all__ = ["Ranks", "is_main_rank"]
 
-def world_size() -> int:
-    """Number of ranks; 1 outside a distributed run."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 1
-    return torch.distributed.get_world_size()
+T = TypeVar("T")
+
+MEAN, FAILED, EXHAUSTED = range(3)  # entries of an exchanged row
 
 
 def is_main_rank() -> bool:
     """True on rank 0 and outside a distributed run: the rank that reports progress."""
-    return world_size() == 1 or torch.distributed.get_rank() == 0
+    return not _is_distributed() or torch.distributed.get_rank() == 0
 
 
-def mean_over_ranks(loss: Tensor) -> Tensor:
-    """Mean of a scalar over all ranks, the same on each; outside a distributed run the loss itself.
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+class Ranks:
+    """The ranks that train a model together; one where it is not distributed.
 
     Args:
-        loss: one element, on the device of this rank.
+        model: as it is trained, with its wrappers.
+        optimizer: that trains it.
+        communicates: whether the step reduces the gradients itself, as a ``step_fn`` does.
     """
-    size = world_size()
-    if size == 1:
-        return loss
-    total = loss.detach().reshape(()).to(torch.float64 if loss.device.type != "mps" else torch.float32, copy=True)
-    torch.distributed.all_reduce(total)
-    return total / size
+
+    def __init__(self, model: nn.Module, optimizer: Any, *, communicates: bool) -> None:
+        found = replicas_in(model) if _is_distributed() else []
+        self._model = model
+        self._sharded = _is_distributed() and is_sharded(model)
+        self._group: Any = process_group(model, found) if found or self._sharded else None
+        self.together = bool(found) or self._sharded
+        """Whether this rank trains the model with others of its process group, which may be no more than itself."""
+        self.size = torch.distributed.get_world_size(self._group) if self.together else 1
+        self._replicas = Replicas(found, self._group) if found and not communicates else None
+        self._meeting = Meeting(self._group, model, optimizer) if self.together else None
+        self._fault: BaseException | None = None
+        self._exhausted = False
+        self.failed = False
+        """Whether a row has been read that says that a rank failed."""
+
+    @property
+    def computes_alone(self) -> bool:
+        """True where nothing inside a step of this rank waits for another: an exception there reaches all of them."""
+        return self._replicas is not None
+
+    @contextlib.contextmanager
+    def session(self, **agreed: Any) -> Iterator[None]:
+        """Context of a range test or a search: meet at the start, take the reduction over, and tell of a failure.
+
+        Args:
+            agreed: what has to be the same on all ranks, by name.
+
+        Raises:
+            RankError: a rank did not arrive within 25 seconds, failed, or has another model or other arguments.
+        """
+        self._fault, self._exhausted, self.failed = None, False, False
+        with contextlib.ExitStack() as stack:
+            if self._meeting is not None:
+                stack.enter_context(self._meeting.announced_failure())
+                self._meeting.arrive(**agreed)
+            if self._replicas is not None:
+                stack.enter_context(self._replicas.taken_over())
+            self.reshard()
+            yield
+            if self._fault is not None:  # after the last exchange
+                raise self._fault
+
+    def settle(self) -> None:
+        """Wait until all ranks have a first batch.
+
+        Raises:
+            RankError: one of them failed.
+        """
+        if self._meeting is not None:
+            self._meeting.settle()
+
+    # --- one step -----------------------------------------------------------------------------------------------------
+
+    def draw(self, draw: Callable[[], Sequence[Any]], last: Sequence[Any]) -> Sequence[Any]:
+        """What ``draw`` returns; with other ranks and where it fails or ends, the last batches, and the flag is set."""
+        if not self.together:
+            return draw()
+        if self._fault is None and not self._exhausted:
+            try:
+                return draw()
+            except StopIteration:
+                self._exhausted = True
+            except BaseException as error:
+                self._fault = error
+        return last
+
+    def attempt(self, call: Callable[[], T]) -> T | None:
+        """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned."""
+        if not self.together:
+            return call()
+        try:
+            return call()
+        except BaseException as error:
+            self._fault = self._fault or error
+        return None
+
+    def exchange(self, loss: Tensor) -> Tensor:
+        """(mean loss, ranks that failed, ranks without data) of one step, the same on each rank; shape (3,).
+
+        Args:
+            loss: one element, on the device of this rank.
+        """
+        wide = torch.float32 if loss.device.type == "mps" else torch.float64
+        row = torch.zeros(3, dtype=wide, device=loss.device)
+        row[MEAN] = loss.detach().reshape(()).to(wide) / self.size
+        if self._fault is not None:
+            assert self._meeting is not None
+            self._meeting.report(self._fault)
+            row[FAILED].fill_(1.0)
+        row[EXHAUSTED].fill_(float(self._exhausted))
+        torch.distributed.all_reduce(row, group=self._group)
+        return row
+
+    def shared(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+        """Row of :meth:`exchange` of what each rank computes; an exception is kept until the row is read.
+
+        Not kept is one from a computation that communicates itself: it is raised at once.
+
+        Args:
+            compute: gives one element.
+            device: of the training.
+        """
+        if not self.computes_alone:
+            return self.exchange(compute())
+        loss = None if self._fault is not None else self.attempt(compute)
+        return self.exchange(torch.full((), torch.nan, device=device) if loss is None else loss)
+
+    def measured(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+        """As :meth:`shared`, for forward passes without a backward pass; what ``compute`` returns on a single rank."""
+        self.sync_buffers()
+        try:
+            return compute() if not self.together else self.shared(compute, device)
+        finally:
+            self.reshard()
+
+    def mean(self, compute: Callable[[], Tensor], device: torch.device) -> float:
+        """Mean over the ranks of what forward passes give on each; waits for the device.
+
+        Raises:
+            RankError: another rank failed.
+        """
+        return self.mean_of(self.measured(compute, device)).item()
+
+    def mean_of(self, loss: Tensor) -> Tensor:
+        """The mean in an exchanged row, or of a loss that is not exchanged yet; with other ranks, waits for the device.
+
+        Raises:
+            RankError: another rank failed.
+        """
+        if not self.together:
+            return loss
+        row = self.exchange(loss) if loss.numel() == 1 else loss
+        if self.has_stopped(row) and self.read(row.tolist()) is None:
+            raise RankError("another rank ran out of data.")
+        return row[MEAN]
+
+    def has_stopped(self, row: Tensor) -> bool:
+        """Whether a rank has failed or run out of data; waits for the device."""
+        return bool(row[FAILED:].any())
+
+    def read(self, row: Sequence[float]) -> float | None:
+        """The mean loss of an exchanged row; None where a rank had no more data.
+
+        Raises:
+            RankError: another rank failed; the failed rank raises its own exception.
+        """
+        if row[FAILED]:
+            self.failed = True
+            if self._fault is not None:
+                raise self._fault
+            assert self._meeting is not None
+            raise RankError(self._meeting.failure())
+        return None if row[EXHAUSTED] else row[MEAN]
+
+    # --- wrappers -----------------------------------------------------------------------------------------------------
+
+    def sync_buffers(self) -> None:
+        """Give all replicas the buffers of rank 0, as their wrapper does before a forward pass."""
+        if self._replicas is not None:
+            self._replicas.sync_buffers()
+
+    def reduce_gradients(self) -> None:
+        """Average the gradients over the replicas, where their wrapper was told not to."""
+        if self._replicas is not None:
+            self._replicas.reduce_gradients()
+
+    def reshard(self) -> None:
+        """Give up gathered parameters: a forward pass without a backward pass leaves them gathered (FSDP2)."""
+        if self._sharded:
+            reshard(self._model)
+
+    @contextlib.contextmanager
+    def resharded(self) -> Iterator[None]:
+        """Context after which no parameters are gathered, so that shards can be restored."""
+        try:
+            yield
+        finally:
+            self.reshard()

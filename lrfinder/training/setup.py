@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import optimizer_name
 from lrfinder.training.joint import JointOptimizer, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
+from lrfinder.training.ranks import Ranks
 from lrfinder.training.setup_checks import check_loss_given, check_objects, checked_also
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
@@ -130,6 +132,16 @@ class TrainingSetup:
             also=also,  # type: ignore[arg-type]  # made a tuple when it is checked
             pretrained=pretrained,
         )
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The ranks that train the model together."""
+        return Ranks(self.model, self.optimizer, communicates=self.step_fn is not None)
+
+    @property
+    def reads_late(self) -> bool:
+        """Whether losses are read some steps after they were made, so that a GPU never waits for the host."""
+        return self.device.type == "cuda" and self.grad_scaler is None
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrfinder.errors import BatchError
 from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.joint import parts_of
 from lrfinder.training.losses import check_loss
+from lrfinder.training.norms import Clipping, total_norm
 from lrfinder.training.setup import TrainingSetup
 
 __all__ = ["MAX_SCALER_SKIPS", "TrainStep"]
@@ -34,6 +36,7 @@ class TrainStep:
 
     def __init__(self, setup: TrainingSetup) -> None:
         self._setup = setup
+        self._ranks = setup.ranks
         self._optimizer = setup.optimizer
         self._parameters = optimizer_parameters(setup.optimizer)
         self._scaler = setup.grad_scaler
@@ -45,8 +48,7 @@ class TrainStep:
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
-        self._clippings = 0
-        self._clipped: Tensor | None = None  # how many of them changed the gradients; on the device
+        self._clipping = Clipping(setup.clip_grad_norm)
 
     def enter_training(self) -> None:
         """Put model and optimizer into the mode in which they train, without gradients from earlier."""
@@ -63,26 +65,38 @@ class TrainStep:
         """Train one iteration.
 
         Returns:
-            The loss before the update, averaged over the micro-batches and detached, and whether the update
-            was made (False when the GradScaler skipped it).
+            The loss before the update, averaged over the micro-batches and detached (with other ranks, the row of
+            :meth:`Ranks.exchange`), and whether the update was made (False when the GradScaler skipped it).
 
         Raises:
             BatchError: a batch or a loss that cannot be trained on.
         """
         if self._first:
-            self._first = False
             with eager_step(self._optimizer):
-                return self.run(batches)
+                made = self._run(batches)
+            self._first = False
+            return made
+        return self._run(batches)
+
+    def _run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         if self._modes is not None:
             self._optimizer_to_train_mode()
         if self._closure:
             return self._update_with_closure(batches), True
-        loss = self._backward(batches)
+        if not self._ranks.together:
+            loss = self._backward(batches)
+        else:
+            loss, stopped = self._shared_backward(batches, wait=self._first or not self._setup.reads_late)
+            if stopped:
+                return loss, True
+        return loss, self._ranks.attempt(self._clipped_update) is not False
+
+    def _clipped_update(self) -> bool:
         if self._scaler is not None:
-            return loss, self._scaled_update()
-        self._clip_gradients()
+            return self._scaled_update()
+        self._clipping.clip(self._parameters)
         self._optimizer.step()
-        return loss, True
+        return True
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
         """Loss of the batches as the model now stands; only buffers and the random state change.
@@ -93,11 +107,11 @@ class TrainStep:
 
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients, unscaled and clipped, for :meth:`update`; returns the mean loss, detached."""
-        loss = self._backward(batches)
+        loss = self._mean_backward(batches)
         for _ in range(MAX_SCALER_SKIPS):
             if self._unscale():
                 break
-            self._backward(batches)
+            self._mean_backward(batches)
         self._norm = self.gradient_norm()
         return loss
 
@@ -125,18 +139,34 @@ class TrainStep:
 
     def gradient_norm(self) -> float:
         """Norm of all gradients together."""
-        gradients = [parameter.grad for parameter in self._parameters]
-        values = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients if grad is not None]
-        return float(nn.utils.get_total_norm(values))
+        return total_norm(parameter.grad for parameter in self._parameters)
 
     def weight_norm(self) -> float:
         """Norm of all parameters together."""
-        return float(nn.utils.get_total_norm([parameter.detach() for parameter in self._parameters]))
+        return total_norm(self._parameters)
 
     @property
     def clipped_part(self) -> float | None:
         """Part of the gradients so far that clipping changed; None without clipping. Waits for the device."""
-        return None if self._clipped is None else float(self._clipped) / self._clippings
+        return self._clipping.part
+
+    def _mean_backward(self, batches: Sequence[Any]) -> Tensor:
+        """Fill the gradients, and return the loss averaged over the ranks."""
+        if not self._ranks.together:
+            return self._backward(batches)
+        return self._ranks.mean_of(self._shared_backward(batches, wait=True)[0])
+
+    def _shared_backward(self, batches: Sequence[Any], *, wait: bool) -> tuple[Tensor, bool]:
+        """Fill the gradients on all ranks; the exchanged row, and whether a rank has stopped, seen only with ``wait``.
+
+        Where one has, there are no gradients.
+        """
+        self._ranks.sync_buffers()
+        row = self._ranks.shared(partial(self._backward, batches), self._setup.device)
+        if wait and self._ranks.has_stopped(row):
+            return row, True
+        self._ranks.reduce_gradients()
+        return row, False
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
@@ -171,8 +201,8 @@ class TrainStep:
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
-            losses.append(self._backward(batches))
-            self._clip_gradients()
+            losses.append(self._mean_backward(batches))
+            self._clipping.clip(self._parameters)
             return losses[-1]
 
         self._optimizer.step(closure)
@@ -181,7 +211,7 @@ class TrainStep:
     def _scaled_update(self) -> bool:
         if self._setup.clip_grad_norm is not None:
             self._unscale_all()
-            self._clip_gradients()
+            self._clipping.clip(self._parameters)
         scale = self._scaler.get_scale()
         for optimizer in parts_of(self._optimizer):
             self._scaler.step(optimizer)
@@ -191,7 +221,7 @@ class TrainStep:
     def _unscale(self) -> bool:
         """Unscale and clip the gradients. False when the scale overflowed and was lowered: try again."""
         if self._scaler is None:
-            self._clip_gradients()
+            self._clipping.clip(self._parameters)
             return True
         self._unscale_all()
         finite = all(
@@ -199,20 +229,13 @@ class TrainStep:
             for parameter in self._parameters
             if parameter.grad is not None
         )
-        self._clip_gradients()
+        self._clipping.clip(self._parameters)
         self._scaler.update()
         return finite
 
     def _unscale_all(self) -> None:
         for optimizer in parts_of(self._optimizer):
             self._scaler.unscale_(optimizer)
-
-    def _clip_gradients(self) -> None:
-        if self._setup.clip_grad_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self._parameters, self._setup.clip_grad_norm)
-            changed = norm > self._setup.clip_grad_norm
-            self._clipped = changed.long() if self._clipped is None else self._clipped + changed
-            self._clippings += 1
 
     def _check_gradients(self) -> None:
         """Once: a loss from a graph that does not contain the optimizer's parameters trains nothing."""

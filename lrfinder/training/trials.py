@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.failures import is_divergence
 from lrfinder.training.progress import progress_bar
-from lrfinder.training.ranks import mean_over_ranks
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot, preserved
 from lrfinder.training.own_step import training_step
@@ -72,8 +71,10 @@ def trials_from_snapshot(
         limit: training loss above which a trial counts as diverged.
     """
     # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
-    with eager_step(setup.optimizer), (kept := preserved(setup, (train_loader, val_loader), storage)), kept as state:
+    kept = preserved(setup, (train_loader, val_loader), storage)
+    with eager_step(setup.optimizer), kept, kept as state, setup.ranks.resharded():
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
+        setup.ranks.settle()
         yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
 
 
@@ -154,12 +155,14 @@ class TrialRunner:
         monitor = DivergenceMonitor(plan.steps, self._limit)
         with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
             batches.skip(self._skip)
+            ranks, draw = self._setup.ranks, partial(batches.draw, self._setup.accumulation_steps)
+            drawn: Sequence[Any] = ()
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
-                drawn = batches.draw(self._setup.accumulation_steps)
+                drawn = ranks.draw(draw, drawn)
                 made = self._unless_diverged(partial(self._step.run, drawn))
                 on_step()
-                if made is None or monitor.diverged(self._sign * made[0]):
+                if made is None or monitor.diverged(self._sign * ranks.mean_of(made[0])):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         final = self._unless_diverged(self._loss)
         loss = final if final is not None and math.isfinite(final) else None
@@ -169,12 +172,12 @@ class TrialRunner:
         try:
             return attempt()
         except Exception as error:
-            if not is_divergence(error, attempt, self._state.rewind):
+            if self._setup.ranks.together or not is_divergence(error, attempt, self._state.rewind):
                 raise
             return None
 
     def _loss(self) -> float:
-        return self._sign * mean_over_ranks(self._validation.loss()).item()
+        return self._sign * self._setup.ranks.mean(self._validation.loss, self._setup.device)
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
         set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
@@ -207,7 +210,7 @@ class DivergenceMonitor:
         self._recent.append(loss.detach().clone())  # a CUDA graph writes the next loss into the same memory
         if len(self._recent) < self._every:
             return False
-        mean = mean_over_ranks(torch.stack([each.reshape(()).float() for each in self._recent]).mean()).item()
+        mean = torch.stack([each.reshape(()).float() for each in self._recent]).mean().item()
         self._recent.clear()
         # Written so that nan counts as high.
         self._high = 0 if mean <= self._limit else self._high + 1

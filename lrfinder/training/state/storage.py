@@ -71,7 +71,9 @@ class TensorCopies:
                 "the model holds a parameter that was never initialised (a lazy module). "
                 "Run one batch through the model, and build the optimizer after that."
             )
-        self._originals.setdefault(id(tensor), tensor)
+        # Of a tensor sharded over ranks, this rank's part. to_local() may return a view of it, new with each call.
+        local = getattr(tensor, "_local_tensor", tensor)
+        self._originals.setdefault(id(local), local)
 
     def take(self, storage: str) -> None:
         """Copy every registered tensor to the storage, or to the next one with room: device, CPU, disk.

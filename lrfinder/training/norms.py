@@ -1,0 +1,49 @@
+"""Norms over many tensors of any kind (dense, sparse, sharded over ranks), and clipping by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from lrfinder.training.wrappers import whole
+
+__all__ = ["Clipping", "total_norm"]
+
+
+def total_norm(tensors: Iterable[Tensor | None]) -> float:
+    """Norm of all tensors together, None left out; waits for the device. Of shards every rank has to ask for it.
+
+    Example:
+        >>> import torch
+        >>> total_norm([torch.tensor([3.0]), None, torch.tensor([4.0])])
+        5.0
+    """
+    given = [tensor.detach() for tensor in tensors if tensor is not None]
+    values = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in given]
+    return float(whole(nn.utils.get_total_norm(values)))
+
+
+class Clipping:
+    """Clips the global norm of gradients, and counts how often that changed them.
+
+    Args:
+        largest: norm, > 0; None does not clip.
+    """
+
+    def __init__(self, largest: float | None) -> None:
+        self._largest = largest
+        self._calls = 0
+        self._changed: Tensor | None = None  # how many of them changed the gradients; on the device
+
+    def clip(self, parameters: Sequence[Tensor]) -> None:
+        """Clip the gradients of the parameters; the host does not wait."""
+        if self._largest is not None:
+            changed = whole(nn.utils.clip_grad_norm_(parameters, self._largest)) > self._largest
+            self._changed = changed.long() if self._changed is None else self._changed + changed
+            self._calls += 1
+
+    @property
+    def part(self) -> float | None:
+        """Part of the gradients so far that was changed; None without clipping. Waits for the device."""
+        return None if self._changed is None else float(self._changed) / self._calls

@@ -1,0 +1,212 @@
+"""Whatever happens on one rank, all ranks end at once: that one with its own error, the others with one that names it.
+
+All of it happens in the same two processes, one fault after the other, so none leaves a rank out of step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from rank_worlds import batches, fingerprint, noisy_model, start_ranks, train, wrapped
+from torch import Tensor, nn
+
+from lrfinder import LRFinder
+from lrfinder.training import meeting
+from lrfinder.training.setup import TrainingSetup
+
+GIVEN: dict[str, Any] = {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 12, "early_stop": False}
+
+
+class FaultError(Exception):
+    """What goes wrong on a rank in these tests."""
+
+
+def failing(calls: int, error: type[BaseException] = FaultError) -> Callable[..., None]:
+    """A function that raises at this call of it, and later."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made >= calls:
+            raise error("broken on purpose")
+
+    return count
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+class Loader:
+    """Batches that can be gone through any number of times."""
+
+    def __init__(self, items: list[Any], check: Callable[..., None] = nothing) -> None:
+        self.items, self.check = items, check
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items:
+            self.check()
+            yield item
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class BadStep(torch.optim.SGD):
+    check: Callable[..., None] = staticmethod(nothing)
+
+    def step(self, closure: Any = None) -> Any:
+        self.check()
+        return super().step(closure)
+
+
+def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any) -> Any:
+    """A range test of replicas in which ``check`` is called before each loss."""
+    net = wrapped("replicas", noisy_model())
+    next(net.parameters()).requires_grad_(not options.pop("frozen", False))
+    optimizer = options.pop("optimizer", BadStep)(net.parameters(), lr=0.1, momentum=0.9)
+    optimizer.check = options.pop("in_step", nothing)
+
+    def loss_fn(model: nn.Module, batch: Any) -> Tensor:
+        check()
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    finder = LRFinder(net, optimizer, loss_fn=loss_fn)
+    if options.pop("uncalled", False):
+        return None
+    own = Loader(batches(rank, 2)) if loader is None else loader
+    if options.pop("refine", False):
+        result = LRFinder(net, optimizer, nn.CrossEntropyLoss()).range_test(batches(rank, 2), progress=False)
+        return finder.refine(result, own, schedule="cosine", total_steps=40, budget=0.75, progress=False)
+    return finder.range_test(own, progress=False, **(options or GIVEN))
+
+
+def iterator(rank: int) -> Iterator[Any]:
+    return iter(batches(rank, 2)[: 7 if rank == 1 else 10])
+
+
+def late(rank: int, **options: Any) -> Any:
+    """As on a GPU, where losses and flags are read some steps later."""
+    real = TrainingSetup.reads_late
+    TrainingSetup.reads_late = property(lambda setup: True)  # type: ignore[assignment, method-assign]
+    try:
+        return sweep(rank, **options)
+    finally:
+        TrainingSetup.reads_late = real  # type: ignore[method-assign]
+
+
+def misfit(rank: int) -> Any:
+    return (torch.ones(8, 5), torch.zeros(8).long()) if rank == 1 else batches(rank, 2)[3]
+
+
+def on_rank_1(rank: int, value: Any, other: Any = nothing) -> Any:
+    return value if rank == 1 else other
+
+
+FAULTS: dict[str, Callable[[int], Any]] = {
+    "loss at the fourth step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4))),
+    "loss at the first step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(1))),
+    "loader at the fifth batch": lambda rank: sweep(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5)))),
+    "loader at the first batch": lambda rank: sweep(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(1)))),
+    "empty loader": lambda rank: sweep(rank, loader=on_rank_1(rank, [], batches(rank, 2))),
+    "no loader at all": lambda rank: sweep(rank, loader=on_rank_1(rank, 5, batches(rank, 2))),
+    "called on rank 0 only": lambda rank: sweep(rank, uncalled=rank == 1),
+    "another model": lambda rank: sweep(rank, frozen=rank == 1),
+    "other arguments": lambda rank: sweep(rank, **{**GIVEN, "num_iter": 12 + rank}),
+    "another optimizer": lambda rank: sweep(rank, optimizer=on_rank_1(rank, torch.optim.RMSprop, BadStep)),
+    "Ctrl-C in a step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4, KeyboardInterrupt))),
+    "a batch that does not fit": lambda rank: sweep(rank, loader=[*batches(rank, 2)[:3], misfit(rank)]),
+    "validation": lambda rank: sweep(
+        rank, val_loader=Loader(batches(rank, 2)[:2], on_rank_1(rank, failing(5))), **GIVEN
+    ),
+    "search for the range": lambda rank: sweep(rank, check=on_rank_1(rank, failing(6)), num_iter=12),
+    "optimizer's step": lambda rank: sweep(rank, in_step=on_rank_1(rank, failing(3))),
+    "optimizer's last step": lambda rank: sweep(rank, in_step=on_rank_1(rank, failing(12))),
+    "on_step": lambda rank: sweep(rank, on_step=on_rank_1(rank, failing(3)), **GIVEN),
+    "snapshot": lambda rank: sweep(rank, snapshot=on_rank_1(rank, "tape", "cpu"), **GIVEN),
+    "trial": lambda rank: sweep(rank, refine=True, check=on_rank_1(rank, failing(9))),
+    "loader in a trial": lambda rank: sweep(
+        rank, refine=True, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(8)))
+    ),
+    "loss, read late": lambda rank: late(rank, check=on_rank_1(rank, failing(4))),
+    "loader, read late": lambda rank: late(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5)))),
+}
+ENDS: dict[str, Callable[[int], Any]] = {
+    "iterator": lambda rank: sweep(rank, loader=iterator(rank)),
+    "iterator, read late": lambda rank: late(rank, loader=iterator(rank)),
+}
+
+
+def everything(rank: int, world: int) -> dict[str, Any]:
+    meeting.ARRIVAL_SECONDS = 3.0
+    report: dict[str, Any] = {}
+    for name, fault in (FAULTS | ENDS).items():
+        started = time.monotonic()
+        outcome: dict[str, Any] = {"error": None, "message": "", "stop": None}
+        try:
+            result = fault(rank)
+            outcome |= {"stop": getattr(result, "curve", None) and result.curve.stop.name}
+            outcome |= {"losses": result.curve.losses if result is not None else []}
+        except BaseException as error:
+            outcome |= {"error": type(error).__name__, "message": str(error)}
+        report[name] = outcome | {"seconds": time.monotonic() - started}
+        if name == "called on rank 0 only":
+            torch.distributed.barrier()
+    report["after all"] = restored_after_a_fault(rank)
+    return report
+
+
+def restored_after_a_fault(rank: int) -> bool:
+    model = wrapped("replicas", noisy_model())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    train(model, optimizer, batches(rank, 2), 3)
+    before = fingerprint(model, optimizer)
+    with pytest.raises(BaseException, match="broken"):
+        finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
+        finder.range_test(Loader(batches(rank, 2), on_rank_1(rank, failing(5))), progress=False)
+    return fingerprint(model, optimizer) == before
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return start_ranks(2, everything, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.parametrize("name", [*FAULTS, *ENDS])
+def test_a_fault_on_one_rank_ends_all_ranks_soon(ranks: list[dict[str, Any]], name: str) -> None:
+    assert max(rank[name]["seconds"] for rank in ranks) < 30
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_failing_rank_raises_its_own_error_and_the_other_names_it(ranks: list[dict[str, Any]], name: str) -> None:
+    healthy, broken = (rank[name] for rank in ranks)
+    if name == "called on rank 0 only":
+        assert healthy["error"] == "RankError" and "rank 1 of 2 did not call" in healthy["message"]
+    elif name in ("another model", "another optimizer", "other arguments"):
+        assert healthy["error"] == broken["error"] == "RankError"
+        assert healthy["message"] == broken["message"]
+        assert healthy["message"].startswith("the ranks have different values of ")
+    elif name == "optimizer's last step":  # there is no exchange after it
+        assert (healthy["error"], broken["error"]) == (None, "FaultError")
+    else:
+        assert healthy["error"] == "RankError"
+        assert healthy["message"].startswith("rank 1 failed")
+        assert broken["error"] not in (None, "RankError")
+        assert broken["error"] in healthy["message"]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_data_that_ends_on_one_rank_ends_the_sweep_on_all(ranks: list[dict[str, Any]], name: str) -> None:
+    for rank in ranks:
+        assert rank[name]["stop"] == "DATA_EXHAUSTED"
+        assert rank[name]["losses"] == ranks[0][name]["losses"]
+        assert len(rank[name]["losses"]) == 7
+
+
+def test_the_state_is_restored_on_all_ranks_after_a_fault(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["after all"] for rank in ranks] == [True, True]
