@@ -18,6 +18,7 @@ from lrfinder import LRFinder
 from lrfinder.training import meeting
 from lrfinder.training.setup import TrainingSetup
 
+SHARDS = "shards with an own root"
 GIVEN: dict[str, Any] = {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 12, "early_stop": False}
 
 
@@ -66,8 +67,8 @@ class BadStep(torch.optim.SGD):
 
 
 def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any) -> Any:
-    """A range test of replicas in which ``check`` is called before each loss."""
-    net = wrapped("replicas", noisy_model())
+    """A range test of a wrapped model in which ``check`` is called before each loss."""
+    net = wrapped(options.pop("kind", "replicas"), noisy_model())
     next(net.parameters()).requires_grad_(not options.pop("frozen", False))
     optimizer = options.pop("optimizer", BadStep)(net.parameters(), lr=0.1, momentum=0.9)
     optimizer.check = options.pop("in_step", nothing)
@@ -133,11 +134,15 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "loader in a trial": lambda rank: sweep(
         rank, refine=True, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(8)))
     ),
+    "loader of shards": lambda rank: sweep(
+        rank, kind=SHARDS, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5))), **GIVEN
+    ),
     "loss, read late": lambda rank: late(rank, check=on_rank_1(rank, failing(4))),
     "loader, read late": lambda rank: late(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5)))),
 }
 ENDS: dict[str, Callable[[int], Any]] = {
     "iterator": lambda rank: sweep(rank, loader=iterator(rank)),
+    "iterator of shards": lambda rank: sweep(rank, kind=SHARDS, loader=iterator(rank), **GIVEN),
     "iterator, read late": lambda rank: late(rank, loader=iterator(rank)),
 }
 
