@@ -119,8 +119,9 @@ class RangeTestResult:
         facts = self.curve.facts
         if facts is None:
             return {}
-        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device")
-        return {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
+        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step")
+        several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
+        return {**several, **{name: getattr(facts, name) for name in names if getattr(facts, name) is not None}}
 
     @overload
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...

@@ -64,7 +64,7 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
         raise SetupError(
             f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
-            "Write LRFinder(model, optimizer, criterion), in this order."
+            "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise SetupError(
