@@ -66,18 +66,22 @@ def sweep_facts(curve: LossCurve) -> list[str]:
     if curve.skipped:
         facts.append(f"{_count(curve.skipped, 'update')} skipped by the GradScaler and tried again.")
     if len(curve.group_scales) > 1:
-        scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
-        facts.append(
-            f"The {len(curve.group_scales)} parameter groups{_holders(curve)} keep their ratios: multiply a learning "
-            f"rate by {scales}."
-        )
+        facts.append(_group_fact(curve))
     return facts
 
 
-def _holders(curve: LossCurve) -> str:
-    """Which optimizer holds how many of the groups, where there are several."""
+def _group_fact(curve: LossCurve) -> str:
+    """How the parameter groups train, and which of several optimizers holds them and the reference group."""
+    holders = reference = ""
     several = curve.facts.optimizers if curve.facts is not None else None
-    return "" if not several else " of " + " and ".join(f"{name} ({count})" for name, count in several)
+    if several:
+        holders = " of " + " and ".join(f"{name} ({count})" for name, count in several)
+        places = [place for place, (_, count) in enumerate(several) for _ in range(count)]
+        first = next((number for number, scale in enumerate(curve.group_scales) if scale != 0), 0)
+        reference = f" (that of optimizer[{places[first]}])" if first < len(places) else ""
+    scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
+    count = len(curve.group_scales)
+    return f"The {count} parameter groups{holders} keep their ratios: multiply a learning rate{reference} by {scales}."
 
 
 def _count(number: int, one: str, many: str = "") -> str:
