@@ -6,8 +6,8 @@ swept by one factor: the discriminator keeps four times the learning rate of the
 Neither network's loss shows how good the digits are, as each depends on the other. So the curve is the distance between
 generated and held-out digits after each update, as a validation loss: the energy distance of Szekely and Rizzo, "Energy
 statistics", 2013. The loss that the step returns, the discriminator's, is recorded beside it. Without ``loss_fn`` and
-``val_loader`` that would be the curve; it falls where the discriminator wins, and the learning rate read from it (0.0006)
-makes digits that cover 1% of the held-out ones or less. The generator's loss never falls, and the sum of both falls by 2%.
+``val_loader`` it would be the curve: it falls where the discriminator wins, and the learning rate read from it, 0.0006,
+makes digits that cover 1% of the held-out ones. The generator's loss does not fall, and the sum of both falls by 2%.
 
 Usage: python examples/gan.py [--epochs N] [--seed N] [--out FOLDER]
 """
