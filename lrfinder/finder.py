@@ -53,14 +53,15 @@ class LRFinder:
 
     Args:
         model: the module to train, on its device already.
-        optimizer: an optimizer over its parameters, or a list of them that are stepped together. Their parameter groups
-            keep the ratios of their learning rates.
+        optimizer: an optimizer over its parameters, or a list of them that are stepped together, as Muon beside AdamW.
+            All parameter groups keep the ratios of their learning rates.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
         step_fn: ``step_fn(batch) -> loss before the update`` for a training that makes its own backward passes and
             updates, as that of a GAN; or ``-> (loss, False)`` where it made none. It gets a list of batches where
-            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Scaler and clipping are its own.
-            A validation loss needs ``loss_fn`` or ``criterion`` beside it.
+            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Autocast, clipping and scaler are
+            its own; name the scaler as ``grad_scaler``, by which updates that it skips are recognised. A validation
+            loss needs ``loss_fn`` or ``criterion`` beside it.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
@@ -160,7 +161,10 @@ class LRFinder:
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            on_step: called with (step, learning rate, loss) for each loss that is read, for a log of one's own.
+            on_step: called with (step, learning rate, loss) for each loss in turn, for a log of one's own, on every
+                rank; steps count on through a lower sweep. What it raises ends the test. A loss that is not finite is
+                the last. For TensorBoard ``lambda step, lr, loss: writer.add_scalar("lr_finder/loss", loss, step)``,
+                for CSV ``lambda *row: csv.writer(file).writerow(row)``.
             snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``preserved``.
 
         Returns:

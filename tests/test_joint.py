@@ -24,7 +24,9 @@ from lrfinder.training.joint import JointOptimizer
 WHOLE = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 60}
 
 
-def halves(model: nn.Module, kind: Any = torch.optim.SGD, lrs: Sequence[float] = (0.1, 0.4), **options: Any) -> list[Any]:
+def halves(
+    model: nn.Module, kind: Any = torch.optim.SGD, lrs: Sequence[float] = (0.1, 0.4), **options: Any
+) -> list[Any]:
     """An optimizer for the first layers and one for the last."""
     return [
         kind([*model[0].parameters(), *model[1].parameters()], lr=lrs[0], **options),
@@ -452,7 +454,8 @@ def test_a_frozen_optimizer_first_is_not_the_reference() -> None:
 @pytest.mark.parametrize("updates", UPDATES.values(), ids=UPDATES)
 def test_the_lines_to_paste_schedule_each_of_them(kind: str, updates: dict[str, Any]) -> None:
     model = net()
-    groups = [{"params": [parameter], "lr": lr} for parameter, lr in zip(model[1].parameters(), (0.2, 0.0), strict=True)]
+    scale, shift = model[1].parameters()
+    groups = [{"params": [scale], "lr": 0.2}, {"params": [shift], "lr": 0.0}]
     optimizers = [
         torch.optim.SGD(model[0].parameters(), lr=0.1, momentum=0.9),
         torch.optim.SGD(model[4].parameters(), lr=0.4, momentum=0.9),
