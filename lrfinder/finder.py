@@ -19,7 +19,7 @@ from lrfinder.advice.verdict import (
     min_improvement,
     refined_advice,
 )
-from lrfinder.checks import check_choice, check_count, check_number
+from lrfinder.checks import check_callable, check_choice, check_count, check_number
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.result import RangeTestResult
@@ -65,7 +65,8 @@ class LRFinder:
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
-        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0.
+        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0. Of a ``step_fn``, which clips
+            by itself, it is recorded alone.
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
         also: list of further objects to restore, of any size: modules, optimizers, tensors, arrays, random generators,
             containers, objects with attributes.
@@ -73,8 +74,8 @@ class LRFinder:
             by the weights. ``result.curve.facts`` has both.
 
     Raises:
-        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, no state in ``also``,
-            ``pretrained`` neither True, False nor None.
+        ConfigError: a number out of its range, both of ``criterion`` and ``loss_fn``, or none of these and ``step_fn``,
+            no state in ``also``, ``pretrained`` neither True, False nor None.
         SetupError: model, optimizer and device do not fit together.
 
     Example:
@@ -178,6 +179,7 @@ class LRFinder:
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
+        check_callable("on_step", on_step, "on_step(step, lr, loss)")
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         with tensor_lrs(setup.optimizer), kept, kept as state:  # twice: meets what is raised between block and exit

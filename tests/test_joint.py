@@ -16,7 +16,7 @@ from own_steps import SWEEP, FakeScaler, net, shuffled, state_of, step_of
 from torch import Tensor, nn
 
 from lrfinder import LRFinder, RangeTestResult, recipe
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.errors import ConfigError, FileFormatError, SetupError
 from lrfinder.param_groups import group_scales
 from lrfinder.schedules import KINDS
 from lrfinder.training.joint import JointOptimizer
@@ -439,6 +439,14 @@ def test_the_texts_name_each_optimizer_and_the_reference() -> None:
     assert facts is not None and facts.optimizers == (("Adam", 1), ("Adam", 1)) and not facts.own_step
     assert facts.weight_rms is not None and len(facts.weight_rms) == 2
     assert RangeTestResult.from_dict(result.to_dict()) == result
+
+
+@pytest.mark.parametrize("counts", [[["Adam", 1]], [["Adam", 1], ["Adam", 2]], [["Adam", 0], ["Adam", 2]]], ids=str)
+def test_a_saved_result_with_other_groups_is_damaged(counts: Any) -> None:
+    content = swept()[0].to_dict()
+    content["curve"]["facts"]["optimizers"] = counts
+    with pytest.raises(FileFormatError, match="the optimizers must hold the 2 parameter groups"):
+        RangeTestResult.from_dict(content)
 
 
 def test_a_frozen_optimizer_first_is_not_the_reference() -> None:

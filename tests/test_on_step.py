@@ -16,6 +16,7 @@ from own_steps import SWEEP, net, shuffled, state_of, step_of
 from torch import Tensor, nn
 
 from lrfinder import LRFinder, StopReason
+from lrfinder.errors import ConfigError
 
 Rows = list[tuple[int, float, float]]
 
@@ -117,6 +118,11 @@ def test_random_numbers_that_it_draws_are_put_back() -> None:
     before = state_of(test.model, test.optimizer, loader)
     test.range_test(loader, on_step=lambda *_: torch.rand(3), **SWEEP)
     assert state_of(test.model, test.optimizer, loader) == before
+
+
+def test_what_is_no_function_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(ConfigError, match=r"on_step must be a function, called as on_step\(.*\); got a list"):
+        finder().range_test(shuffled(), on_step=[], **SWEEP)  # type: ignore[arg-type]
 
 
 # --- the lines of the documentation -----------------------------------------------------------------------------------

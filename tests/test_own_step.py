@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from worlds import points
 
 from lrfinder import LRFinder, RangeTestResult, StopReason
-from lrfinder.errors import BatchError, LRFinderError, SetupError
+from lrfinder.errors import BatchError, ConfigError, LRFinderError, SetupError
 from lrfinder.training.own_step import OwnStep
 from lrfinder.training.setup import TrainingSetup
 
@@ -312,6 +313,12 @@ def test_refining_needs_a_loss_fn(val: bool) -> None:
     assert state_of(finder.model, finder.optimizer) == before
 
 
+def test_a_step_that_is_no_function_is_refused() -> None:
+    model = net()
+    with pytest.raises(ConfigError, match=r"step_fn must be a function, called as step_fn\(batch\); got a Tensor"):
+        LRFinder(model, OPTIMIZERS["SGD"](model), step_fn=torch.zeros(()))  # type: ignore[arg-type]
+
+
 def test_one_of_criterion_and_loss_fn_may_stand_beside_it() -> None:
     own_finder(loss_fn=lambda model, batch: model(batch[0]).sum())
     with pytest.raises(LRFinderError, match="give either criterion or loss_fn; got both"):
@@ -408,6 +415,22 @@ def through_a_closure(world: Beside) -> tuple[Callable[[Any], Any], list[Any]]:
     return lambda batch: world.step(batch), []
 
 
+class Trainer:
+    def __init__(self, world: Beside) -> None:
+        self.world = {"here": world}
+
+    def __call__(self, batch: Any) -> Tensor:
+        return self.world["here"].step(batch)
+
+
+def through_an_object(world: Beside) -> tuple[Callable[[Any], Any], list[Any]]:
+    return Trainer(world), []
+
+
+def through_a_partial(world: Beside) -> tuple[Callable[[Any], Any], list[Any]]:
+    return functools.partial(Beside.step, world), []
+
+
 def through_a_bound_method(world: Beside) -> tuple[Callable[[Any], Any], list[Any]]:
     return world.step, []
 
@@ -425,7 +448,10 @@ def running(world: Beside) -> Any:
         loss = world.step((yield loss))
 
 
-@pytest.mark.parametrize("reach", [through_a_closure, through_a_bound_method, hidden_but_named])
+REACHES = [through_a_closure, through_a_bound_method, through_an_object, through_a_partial, hidden_but_named]
+
+
+@pytest.mark.parametrize("reach", REACHES)
 @pytest.mark.parametrize("sweep", RANGES.values(), ids=RANGES)
 def test_what_a_step_keeps_beside_the_model_is_put_back(reach: Any, sweep: dict[str, Any]) -> None:
     world, twin = Beside(), Beside()
@@ -453,6 +479,54 @@ def test_what_is_hidden_and_not_named_keeps_its_changes() -> None:
     step, _ = hidden_but_named(world)
     LRFinder(world.model, world.optimizer, step_fn=step).range_test(shuffled(), **SWEEP)
     assert world.steps > 0
+
+
+def test_a_scaler_and_an_average_that_are_not_named_are_put_back() -> None:
+    model = net()
+    optimizer, scaler = OPTIMIZERS["SGD"](model), torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    mean = torch.optim.swa_utils.AveragedModel(model)
+    inner = step_of(model, [optimizer], scaler=scaler)
+
+    def step(batch: Any) -> Any:
+        loss = inner(batch)
+        mean.update_parameters(model)
+        return loss
+
+    step(next(iter(shuffled())))
+    before = state_of(model, optimizer, mean), scaler.state_dict()
+    LRFinder(model, optimizer, step_fn=step).range_test(shuffled(), **SWEEP)
+    assert (state_of(model, optimizer, mean), scaler.state_dict()) == before
+
+
+def test_an_exception_that_divergence_causes_ends_the_sweep() -> None:
+    model, loader = net(), shuffled()
+    optimizer = OPTIMIZERS["SGD"](model)
+    inner = step_of(model, [optimizer])
+
+    def step(batch: Any) -> Any:
+        loss = inner(batch)
+        if not loss.isfinite():
+            raise ValueError("the loss is not finite")
+        return loss
+
+    before = state_of(model, optimizer, loader)
+    wide = {"start_lr": 1e-3, "end_lr": 1e30, "num_iter": 30, "early_stop": False}
+    result = LRFinder(model, optimizer, step_fn=step).range_test(loader, **wide)
+    assert (result.curve.stop, result.curve.error) == (StopReason.ERROR, "ValueError")
+    assert state_of(model, optimizer, loader) == before
+
+
+def test_a_compiled_update_sweeps_as_the_plain_one() -> None:
+    curves = []
+    for compiled in (False, True):
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        if compiled:
+            optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
+        step = step_of(model, [optimizer])
+        curves.append(LRFinder(model, optimizer, step_fn=step).range_test(shuffled(), **SWEEP).curve)
+        assert isinstance(optimizer.param_groups[0]["lr"], float)
+    assert curves[0].losses == pytest.approx(curves[1].losses, rel=1e-4)
 
 
 def test_a_model_that_was_evaluated_is_put_into_train_mode_and_back() -> None:
