@@ -15,6 +15,7 @@ from typing import Any
 from lrfinder.errors import ConfigError
 
 __all__ = [
+    "check_callable",
     "check_choice",
     "check_count",
     "check_flag",
@@ -95,6 +96,21 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
         listed = listed or f"one of {', '.join(names)}"
         raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
     return str(value)
+
+
+def check_callable(name: str, value: Any, takes: str) -> None:
+    """Refuse what cannot be called; None stands for nothing to call.
+
+    Args:
+        name: of the argument.
+        value: the argument.
+        takes: how it is called, as in ``"step_fn(batch)"``.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name} must be a function, called as {takes}; got a {type(value).__name__}.")
 
 
 def check_flag(name: str, value: Any) -> bool | None:

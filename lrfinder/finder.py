@@ -19,7 +19,7 @@ from lrfinder.advice.verdict import (
     min_improvement,
     refined_advice,
 )
-from lrfinder.checks import check_choice, check_count, check_number
+from lrfinder.checks import check_callable, check_choice, check_count, check_number
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.result import RangeTestResult
@@ -52,18 +52,20 @@ class LRFinder:
 
     Args:
         model: the module to train, on its device already.
-        optimizer: an optimizer over its parameters, or a list of them that are stepped together. Their parameter groups
-            keep the ratios of their learning rates.
+        optimizer: an optimizer over its parameters, or a list of them that are stepped together, as Muon beside AdamW.
+            All parameter groups keep the ratios of their learning rates.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
         step_fn: ``step_fn(batch) -> loss before the update`` for a training that makes its own backward passes and
             updates, as that of a GAN; or ``-> (loss, False)`` where it made none. It gets a list of batches where
-            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Scaler and clipping are its own.
-            A validation loss needs ``loss_fn`` or ``criterion`` beside it.
+            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Autocast, clipping and scaler are
+            its own; name the scaler as ``grad_scaler``, by which updates that it skips are recognised. A validation
+            loss needs ``loss_fn`` or ``criterion`` beside it.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
-        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0.
+        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0. Of a ``step_fn``, which clips
+            by itself, it is recorded alone.
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
         also: list of further objects to restore, of any size: modules, optimizers, tensors, arrays, random generators,
             containers, objects with attributes.
@@ -71,8 +73,8 @@ class LRFinder:
             by the weights. ``result.curve.facts`` has both.
 
     Raises:
-        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, no state in ``also``,
-            ``pretrained`` neither True, False nor None.
+        ConfigError: a number out of its range, both of ``criterion`` and ``loss_fn``, or none of these and ``step_fn``,
+            no state in ``also``, ``pretrained`` neither True, False nor None.
         SetupError: model, optimizer and device do not fit together.
 
     Example:
@@ -159,7 +161,10 @@ class LRFinder:
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            on_step: called with (step, learning rate, loss) for each loss that is read, for a log of one's own.
+            on_step: called with (step, learning rate, loss) for each loss in turn, for a log of one's own, on every
+                rank; steps count on through a lower sweep. What it raises ends the test. A loss that is not finite is
+                the last. For TensorBoard ``lambda step, lr, loss: writer.add_scalar("lr_finder/loss", loss, step)``,
+                for CSV ``lambda *row: csv.writer(file).writerow(row)``.
             snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``preserved``.
 
         Returns:
@@ -173,6 +178,7 @@ class LRFinder:
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
+        check_callable("on_step", on_step, "on_step(step, lr, loss)")
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         ranks, asked = setup.ranks, (request, val_batches, val_loader is None, setup.accumulation_steps)

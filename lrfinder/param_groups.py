@@ -8,12 +8,13 @@ others keep their ratio to it. Works on anything with ``param_groups``, without 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrfinder.errors import SetupError
 
 __all__ = [
+    "check_optimizers",
     "group_scales",
     "maximizes",
     "mode_switches",
@@ -23,6 +24,37 @@ __all__ = [
     "set_lr",
     "set_momentum",
 ]
+
+
+def check_optimizers(optimizers: Sequence[Any]) -> None:
+    """Refuse a list of optimizers that cannot be stepped one after the other.
+
+    Raises:
+        SetupError: it is empty, holds anything but optimizers, one twice, or one parameter in two of them.
+
+    Example:
+        >>> check_optimizers([])
+        Traceback (most recent call last):
+        lrfinder.errors.SetupError: the list of optimizers is empty. Write [first_optimizer, second_optimizer].
+    """
+    if not optimizers:
+        raise SetupError("the list of optimizers is empty. Write [first_optimizer, second_optimizer].")
+    holders: dict[int, int] = {}  # place of the optimizer by parameter
+    for place, optimizer in enumerate(optimizers):
+        if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
+            raise SetupError(
+                f"each of a list of optimizers must be a torch optimizer; got a {type(optimizer).__name__} at "
+                f"optimizer[{place}]. Write [first_optimizer, second_optimizer]."
+            )
+        first = next(number for number, each in enumerate(optimizers) if each is optimizer)
+        if first != place:
+            raise SetupError(f"optimizer[{place}] is the same object as optimizer[{first}]. Name each optimizer once.")
+        for parameter in optimizer_parameters(optimizer):
+            if holders.setdefault(id(parameter), place) != place:
+                raise SetupError(
+                    f"optimizer[{holders[id(parameter)]}] and optimizer[{place}] hold the same parameter, which both "
+                    "would update. Give each parameter to one of them."
+                )
 
 
 def optimizer_parameters(optimizer: Any) -> list[Any]:

@@ -39,6 +39,8 @@ def recipe(
     amp_dtype: Any = None,
     grad_scaler: bool | None = None,
     device: Any = "cuda",
+    optimizers: Sequence[int] = (),
+    own_step: bool = False,
     **options: Any,
 ) -> Recipe:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
@@ -63,6 +65,8 @@ def recipe(
         accumulation_steps, clip_grad_norm, amp_dtype: as in :class:`LRFinder`, for the printed lines.
         grad_scaler: whether the printed lines use a ``torch.amp.GradScaler``; by default with float16.
         device: where autocast and scaler of the printed lines run, as in ``"cuda"``.
+        optimizers: number of parameter groups of each optimizer, where several are stepped together.
+        own_step: whether the printed lines call ``step_fn``, which makes the update.
         options: by kind, named as in torch where torch has the number:
 
             - onecycle: ``pct_start div_factor final_div_factor cycle_momentum base_momentum max_momentum``
@@ -94,6 +98,8 @@ def recipe(
         amp_dtype=amp_dtype,
         grad_scaler=grad_scaler,
         device=device,
+        optimizers=tuple(optimizers),
+        own_step=own_step,
     )
     schedule = make_schedule(
         kind,
@@ -146,7 +152,8 @@ class Recipe(Schedule):
     def code(self) -> str:
         """Lines to paste: imports, the scheduler on ``optimizer``, and the loop with ``scheduler.step()`` in place.
 
-        They need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone. The numbers
+    They need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone; ``optimizers``
+        where a list of them was swept, and ``step_fn`` where that made the steps. The numbers
         are literals, for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments
         that equal torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of
         the training that was swept; ``scheduler.step()`` is called once for every update that is made.

@@ -17,6 +17,7 @@ from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
+from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
@@ -119,8 +120,9 @@ class RangeTestResult:
         facts = self.curve.facts
         if facts is None:
             return {}
-        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device")
-        return {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
+        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step")
+        several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
+        return {**several, **{name: getattr(facts, name) for name in names if getattr(facts, name) is not None}}
 
     @overload
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...
@@ -181,7 +183,7 @@ class RangeTestResult:
             parts.pop("race", None)
             trials = parts.pop("trials")
             curve = LossCurve.from_dict(parts.pop("curve"))
-            check_scales(curve.group_scales)
+            _check_groups(curve)
             for lr in curve.lrs:
                 check_lr("each of lrs", lr)
             return cls(
@@ -204,3 +206,10 @@ class RangeTestResult:
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
         return result_html(self.curve, self.advice, **pictures)
+
+
+def _check_groups(curve: LossCurve) -> None:
+    scales = check_scales(curve.group_scales)
+    counts = [count for _, count in (curve.facts.optimizers if curve.facts is not None else None) or ()]
+    if counts and (min(counts) < 1 or sum(counts) != len(scales)):
+        raise ConfigError(f"the optimizers must hold the {len(scales)} parameter groups; got {counts} of them.")

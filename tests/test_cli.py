@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -19,7 +20,10 @@ from torchvision import models
 from lrfinder import RangeTestResult, Recipe, __version__, recipe
 from lrfinder.cli import main
 from lrfinder.cli.completion import registered_models
+from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs
+from lrfinder.cli.outputs import Outputs
+from lrfinder.cli.terminal import LateError
 from lrfinder.schedules import KINDS
 from lrfinder.tasks.experiment import pick_device
 
@@ -585,6 +589,102 @@ def test_a_schedule_from_a_curve_without_advice_exits_with_1(without_advice: Pat
 
 def test_a_curve_without_advice_is_scheduled_with_a_given_peak(without_advice: Path) -> None:
     assert lrfind("schedule", without_advice, "--total-steps", 100, "--peak-lr", 0.1).exit_code == 0
+
+
+# --- lrfind run --csv, and launchers ------------------------------------------------------------------------------
+
+
+def test_csv_has_each_step_of_the_curve_with_all_digits(tmp_path: Path) -> None:
+    file = tmp_path / "out" / "losses.csv"  # in a folder that the run makes
+    printed = json.loads(lrfind(*TINY, "--out", tmp_path / "out", "--csv", file, "--json").stdout)
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3]
+    assert [float(row["lr"]) for row in rows] == printed["curve"]["lrs"]
+    assert [float(row["loss"]) for row in rows] == printed["curve"]["losses"]
+    assert printed["files"]["csv"] == str(file)
+    assert sorted(path.name for path in file.parent.iterdir() if path.name.startswith(".")) == []
+
+
+def test_csv_replaces_an_older_one_and_stays_after_refining(tmp_path: Path) -> None:
+    file = tmp_path / "losses.CSV"
+    file.write_text("of another run")
+    done = lrfind(*READABLE, "--out", tmp_path / "out", "--csv", file, "--refine", "0.7")
+    assert done.exit_code == 0 and f"  csv     {file}" in done.stdout
+    assert file.read_text().startswith("step,lr,loss\n0,0.001,")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing/losses.csv", "No such file or directory. Give a file in a folder that exists and is writable."),
+        ("file/losses.csv", "Not a directory. Give a file in a folder that exists and is writable."),
+        ("folder.csv", "it is a folder. Give a file name inside it."),
+        ("losses.json", "--csv takes a file that ends in .csv; got "),
+        ("losses", "--csv takes a file that ends in .csv; got "),
+    ],
+)
+def test_a_csv_that_cannot_be_written_is_refused_before_the_sweep(tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    assert sentence in refused(*TINY, "--out", tmp_path / "out", "--csv", tmp_path / name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_csv_that_cannot_be_written_after_the_sweep_keeps_the_result(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path, "model", tmp_path / "gone" / "losses.csv")
+    result = RangeTestResult.load(saved_in(tmp_path))
+    outputs.save(result, None)
+    outputs.save_losses(result)
+    assert (tmp_path / "model.json").is_file()
+    with pytest.raises(LateError, match=r"the losses are not saved: cannot write .*the range test is saved in"):
+        outputs.check()
+
+
+def saved_in(folder: Path) -> Path:
+    lrfind(*TINY, "--out", folder / "out")
+    return folder / "out" / "squeezenet1_1.json"
+
+
+LAUNCHED = {
+    "torchrun": {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"},
+    "torchrun, one process": {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"},
+    "another launcher": {"WORLD_SIZE": "4"},
+}
+
+
+@pytest.mark.parametrize("variables", LAUNCHED.values(), ids=LAUNCHED)
+def test_a_run_under_a_launcher_is_refused_once(variables: dict[str, str], tmp_path: Path) -> None:
+    printed = []
+    for rank in range(int(variables["WORLD_SIZE"])):
+        environment = {**variables, "RANK": str(rank)}
+        arguments = [*TINY, "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(main, arguments, prog_name="lrfind", env=environment, catch_exceptions=False)
+        assert (done.exit_code, done.stdout) == (2, "")
+        printed += done.stderr.splitlines()
+    assert len(printed) == 1 and printed[0].startswith("Error: lrfind run tests a model on one device, and torchrun")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variables", [{"WORLD_SIZE": "1", "RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "0"}], ids=str)
+def test_other_variables_of_that_name_do_not_matter(variables: dict[str, str]) -> None:
+    refuse_launcher("lrfind run", variables)
+
+
+def test_commands_that_train_nothing_run_under_a_launcher(saved: Path) -> None:
+    environment = {**LAUNCHED["torchrun"], "RANK": "1"}
+    for arguments in (["show", str(saved)], ["models", "resnet18"], ["run", "--help"]):
+        assert CliRunner().invoke(main, arguments, env=environment).exit_code == 0
+
+
+def test_torchrun_prints_the_refusal_once(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("from lrfinder.cli import main\nmain()\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, str(program), "run", "resnet18"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and done.stderr.count("Error: lrfind run tests a model on one device") == 1
+    assert "exitcode  : 2" in done.stderr
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------

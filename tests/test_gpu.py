@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from own_steps import step_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from worlds import LateReader, World, devices, loader, mlp, plain, points, training
@@ -247,6 +248,19 @@ def test_accumulation_clipping_and_validation_never_synchronise() -> None:
     expected = finder.range_test(batches, **options).curve
     with no_synchronisation():
         result = finder.range_test(batches, **options)
+    assert result.curve == expected
+
+
+@pytest.mark.gpu
+def test_a_step_of_ones_own_with_two_optimizers_never_synchronises() -> None:
+    one = world("cuda", nn.BatchNorm1d(16))
+    batches = [tuple(tensor.pin_memory() for tensor in batch) for batch in loader(points(64))]
+    first, *rest = one.model.parameters()
+    optimizers = [torch.optim.SGD([first], 0.05, 0.9), torch.optim.Adam(rest, 0.01)]
+    finder = LRFinder(one.model, optimizers, step_fn=step_of(one.model, optimizers))
+    expected = finder.range_test(batches, progress=False, **SWEEP).curve
+    with no_synchronisation():
+        result = finder.range_test(batches, progress=False, **SWEEP)
     assert result.curve == expected
 
 

@@ -13,6 +13,7 @@ import click
 
 from lrfinder import __version__
 from lrfinder.cli.completion import completion
+from lrfinder.cli.launchers import OtherRankError
 from lrfinder.cli.models import models
 from lrfinder.cli.run import run
 from lrfinder.cli.schedule import schedule
@@ -65,6 +66,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except OtherRankError:
+            ctx.exit(_Unusable.exit_code)
         except NoAdviceError as error:
             raise _NoAdvice(error, self._command(ctx)) from error
         except LateError as error:

@@ -105,6 +105,13 @@ _RUN = (
         metavar="DIR",
         help="Folder for the files.",
     ),
+    click.option(
+        "--csv",
+        "csv_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write step, learning rate and loss of each iteration to this .csv, too.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."),
 )
 

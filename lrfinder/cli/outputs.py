@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
 from lrfinder.cli.terminal import LateError, abandon_output, echo
 from lrfinder.display.reference import reference_facts, reference_lines
@@ -30,11 +31,13 @@ class Outputs:
     Args:
         folder: where the files go; exists.
         name: of the model, with which the names of the files begin.
+        csv_file: where the losses go besides; None for nowhere.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, csv_file: Path | None = None) -> None:
         self._folder = folder
         self._name = name
+        self._csv_file = csv_file
         self.files: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -77,10 +80,16 @@ class Outputs:
             contents["code"] = (self._path(f"-{plan.kind}.py"), plan.code())
         with self.kept("the result is not saved"):
             write_together(dict(contents.values()))
-            self.files = {key: str(path) for key, (path, _) in contents.items()}
+            self.files |= {key: str(path) for key, (path, _) in contents.items()}
             plot = self._path(".png")
             if plot.is_file():  # of an earlier run: it must not stay beside this result
                 plot.unlink()
+
+    def save_losses(self, result: RangeTestResult) -> None:
+        """Write the losses as a table, where that is asked for."""
+        if self._csv_file is not None:
+            with self.kept("the losses are not saved"):
+                self.files["csv"] = str(write_atomic(self._csv_file, csv_text(result.curve)))
 
     def draw(self, result: RangeTestResult) -> None:
         """Write the plot, if the result could be saved that it belongs to."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfinder.cli.completion import complete_model
+from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs, run_options
 from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lrfinder.cli.outputs import Outputs
     from lrfinder.recipes import Recipe
     from lrfinder.result import RangeTestResult
     from lrfinder.tasks.experiment import Experiment
@@ -47,6 +49,7 @@ def run(
     epochs: int,
     budget: float | None,
     out: Path,
+    csv_file: Path | None,
     as_json: bool,
     optimizer_options: tuple[str, ...],
     **settings: Any,
@@ -55,32 +58,39 @@ def run(
 
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """
+    refuse_launcher("lrfind run")
     with _output_folder(out):
+        from lrfinder.cli.losses import check_csv
+        from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of
-        from lrfinder.cli.outputs import as_text
         from lrfinder.recipes import recipe
         from lrfinder.tasks.experiment import Settings, prepare
 
+        check_csv(csv_file)
         options = parse_pairs("--opt", optimizer_options)
         with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
             experiment = prepare(Settings(**settings, optimizer_options=options))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
-        ctx.exit(_run(experiment, out, schedule, epochs, budget, json_of if as_json else as_text))
+        outputs = Outputs(out, experiment.facts["model"], csv_file)
+        ctx.exit(_run(experiment, outputs, schedule, epochs, budget, json_of if as_json else as_text))
 
 
 def _run(
-    experiment: Experiment, out: Path, schedule: str, epochs: int, budget: float | None, render: Callable[..., str]
+    experiment: Experiment,
+    outputs: Outputs,
+    schedule: str,
+    epochs: int,
+    budget: float | None,
+    render: Callable[..., str],
 ) -> int:
     """Sweep, save, refine, draw and print; returns the exit status. Once the sweep is over, nothing loses it."""
-    from lrfinder.cli.outputs import Outputs
-
-    outputs = Outputs(out, experiment.facts["model"])
     result = experiment.range_test()
     try:
         plan = _plan(result, experiment, schedule, epochs)
         outputs.save(result, plan)
+        outputs.save_losses(result)
         if budget is not None and plan is not None:
             with outputs.kept("the advice is not refined"):
                 result = experiment.refine(result, schedule, epochs, budget)

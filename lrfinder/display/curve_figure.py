@@ -15,6 +15,7 @@ import numpy as np
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.display.marks import Mark, labelled, places
+from lrfinder.display.summary import optimizers_of
 from lrfinder.numbers import format_lr, printable, round_lr
 from lrfinder.record.curve import LossCurve, StopReason
 
@@ -137,9 +138,9 @@ def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
 
 
 def _title(curve: LossCurve, advice: Advice | None) -> str:
-    optimizer = printable(curve.optimizer).replace("$", r"\$")  # "$...$" would be set as a formula
-    title = f"{optimizer} range test" if optimizer else "Range test"
-    return title if advice is None else f"{title}, grade: {advice.grade}"
+    names = printable(optimizers_of(curve)).replace("$", r"\$")  # "$...$" would be set as a formula
+    grade = "" if advice is None else f", grade: {advice.grade}"
+    return (f"{names} range test" if names else "Range test") + grade
 
 
 def _subtitle(reading: Reading, advice: Advice | None) -> str:
@@ -154,10 +155,9 @@ def _subtitle(reading: Reading, advice: Advice | None) -> str:
 
 def _stop_words(curve: LossCurve) -> str:
     """Mark of the end of the sweep, with the reason."""
+    lr = curve.lrs[-1] if curve.lrs else curve.config.start_lr
     if curve.stop.is_failure and curve.nonfinite_lr is not None:
         lr = curve.nonfinite_lr
-    else:
-        lr = curve.lrs[-1] if curve.lrs else curve.config.start_lr
     if curve.stop is StopReason.COMPLETED:
         return f"swept to {format_lr(lr)}"
     return f"stopped at {format_lr(lr)}: {curve.error or curve.stop.short}"

@@ -7,7 +7,7 @@ from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.kinds import KINDS
 
-__all__ = ["advice_rows", "headline", "sweep_facts"]
+__all__ = ["advice_rows", "headline", "optimizers_of", "sweep_facts"]
 
 _GRADES = {
     "high": "a clear curve",
@@ -19,7 +19,14 @@ _GRADES = {
 
 def headline(curve: LossCurve) -> str:
     """Title: the test and its optimizer."""
-    return "Learning-rate range test" + (f" with {curve.optimizer}" if curve.optimizer else "")
+    names = optimizers_of(curve)
+    return "Learning-rate range test" + (f" with {names}" if names else "")
+
+
+def optimizers_of(curve: LossCurve) -> str:
+    """Class name of the optimizer, or those of several, as in "Muon and AdamW"; "" where it is not known."""
+    several = curve.facts.optimizers if curve.facts is not None else None
+    return curve.optimizer if not several else " and ".join(name for name, _ in several)
 
 
 def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
@@ -59,11 +66,22 @@ def sweep_facts(curve: LossCurve) -> list[str]:
     if curve.skipped:
         facts.append(f"{_count(curve.skipped, 'update')} skipped by the GradScaler and tried again.")
     if len(curve.group_scales) > 1:
-        scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
-        facts.append(
-            f"The {len(curve.group_scales)} parameter groups keep their ratios: multiply a learning rate by {scales}."
-        )
+        facts.append(_group_fact(curve))
     return facts
+
+
+def _group_fact(curve: LossCurve) -> str:
+    """How the parameter groups train, and which of several optimizers holds them and the reference group."""
+    holders = reference = ""
+    several = curve.facts.optimizers if curve.facts is not None else None
+    if several:
+        holders = " of " + " and ".join(f"{name} ({count})" for name, count in several)
+        places = [place for place, (_, count) in enumerate(several) for _ in range(count)]
+        first = next((number for number, scale in enumerate(curve.group_scales) if scale != 0), 0)
+        reference = f" (that of optimizer[{places[first]}])" if first < len(places) else ""
+    scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
+    count = len(curve.group_scales)
+    return f"The {count} parameter groups{holders} keep their ratios: multiply a learning rate{reference} by {scales}."
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -46,6 +46,8 @@ class ModelFacts:
         grad_scaler: whether there was a GradScaler.
         device: kind of device, as in ``"cuda"``.
         maximize: whether the optimizer raises the loss, as with ``maximize=True``.
+        optimizers: (class name, number of parameter groups) of each optimizer, where several were stepped together.
+        own_step: whether a ``step_fn`` made the steps.
 
     Example:
         >>> import dataclasses
@@ -72,6 +74,8 @@ class ModelFacts:
     grad_scaler: bool = False
     device: str | None = None
     maximize: bool = False
+    optimizers: tuple[tuple[str, int], ...] | None = None
+    own_step: bool = False
 
     def __post_init__(self) -> None:
         # What is not finite says nothing, and JSON cannot hold it.
@@ -102,13 +106,14 @@ class ModelFacts:
             fields["fan_in"] = (smallest, median, largest)
         if (rms := fields.get("weight_rms")) is not None:
             fields["weight_rms"] = tuple(_known(float, value) for value in rms)
-        if (layers := fields.get("norm_layers")) is not None:
-            fields["norm_layers"] = tuple((str(name), int(count)) for name, count in layers)
+        fields["norm_layers"] = _counted(fields.get("norm_layers"))
         if (trained := fields.get("trained")) is not None:
             fields["trained"] = tuple(check_part("each of trained", value) for value in trained)
         fields["frozen_trained"] = check_part("frozen_trained", fields.get("frozen_trained"))
         fields["pretrained"] = check_flag("pretrained", fields.get("pretrained"))
-        fields["maximize"] = bool(fields.get("maximize", False))
+        for name in ("maximize", "own_step"):
+            fields[name] = bool(fields.get(name, False))
+        fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:
             fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
@@ -123,6 +128,10 @@ class ModelFacts:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def _counted(pairs: Any) -> tuple[tuple[str, int], ...] | None:
+    return None if pairs is None else tuple((str(name), int(count)) for name, count in pairs)
 
 
 def _known(kind: Callable[[Any], T], value: Any) -> T | None:

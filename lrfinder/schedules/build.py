@@ -7,6 +7,7 @@ optimizers without a momentum to cycle, and parameter groups of different LR.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
@@ -14,11 +15,13 @@ from typing import cast
 from torch.optim import Optimizer, lr_scheduler
 
 from lrfinder.errors import SetupError
-from lrfinder.param_groups import group_scales, momentum, set_lr
+from lrfinder.param_groups import check_optimizers, group_scales, momentum, set_lr
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import Plateau, SchedulerSpec, Sequential
 
 __all__ = ["build", "build_each"]
+
+_MOST_ORDERED = 6  # optimizers whose every order is looked at
 
 
 def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
@@ -53,7 +56,13 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
         >>> type(scheduler).__name__, optimizer.param_groups[0]["lr"]
         ('CosineAnnealingLR', 0.1)
     """
+    if schedule.updates.optimizers:
+        raise SetupError(
+            f"the range test swept {len(schedule.updates.optimizers)} optimizers, whose learning rates keep their "
+            "ratios; got one of them. Pass the list of all, as in result.scheduler('cosine', [first, second])."
+        )
     _check(optimizer)
+    _check_ratios(schedule, group_scales(optimizer))
     return _build_on(schedule, optimizer, group_scales(optimizer))
 
 
@@ -67,7 +76,8 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
         optimizers: as in :func:`build`, in the order of the range test.
 
     Raises:
-        SetupError: as in :func:`build`.
+        SetupError: as in :func:`build`; an optimizer is named twice or shares a parameter with another, or they are
+            others, or in another order, than in the range test. No optimizer is changed then.
 
     Example:
         >>> import torch
@@ -77,11 +87,43 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
         >>> [optimizer.param_groups[0]["lr"] for optimizer in pair]
         [0.1, 0.4]
     """
+    check_optimizers(optimizers)
     for optimizer in optimizers:
         _check(optimizer)
-    scales = iter(group_scales(SimpleNamespace(param_groups=[g for each in optimizers for g in each.param_groups])))
-    own = [tuple(itertools.islice(scales, len(optimizer.param_groups))) for optimizer in optimizers]
+    scales = _joint_scales(optimizers)
+    _check_list(schedule, optimizers, scales)
+    _check_ratios(schedule, scales)  # before the first of them is changed
+    rest = iter(scales)
+    own = [tuple(itertools.islice(rest, len(optimizer.param_groups))) for optimizer in optimizers]
     return [_build_on(schedule, optimizer, part) for optimizer, part in zip(optimizers, own, strict=True)]
+
+
+def _joint_scales(optimizers: Sequence[Optimizer]) -> tuple[float, ...]:
+    return group_scales(SimpleNamespace(param_groups=[group for each in optimizers for group in each.param_groups]))
+
+
+def _check_list(schedule: Schedule, optimizers: Sequence[Optimizer], scales: tuple[float, ...]) -> None:
+    """Refuse other optimizers than those swept, or those in another order: the peak is that of the first of them."""
+    counts = schedule.updates.optimizers
+    if counts and len(counts) != len(optimizers):
+        raise SetupError(
+            f"the range test swept {len(counts)} optimizers; got {len(optimizers)}. Pass those that were swept, in the "
+            "same order."
+        )
+    swept = schedule.group_scales
+    if not counts or _alike(scales, swept) or len(optimizers) > _MOST_ORDERED:
+        return
+    if any(_alike(_joint_scales(order), swept) for order in itertools.permutations(optimizers)):
+        raise SetupError(
+            f"the optimizers are in another order than in the range test: their groups had learning rates of {swept} "
+            f"times the first, and now of {scales}. Pass them in the same order."
+        )
+
+
+def _alike(scales: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    if len(scales) != len(others):
+        return False
+    return all(math.isclose(mine, other, rel_tol=1e-6) for mine, other in zip(scales, others, strict=True))
 
 
 def _check(optimizer: object) -> None:
@@ -92,14 +134,17 @@ def _check(optimizer: object) -> None:
         )
 
 
-def _build_on(schedule: Schedule, optimizer: Optimizer, scales: tuple[float, ...]) -> lr_scheduler.LRScheduler:
-    peaks = [schedule.peak_lr * scale for scale in scales]
-    if schedule.spec.eta_min > 0 and set(peaks) != {schedule.peak_lr}:
+def _check_ratios(schedule: Schedule, scales: tuple[float, ...]) -> None:
+    if schedule.spec.eta_min > 0 and {schedule.peak_lr * scale for scale in scales} != {schedule.peak_lr}:
         raise SetupError(
             f"eta_min must be 0 for parameter groups of different LR; got eta_min={schedule.spec.eta_min:g}. Torch has "
             "one eta_min for all groups, so they could not keep their ratio. Leave it out, or take 'linear' with "
             "end_factor."
         )
+
+
+def _build_on(schedule: Schedule, optimizer: Optimizer, scales: tuple[float, ...]) -> lr_scheduler.LRScheduler:
+    peaks = [schedule.peak_lr * scale for scale in scales]
     set_lr(optimizer, schedule.peak_lr, scales)
     for group in optimizer.param_groups:
         # Torch takes an initial_lr that is there already for the peak, whatever the LR now is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -23,10 +24,15 @@ _OPEN_EPOCHS = 10  # epochs of the printed loop where the length of the training
 def scheduler_code(schedule: Schedule) -> str:
     """Imports, the scheduler on ``optimizer``, and the training loop with ``scheduler.step()`` in its place.
 
-    The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone. Parameter
-    groups are those of :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an example.
+    The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone: for several
+    optimizers ``optimizers``, the list of them, and for a step of the user's own ``step_fn`` instead of ``model`` and
+    ``criterion``. Parameter groups are those of :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an
+    example.
     """
-    return "\n".join([*_import_lines(schedule), "", *_scheduler_lines(schedule), "", *_loop_lines(schedule), ""])
+    loop = _loop_lines(schedule)
+    if schedule.updates.optimizers:
+        loop = [line for each in loop for line in _for_each(each)]
+    return "\n".join([*_import_lines(schedule), "", *_scheduler_lines(schedule), "", *loop, ""])
 
 
 def _import_lines(schedule: Schedule) -> list[str]:
@@ -37,7 +43,18 @@ def _import_lines(schedule: Schedule) -> list[str]:
 
 
 def _scheduler_lines(schedule: Schedule) -> list[str]:
-    spec, peak_lrs = schedule.spec, [schedule.peak_lr * scale for scale in schedule.group_scales]
+    if not schedule.updates.optimizers:
+        return _one_scheduler(schedule, schedule.group_scales)
+    scales = iter(schedule.group_scales)
+    lines = ["schedulers = []  # one for each of the list \"optimizers\", in the order of the range test"]
+    for place, count in enumerate(schedule.updates.optimizers):
+        lines += ["", f"optimizer = optimizers[{place}]"]
+        lines += [*_one_scheduler(schedule, tuple(itertools.islice(scales, count))), "schedulers.append(scheduler)"]
+    return lines
+
+
+def _one_scheduler(schedule: Schedule, scales: tuple[float, ...]) -> list[str]:
+    spec, peak_lrs = schedule.spec, [schedule.peak_lr * scale for scale in scales]
     lines = _start_lines(schedule, peak_lrs)
     if isinstance(spec, Sequential):
         names = _names(spec.parts)
@@ -121,7 +138,7 @@ def _loop_lines(schedule: Schedule) -> list[str]:
         return _counted_loop(schedule)
     if follows_loss:
         return [
-            *_carried(schedule.updates, epochs, ["    losses = []"], [], "losses.append(loss.item())"),
+            *_collected(schedule.updates, epochs),
             "    # After every epoch, not after every batch. Better still: pass the validation loss here.",
             "    scheduler.step(sum(losses) / len(losses))",
         ]
@@ -132,6 +149,13 @@ def _loop_lines(schedule: Schedule) -> list[str]:
     if schedule.updates.accumulation_steps > 1 and known:
         return _whole_epochs(schedule, epochs, step)
     return _carried(schedule.updates, epochs, [], step)
+
+
+def _collected(updates: Updates, epochs: str) -> list[str]:
+    """Loop that collects the losses of a pass."""
+    if updates.own_step:
+        return _carried(updates, epochs, ["    losses = []"], ["losses.append(float(loss))"])
+    return _carried(updates, epochs, ["    losses = []"], [], "losses.append(loss.item())")
 
 
 def _per_update(updates: Updates) -> str:
@@ -160,7 +184,7 @@ def _carried(updates: Updates, head: str, first: list[str], after_update: list[s
         after_update: lines for each update that is made.
         in_batch: lines for each batch, at its end.
     """
-    batches = "    for inputs, targets in train_loader:"
+    batches = f"    for {updates.drawn} in train_loader:"
     body = updates.in_batch(after_update)
     if updates.accumulation_steps == 1:
         return [*updates.before, head, *first, batches, *_indented([*body, *in_batch], 2)]
@@ -174,12 +198,23 @@ def _whole_epochs(schedule: Schedule, epochs: str, after_update: list[str]) -> l
     """Loop over epochs that each make the same number of updates, the last of them with the batches that are left."""
     updates, count = schedule.updates, schedule.updates.accumulation_steps
     per_epoch = (schedule.total_steps or 0) // (schedule.epochs or 1)
-    batches = "    for batch, (inputs, targets) in enumerate(train_loader, start=1):"
+    drawn = updates.drawn if updates.own_step else f"({updates.drawn})"
+    batches = f"    for batch, {drawn} in enumerate(train_loader, start=1):"
     condition = f"if batch % {count} == 0 or batch == len(train_loader):"
     end = [f"if batch == {per_epoch * count}:  # {per_epoch} updates in an epoch", "    break"]
     body = _indented([*updates.in_batch(after_update), condition], 2)
     update = _indented(updates.update(after_update), 3)
     return [*updates.before, epochs, batches, *body, *update, *_indented(end, 2)]
+
+
+def _for_each(line: str) -> list[str]:
+    """A line of the loop, made once for each of several optimizers or schedulers where it names one."""
+    text = line.lstrip()
+    indent = " " * (len(line) - len(text))
+    for kind in ("optimizer", "scheduler"):
+        if text.startswith(f"{kind}.") or text.split("#")[0].rstrip().endswith(f"({kind})"):
+            return [f"{indent}for {kind} in {kind}s:", f"{indent}    {text}"]
+    return [line]
 
 
 def _indented(lines: Sequence[str], depth: int) -> list[str]:

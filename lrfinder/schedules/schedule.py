@@ -71,6 +71,12 @@ class Schedule:
         if eta_min >= self.peak_lr:
             raise ConfigError(f"eta_min must be below peak_lr; got eta_min={eta_min:g}, peak_lr={self.peak_lr:g}.")
         scales = check_scales(self.group_scales)
+        counts = self.updates.optimizers
+        if counts and sum(counts) != len(scales):
+            raise ConfigError(
+                f"optimizers must count the groups of group_scales, {len(scales)} in all; got {counts}. Give the "
+                "number of parameter groups of each optimizer."
+            )
         if eta_min > 0 and len(set(scales)) > 1:
             raise ConfigError(
                 f"eta_min must be 0 for parameter groups of different LR; got eta_min={eta_min:g}, "

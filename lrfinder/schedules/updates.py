@@ -24,6 +24,8 @@ class Updates:
             ``torch.dtype`` is accepted.
         grad_scaler: whether a ``GradScaler`` is used; None stands for float16 alone, which needs one.
         device: device, as in ``"cuda"``, whose kind autocast and scaler have to be told.
+        optimizers: number of parameter groups of each optimizer, where there are several; they are in a list then.
+        own_step: whether ``step_fn`` makes forward, backward and update, scaler, clipping and autocast included.
 
     Raises:
         ConfigError: a value outside its range.
@@ -38,6 +40,8 @@ class Updates:
     amp_dtype: str | None = None
     grad_scaler: bool | None = None
     device: str = "cuda"
+    optimizers: tuple[int, ...] = ()
+    own_step: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
@@ -55,19 +59,30 @@ class Updates:
         device = str(self.device).split(":")[0]
         if not device.isidentifier():
             raise ConfigError(f"device must be a device, such as 'cuda' or 'cpu'; got {self.device!r}.")
+        counts = tuple(check_count("each of optimizers", count) for count in self.optimizers)
+        object.__setattr__(self, "optimizers", counts if len(counts) > 1 else ())
         # Plain updates are the same on every device.
         named = device if self.amp_dtype is not None or self.grad_scaler else "cuda"
         object.__setattr__(self, "device", named)
 
     @property
+    def drawn(self) -> str:
+        """Names that the loop gives to a batch."""
+        return "data" if self.own_step else "inputs, targets"
+
+    @property
     def imports(self) -> list[str]:
         """Lines to import what :meth:`in_batch`, :attr:`before` and :meth:`update` name."""
+        if self.own_step:
+            return []
         needed = self.clip_grad_norm is not None or self.amp_dtype is not None or self.grad_scaler
         return ["import torch"] if needed else []
 
     @property
     def before(self) -> list[str]:
         """Lines before the loop."""
+        if self.own_step:
+            return ["batches = []"] if self.accumulation_steps > 1 else []
         scaler = [f'scaler = torch.amp.GradScaler("{self.device}")'] if self.grad_scaler else []
         return scaler + (["optimizer.zero_grad()"] if self.accumulation_steps > 1 else [])
 
@@ -77,6 +92,8 @@ class Updates:
         Args:
             after_update: lines for each update that was made.
         """
+        if self.own_step:
+            return ["batches.append(data)"] if self.accumulation_steps > 1 else ["loss = step_fn(data)", *after_update]
         loss = ["loss = criterion(model(inputs), targets)"]
         if self.amp_dtype is not None:
             loss = [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', f"    {loss[0]}"]
@@ -88,6 +105,8 @@ class Updates:
 
     def update(self, after_update: Sequence[str]) -> list[str]:
         """Lines for each update where several batches make one."""
+        if self.own_step:
+            return ["loss = step_fn(batches)", *after_update, "batches = []"]
         return [*self._update(after_update), "optimizer.zero_grad()"]
 
     def _update(self, after_update: Sequence[str]) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lrfinder.errors import SetupError
-from lrfinder.param_groups import group_scales, mode_switches
+from lrfinder.param_groups import check_optimizers, group_scales, mode_switches
 
 __all__ = ["JointOptimizer", "parts_of"]
 
@@ -18,10 +17,10 @@ class JointOptimizer:
     rate is not 0, and all keep their ratio to it.
 
     Args:
-        optimizers: at least one, each once.
+        optimizers: at least one, each once, without a parameter in common.
 
     Raises:
-        SetupError: an optimizer is named twice, or something else is among them.
+        SetupError: they are not.
 
     Example:
         >>> import torch
@@ -32,18 +31,23 @@ class JointOptimizer:
     """
 
     def __init__(self, optimizers: Sequence[Any]) -> None:
-        for index, optimizer in enumerate(optimizers):
-            _check_part(index, optimizer, optimizers)
+        check_optimizers(optimizers)
+        for optimizer in optimizers:
+            group_scales(optimizer)  # refuses a learning rate that is no number, with the name of that optimizer
         self.optimizers = tuple(optimizers)
-        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        used = (number for number, scale in enumerate(group_scales(self)) if scale != 0)
-        reference = self.param_groups[next(used, 0)]
-        # The attribute by which a wrapper's inner optimizer is named everywhere.
-        self.optimizer = next(each for each in optimizers if any(group is reference for group in each.param_groups))
+        reference = next((number for number, scale in enumerate(group_scales(self)) if scale != 0), 0)
+        holders = [optimizer for optimizer in optimizers for _ in optimizer.param_groups]
+        self.optimizer = holders[reference] if holders else optimizers[0]
+        """The one with the reference group, by the attribute in which wrappers have their inner optimizer."""
         switches = [modes for modes in map(mode_switches, optimizers) if modes is not None]
         if switches:
             self.train = lambda: [train() for train, _ in switches]
             self.eval = lambda: [evaluate() for _, evaluate in switches]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups as they are now: loading a state replaces them."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
     def state(self) -> dict[Any, Any]:
@@ -64,21 +68,3 @@ class JointOptimizer:
 def parts_of(optimizer: Any) -> tuple[Any, ...]:
     """The optimizers themselves: of a joint one its parts, else the one given."""
     return optimizer.optimizers if isinstance(optimizer, JointOptimizer) else (optimizer,)
-
-
-def _check_part(index: int, optimizer: Any, optimizers: Sequence[Any]) -> None:
-    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
-        raise SetupError(
-            f"optimizer[{index}] must be a torch optimizer; got a {type(optimizer).__name__}. "
-            "Write LRFinder(model, [optimizer, other_optimizer], ...)."
-        )
-    first = next(number for number, each in enumerate(optimizers) if each is optimizer)
-    if first != index:
-        raise SetupError(f"optimizer[{index}] is the same object as optimizer[{first}]. Name each optimizer once.")
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for number, other in enumerate(optimizers[:index]):
-        if any(id(parameter) in held for group in other.param_groups for parameter in group["params"]):
-            raise SetupError(
-                f"optimizer[{index}] and optimizer[{number}] hold the same parameter, which both would update. "
-                "Give each parameter to one of them."
-            )

@@ -60,7 +60,8 @@ def run_sweeps(
         request: what the user gave.
         validation: measures the recorded loss; None for the training loss.
         progress: whether to show a bar.
-        on_step: called with (step, LR, loss) for each loss that is read; steps count from 0 through all sweeps.
+        on_step: called with (step, LR, loss) for each loss that is read, a last one that is not finite included; steps
+            count from 0 through all sweeps.
         take: called with each driver when its sweep has ended, also by an error; makes the curve.
     """
     _meet_with_batches(setup, batches)

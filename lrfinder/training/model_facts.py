@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lrfinder.param_groups import optimizer_name
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.training.deferred import DeferredLosses
+from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
 from lrfinder.training.trained_weights import Examination, TrainedShares
@@ -47,6 +49,8 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         grad_scaler=setup.grad_scaler is not None,
         device=setup.device.type,
         pretrained=setup.pretrained,
+        optimizers=_optimizers(setup),
+        own_step=setup.step_fn is not None,
     )
     groups = [list(group["params"]) for group in setup.optimizer.param_groups]
     rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
@@ -147,6 +151,11 @@ def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
     """Modules without children named after a norm; ``Normalize`` is a transform of the inputs."""
     names = [type(module).__name__ for module in model.modules() if not any(module.children())]
     return tuple(sorted(Counter(name for name in names if re.search("Norm(?!ali[sz]e)", name)).items()))
+
+
+def _optimizers(setup: TrainingSetup) -> tuple[tuple[str, int], ...] | None:
+    parts = parts_of(setup.optimizer)
+    return tuple((optimizer_name(part), len(part.param_groups)) for part in parts) if len(parts) > 1 else None
 
 
 def _rms(parameters: list[Tensor]) -> Tensor | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Iterator, Sequence
+import numbers
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lrfinder.errors import BatchError, SetupError
+from lrfinder.param_groups import set_lr
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.setup import TrainingSetup
-from lrfinder.training.step import TrainStep
+from lrfinder.training.step import MAX_SCALER_SKIPS, TrainStep
 
 __all__ = ["OwnStep", "training_step"]
 
@@ -32,71 +33,115 @@ class OwnStep(TrainStep):
 
     Args:
         setup: with a ``step_fn``.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(()))
+        >>> model, optimizer = torch.nn.ParameterList([weight]), torch.optim.SGD([weight], lr=0.1)
+        >>> def step_fn(target):
+        ...     optimizer.zero_grad()
+        ...     loss = (weight - target) ** 2
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+        >>> step = OwnStep(TrainingSetup.of(model, optimizer, step_fn=step_fn))
+        >>> step.loss([3.0]).item(), weight.item(), step.run([3.0])[0].item(), round(weight.item(), 6)
+        (4.0, 1.0, 4.0, 1.4)
     """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        super().__init__(setup)
+        self._idle: int | None = 0  # calls without an update before the first one; None once there was one
 
     def run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         """Make the step; the loss is detached.
 
         Raises:
-            BatchError: ``step_fn`` returned no loss.
+            BatchError: ``step_fn`` returned no loss, or made no update in its first 20 calls.
             SetupError: it wrote the learning rate.
         """
         self._optimizer_to_train_mode()
-        if not self._checked:
-            with eager_step(self._optimizer), self._learning_rates_kept():
-                made = self._call(batches)
-            self._checked = True
-            return made
-        return self._call(batches)
+        before = self._rates(readable=self._checked)
+        if self._checked:
+            loss, updated = self._call(batches)
+        else:
+            with eager_step(self._optimizer):
+                loss, updated = self._call(batches)
+        self._refuse_written_rates(before)
+        self._checked = True
+        self._count(updated)
+        return loss, updated
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
         """Loss of the batches as the model now stands; all but the weights may change."""
-        before = [group["lr"] for group in self._optimizer.param_groups]
+        before = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
+        set_lr(self._optimizer, _STILL, before)
         try:
-            for group, lr in zip(self._optimizer.param_groups, before, strict=True):
-                group["lr"] = lr * _STILL
             with eager_step(self._optimizer):
                 return self.run(batches)[0]
         finally:
-            for group, lr in zip(self._optimizer.param_groups, before, strict=True):
-                group["lr"] = lr
+            set_lr(self._optimizer, 1.0, before)
 
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
         """As :meth:`loss`; the gradients are those that the step leaves, if any."""
         return self._ranks.mean_of(self.loss(batches))
 
     def update(self, batches: Sequence[Any]) -> None:
-        """Make one step."""
+        """Make one update: call the step again while it reports that it made none, as a GradScaler's first ones."""
         with eager_step(self._optimizer):
-            self.run(batches)
+            for _ in range(MAX_SCALER_SKIPS):
+                if self.run(batches)[1]:
+                    return
 
     def _call(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         assert self._setup.step_fn is not None
         scale = None if self._scaler is None else self._scaler.get_scale()
         made = self._setup.step_fn(batches[0] if self._setup.accumulation_steps == 1 else list(batches))
-        loss, updated = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-        if updated is None:
-            updated = scale is None or self._scaler.get_scale() >= scale
+        if not isinstance(made, tuple):
+            return self._as_loss(made), scale is None or bool(self._scaler.get_scale() >= scale)
+        loss, updated = made if len(made) == 2 else (None, None)
+        if not (isinstance(updated, (bool, np.bool_)) or (isinstance(updated, Tensor) and updated.dtype == torch.bool)):
+            # A pair of losses, as those of the two nets of a GAN, must not pass for a loss and a flag.
+            raise BatchError(
+                "step_fn must return the loss before its update, or (loss, whether it updated) with True or False; got "
+                f"a tuple of {', '.join(type(each).__name__ for each in made) or 'nothing'}. Return one loss, such as "
+                "the sum of both."
+            )
         return self._as_loss(loss), bool(updated)
 
     def _as_loss(self, loss: Any) -> Tensor:
-        if isinstance(loss, (float, int)) and not isinstance(loss, bool):
-            loss = torch.tensor(float(loss), device=self._setup.device)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        device = self._setup.device
+        if isinstance(loss, numbers.Real) and not isinstance(loss, bool):
+            # All digits of a Python number, where the device has them.
+            loss = torch.tensor(float(loss), dtype=torch.float32 if device.type == "mps" else torch.float64)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+            got = f"shape {tuple(loss.shape)} of {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
             raise BatchError(
-                f"step_fn must return the loss before its update, a tensor of one element or a number; got {shape}. "
+                f"step_fn must return the loss before its update, a tensor of one element or a number; got {got}. "
                 "Return (loss, False) where it made no update."
             )
-        return loss.detach().reshape(())
+        scalar: Tensor = loss.detach().reshape(()).to(device)
+        return scalar if scalar.is_floating_point() else scalar.float()
 
-    @contextlib.contextmanager
-    def _learning_rates_kept(self) -> Iterator[None]:
-        before = [float(group["lr"]) for group in self._optimizer.param_groups]
-        yield
+    def _rates(self, *, readable: bool) -> list[float | None]:
+        """Learning rates of the groups; with ``readable`` None for those whose reading makes a GPU wait."""
+        lrs = [group["lr"] for group in self._optimizer.param_groups]
+        return [None if readable and getattr(lr, "is_cuda", False) else float(lr) for lr in lrs]
+
+    def _refuse_written_rates(self, before: list[float | None]) -> None:
         for index, (lr, group) in enumerate(zip(before, self._optimizer.param_groups, strict=True)):
-            if not math.isclose(float(group["lr"]), lr, rel_tol=1e-6):
+            if lr is not None and float(group["lr"]) != lr:
                 raise SetupError(
                     f"step_fn changed the learning rate of parameter group {index} from {lr:g} to "
                     f"{float(group['lr']):g}, which the range test sets. Leave scheduler.step() out of it."
                 )
+
+    def _count(self, updated: bool) -> None:
+        if updated or self._idle is None:
+            self._idle = None
+            return
+        self._idle += 1
+        if self._scaler is None and self._idle == MAX_SCALER_SKIPS:
+            raise BatchError(
+                f"step_fn reported no update in its first {MAX_SCALER_SKIPS} calls, (loss, False) each time. Each call "
+                "must make one; for an update of several batches set accumulation_steps, and step_fn gets a list."
+            )

@@ -114,7 +114,8 @@ class TrainingSetup:
         """
         check_loss_given(criterion, loss_fn, step_fn)
         if isinstance(optimizer, (list, tuple)):
-            optimizer = JointOptimizer(optimizer) if len(optimizer) > 1 else next(iter(optimizer), None)
+            joint = JointOptimizer(optimizer)
+            optimizer = joint if len(joint.optimizers) > 1 else joint.optimizer
         resolved = _input_device(model, device)
         if grad_scaler is None and step_fn is None and amp_dtype == torch.float16:
             grad_scaler = torch.amp.GradScaler(resolved.type)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrfinder.checks import check_callable
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
 
@@ -21,7 +22,7 @@ def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> Non
     """Refuse a training of which the loss is not known, or given twice.
 
     Raises:
-        ConfigError: both ``criterion`` and ``loss_fn``, or none of the three.
+        ConfigError: both ``criterion`` and ``loss_fn``, or none of the three, or a ``step_fn`` that cannot be called.
     """
     if criterion is not None and loss_fn is not None:
         raise ConfigError("give either criterion or loss_fn; got both. Beside step_fn, it measures validation losses.")
@@ -30,6 +31,7 @@ def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> Non
             "give either criterion or loss_fn; got neither. criterion(model(inputs), target) suits batches of (inputs, "
             "target); loss_fn(model, batch) suits any; step_fn(batch) makes the whole step."
         )
+    check_callable("step_fn", step_fn, "step_fn(batch)")
 
 
 def checked_also(also: Any) -> tuple[Any, ...]:
@@ -64,7 +66,7 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
         raise SetupError(
             f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
-            "Write LRFinder(model, optimizer, criterion), in this order."
+            "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise SetupError(

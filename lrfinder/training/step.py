@@ -44,7 +44,8 @@ class TrainStep:
         self._closure = setup.needs_closure
         self._modes = mode_switches(setup.optimizer)
         # Torch's zero_grad runs in a profiler range, which takes a twenty-fifth of a small model's step.
-        self._plain_zero_grad = getattr(setup.optimizer.zero_grad, "__func__", None) is torch.optim.Optimizer.zero_grad
+        clearing = [getattr(part.zero_grad, "__func__", None) for part in parts_of(setup.optimizer)]
+        self._plain_zero_grad = all(each is torch.optim.Optimizer.zero_grad for each in clearing)
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.contents import captured, captured_array, is_memory_map
 from lrfinder.training.state.objects import attributes, is_optimizer, slots
@@ -40,7 +41,7 @@ class Beside:
     """
 
     def __init__(self, setup: TrainingSetup) -> None:
-        own = (setup.optimizer, setup.grad_scaler, setup.loss_fn, setup.step_fn, setup.criterion)
+        own = (*parts_of(setup.optimizer), setup.grad_scaler, setup.loss_fn, setup.step_fn, setup.criterion)
         roots = [*setup.modules, *own, *_global_hooks()]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
         found = reachable(roots, _LIMITS, apart=_DATA)
