@@ -60,7 +60,9 @@ class LRFinder:
             updates, as that of a GAN; or ``-> (loss, False)`` where it made none. It gets a list of batches where
             ``accumulation_steps`` is above 1, and leaves the learning rates alone. Autocast, clipping and scaler are
             its own; name the scaler as ``grad_scaler``, by which updates that it skips are recognised. A validation
-            loss needs ``loss_fn`` or ``criterion`` beside it.
+            loss needs ``loss_fn`` or ``criterion`` beside it. Over several ranks give a pair of functions,
+            ``(backward, update)``: ``backward(batch) -> loss`` clears and fills the gradients, which are then reduced
+            by the finder, and ``update()`` clips and steps.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.

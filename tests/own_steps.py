@@ -30,10 +30,11 @@ def step_of(
     scaler: Any = None,
     clip: float | None = None,
     returned: Callable[[Tensor], Any] = lambda loss: loss,
-) -> Callable[[Any], Any]:
-    """Forward, backward and update of one batch or of a list of them, as TrainStep does it."""
+    pair: bool = False,
+) -> Any:
+    """Forward, backward and update of one batch or of a list of them, as TrainStep does it; or these in two parts."""
 
-    def step(batches: Any) -> Any:
+    def backward(batches: Any) -> Tensor:
         drawn = batches if isinstance(batches[0], (list, tuple)) else [batches]
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -44,18 +45,24 @@ def step_of(
             part = loss / len(drawn) if len(drawn) > 1 else loss
             (part if scaler is None else scaler.scale(part)).backward()
             total = total + part.detach()
-        if scaler is not None:
-            for optimizer in optimizers:
-                scaler.unscale_(optimizer)
+        return total
+
+    def update() -> None:
+        for optimizer in optimizers if scaler is not None else ():
+            scaler.unscale_(optimizer)
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         for optimizer in optimizers:
             optimizer.step() if scaler is None else scaler.step(optimizer)
         if scaler is not None:
             scaler.update()
-        return returned(total)
 
-    return step
+    def step(batches: Any) -> Any:
+        loss = backward(batches)
+        update()
+        return returned(loss)
+
+    return (backward, update) if pair else step
 
 
 class FakeScaler:

@@ -117,6 +117,33 @@ def against_the_wrapper(rank: int, world: int, sparse: bool) -> dict[str, Any]:
     return {"training": (own / world).tolist(), "sweep": curve.losses}
 
 
+def in_two_parts(rank: int, world: int) -> dict[str, Any]:
+    """A step of one's own in two parts, between which the gradients are reduced, on a model that is fresh before it."""
+
+    def trainings(sweep: bool) -> dict[str, Any]:
+        model = wrapped("replicas", noisy_model())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        torch.manual_seed(50 + rank)
+
+        def backward(batch: Any) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+            loss.backward()
+            return loss
+
+        report: dict[str, Any] = {}
+        if sweep:
+            finder = LRFinder(model, optimizer, step_fn=(backward, optimizer.step))
+            twin = LRFinder(model, optimizer, nn.CrossEntropyLoss())
+            curves = [each.range_test(batches(rank, world), progress=False).curve.losses for each in (finder, twin)]
+            report = {"chosen": list(curves[0]), "restored": curves[0] == curves[1]}
+        return report | {"training": [train(model, optimizer, batches(rank, world), 6), fingerprint(model, optimizer)]}
+
+    without, with_sweep = trainings(False), trainings(True)
+    with_sweep["training without"], with_sweep["training after"] = without["training"], with_sweep["training"]
+    return with_sweep
+
+
 def one_model(rank: int, loader: Any, **options: Any) -> dict[str, Any]:
     model = wrapped("replicas", noisy_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -150,6 +177,8 @@ def everything(rank: int, world: int) -> dict[str, Any]:
                 report["cases"][f"{kind}, {name}"]["training without"] = without["training after"]
     if world == 2:
         report["cases"] |= further(rank, world)
+    report["cases"]["a step in two parts"] = in_two_parts(rank, world)
+    if world == 2:
         report["wrapper"] = {name: against_the_wrapper(rank, world, name == "sparse") for name in ("dense", "sparse")}
     return report
 

@@ -16,8 +16,11 @@ __all__ = ["LossFn", "StepFn", "check_loss", "criterion_loss"]
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
 
-StepFn = Callable[[Any], Any]
-"""``step_fn(batch) -> loss before the update``, or ``(loss, whether it updated)``; makes the update itself."""
+StepFn = Callable[[Any], Any] | tuple[Callable[[Any], Any], Callable[[], Any]]
+"""``step_fn(batch) -> loss before the update``, or ``(loss, whether it updated)``; makes the update itself.
+
+Or a pair: ``backward(batch) -> loss``, which fills the gradients, and ``update()``, which may return whether it did.
+"""
 
 _HOW_TO_LOSS_FN = (
     "Pass loss_fn instead of criterion, for example "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def training_step(setup: TrainingSetup) -> TrainStep:
 class OwnStep(TrainStep):
     """One call of ``step_fn``, with a batch, or the list of batches where ``accumulation_steps`` is above 1.
 
-    The loss of batches without training on them is that of a step with a learning rate of almost 0.
+    The loss of batches without training on them is that of a step with a learning rate of almost 0. Where ``step_fn``
+    is a pair of functions it is that of the first, which makes no update.
 
     Args:
         setup: with a ``step_fn``.
@@ -50,22 +52,20 @@ class OwnStep(TrainStep):
 
     def __init__(self, setup: TrainingSetup) -> None:
         super().__init__(setup)
+        self._closure = False  # a step of one's own gives the optimizer its closure
+        self._pair = setup.step_fn if isinstance(setup.step_fn, tuple) else None
+        self._updated = True  # by the last call
         self._idle: int | None = 0  # calls without an update before the first one; None once there was one
 
     def run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
-        """Make the step; the loss is detached.
+        """Make the step; the loss is detached, or with other ranks the row of :meth:`Ranks.exchange`.
 
         Raises:
             BatchError: ``step_fn`` returned no loss, or made no update in its first 20 calls.
             SetupError: it wrote the learning rate.
         """
-        self._optimizer_to_train_mode()
         before = self._rates(readable=self._checked)
-        if self._checked:
-            loss, updated = self._call(batches)
-        else:
-            with eager_step(self._optimizer):
-                loss, updated = self._call(batches)
+        loss, updated = super().run(batches)
         self._refuse_written_rates(before)
         self._checked = True
         self._count(updated)
@@ -73,31 +73,54 @@ class OwnStep(TrainStep):
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
         """Loss of the batches as the model now stands; all but the weights may change."""
+        if self._pair is not None:
+            return self._backward(batches)
         before = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
         set_lr(self._optimizer, _STILL, before)
         try:
             with eager_step(self._optimizer):
-                return self.run(batches)[0]
+                return self._backward(batches)
         finally:
             set_lr(self._optimizer, 1.0, before)
 
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
-        """As :meth:`loss`; the gradients are those that the step leaves, if any."""
-        return self._ranks.mean_of(self.loss(batches))
+        """As :meth:`loss`, averaged over the ranks; the gradients are those that the step leaves, if any."""
+        return self._ranks.mean_of(self._ranks.measured(partial(self.loss, batches), self._setup.device))
 
     def update(self, batches: Sequence[Any]) -> None:
         """Make one update: call the step again while it reports that it made none, as a GradScaler's first ones."""
         with eager_step(self._optimizer):
             for _ in range(MAX_SCALER_SKIPS):
-                if self.run(batches)[1]:
+                loss, updated = self.run(batches)
+                self._ranks.mean_of(loss)  # raises where a rank failed
+                if updated:
                     return
 
-    def _call(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
-        assert self._setup.step_fn is not None
+    def _backward(self, batches: Sequence[Any]) -> Tensor:
+        self._optimizer_to_train_mode()
+        given = batches[0] if self._setup.accumulation_steps == 1 else list(batches)
+        if self._pair is not None:
+            return self._as_loss(self._pair[0](given))
+        loss, self._updated = self._call(given)
+        return loss
+
+    def _clipped_update(self) -> bool:
+        if self._pair is None:
+            return self._updated
         scale = None if self._scaler is None else self._scaler.get_scale()
-        made = self._setup.step_fn(batches[0] if self._setup.accumulation_steps == 1 else list(batches))
+        updated = self._pair[1]()
+        return self._kept_scale(scale) if updated is None else bool(updated)
+
+    def _kept_scale(self, scale: float | None) -> bool:
+        """Whether the scaler did not skip the update, which it does with a lower scale."""
+        return scale is None or bool(self._scaler.get_scale() >= scale)
+
+    def _call(self, given: Any) -> tuple[Tensor, bool]:
+        assert callable(self._setup.step_fn)
+        scale = None if self._scaler is None else self._scaler.get_scale()
+        made = self._setup.step_fn(given)
         if not isinstance(made, tuple):
-            return self._as_loss(made), scale is None or bool(self._scaler.get_scale() >= scale)
+            return self._as_loss(made), self._kept_scale(scale)
         loss, updated = made if len(made) == 2 else (None, None)
         if not (isinstance(updated, (bool, np.bool_)) or (isinstance(updated, Tensor) and updated.dtype == torch.bool)):
             # A pair of losses, as those of the two nets of a GAN, must not pass for a loss and a flag.

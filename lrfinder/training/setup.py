@@ -137,7 +137,7 @@ class TrainingSetup:
     @cached_property
     def ranks(self) -> Ranks:
         """The ranks that train the model together."""
-        return Ranks(self.model, self.optimizer, communicates=self.step_fn is not None)
+        return Ranks(self.model, self.optimizer, communicates=callable(self.step_fn))
 
     @property
     def reads_late(self) -> bool:

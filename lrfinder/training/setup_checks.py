@@ -31,7 +31,13 @@ def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> Non
             "give either criterion or loss_fn; got neither. criterion(model(inputs), target) suits batches of (inputs, "
             "target); loss_fn(model, batch) suits any; step_fn(batch) makes the whole step."
         )
-    check_callable("step_fn", step_fn, "step_fn(batch)")
+    if not isinstance(step_fn, tuple):
+        check_callable("step_fn", step_fn, "step_fn(batch)")
+    elif len(step_fn) != 2 or not all(map(callable, step_fn)):
+        raise ConfigError(
+            "step_fn must be a function, or a pair of functions (backward, update), called as backward(batch) and "
+            f"update(); got a tuple of {', '.join(type(each).__name__ for each in step_fn) or 'nothing'}."
+        )
 
 
 def checked_also(also: Any) -> tuple[Any, ...]:
