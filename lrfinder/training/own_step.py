@@ -81,7 +81,9 @@ class OwnStep(TrainStep):
 
     def _as_loss(self, loss: Any) -> Tensor:
         if isinstance(loss, (float, int)) and not isinstance(loss, bool):
-            loss = torch.tensor(float(loss), device=self._setup.device)
+            # Every digit of a Python number, where the device has them.
+            wide = torch.float32 if self._setup.device.type == "mps" else torch.float64
+            loss = torch.tensor(float(loss), dtype=wide, device=self._setup.device)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise BatchError(
