@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lrfinder import LRFinder
 from lrfinder.errors import ConfigError, SetupError
@@ -18,7 +18,7 @@ accelerate = pytest.importorskip("accelerate")
 from accelerate.state import AcceleratorState, GradientState, PartialState  # noqa: E402
 from accelerate.utils import DataLoaderConfiguration  # noqa: E402
 
-SWEEP = {"start_lr": 1e-3, "end_lr": 3.0, "num_iter": 14, "progress": False}
+SWEEP = {"start_lr": 1e-3, "end_lr": 3.0, "num_iter": 12, "progress": False}
 CLIP = 0.5
 
 
@@ -106,8 +106,21 @@ class Training:
 
 def plain(item: Any) -> dict[str, Any]:
     """Attributes of an object: numbers and text by value, others by identity."""
-    kinds = (bool, int, float, str, type(None))
-    return {name: value if isinstance(value, kinds) else id(value) for name, value in vars(item).items()}
+    kinds, own = (bool, int, float, str, type(None)), getattr(item, "__dict__", {})
+    return {name: value if isinstance(value, kinds) else id(value) for name, value in own.items()}
+
+
+class Stream(IterableDataset[Any]):
+    """Other samples in each pass."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.passes = samples, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self.passes)
+        self.passes += 1
+        for _ in range(self.samples):
+            yield torch.randn(6, generator=generator), torch.randint(3, (), generator=generator)
 
 
 def training(
@@ -117,7 +130,7 @@ def training(
     precision: str = "no",
     samples: int = 64,
     scale: float | None = None,
-    workers: int = 0,
+    stream: bool = False,
     **loading: bool,
 ) -> Training:
     forget_all()
@@ -131,8 +144,13 @@ def training(
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, gamma=0.9)
     if scale is not None:  # as a GPU's float16 has; Accelerate makes none on a CPU
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=5)
-    loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=workers)
-    return Training(accelerator, *accelerator.prepare(model, optimizer, loader, scheduler), clip=clip)
+    loader: Any = DataLoader(data, batch_size=8, shuffle=True)
+    if stream:
+        loader = DataLoader(Stream(samples), batch_size=8)
+    world = Training(accelerator, *accelerator.prepare(model, optimizer, loader, scheduler), clip=clip)
+    if scale is not None:
+        world.criterion = lambda output, target: 3 * nn.functional.cross_entropy(output, target)  # 3.3e38 overflows
+    return world
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -140,12 +158,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "seedable": {"use_seedable_sampler": True},
     "dispatcher": {"dispatch_batches": True, "use_seedable_sampler": True},
     "split": {"split_batches": True},
+    "stream": {"stream": True, "steps": 2},
     "accumulated": {"steps": 4},
     "uneven": {"steps": 3, "samples": 61, "use_seedable_sampler": True},
     "clipped": {"steps": 4, "clip": CLIP},
     "bfloat16": {"precision": "bf16", "steps": 2, "clip": CLIP},
     "scaled": {"scale": 2.0**10, "steps": 2},
-    "overflow": {"scale": 3e38},
+    "overflow": {"scale": 3.3e38},
 }
 kinds = pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 
@@ -156,13 +175,15 @@ kinds = pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 @kinds
 def test_a_training_with_the_finder_before_it_is_bit_identical(options: dict[str, Any]) -> None:
     without = training(**options)
-    without.run(3)
+    without.run(2)
     expected = without.state()
     with_finder = training(**options)
     before = with_finder.state()
-    assert len(with_finder.finder().range_test(with_finder.loader, progress=False).curve) >= 10
+    sweep = {"progress": False} if len(options) == 1 else SWEEP  # the range is searched for, or given
+    assert len(with_finder.finder().range_test(with_finder.loader, **sweep).curve) >= 10
     assert with_finder.state() == before
-    with_finder.run(3)
+    with_finder.run(2)
+    assert any(seen[2] for seen in without.seen) == (options.get("scale") == 3.3e38)  # updates that were skipped
     assert with_finder.seen == without.seen
     after = with_finder.state()
     for part in ("weights", "optimizer", "scaler", "scheduler", "sampler", "generator", "flags", "random"):
@@ -179,7 +200,7 @@ def test_between_epochs_and_after_an_update_it_leaves_no_trace(options: dict[str
         world.finder().range_test(world.loader, **SWEEP)
         for number, batch in enumerate(world.loader, 1):
             world.step(*batch)
-            if number == count or number == len(world.loader):
+            if number in (count, 8):  # the last update of an epoch may have fewer batches
                 before = world.state()
                 world.finder().range_test(world.loader, **SWEEP)
                 assert world.state() == before
@@ -211,6 +232,30 @@ def test_an_exception_in_the_sweep_leaves_no_trace(error: type[BaseException], a
         world.finder().range_test(world.loader, **SWEEP)
     assert world.state() == before
     world.criterion = nn.CrossEntropyLoss()
+    world.run(2)
+    assert world.seen == without.seen
+
+
+def test_a_step_of_ones_own_may_accumulate_with_the_accelerator() -> None:
+    without = training(4, use_seedable_sampler=True)
+    without.run(2)
+    world = training(4, use_seedable_sampler=True)
+    accelerator, model, optimizer = world.accelerator, world.model, world.optimizer
+
+    def step(batches: list[Any]) -> Tensor:
+        losses = []
+        for inputs, target in batches:
+            with accelerator.accumulate(model):
+                losses.append(nn.functional.cross_entropy(model(inputs), target))
+                accelerator.backward(losses[-1])
+                optimizer.step()
+                optimizer.zero_grad()
+        return torch.stack(losses).mean()
+
+    before = world.state()
+    curve = LRFinder(model, optimizer, step_fn=step, accumulation_steps=4).range_test(world.loader, **SWEEP).curve
+    assert curve.batches == 4 * len(curve)
+    assert world.state() == before
     world.run(2)
     assert world.seen == without.seen
 
@@ -248,7 +293,7 @@ def test_the_curve_is_the_loss_of_the_training_to_the_last_bit(name: str) -> Non
 
 
 def test_updates_that_the_scaler_skips_are_counted_and_repeated() -> None:
-    world = training(scale=3e38)
+    world = training(scale=3.3e38)
     curve = world.finder().range_test(world.loader, **SWEEP).curve
     assert curve.skipped > 0
     assert len(curve) >= 10
