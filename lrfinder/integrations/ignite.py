@@ -69,6 +69,7 @@ def range_test(
         **range_test_options: of :meth:`lrfinder.LRFinder.range_test`, such as ``end_lr``.
 
     Raises:
+        ConfigError: ``accumulation_steps`` below 1, or another number out of its range.
         SetupError: no engine; a process function that makes no update, or makes it at another call.
         BatchError: the output transformed is no loss.
 
