@@ -53,7 +53,8 @@ class LRFinder:
     Args:
         model: the module to train, on its device already.
         optimizer: an optimizer over its parameters, or a list of them that are stepped together, as Muon beside AdamW.
-            All parameter groups keep the ratios of their learning rates.
+            All parameter groups keep the ratios of their learning rates. Of one that a trainer has prepared,
+            the GradScaler and the number of batches per update are used.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
         step_fn: ``step_fn(batch) -> loss before the update`` for a training that makes its own backward passes and
@@ -174,13 +175,14 @@ class LRFinder:
 
         Raises:
             ConfigError: a number out of its range.
-            SetupError: an empty loader, or one that cannot be iterated.
+            SetupError: an empty loader, or one that cannot be iterated; called between the batches of one update.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
             KeyboardInterrupt: on Ctrl-C, after restoring the state; :attr:`last_curve` has what was recorded.
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
         check_probe(val_batches, val_loader)
         check_callable("on_step", on_step, "on_step(step, lr, loss)")
+        self.setup.check_startable()
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         ranks, asked = setup.ranks, (request, val_batches, val_loader is None, setup.accumulation_steps)
@@ -243,7 +245,8 @@ class LRFinder:
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
             NoAdviceError: the curve of ``result`` has no advice to search around.
-            SetupError: a loader that cannot be iterated twice, or a validation loss that is not finite.
+            SetupError: a loader that cannot be iterated twice; a validation loss that is not finite; called between
+                the batches of one update.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
         Example:
@@ -264,6 +267,7 @@ class LRFinder:
         total_steps = check_count("total_steps", total_steps)
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         check_probe(val_batches, val_loader)
+        self.setup.check_startable()
         check_repeatable(train_loader)
         initial_lr, budget_steps = result.lr_for(schedule, total_steps), int(budget * total_steps)
         whole = whole_schedule(schedule, initial_lr, total_steps, options)

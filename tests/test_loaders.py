@@ -30,6 +30,8 @@ from torch.utils.data import (
 from worlds import mlp, plain, points, seeded, with_sgd
 
 from lrfinder import LRFinder
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import preserved
 from lrfinder.training.state.loaders import LoaderState
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 15}
@@ -445,6 +447,18 @@ def test_a_failure_to_restore_one_part_does_not_keep_the_others() -> None:
     with pytest.raises(OSError, match="gone"):
         state.restore()
     assert data.asked == 0 and loader._iterator is marker
+
+
+def test_the_iterator_in_use_of_a_loader_that_the_loss_refers_to_is_kept() -> None:
+    # The loader is met twice: as the training loader, and beside the model.
+    loader = batched(Counting(), num_workers=1, persistent_workers=True)
+    loader._iterator = marker = object()  # type: ignore[assignment]
+    world = with_sgd(mlp())
+    loss_fn = lambda model, batch: model(batch).sum() / len(loader)  # noqa: E731
+    setup = TrainingSetup.of(world.model, world.optimizer, loss_fn=loss_fn)
+    with preserved(setup, [loader]):
+        assert loader._iterator is None
+    assert loader._iterator is marker
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------

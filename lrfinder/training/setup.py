@@ -19,6 +19,7 @@ from lrfinder.training.joint import JointOptimizer, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
 from lrfinder.training.setup_checks import check_loss_given, check_objects, checked_also
+from lrfinder.training.wrapped import check_no_update_begun, opened
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
 
@@ -40,6 +41,7 @@ class TrainingSetup:
         accumulation_steps: batches per optimizer step, >= 1.
         also: further objects with state that the training changes; see :class:`lrfinder.LRFinder`.
         pretrained: whether the weights have been trained before; None where the user does not say.
+        gradient_state: of the wrapper that the optimizer came in; see :mod:`lrfinder.training.wrapped`.
 
     Raises:
         ConfigError: a number out of its range, or something in ``also`` that has no state.
@@ -64,6 +66,7 @@ class TrainingSetup:
     accumulation_steps: int = 1
     also: tuple[Any, ...] = ()
     pretrained: bool | None = None
+    gradient_state: Any = None
 
     def __post_init__(self) -> None:
         check_objects(self.model, self.optimizer, self.criterion)
@@ -113,6 +116,9 @@ class TrainingSetup:
             SetupError: model, optimizer, device and scaler do not fit together.
         """
         check_loss_given(criterion, loss_fn, step_fn)
+        sync = None
+        if step_fn is None:  # which would call the wrapper's own step
+            optimizer, grad_scaler, accumulation_steps, sync = opened(optimizer, model, grad_scaler, accumulation_steps)
         if isinstance(optimizer, (list, tuple)):
             joint = JointOptimizer(optimizer)
             optimizer = joint if len(joint.optimizers) > 1 else joint.optimizer
@@ -132,6 +138,7 @@ class TrainingSetup:
             accumulation_steps=accumulation_steps,
             also=also,  # type: ignore[arg-type]  # made a tuple when it is checked
             pretrained=pretrained,
+            gradient_state=sync,
         )
 
     @cached_property
@@ -143,6 +150,14 @@ class TrainingSetup:
     def reads_late(self) -> bool:
         """Whether losses are read some steps after they were made, so that a GPU never waits for the host."""
         return self.device.type == "cuda" and self.grad_scaler is None
+
+    def check_startable(self) -> None:
+        """Refuse to start between the batches of one update.
+
+        Raises:
+            SetupError: the optimizer's wrapper has accumulated some of them.
+        """
+        check_no_update_begun(self.gradient_state)
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

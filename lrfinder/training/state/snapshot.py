@@ -164,7 +164,7 @@ class Snapshot:
             known = (*modules, *optimizers)
             self._loaders.extend(LoaderState(each, known=known) for each in (*loaders, *beside.data))
         except BaseException:
-            for state in self._loaders:
+            for state in reversed(self._loaders):
                 state.restore()
             self.close()
             raise
@@ -203,7 +203,7 @@ class Snapshot:
         for module, training in self._flags:
             if module.training != training:  # setting an attribute of a module is slow
                 module.training = training
-        for loader in self._loaders:
+        for loader in reversed(self._loaders):  # the last copy of one met twice was taken with its iterator aside
             self._attempt(loader.restore)
         self._raise_failures()
 
