@@ -125,6 +125,12 @@ def apply(
         warmup_steps = (args.get_warmup_steps(updates) or None) if kind in _TYPES else None
     recipe = result.recipe(kind, peak_lr=peak_lr, total_steps=updates, warmup_steps=warmup_steps, **options)
     lacking = set(options) - ({"cooldown_steps"} if kind == "wsd" else set())
+    if kind == "plateau":
+        raise ConfigError(
+            "the Trainer checks what 'plateau' needs when the arguments are made. Make them with it: "
+            f"TrainingArguments(learning_rate={recipe.peak_lr!r}, lr_scheduler_type='reduce_lr_on_plateau', "
+            "eval_strategy='epoch', ...)."
+        )
     if kind not in _TYPES or lacking:
         part = f"{min(lacking)} in its schedule {kind!r}" if kind in _TYPES else f"schedule {kind!r}"
         given = "".join(f", {name}={value!r}" for name, value in options.items())
@@ -277,6 +283,13 @@ def _check(trainer: Any) -> None:
         raise SetupError(
             f"the Trainer uses {reason}. Sweep on one process without it, with as many gradient_accumulation_steps "
             "more, and give the result to apply()."
+        )
+    prepared = getattr(trainer.model, "_is_accelerate_prepared", False) and trainer.model_wrapped is trainer.model
+    if prepared and trainer.accelerator.num_processes > 1:
+        raise SetupError(
+            "the Trainer was evaluated before, so Accelerate takes its model for prepared: neither the sweep nor "
+            "trainer.train() would wrap it in DistributedDataParallel, and each process would train a model of its "
+            "own. Evaluate after the training, or at its start with TrainingArguments(eval_on_start=True)."
         )
 
 
