@@ -397,6 +397,19 @@ def test_an_update_is_made_whatever_the_accelerator_did_before() -> None:
     assert not trainer.accelerator.sync_gradients
 
 
+class Large(Trainer):
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return 1000 * super().compute_loss(*args, **kwargs)
+
+
+def test_updates_that_the_scaler_skips_are_made_again() -> None:
+    trainer = build(Large, bf16=True)  # half precision on the CPU has no scaler of its own
+    scaler = trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    curve = short(trainer).curve
+    assert curve.skipped > 0 and len(curve.losses) == 12
+    assert scaler.get_scale() == 2.0**127 and scaler.state_dict()["_growth_tracker"] == 0
+
+
 def test_the_facts_are_those_of_the_training() -> None:
     trainer = build(bf16=True, gradient_accumulation_steps=2, max_grad_norm=0.5)
     facts = range_test(trainer, **SHORT, pretrained=True).curve.facts
