@@ -146,7 +146,7 @@ def _step(trainer: Any, drawn: Any) -> Tensor:
     if _clipping(args) is not None:
         if hasattr(trainer, "_clip_grad_norm"):
             trainer._clip_grad_norm(model)
-        else:  # before transformers 5
+        else:  # the first versions of transformers 4 that are supported
             accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
     trainer.optimizer.step()
     return loss
