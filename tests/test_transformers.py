@@ -537,6 +537,8 @@ def test_trainers_that_cannot_be_swept_are_refused() -> None:
 class Galore(Trainer):
     def create_optimizer(self, model: Any = None) -> Any:
         parameters = {each: torch.optim.SGD([each], lr=0.1) for each in self.model.parameters()}
+        for each, optimizer in parameters.items():
+            each.register_post_accumulate_grad_hook(lambda _, optimizer=optimizer: optimizer.step())
         self.optimizer = LayerWiseDummyOptimizer(optimizer_dict=parameters)
         return self.optimizer
 
@@ -545,6 +547,7 @@ def test_optimizers_that_step_inside_the_backward_pass_are_refused() -> None:
     trainer = build(Galore)
     refused(trainer, "LayerWiseDummyOptimizer updates the weights inside the backward pass")
     assert trainer.optimizer is None
+    assert not any(each._post_accumulate_grad_hooks for each in trainer.model.parameters())
 
 
 def test_an_evaluation_before_is_refused_under_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,9 @@ class References:
     def _captured(self) -> Iterator[Callable[[], Any]]:
         for item in reachable(self._roots, _LIMITS, known=self._data, apart=(DataLoader, Dataset, Sampler)):
             for part in _parts(item):
-                if not isinstance(part, (Tensor, np.ndarray)):
+                if isinstance(part, Tensor):
+                    yield _hooks(part)
+                elif not isinstance(part, np.ndarray):
                     # No list is taken for a log: the numbers it gained are among those that the trainer will report.
                     yield from captured(part, most=_LIMITS.entries)
         yield capture_random()
@@ -76,7 +78,23 @@ class References:
 def _parts(item: Any) -> Iterator[Any]:
     """The object, and the containers in it that are not found as attributes of a plain object are."""
     yield item
-    if issubclass(type(item), nn.Module):  # hooks, children, parameters and buffers by name
+    if issubclass(type(item), nn.Module):  # hooks, children, parameters and buffers by name, and the parameters
         yield from (held for held in attributes(item).values() if isinstance(held, dict))
+        yield from item.parameters(recurse=False)
     elif is_optimizer(item):
         yield from (item.param_groups, *item.param_groups, item.state, *item.state.values())
+
+
+def _hooks(tensor: Tensor) -> Callable[[], None]:
+    """Restorer of the hooks of a tensor, by which some optimizers step inside the backward pass."""
+    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    saved = {name: dict(getattr(tensor, name, None) or ()) for name in names}
+
+    def restore() -> None:
+        for name, hooks in saved.items():
+            present = getattr(tensor, name, None)
+            if present is not None and present.keys() != hooks.keys():
+                present.clear()
+                present.update(hooks)
+
+    return restore
