@@ -59,8 +59,8 @@ def range_test(
         The curve with its advice, for :func:`apply`, ``print`` and ``plot``.
 
     Raises:
-        SetupError: a trainer that has no training data, whose model is sharded by DeepSpeed or FSDP, or whose optimizer
-            updates weights inside the backward pass.
+        SetupError: a trainer that has no training data, whose model is sharded by DeepSpeed or FSDP, whose optimizer
+            updates weights inside the backward pass, or which was evaluated before under several processes.
         ConfigError: an option out of its range.
 
     Example:
