@@ -472,6 +472,19 @@ def test_large_data_that_a_loss_function_names_are_left_out() -> None:
     assert time.perf_counter() - started < 0.1
 
 
+def test_a_list_of_samples_is_data_wherever_it_is_referred_to() -> None:
+    samples = [torch.zeros(2**19) for _ in range(4)]  # of 2 MiB, which no data set puts back
+    model = nn.Linear(2**19, 1)
+
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        samples[0] += 1
+        return model(batch).square().mean()
+
+    loader = DataLoader(samples, batch_size=2)
+    LRFinder(model, sgd(model), loss_fn=loss_fn).range_test(loader, progress=False, **SWEEP)
+    assert samples[0].min() > 0
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
 def test_a_scripted_teacher_is_restored() -> None:
     model, teacher = mlp(), torch.jit.script(nn.BatchNorm1d(6))

@@ -51,13 +51,22 @@ def test_script_trains_well_and_writes_only_its_plots(name: str, tmp_path: Path)
     assert left == {f"lrfind-out/{plot}" for plot in plots}
 
 
+def test_the_language_model_learns_more_than_with_the_default(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "language_model.py", cwd=tmp_path)
+    assert re.search(r"grade +(high|medium)", printed)
+    losses = [float(loss) for loss in re.findall(r"^  .*: (\d\.\d\d)$", printed, flags=re.MULTILINE)]
+    advised, default, untrained = losses
+    assert advised < default - 0.5 < untrained - 0.5, printed
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["language_model.png"]
+
+
 def test_plots_are_written_to_the_given_folder(tmp_path: Path) -> None:
     run(EXAMPLES / "plain_pytorch.py", "--epochs", "1", "--out", "plots/today", cwd=tmp_path)
     assert (tmp_path / "plots" / "today" / "plain_pytorch.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"digits"} == set(SCRIPTS)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"digits"} == {*SCRIPTS, "language_model"}
     assert list(EXAMPLES.glob("*.ipynb")) == [NOTEBOOK]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,15 @@ class Beside:
 
     Args:
         setup: the model, the optimizer, the loss function and the criterion; its ``also`` is looked into with them.
+        data: neither found nor looked into: the data sets of the loaders, of any kind, whose state
+            :class:`LoaderState` keeps.
     """
 
-    def __init__(self, setup: TrainingSetup) -> None:
+    def __init__(self, setup: TrainingSetup, data: Iterable[object] = ()) -> None:
         own = (*parts_of(setup.optimizer), setup.grad_scaler, setup.loss_fn, setup.step_fn, setup.criterion)
         roots = [*setup.modules, *own, *_global_hooks()]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
-        found = reachable(roots, _LIMITS, apart=_DATA)
+        found = reachable(roots, _LIMITS, known=data, apart=_DATA)
         self._named = {id(item) for item in named}
         self._items = list({id(item): item for item in (*named, *found)}.values())
         self.modules = [item for item in self._items if issubclass(type(item), nn.Module) and _is_usable(item)]

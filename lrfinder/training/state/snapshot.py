@@ -25,12 +25,13 @@ not part of an installed package, other than the packages that define the model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lrfinder.errors import ConfigError, RestoreError
 from lrfinder.param_groups import optimizer_parameters
@@ -48,7 +49,7 @@ from lrfinder.training.state.storage import TensorCopies
 __all__ = ["Preservation", "Snapshot", "preserved"]
 
 
-def preserved(setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> Preservation:
+def preserved(setup: TrainingSetup, loaders: Sequence[object] = (), storage: str = "auto") -> Preservation:
     """Context in which the training state may be changed at will; on the way out it is bit for bit what it was.
 
     Holds on any exception and on Ctrl-C, from the moment the copy is taken until all is restored: an interrupt on the
@@ -79,7 +80,7 @@ class Preservation:
     and its first instruction on the way out is met by the outer one, which restores what is not restored yet.
     """
 
-    def __init__(self, setup: TrainingSetup, loaders: Iterable[object], storage: str) -> None:
+    def __init__(self, setup: TrainingSetup, loaders: Sequence[object], storage: str) -> None:
         self._copy: Callable[[], Snapshot] = partial(Snapshot, setup, loaders, storage)
         self._snapshot: Snapshot | None = None
         self._gate = InterruptGate(Preservation.__exit__)
@@ -129,15 +130,14 @@ class Preservation:
 class Snapshot:
     """The copy itself. See :func:`preserved`, which takes the same arguments and guarantees that it is restored."""
 
-    def __init__(self, setup: TrainingSetup, loaders: Iterable[object] = (), storage: str = "auto") -> None:
+    def __init__(self, setup: TrainingSetup, loaders: Sequence[object] = (), storage: str = "auto") -> None:
         if storage not in STORAGES:
             raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
         self.failures: list[str] = []
         """What the last :meth:`rewind` or :meth:`restore` could not restore."""
-        beside = Beside(setup)
+        beside = Beside(setup, [loader.dataset for loader in loaders if isinstance(loader, DataLoader)])
         own = [module for root in setup.modules for module in root.modules()]
-        modules = list(dict.fromkeys([*own, *beside.modules]))
-        optimizers = beside.optimizers
+        modules, optimizers = list(dict.fromkeys([*own, *beside.modules])), beside.optimizers
         self._copies = TensorCopies()
         self._objects = Capture(self._copies, packages_of(modules))
         for module in modules:
