@@ -82,6 +82,8 @@ def test_every_error_is_an_lrfinder_error_and_the_builtin_a_caller_expects() -> 
         "ConfigError": ValueError,
         "FileFormatError": ValueError,
         "NoAdviceError": RuntimeError,
+        "MissingDependencyError": ImportError,
+        "RankError": RuntimeError,
         "RestoreError": RuntimeError,
         "SetupError": ValueError,
     }

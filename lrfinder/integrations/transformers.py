@@ -113,7 +113,7 @@ class _Sweep(TrainerCallback):
         finder = LRFinder(
             trainer.model_wrapped,
             trainer.optimizer,
-            step_fn=partial(_step, trainer),
+            step_fn=(partial(_backward, trainer), partial(_update, trainer)),
             amp_dtype={"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision),
             grad_scaler=accelerator.scaler,
             clip_grad_norm=_clipping(args),
@@ -124,11 +124,8 @@ class _Sweep(TrainerCallback):
         raise _SweepIsOver
 
 
-def _step(trainer: Any, drawn: Any) -> Tensor:
-    """One update as in the loop of ``Trainer``, and the loss that it logs.
-
-    Whether a GradScaler skipped the update is read from its scale: Accelerate's flag is wrong for fused optimizers.
-    """
+def _backward(trainer: Any, drawn: Any) -> Tensor:
+    """The backward passes of one update, as in the loop of ``Trainer``, and the loss that it logs."""
     args, accelerator, model = trainer.args, trainer.accelerator, trainer.model_wrapped
     # A training step may take entries out of its batch, which is used again.
     batches = iter([copy.copy(batch) for batch in (drawn if args.gradient_accumulation_steps > 1 else [drawn])])
@@ -143,13 +140,21 @@ def _step(trainer: Any, drawn: Any) -> Tensor:
         accelerator.gradient_state._set_sync_gradients(last)
         with contextlib.nullcontext() if last or whole else accelerator.no_sync(model=model):
             loss += trainer.training_step(model, inputs, items)
+    return loss
+
+
+def _update(trainer: Any) -> None:
+    """Clip and step, as in the loop of ``Trainer``.
+
+    Whether a GradScaler skipped the update is read from its scale: Accelerate's flag is wrong for fused optimizers.
+    """
+    args, accelerator, model = trainer.args, trainer.accelerator, trainer.model_wrapped
     if _clipping(args) is not None:
         if hasattr(trainer, "_clip_grad_norm"):
             trainer._clip_grad_norm(model)
-        else:  # the first versions of transformers 4 that are supported
+        else:  # before transformers 5
             accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
     trainer.optimizer.step()
-    return loss
 
 
 def _clipping(args: Any) -> float | None:
