@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:You defined a .validation_step. but have no"),
 ]
 
 QUIET = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
@@ -381,7 +382,7 @@ def test_the_curve_is_the_loss_of_the_trainer_to_the_last_bit(name: str) -> None
     curve = range_test(quiet_trainer(**case), module, loader, **RANGE).curve
     assert len(curve.losses) == 10
     rates = AtRates(curve.lrs)
-    quiet_trainer(**case, callbacks=[rates], limit_train_batches=10 * steps, max_epochs=1).fit(module, loader)
+    quiet_trainer(**case, callbacks=[rates], max_epochs=1).fit(module, loader)
     sums = [float(sum(map(torch.tensor, rates.losses[i : i + steps]))) for i in range(0, len(rates.losses), steps)]
     assert list(curve.losses) == sums[: len(curve.losses)]
 
@@ -418,7 +419,7 @@ def test_a_step_skipped_by_none_is_a_loss_of_nan() -> None:
 
     with pytest.warns(UserWarning, match="returned `None`"):
         curve = range_test(quiet_trainer(), build(Skipping), data(), **RANGE).curve
-    assert (curve.stop.name, len(curve.losses)) == ("NOT_FINITE", 5)
+    assert (curve.stop.name, len(curve.losses)) == ("NONFINITE", 5)
 
 
 # What is refused
@@ -497,7 +498,7 @@ class Rates(Callback):
 def advised(folder: Path, finder: Any, *, epochs: int = 4, stop: int = -1, resume: Any = None, **options: Any) -> Any:
     """A fit with the callback, its learning rates and its end."""
     module, rates = build(), Rates()
-    saved = ModelCheckpoint(folder, save_last=True, save_top_k=-1, filename="{epoch}")
+    saved = ModelCheckpoint(folder / "saved", save_top_k=-1, filename="{epoch}")
     trainer = quiet_trainer(
         max_epochs=epochs,
         max_steps=stop,
@@ -570,17 +571,18 @@ def test_a_resumed_fit_does_not_sweep_and_goes_on_bit_for_bit(tmp_path: Path) ->
     torch.manual_seed(0)
     whole, lrs, _ = advised(tmp_path / "whole", finder)
     again = LRFinderCallback("cosine", sweep={"num_iter": -1})  # refused, if it swept
-    state = torch.load(tmp_path / "whole" / "epoch=1.ckpt", weights_only=True)
+    state = torch.load(tmp_path / "whole" / "saved" / "epoch=1.ckpt", weights_only=True)
     assert state["callbacks"]["LRFinderCallback"]["recipe"] == finder.recipe.to_dict()
-    resumed, later, _ = advised(tmp_path / "resumed", again, resume=tmp_path / "whole" / "epoch=1.ckpt")
+    resumed, later, _ = advised(tmp_path / "resumed", again, resume=tmp_path / "whole" / "saved" / "epoch=1.ckpt")
     assert later == lrs[16:]
     assert again.recipe == finder.recipe
     assert again.result is not None and again.result.curve == finder.result.curve
 
 
 def test_resuming_without_a_recipe_or_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
-    module, saved = build(), ModelCheckpoint(tmp_path, save_last=True)
-    quiet_trainer(max_epochs=1, enable_checkpointing=True, callbacks=[saved]).fit(module, data())
+    module, trainer = build(), quiet_trainer(max_epochs=1)
+    trainer.fit(module, data())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(SetupError, match="made without LRFinderCallback"):
         quiet_trainer(callbacks=[LRFinderCallback("cosine")]).fit(module, data(), ckpt_path=tmp_path / "last.ckpt")
     with pytest.raises(SetupError, match=r"returns a scheduler \(LambdaLR\)"):

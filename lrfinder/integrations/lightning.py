@@ -18,6 +18,7 @@ states are as before, whatever was raised. Files that the module's own hooks wri
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 import signal
@@ -205,7 +206,8 @@ class LRFinderCallback(Callback):
         if trainer.fast_dev_run or resumed:
             return
         with _muted(trainer, []), preserved(_everything(trainer, pl_module), (), self.sweep.get("snapshot", "auto")):
-            self.result = _sweep(trainer, self.sweep)
+            # A copy, as the iterator that the trainer is about to use is kept in the loader.
+            self.result = _sweep(trainer, self.sweep, _Passes(copy.copy(trainer.fit_loop._combined_loader)))
         options = dict(self.options)
         if not options.keys() & {"total_steps", "epochs"} and self.kind not in ("constant", "plateau"):
             options["total_steps"] = _length(trainer)
@@ -244,11 +246,16 @@ class _Start(Callback):  # type: ignore[misc]
         self._options = options
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loop = trainer.fit_loop
+        # All is put back after the fit, so its own iterator may be used up: it gives the batches of the training. What
+        # the trainer refers to is rewound in the sweep, an iterator must not be.
+        live, loop._data_fetcher = loop._data_fetcher, None
+        loop._combined_loader = copy.copy(loop._combined_loader)
         try:
-            # All is put back after the fit, so its own iterator may be used up: it gives the batches of the training.
-            self.result = _sweep(trainer, self._options, live=trainer.fit_loop._data_fetcher)
+            self.result = _sweep(trainer, self._options, _Passes(live.combined_loader, live))
         except BaseException as error:  # raised where the fit was called: Lightning would exit on Ctrl-C
             self.error = error
+        live.teardown()
         raise _TunerExitException
 
 
@@ -280,17 +287,17 @@ class _Passes:
 
     Args:
         loader: Lightning's combined one, which gives (batch, index, index of the loader).
-        length: batches of an epoch; infinity where it is not known.
         live: iterator to use for the first pass.
     """
 
-    def __init__(self, loader: Any, length: float, live: Iterator[Any] | None) -> None:
-        self._loader, self._length, self._live = loader, length, live
+    def __init__(self, loader: Any, live: Iterator[Any] | None = None) -> None:
+        self.length = math.inf
+        self._loader, self._live = loader, live
 
     def __iter__(self) -> Iterator[Any]:
         source, self._live = self._live, None
         source = iter(self._loader) if source is None else source
-        for _ in itertools.count() if self._length == math.inf else range(int(self._length)):
+        for _ in itertools.count() if self.length == math.inf else range(int(self.length)):
             try:
                 batch, *_ = next(source)
             except StopIteration:
@@ -298,7 +305,7 @@ class _Passes:
             yield batch
 
 
-def _sweep(trainer: Trainer, options: Mapping[str, Any], live: Iterator[Any] | None = None) -> RangeTestResult:
+def _sweep(trainer: Trainer, options: Mapping[str, Any], passes: _Passes) -> RangeTestResult:
     """Sweep a training that is set up; what is changed on the way to its first step is not put back."""
     module, loop, recorder = trainer.lightning_module, trainer.fit_loop, _Losses()
     _check_optimizer(trainer)
@@ -315,12 +322,12 @@ def _sweep(trainer: Trainer, options: Mapping[str, Any], live: Iterator[Any] | N
     for group in optimizer.param_groups:  # a scheduler's warm-up may have set it to 0
         group["lr"] = group.get("initial_lr", group["lr"])
     count = int(min(trainer.accumulate_grad_batches, loop.max_batches))
-    length = loop.max_batches if loop.max_batches == math.inf else loop.max_batches // count * count
+    passes.length = loop.max_batches if loop.max_batches == math.inf else loop.max_batches // count * count
     by_norm = trainer.gradient_clip_algorithm in (None, "norm")
     finder = LRFinder(
         module,
         optimizer,
-        step_fn=_step(trainer, recorder, modes, count, length),
+        step_fn=_step(trainer, recorder, modes, count, passes.length),
         amp_dtype=_MIXED.get(trainer.precision),
         grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
         clip_grad_norm=float(trainer.gradient_clip_val) if trainer.gradient_clip_val and by_norm else None,
@@ -328,7 +335,7 @@ def _sweep(trainer: Trainer, options: Mapping[str, Any], live: Iterator[Any] | N
         **{name: options[name] for name in ("also", "pretrained") if name in options},
     )
     rest = {name: value for name, value in options.items() if name not in ("also", "pretrained")}
-    return finder.range_test(_Passes(loop._combined_loader, length, live), **rest)
+    return finder.range_test(passes, **rest)
 
 
 def _step(
