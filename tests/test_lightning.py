@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import random
 import signal
 from pathlib import Path
@@ -11,8 +13,10 @@ import lightning
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
@@ -72,6 +76,22 @@ def quiet_trainer(**options: Any) -> lightning.Trainer:
 
 
 # The training after it
+
+
+class Measured(Digits):
+    """With batches of several loaders, metrics of torchmetrics, and a file handle among its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters({"rate": 0.1, "function": len})
+        self.accuracy = torchmetrics.Accuracy("multiclass", num_classes=3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = sum(super(Measured, self).training_step(each, batch_idx) for each in batch.values())
+        self.accuracy(self.net(batch["a"][0]), batch["a"][1])
+        self.log("accuracy", self.accuracy, on_epoch=True)
+        self.logger.experiment.log_metrics({"by_hand": 1.0})
+        return loss
 
 
 class Stream(IterableDataset):
@@ -150,6 +170,8 @@ CASES: dict[str, dict[str, Any]] = {
     "late": {"module": Late},
     "stream": {"loader": lambda: DataLoader(Stream(), batch_size=8)},
     "generator": {"loader": lambda: data(shuffle=True, generator=torch.Generator().manual_seed(9))},
+    "several": {"module": Measured, "loader": lambda: {"a": data(shuffle=True), "b": data(40, shuffle=True)}},
+    "workers": {"loader": lambda: data(shuffle=True, num_workers=1, persistent_workers=True), "max_epochs": 1},
     "seeded": {"seed_everything": 5, "max_epochs": -1, "max_steps": 11, "profiler": "simple"},
 }
 
@@ -248,6 +270,8 @@ class Failing(Digits):
 
     def fail(self, where: str) -> None:
         if self.error is not None and where == self.where and self.steps in (0, 4):
+            if isinstance(self.error, KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
             raise self.error
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -270,14 +294,51 @@ def test_what_is_raised_leaves_nothing(where: str, error: BaseException, tmp_pat
 
     def fail(trainer: lightning.Trainer, module: Failing, given: dict[str, Any]) -> None:
         module.error, module.where = error, where
-        with pytest.raises(type(error)) as raised:
+        with pytest.raises(type(error)):
             range_test(trainer, module, **given, **RANGE)
-        assert raised.value is error
         module.error = None
 
     with_it = fit(tmp_path / "with", fail, module=Failing, max_epochs=1)
     assert differences(fit(tmp_path / "without", lambda *_: None, module=Failing, max_epochs=1), with_it) == []
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+class Loud(Scheduled):
+    """Keeps a note of what a sweep must not do, where no snapshot looks."""
+
+    def log(self, *arguments: Any, **options: Any) -> None:
+        NOTES.write("log ")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        NOTES.write("validation ")
+
+    def lr_scheduler_step(self, *arguments: Any) -> None:
+        NOTES.write("scheduler ")
+
+    def configure_callbacks(self) -> list[Callback]:
+        NOTES.write("callbacks ")
+        return []
+
+    def on_train_end(self) -> None:
+        NOTES.write("end ")
+
+
+NOTES = io.StringIO()
+
+
+def test_it_writes_no_file_and_neither_logs_nor_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"callbacks": [ModelCheckpoint("saved"), LearningRateMonitor()], "logger": CSVLogger("logs")}
+    profiler = SimpleProfiler(dirpath="profiles", filename="profile")
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=1, profiler=profiler, **given)
+    loader = data(num_workers=1, persistent_workers=True)
+    NOTES.truncate(0)
+    range_test(trainer, build(Loud), loader, data(), **RANGE)
+    assert NOTES.getvalue() == ""
+    assert list(tmp_path.iterdir()) == []
+    assert multiprocessing.active_children() == []
+    assert trainer.profiler is profiler
+    assert trainer.loggers == [given["logger"]]
 
 
 def test_between_two_fits_it_leaves_the_second_as_it_is() -> None:
@@ -387,19 +448,72 @@ def test_the_curve_is_the_loss_of_the_trainer_to_the_last_bit(name: str) -> None
     assert list(curve.losses) == sums[: len(curve.losses)]
 
 
+class Numbered(Dataset):
+    """Samples that start with their number."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.tensor([float(index), 1.0, 2.0, 3.0]), index % 3
+
+
+class Counting(Digits):
+    """Writes the batches, their numbers, and the step in which they come."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        NOTES.write(f"{int(batch[0][0, 0])}:{batch_idx}:{self.trainer.global_step} ")
+        return super().training_step(batch, batch_idx)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+
+
+def counted(trainer: lightning.Trainer, module: Digits, **options: Any) -> list[tuple[int, ...]]:
+    NOTES.truncate(NOTES.seek(0))
+    range_test(trainer, module, DataLoader(Numbered()), progress=False, **options)
+    return [tuple(map(int, each.split(":"))) for each in NOTES.getvalue().split()]
+
+
 def test_a_sweep_runs_through_several_epochs_in_whole_updates() -> None:
-    module = build()
-    seen: list[int] = []
-    module.seen = seen
-    module.register_forward_pre_hook(lambda *_: None)
-    counted: list[Any] = []
+    seen = counted(quiet_trainer(accumulate_grad_batches=3), build(Counting), **RANGE)
+    assert seen == [(i % 6, i % 6, i // 3) for i in range(30)]
 
-    class Counting(Digits):
-        def on_before_optimizer_step(self, optimizer: Any) -> None:
-            counted.append((self.seen[-1], self.trainer.global_step))
 
-    range_test(quiet_trainer(accumulate_grad_batches=3), build(Counting), data(), **RANGE)
-    assert counted == [(2, 0), (5, 1), (2, 2), (5, 3), (2, 4), (5, 5), (2, 6), (5, 7), (2, 8), (5, 9)]
+def test_a_used_trainer_sweeps_from_the_start_of_an_epoch() -> None:
+    trainer, module = quiet_trainer(max_epochs=-1, max_steps=3), build(Counting)
+    trainer.fit(module, DataLoader(Numbered()))
+    trainer.fit_loop.epoch_loop.max_steps = 10
+    assert counted(trainer, module, **RANGE) == [(i % 8, i % 8, 3 + i) for i in range(10)]
+
+
+def test_the_search_for_a_range_repeats_a_batch_and_the_sweep_goes_on_from_it() -> None:
+    seen = [batch for batch, _, _ in counted(quiet_trainer(), build(Counting))]
+    start = len(seen) - seen[::-1].index(7) - 1
+    assert set(seen[:3]) == {0}
+    assert seen[start + 1 :] == list(range(len(seen) - start - 1))
+    in_order = seen[next(i for i, batch in enumerate(seen) if batch) :]
+    assert in_order == [(1 + i) % 8 for i in range(len(in_order))]
+
+
+def test_batches_that_a_step_changes_stay_as_they_are() -> None:
+    loader = [as_dictionaries([(torch.rand(4), torch.tensor(i % 3)) for i in range(8)]) for _ in range(4)]
+    before = [{name: value.clone() for name, value in batch.items()} for batch in loader]
+    curve = range_test(quiet_trainer(), build(Popping), loader, progress=False).curve
+    assert curve.batches == len(curve.losses)
+    assert differences(loader, before) == []
+
+
+def test_groups_keep_their_ratio_where_a_warmup_starts_at_zero() -> None:
+    class Grouped(Digits):
+        def configure_optimizers(self) -> Any:
+            groups = [{"params": self.net[0].parameters()}, {"params": self.net[4].parameters(), "lr": 0.1}]
+            optimizer = torch.optim.SGD(groups, lr=0.01)
+            return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 5))]
+
+    curve = range_test(quiet_trainer(), build(Grouped), data(), **RANGE).curve
+    assert curve.group_scales == pytest.approx((1.0, 10.0))
 
 
 def test_a_module_in_eval_mode_is_swept_as_lightning_trains_it() -> None:
@@ -495,20 +609,19 @@ class Rates(Callback):
         self.lrs.append(optimizer.param_groups[0]["lr"])
 
 
-def advised(folder: Path, finder: Any, *, epochs: int = 4, stop: int = -1, resume: Any = None, **options: Any) -> Any:
-    """A fit with the callback, its learning rates and its end."""
-    module, rates = build(), Rates()
+def advised(folder: Path, finder: Any, *, kind: type[Digits] = Digits, resume: Any = None, **options: Any) -> Any:
+    """A fit with the callback, its learning rates and its metrics."""
+    module, rates = build(kind), Rates()
     saved = ModelCheckpoint(folder / "saved", save_top_k=-1, filename="{epoch}")
     trainer = quiet_trainer(
-        max_epochs=epochs,
-        max_steps=stop,
+        max_epochs=4,
         enable_checkpointing=True,
         logger=CSVLogger(folder),
         callbacks=[LearningRateMonitor(), rates, saved, finder],
         log_every_n_steps=1,
         **options,
     )
-    trainer.fit(module, data(64, shuffle=True), data(), ckpt_path=resume)
+    trainer.fit(module, data(64, shuffle=kind is Digits), data(), ckpt_path=resume)
     return module, rates.lrs, (folder / "lightning_logs" / "version_0" / "metrics.csv").read_text()
 
 
@@ -536,11 +649,11 @@ def test_the_learning_rates_follow_the_recipe(
 def test_plateau_follows_the_metric_that_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="monitor='val_loss'"):
         LRFinderCallback("plateau")
-    finder = LRFinderCallback("plateau", monitor="val_loss", peak_lr=1e-9, patience=0, factor=0.5)
+    finder = LRFinderCallback("plateau", monitor="val_loss", peak_lr=100.0, patience=0, factor=0.5)
     _, lrs, _ = advised(tmp_path, finder)
-    assert lrs[0] == 1e-9
     assert finder.recipe is not None and finder.recipe.interval == "epoch"
-    assert lrs[-1] < 1e-9
+    assert lrs[:8] == [100.0] * 8
+    assert set(lrs) >= {100.0, 50.0}
 
 
 def test_a_fit_with_the_callback_is_the_fit_with_its_scheduler(tmp_path: Path) -> None:
@@ -566,17 +679,31 @@ def test_a_fit_with_the_callback_is_the_fit_with_its_scheduler(tmp_path: Path) -
     assert (module.steps, module.seen) == (other.steps, other.seen)
 
 
+class Even(Digits):
+    """Without random numbers, whose state a checkpoint does not hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[3] = nn.Identity()
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_resumed_fit_does_not_sweep_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     finder = LRFinderCallback("cosine")
-    torch.manual_seed(0)
-    whole, lrs, _ = advised(tmp_path / "whole", finder)
+    whole, lrs, _ = advised(tmp_path / "whole", finder, kind=Even)
     again = LRFinderCallback("cosine", sweep={"num_iter": -1})  # refused, if it swept
     state = torch.load(tmp_path / "whole" / "saved" / "epoch=1.ckpt", weights_only=True)
     assert state["callbacks"]["LRFinderCallback"]["recipe"] == finder.recipe.to_dict()
-    resumed, later, _ = advised(tmp_path / "resumed", again, resume=tmp_path / "whole" / "saved" / "epoch=1.ckpt")
+    path = tmp_path / "whole" / "saved" / "epoch=1.ckpt"
+    resumed, later, _ = advised(tmp_path / "resumed", again, kind=Even, resume=path)
     assert later == lrs[16:]
     assert again.recipe == finder.recipe
     assert again.result is not None and again.result.curve == finder.result.curve
+    assert differences(whole.state_dict(), resumed.state_dict()) == []
+    ends = [torch.load(tmp_path / part / "saved" / "epoch=3.ckpt", weights_only=True) for part in ("whole", "resumed")]
+    for end in ends:
+        end["callbacks"] = end["callbacks"]["LRFinderCallback"]
+    assert differences(*ends) == []
 
 
 def test_resuming_without_a_recipe_or_beside_a_scheduler_is_refused(tmp_path: Path) -> None:

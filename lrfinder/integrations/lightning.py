@@ -177,10 +177,6 @@ class LRFinderCallback(Callback):
         """Of the schedule that is trained with."""
         self._resumed = False
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Come first among the callbacks: others look at the schedulers when the training starts."""
-        trainer.callbacks = [self, *(each for each in trainer.callbacks if each is not self)]
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """On resuming, put the scheduler in place, whose state Lightning is about to load."""
         if trainer.fast_dev_run:
