@@ -472,7 +472,7 @@ class Counting(Digits):
 
 def counted(trainer: lightning.Trainer, module: Digits, **options: Any) -> list[tuple[int, ...]]:
     NOTES.truncate(NOTES.seek(0))
-    range_test(trainer, module, DataLoader(Numbered()), progress=False, **options)
+    range_test(trainer, module, DataLoader(Numbered()), **{"progress": False, **options})
     return [tuple(map(int, each.split(":"))) for each in NOTES.getvalue().split()]
 
 
@@ -497,10 +497,20 @@ def test_the_search_for_a_range_repeats_a_batch_and_the_sweep_goes_on_from_it() 
     assert in_order == [(1 + i) % 8 for i in range(len(in_order))]
 
 
+class Kept:
+    """A loader that gives the same batches each time."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
 def test_batches_that_a_step_changes_stay_as_they_are() -> None:
     loader = [as_dictionaries([(torch.rand(4), torch.tensor(i % 3)) for i in range(8)]) for _ in range(4)]
     before = [{name: value.clone() for name, value in batch.items()} for batch in loader]
-    curve = range_test(quiet_trainer(), build(Popping), loader, progress=False).curve
+    curve = range_test(quiet_trainer(), build(Popping), Kept(loader), progress=False).curve
     assert curve.batches == len(curve.losses)
     assert differences(loader, before) == []
 
