@@ -488,7 +488,7 @@ def test_a_used_trainer_sweeps_from_the_start_of_an_epoch() -> None:
     assert counted(trainer, module, **RANGE) == [(i % 8, i % 8, 3 + i) for i in range(10)]
 
 
-def test_the_search_for_a_range_repeats_a_batch_and_the_sweep_goes_on_from_it() -> None:
+def test_the_search_repeats_one_batch_and_the_sweep_goes_on_from_it() -> None:
     seen = [batch for batch, _, _ in counted(quiet_trainer(), build(Counting))]
     start = len(seen) - seen[::-1].index(7) - 1
     assert set(seen[:3]) == {0}
@@ -560,6 +560,11 @@ class Without(Digits):
         return None
 
 
+class Several(Digits):
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.net[index].parameters(), lr=0.1) for index in (0, 4)]
+
+
 class Closed(Digits):
     def configure_optimizers(self) -> Any:
         return torch.optim.LBFGS(self.parameters())
@@ -580,6 +585,8 @@ class Ending(Digits):
     [
         (Manual, {}, r"automatic_optimization=False.*step_fn=step"),
         (Without, {}, r"configure_optimizers of Without returned no optimizer"),
+        (Several, {}, r"Several has several optimizers.*step_fn=step"),
+        (lightning.LightningModule, {}, r"LightningModule has no configure_optimizers"),
         (Closed, {}, r"LBFGS computes the loss several times per step"),
         (Drawing, {}, r"dataloader_iter"),
         (Ending, {}, r"on_train_batch_start returned -1"),
