@@ -25,6 +25,7 @@ SCRIPTS = {
         90.0,
         {"fine_tune_curve.png", "fine_tune_schedule.png"},
     ),
+    "lightning_module": (r"advised, cosine from [\d.e-]+: ([\d.]+)%", 95.0, {"lightning_module.png"}),
     "any_training_step": (r"Test accuracy after epoch 10: ([\d.]+)%", 85.0, {"any_training_step.png"}),
 }
 

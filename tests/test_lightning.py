@@ -510,8 +510,11 @@ class Kept:
 def test_batches_that_a_step_changes_stay_as_they_are() -> None:
     loader = [as_dictionaries([(torch.rand(4), torch.tensor(i % 3)) for i in range(8)]) for _ in range(4)]
     before = [{name: value.clone() for name, value in batch.items()} for batch in loader]
-    curve = range_test(quiet_trainer(), build(Popping), Kept(loader), progress=False).curve
-    assert curve.batches == len(curve.losses)
+    module = build(Popping)
+    module.net[3] = nn.Identity()
+    searched = range_test(quiet_trainer(), module, Kept(loader), progress=False).curve
+    given = range_test(quiet_trainer(), module, Kept(loader), **RANGE).curve
+    assert searched.losses[0] == given.losses[0]
     assert differences(loader, before) == []
 
 
@@ -733,6 +736,28 @@ def test_resuming_without_a_recipe_or_beside_a_scheduler_is_refused(tmp_path: Pa
         quiet_trainer(callbacks=[LRFinderCallback("cosine")]).fit(build(Scheduled), data())
     with pytest.raises(SetupError, match="no end for the schedule"):
         quiet_trainer(max_epochs=-1, callbacks=[LRFinderCallback("cosine", sweep=RANGE)]).fit(build(), data())
+
+
+def test_a_failing_sweep_of_the_callback_leaves_the_module_as_it_was() -> None:
+    module, finder = build(Failing), LRFinderCallback("cosine", sweep=RANGE)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.error, module.where = ZeroDivisionError("of the module"), "step"
+    trainer = quiet_trainer(callbacks=[finder])
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, data(shuffle=True))
+    assert differences(module.state_dict(), before) == []
+    assert (trainer.global_step, trainer.callbacks, module.steps, finder.state_dict()) == (0, [finder], 0, {})
+
+
+def test_a_state_that_was_loaded_to_validate_does_not_count_as_resuming() -> None:
+    finder = LRFinderCallback("cosine", sweep=RANGE, peak_lr=0.01)
+    trainer = quiet_trainer(callbacks=[finder])
+    trainer.fit(build(), data())
+    first = finder.result
+    finder.load_state_dict(finder.state_dict())
+    quiet_trainer(callbacks=[finder], max_epochs=3).fit(build(seed=1), data())
+    assert finder.result != first
+    assert finder.recipe is not None and finder.recipe.total_steps == 24
 
 
 def test_a_development_run_does_not_sweep() -> None:

@@ -158,6 +158,7 @@ class LRFinderCallback(Callback):
                 f"configure_optimizers returns a scheduler ({name}), in whose place LRFinderCallback puts its own. "
                 "Return the optimizer alone."
             )
+        self._resumed &= trainer.ckpt_path is not None  # the state may be from a checkpoint that was validated before
         if self._resumed:
             self._schedule(trainer)
         elif trainer.ckpt_path is not None:

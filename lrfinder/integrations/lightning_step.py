@@ -105,15 +105,12 @@ def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTest
     call._call_strategy_hook(trainer, "on_train_start")
     loop.epoch_loop.reset()
     loop.on_advance_start()
-    optimizer = trainer.optimizers[0]
-    for group in optimizer.param_groups:  # a scheduler's warm-up may have set it to 0
-        group["lr"] = group.get("initial_lr", group["lr"])
     count = int(min(trainer.accumulate_grad_batches, loop.max_batches))
     passes.length = loop.max_batches if loop.max_batches == math.inf else loop.max_batches // count * count
     by_norm = trainer.gradient_clip_algorithm in (None, "norm")
     finder = LRFinder(
         module,
-        optimizer,
+        trainer.optimizers[0],
         step_fn=_step(trainer, recorder, modes, count, passes.length),
         amp_dtype=_MIXED.get(trainer.precision),
         grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
