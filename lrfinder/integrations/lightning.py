@@ -71,7 +71,8 @@ def range_test(
         SetupError: a module or a strategy that cannot be swept here, or a trainer that would make no step.
 
     Example:
-        >>> import torch, lightning
+        >>> import warnings, torch, lightning
+        >>> warnings.filterwarnings("ignore", module="lightning")  # advice for larger data
         >>> from lightning.pytorch.demos.boring_classes import BoringModel
         >>> _ = torch.manual_seed(0)
         >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False)
@@ -120,15 +121,15 @@ class LRFinderCallback(Callback):
             a training without an end, or a checkpoint made without this callback.
 
     Example:
-        >>> import torch, lightning
+        >>> import warnings, torch, lightning
+        >>> warnings.filterwarnings("ignore", module="lightning")  # advice for larger data
         >>> from lightning.pytorch.demos.boring_classes import BoringModel
         >>> class Model(BoringModel):
         ...     def configure_optimizers(self):
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
         >>> _ = torch.manual_seed(0)
         >>> finder = LRFinderCallback("cosine", peak_lr=0.01, warmup_steps=0)
-        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", callbacks=[finder], **quiet)
+        >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", barebones=True, callbacks=[finder])
         >>> trainer.fit(Model())
         >>> finder.recipe.total_steps, trainer.optimizers[0].param_groups[0]["lr"]
         (64, 0.0)
