@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import multiprocessing
 import random
+import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lrfinder import RangeTestResult
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.errors import BatchError, ConfigError, MissingDependencyError, SetupError
 from lrfinder.integrations.lightning import LRFinderCallback, range_test
 
 pytestmark = [
@@ -600,9 +603,27 @@ class Ending(Digits):
 )
 def test_what_cannot_be_swept_is_refused(kind: type[Digits], options: dict[str, Any], sentence: str) -> None:
     module, trainer = build(kind), quiet_trainer(**options)
-    with pytest.raises((SetupError, TypeError), match=sentence):
+    with pytest.raises((SetupError, BatchError), match=sentence):
         range_test(trainer, module, data(), **RANGE)
     assert trainer.state.fn is None
+
+
+def test_a_running_trainer_is_refused_and_trains_on() -> None:
+    class Inside(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            with pytest.raises(SetupError, match="the trainer is running.*LRFinderCallback"):
+                range_test(trainer, pl_module)
+
+    trainer = quiet_trainer(callbacks=[Inside()])
+    trainer.fit(build(), data())
+    assert trainer.global_step == 16
+
+
+def test_without_lightning_the_message_has_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "lrfinder.integrations.lightning")
+    with pytest.raises(MissingDependencyError, match=re.escape('pip install "lrfinder[lightning]"')):
+        importlib.import_module("lrfinder.integrations.lightning")
 
 
 def test_objects_of_other_packages_and_validation_are_refused() -> None:

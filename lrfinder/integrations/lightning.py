@@ -37,11 +37,10 @@ except ImportError as error:
     raise MissingDependencyError("lightning", "lightning") from error
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
-from lrfinder.integrations.lightning_step import BY_HAND, Passes, check, kept, length, muted, sweep
+from lrfinder.integrations.lightning_step import BY_HAND, Passes, check, check_outside, kept, length, muted, sweep
 
 __all__ = ["LRFinderCallback", "range_test"]
 
@@ -68,7 +67,7 @@ def range_test(
 
     Raises:
         ConfigError: a number out of its range, or a validation loader.
-        SetupError: a module or a strategy that cannot be swept here, or a trainer that would make no step.
+        SetupError: a module or a strategy that cannot be swept here, or a trainer that fits, or would make no step.
 
     Example:
         >>> import warnings, torch, lightning
@@ -82,11 +81,7 @@ def range_test(
     """
     inner = getattr(module, "_orig_mod", module)  # of torch.compile
     check(trainer, inner)
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise SetupError(
-            "this strategy starts its processes inside trainer.fit, from which no result comes back. "
-            "Use strategy='ddp' or one device, or LRFinderCallback."
-        )
+    check_outside(trainer)
     fit = (module, train_dataloaders, val_dataloaders, datamodule)
     start = _Start(options)
     with muted(trainer, [start]), kept(trainer, module, options, *fit):

@@ -18,7 +18,9 @@ from lightning.pytorch.core.optimizer import _MockOptimizer
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -30,7 +32,7 @@ from lrfinder.result import RangeTestResult
 from lrfinder.training.setup import TrainingSetup, needs_closure
 from lrfinder.training.state import preserved
 
-__all__ = ["BY_HAND", "Passes", "check", "kept", "length", "mute", "muted", "sweep"]
+__all__ = ["BY_HAND", "Passes", "check", "check_outside", "kept", "length", "mute", "muted", "sweep"]
 
 BY_HAND = "Sweep such a training by a step of its own: LRFinder(module, [optimizer, ...], step_fn=step)."
 
@@ -208,6 +210,17 @@ def check(trainer: Any, module: Any) -> None:
         )
     if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
         raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
+
+
+def check_outside(trainer: Any) -> None:
+    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back."""
+    if trainer.state.status == TrainerStatus.RUNNING:
+        raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise SetupError(
+            "this strategy starts its processes inside trainer.fit, from which no result comes back. "
+            "Use strategy='ddp' or one device, or LRFinderCallback."
+        )
 
 
 def length(trainer: Any) -> int:
