@@ -15,7 +15,9 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-KINDS = ("replicas", "shards with an own root", "shards of every layer")
+SHARDS = ("shards with an own root", "shards of every layer")
+KINDS = ("replicas", *SHARDS) if hasattr(torch.cpu.Stream, "record_event") else ("replicas",)
+"""Ways to wrap a model. Torch 2.6 has shards on a GPU alone."""
 
 
 def start_ranks(world: int, work: Callable[[int, int], Any], folder: Path, backend: str = "gloo") -> list[Any]:

@@ -26,6 +26,7 @@ SCRIPTS = {
         {"fine_tune_curve.png", "fine_tune_schedule.png"},
     ),
     "gan": (r"advised, cosine from [\d.e-]+: ([\d.]+)%", 25.0, {"gan.png"}),
+    "lightning_module": (r"advised, cosine from [\d.e-]+: ([\d.]+)%", 95.0, {"lightning_module.png"}),
     "any_training_step": (r"Test accuracy after epoch 10: ([\d.]+)%", 85.0, {"any_training_step.png"}),
 }
 

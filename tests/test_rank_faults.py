@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from rank_worlds import batches, fingerprint, noisy_model, start_ranks, train, wrapped
+from rank_worlds import KINDS, SHARDS, batches, fingerprint, noisy_model, start_ranks, train, wrapped
 from torch import Tensor, nn
 
 from lrfinder import LRFinder
 from lrfinder.training import meeting
 from lrfinder.training.setup import TrainingSetup
 
-SHARDS = "shards with an own root"
 GIVEN: dict[str, Any] = {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 12, "early_stop": False}
 
 
@@ -135,16 +134,21 @@ FAULTS: dict[str, Callable[[int], Any]] = {
         rank, refine=True, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(8)))
     ),
     "loader of shards": lambda rank: sweep(
-        rank, kind=SHARDS, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5))), **GIVEN
+        rank, kind=SHARDS[0], loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5))), **GIVEN
     ),
     "loss, read late": lambda rank: late(rank, check=on_rank_1(rank, failing(4))),
     "loader, read late": lambda rank: late(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5)))),
 }
 ENDS: dict[str, Callable[[int], Any]] = {
     "iterator": lambda rank: sweep(rank, loader=iterator(rank)),
-    "iterator of shards": lambda rank: sweep(rank, kind=SHARDS, loader=iterator(rank), **GIVEN),
+    "iterator of shards": lambda rank: sweep(rank, kind=SHARDS[0], loader=iterator(rank), **GIVEN),
     "iterator, read late": lambda rank: late(rank, loader=iterator(rank)),
 }
+
+if len(KINDS) == 1:
+    for scenarios in (FAULTS, ENDS):
+        for name in [name for name in scenarios if name.endswith("of shards")]:
+            del scenarios[name]
 
 
 def everything(rank: int, world: int) -> dict[str, Any]:

@@ -1,0 +1,245 @@
+"""The range test inside Lightning 2: :func:`range_test` and :class:`LRFinderCallback`.
+
+Lightning sets the training up, as ``trainer.fit`` does: data, strategy, precision, ``configure_optimizers``. The loop
+of the sweep is ours, and each micro-batch goes through Lightning's ``advance``, so that all of its step is in it:
+transfer of the batch, forward and backward by strategy and precision plugin, accumulation, clipping, the update, and
+the hooks of the module from ``on_train_batch_start`` to ``on_train_batch_end``, also overridden ones. Before the first
+one run the module's ``on_train_start`` and ``on_train_epoch_start``.
+
+Left out are validation, the steps of schedulers, checkpoints, and the callbacks, loggers and profiler of the trainer,
+whose set-up makes folders; ``module.log`` does nothing. Where a callback changes the training itself, as one that
+freezes layers, :class:`LRFinderCallback` sweeps what it leaves; the numbers of a ``GradientAccumulationScheduler`` are
+not followed. An update is made of ``accumulate_grad_batches`` batches of one epoch: a shorter update at the end of an
+epoch is not swept. ``trainer.current_epoch`` does not rise.
+
+Afterwards the module, the trainer with its loops, strategy and counters, the data module, the loaders and the random
+states are as before, whatever was raised. Files that hooks of the module write are not undone.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from lrfinder.checks import check_choice
+from lrfinder.errors import ConfigError, MissingDependencyError, SetupError
+from lrfinder.recipes import Recipe
+from lrfinder.result import RangeTestResult
+from lrfinder.tables.kinds import KINDS
+
+try:
+    import lightning.pytorch  # noqa: F401  # by itself: a name that it lacks below is another error
+except ImportError as error:
+    raise MissingDependencyError("lightning", "lightning") from error
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import _TunerExitException
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+
+from lrfinder.integrations.lightning_step import BY_HAND, Passes, check, check_outside, kept, length, muted, sweep
+
+__all__ = ["LRFinderCallback", "range_test"]
+
+
+def range_test(
+    trainer: Trainer,
+    module: LightningModule,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    datamodule: Any = None,
+    **options: Any,
+) -> RangeTestResult:
+    """Sweep the training that ``trainer.fit`` with the same arguments would make, and leave no trace of it.
+
+    The loss of each step is the one that Lightning computes, to the last bit; a batch for which ``training_step``
+    returns None counts as a loss of nan. A scheduler from ``configure_optimizers`` is not stepped. The state is copied
+    twice: as it is now, and as it is when the training starts.
+
+    Args:
+        trainer: not inside a running ``fit``; use :class:`LRFinderCallback` there.
+        module: with automatic optimization and one optimizer.
+        train_dataloaders, val_dataloaders, datamodule: as in ``trainer.fit``; validation data are not used.
+        **options: of :meth:`lrfinder.LRFinder.range_test`, without validation; and ``also``, ``pretrained``.
+
+    Raises:
+        ConfigError: a number out of its range, or a validation loader.
+        SetupError: a module or a strategy that cannot be swept here, or a trainer that fits, or would make no step.
+
+    Example:
+        >>> import warnings, torch, lightning
+        >>> warnings.filterwarnings("ignore", module="lightning")  # advice for larger data
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> _ = torch.manual_seed(0)
+        >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False)
+        >>> result = range_test(trainer, BoringModel(), start_lr=1e-3, end_lr=1e3, num_iter=60)
+        >>> result.curve.stop.name, trainer.global_step
+        ('DIVERGED', 0)
+    """
+    inner = getattr(module, "_orig_mod", module)  # of torch.compile
+    check(trainer, inner)
+    check_outside(trainer)
+    fit = (module, train_dataloaders, val_dataloaders, datamodule)
+    start = _Start(options)
+    with muted(trainer, [start]), kept(trainer, module, options, *fit):
+        _fit_until_start(trainer, inner, fit, start)
+    if start.error is not None:
+        raise start.error
+    if start.result is None:
+        raise SetupError(
+            "trainer.fit would make no step: the loader or limit_train_batches is empty, or max_epochs or max_steps is "
+            "reached already. Raise it, or make a new Trainer."
+        )
+    return start.result
+
+
+class LRFinderCallback(Callback):
+    """Sweep when a fit starts, and train with the advised learning rate in a schedule of that kind.
+
+    The scheduler is made for the length of this fit (``trainer.estimated_stepping_batches``) and stepped after every
+    batch or epoch, as its kind requires. Checkpoints hold the recipe and the result: a fit that resumes from one trains
+    on with them and does not sweep. Nothing is swept with ``fast_dev_run``.
+
+    Args:
+        kind: one of ``lrfinder.schedules.KINDS``.
+        monitor: name of the logged metric that ``"plateau"`` follows.
+        sweep: options of the range test, as for :func:`range_test`.
+        **options: of the recipe, as in :func:`lrfinder.recipe`, among them ``peak_lr`` and ``epochs``, which has the
+            scheduler step once per epoch.
+
+    Raises:
+        ConfigError: an unknown kind, or ``"plateau"`` without ``monitor``.
+        SetupError: when the fit starts, for what :func:`range_test` refuses too, a module with a scheduler of its own,
+            a training without an end, or a checkpoint made without this callback.
+
+    Example:
+        >>> import warnings, torch, lightning
+        >>> warnings.filterwarnings("ignore", module="lightning")  # advice for larger data
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> class Model(BoringModel):
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=0.1)
+        >>> _ = torch.manual_seed(0)
+        >>> finder = LRFinderCallback("cosine", peak_lr=0.01, warmup_steps=0)
+        >>> trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", barebones=True, callbacks=[finder])
+        >>> trainer.fit(Model())
+        >>> finder.recipe.total_steps, trainer.optimizers[0].param_groups[0]["lr"]
+        (64, 0.0)
+    """
+
+    def __init__(
+        self, kind: str, *, monitor: str | None = None, sweep: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        self.kind = check_choice("kind", kind, KINDS)
+        if kind == "plateau" and monitor is None:
+            raise ConfigError("'plateau' follows a logged metric: LRFinderCallback('plateau', monitor='val_loss').")
+        self.result: RangeTestResult | None = None
+        """Of the range test; None before it."""
+        self.recipe: Recipe | None = None
+        """Of the schedule that is trained with."""
+        self._monitor, self._sweep, self._options = monitor, dict(sweep or {}), options
+        self._resumed = False
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """On resuming, put the scheduler in place, whose state Lightning is about to load."""
+        if trainer.fast_dev_run:
+            return
+        check(trainer, pl_module)
+        if trainer.lr_scheduler_configs:
+            name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
+            raise SetupError(
+                f"configure_optimizers returns a scheduler ({name}), in whose place LRFinderCallback puts its own. "
+                "Return the optimizer alone."
+            )
+        self._resumed &= trainer.ckpt_path is not None  # the state may be from a checkpoint that was validated before
+        if self._resumed:
+            self._schedule(trainer)
+        elif trainer.ckpt_path is not None:
+            raise SetupError(
+                "the checkpoint to resume from was made without LRFinderCallback and has no recipe to train on with. "
+                "Resume without the callback, or start anew from the weights: load_from_checkpoint."
+            )
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Sweep, unless resumed, and put the scheduler in place."""
+        resumed, self._resumed = self._resumed, False
+        if trainer.fast_dev_run or resumed:
+            return
+        with muted(trainer, []), kept(trainer, pl_module, self._sweep):
+            self.result = sweep(trainer, self._sweep, Passes(copy.copy(trainer.fit_loop._combined_loader)))
+        options = dict(self._options)
+        if not options.keys() & {"total_steps", "epochs"} and self.kind not in ("constant", "plateau"):
+            options["total_steps"] = length(trainer)
+        self.recipe = self.result.recipe(self.kind, **options)
+        self._schedule(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Recipe and result, for the checkpoint."""
+        if self.recipe is None or self.result is None:
+            return {}
+        return {"recipe": self.recipe.to_dict(), "result": self.result.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Recipe and result of a checkpoint, which the fit that resumes from it trains on with."""
+        self.recipe = Recipe.from_dict(state_dict["recipe"])
+        self.result = RangeTestResult.from_dict(state_dict["result"])
+        self._resumed = True
+
+    def _schedule(self, trainer: Any) -> None:
+        assert self.recipe is not None
+        config = LRSchedulerConfig(
+            self.recipe.build(trainer.optimizers[0]),
+            interval=self.recipe.interval,
+            reduce_on_plateau=self.kind == "plateau",
+            monitor=self._monitor,
+        )
+        trainer.strategy.lr_scheduler_configs = [config]
+
+
+class _Start(Callback):
+    """Sweeps where the training would start, and ends the fit there."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.result: RangeTestResult | None = None
+        self.error: BaseException | None = None
+        self._options = options
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        loop = trainer.fit_loop
+        # All is put back after the fit, so its own iterator may be used up: it gives the batches of the training. What
+        # the trainer refers to is rewound in the sweep, which an iterator must not be.
+        live, loop._data_fetcher = loop._data_fetcher, None
+        loop._combined_loader = copy.copy(loop._combined_loader)
+        try:
+            self.result = sweep(trainer, self._options, Passes(live.combined_loader, live))
+        except BaseException as error:  # raised where the fit was called: Lightning would exit on Ctrl-C
+            self.error = error
+        live.teardown()
+        raise _TunerExitException
+
+
+def _fit_until_start(trainer: Any, module: Any, fit: tuple[Any, ...], start: _Start) -> None:
+    """Call ``fit``, which ``start`` ends."""
+    trainer.num_sanity_val_steps = trainer.limit_val_batches = 0
+    module.configure_callbacks = list
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            # Refused with a sentence of ours.
+            warnings.filterwarnings("ignore", message=".*configure_optimizers. returned .None.")
+            trainer.fit(*fit)
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        name = type(module).__name__
+        raise SetupError(f"{name} has several optimizers, of which Lightning steps only one. {BY_HAND}") from None
+    except SystemExit as end:  # into which Lightning turns Ctrl-C
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        start.error = end.__context__
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)

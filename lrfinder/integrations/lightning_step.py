@@ -1,0 +1,250 @@
+"""Lightning's own step in the loop of a sweep, what of its trainer is muted meanwhile, and what cannot be swept.
+
+For :mod:`lrfinder.integrations.lightning`, which is what users import. Trainers are of the type ``Any`` here, since
+most of what is used of them is set where no type checker looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.core.optimizer import _MockOptimizer
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from lrfinder.errors import BatchError, ConfigError, SetupError
+from lrfinder.finder import LRFinder
+from lrfinder.result import RangeTestResult
+from lrfinder.training.setup import TrainingSetup, needs_closure
+from lrfinder.training.state import preserved
+
+__all__ = ["BY_HAND", "Passes", "check", "check_outside", "kept", "length", "mute", "muted", "sweep"]
+
+BY_HAND = "Sweep such a training by a step of its own: LRFinder(module, [optimizer, ...], step_fn=step)."
+
+_MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+_OF_FINDER = ("also", "pretrained")
+
+
+class Passes:
+    """Iterable over the batches of an epoch, without those of a last incomplete update.
+
+    Args:
+        loader: Lightning's combined one, which gives (batch, index, index of the loader). It keeps its iterator, so it
+            must not be the one that the trainer refers to, whose attributes are rewound in a sweep.
+        live: iterator to use for the first pass.
+    """
+
+    def __init__(self, loader: Any, live: Iterator[Any] | None = None) -> None:
+        self.length = math.inf
+        """Batches of an epoch to give; infinity where the number is not known."""
+        self._loader, self._live = loader, live
+
+    def __iter__(self) -> Iterator[Any]:
+        source, self._live = self._live, None
+        source = iter(self._loader) if source is None else source
+        for _ in itertools.count() if self.length == math.inf else range(int(self.length)):
+            try:
+                batch, *_ = next(source)
+            except StopIteration:
+                return
+            yield batch
+
+
+class _Losses(Callback):
+    """Keeps the losses of the micro-batches, each divided by their number, as they are accumulated."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if outputs:
+            self.losses.append(outputs["loss"])
+
+
+class _Given:
+    """A data fetcher of one batch."""
+
+    done = False
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __next__(self) -> tuple[Any, int, int]:
+        return self._batch, 0, 0
+
+
+def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTestResult:
+    """Sweep a training that is set up and about to start; what changes on the way to its first step stays changed.
+
+    Args:
+        trainer: muted, with all that it refers to in a context of :func:`kept`.
+        options: of :meth:`LRFinder.range_test`, and ``also`` and ``pretrained`` of :class:`LRFinder`.
+        passes: over the batches.
+    """
+    module, loop, recorder = trainer.lightning_module, trainer.fit_loop, _Losses()
+    _check_optimizer(trainer)
+    if options.get("val_loader") is not None:
+        raise ConfigError("val_loader cannot be swept in a Lightning training, whose own step gives the training loss.")
+    trainer.callbacks = [recorder]
+    module.log = module.log_dict = loop.epoch_loop.update_lr_schedulers = mute
+    modes = [] if module.training else [(each, each.training) for each in module.modules()]
+    call._call_lightning_module_hook(trainer, "on_train_start")
+    call._call_strategy_hook(trainer, "on_train_start")
+    loop.epoch_loop.reset()
+    loop.on_advance_start()
+    count = int(min(trainer.accumulate_grad_batches, loop.max_batches))
+    passes.length = loop.max_batches if loop.max_batches == math.inf else loop.max_batches // count * count
+    by_norm = trainer.gradient_clip_algorithm in (None, "norm")
+    finder = LRFinder(
+        module,
+        trainer.optimizers[0],
+        step_fn=_step(trainer, recorder, modes, count, passes.length),
+        amp_dtype=_MIXED.get(trainer.precision),
+        grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
+        clip_grad_norm=float(trainer.gradient_clip_val) if trainer.gradient_clip_val and by_norm else None,
+        accumulation_steps=count,
+        **{name: options[name] for name in _OF_FINDER if name in options},
+    )
+    return finder.range_test(passes, **{name: value for name, value in options.items() if name not in _OF_FINDER})
+
+
+def _step(
+    trainer: Any, recorder: _Losses, modes: Sequence[tuple[nn.Module, bool]], count: int, in_pass: float
+) -> Callable[[Any], Tensor | float]:
+    """One update by Lightning's own step; returns the sum of the parts of the loss."""
+    loop = trainer.fit_loop.epoch_loop
+
+    def step(batches: Any) -> Tensor | float:
+        for each, mode in modes:  # Lightning leaves a module in eval mode as it is
+            each.training = mode
+        progress = loop.batch_progress.current
+        if progress.ready + count > in_pass:
+            progress.reset()
+        recorder.losses.clear()
+        try:
+            for batch in batches if count > 1 else [batches]:
+                # A copy: the range search repeats a batch, and steps may take entries out of it or write into it.
+                loop.advance(_Given(apply_to_collection(batch, Tensor, Tensor.clone)))
+        except StopIteration:
+            raise BatchError("on_train_batch_start returned -1, which ends the epoch, so there is no loss.") from None
+        return sum(recorder.losses[1:], recorder.losses[0]) if recorder.losses else math.nan
+
+    return step
+
+
+def mute(*arguments: Any, **options: Any) -> None:
+    """Stands for a method that must do nothing."""
+
+
+@contextlib.contextmanager
+def muted(trainer: Any, callbacks: list[Callback]) -> Iterator[None]:
+    """Context with other callbacks, and without the loggers and the profiler, which write files.
+
+    To be entered before the state is copied: what runs in them meanwhile, as a writer's thread, must go on.
+    """
+    before = trainer.callbacks, trainer.loggers, trainer.profiler
+    try:
+        trainer.callbacks, trainer.profiler = callbacks, PassThroughProfiler()
+        trainer.loggers = [DummyLogger() for _ in trainer.loggers]
+        yield
+    finally:
+        trainer.callbacks, trainer.loggers, trainer.profiler = before
+
+
+def kept(
+    trainer: Any, module: nn.Module, options: Mapping[str, Any], *data: Any
+) -> contextlib.AbstractContextManager[Any]:
+    """Context after which the module, the trainer and the data are as before.
+
+    Args:
+        trainer: with its loops, strategy and connectors.
+        module: may be without parameters, which a hook is about to make.
+        options: of the range test, for the storage of the copy.
+        data: loaders and data modules.
+    """
+    whole: Any = nn.Module()
+    whole.module, whole.trainer, whole.data = module, trainer, data
+    whole.spare = nn.Parameter(torch.zeros(()))
+    setup = TrainingSetup.of(whole, torch.optim.SGD([whole.spare], lr=0.0), step_fn=mute)
+    return preserved(setup, (), options.get("snapshot", "auto"))
+
+
+def check(trainer: Any, module: Any) -> None:
+    """Refuse what cannot be swept, before anything is set up.
+
+    Raises:
+        SetupError: it cannot.
+    """
+    for name, value, kind in (("trainer", trainer, Trainer), ("module", module, LightningModule)):
+        if not isinstance(value, kind):
+            raise SetupError(
+                f"{name} must be one of the package lightning; got a {type(value).__module__}.{type(value).__name__}. "
+                "Import it from lightning.pytorch."
+            )
+    if not module.automatic_optimization:
+        raise SetupError(
+            f"{type(module).__name__} has automatic_optimization=False: its training_step makes the updates itself, so "
+            f"their number and order are not known here. {BY_HAND}"
+        )
+    if not is_overridden("configure_optimizers", module):
+        raise SetupError(f"{type(module).__name__} has no configure_optimizers, so there is no learning rate to sweep.")
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise SetupError(
+            f"{type(trainer.strategy).__name__} shards the training or steps it itself, which is not put back here. "
+            "Use one device or strategy='ddp', or LRFinder on the model wrapped by FSDP2."
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
+
+
+def check_outside(trainer: Any) -> None:
+    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back."""
+    if trainer.state.status == TrainerStatus.RUNNING:
+        raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise SetupError(
+            "this strategy starts its processes inside trainer.fit, from which no result comes back. "
+            "Use strategy='ddp' or one device, or LRFinderCallback."
+        )
+
+
+def length(trainer: Any) -> int:
+    """Updates of the whole training.
+
+    Raises:
+        SetupError: it has no end.
+    """
+    updates = trainer.estimated_stepping_batches
+    if not 0 < updates < math.inf:
+        raise SetupError(
+            "the training has no end for the schedule to be made for: max_epochs=-1, or a loader without a length. "
+            "Set max_steps of the Trainer, or LRFinderCallback(..., total_steps=...)."
+        )
+    return int(updates)
+
+
+def _check_optimizer(trainer: Any) -> None:
+    optimizers = trainer.optimizers
+    if not optimizers or isinstance(optimizers[0], _MockOptimizer):
+        name = type(trainer.lightning_module).__name__
+        raise SetupError(f"configure_optimizers of {name} returned no optimizer: there is no learning rate to sweep.")
+    if needs_closure(optimizers[0]):
+        raise SetupError(
+            f"{type(optimizers[0]).__name__} computes the loss several times per step, of which Lightning reports the "
+            "last. Use LRFinder(model, optimizer, criterion)."
+        )
