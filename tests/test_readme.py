@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ import pytest
 import torch
 from worlds import loader, mlp, points
 
+from lrfinder import LRFinder
 from lrfinder.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +36,8 @@ def section(title: str) -> str:
     return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
-def test_readme_has_at_most_160_lines() -> None:
-    assert len(TEXT.splitlines()) <= 160
+def test_readme_has_at_most_200_lines() -> None:  # forty of them for the trainers
+    assert len(TEXT.splitlines()) <= 200
 
 
 def test_python_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,12 +51,105 @@ def test_python_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "train_loader": loader(points(256)),
         "val_loader": loader(points(64)),
     }
-    lines = [block for language, block in BLOCKS if language == "python"]
+    trainings = section("Any training")
+    lines = [block for language, block in BLOCKS if language == "python" and block not in trainings]
     assert len(lines) >= 3
     for block in lines:
         exec(block, names)
     plt.close("all")
     assert {path.name for path in tmp_path.iterdir()} == {"lr.json", "lr.png"}
+
+
+def small_training() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    criterion = torch.nn.CrossEntropyLoss()
+    return {"model": model, "optimizer": optimizer, "criterion": criterion, "train_loader": loader(points(256))}
+
+
+def gan_names(tmp_path: Path) -> dict[str, Any]:
+    names = small_training()
+    model, criterion = names["model"], names["criterion"]
+    first, second = (torch.optim.Adam(part.parameters(), lr=lr) for part, lr in ((model[0], 1e-4), (model[-1], 4e-4)))
+
+    def step(batch: Any) -> torch.Tensor:
+        model.zero_grad()
+        loss = criterion(model(batch[0]), batch[1])
+        loss.backward()
+        first.step()
+        second.step()
+        return loss
+
+    written: list[Any] = []
+    writer = SimpleNamespace(add_scalar=lambda *row: written.append(row))
+    return names | {"gan": model, "g_optimizer": first, "d_optimizer": second, "step": step, "writer": writer}
+
+
+def transformers_names(tmp_path: Path) -> dict[str, Any]:
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    torch.manual_seed(0)
+    samples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(31, (64, 8))]
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], max_steps=3, save_strategy="no")
+    return {"trainer": Trainer(LlamaForCausalLM(LlamaConfig(vocab_size=31, **sizes)), arguments, train_dataset=samples)}
+
+
+def lightning_names(tmp_path: Path) -> dict[str, Any]:
+    import lightning
+    from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+
+    class Module(BoringModel):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    return {"trainer": lightning.Trainer(max_epochs=1, **quiet), "module": Module(), "data": BoringDataModule()}
+
+
+def ignite_names(tmp_path: Path) -> dict[str, Any]:
+    from ignite.engine import create_supervised_trainer
+
+    names = small_training()
+    return names | {"engine": create_supervised_trainer(names["model"], names["optimizer"], names["criterion"])}
+
+
+def accelerate_names(tmp_path: Path) -> dict[str, Any]:
+    from accelerate import Accelerator
+
+    return small_training() | {"accelerator": Accelerator(cpu=True), "updates": 100}
+
+
+TRAINERS = {
+    "step_fn": gan_names,
+    "integrations.transformers": transformers_names,
+    "integrations.lightning": lightning_names,
+    "integrations.ignite": ignite_names,
+    "accelerator": accelerate_names,
+}
+
+
+# What the trainers themselves say of their loaders and of this torch.
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize("kind", TRAINERS)
+def test_lines_for_each_kind_of_training_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [block] = [block for language, block in BLOCKS if kind in block and block in section("Any training")]
+    names = TRAINERS[kind](tmp_path)
+    try:
+        exec(block, {"LRFinder": LRFinder, **names})
+    finally:
+        reset_accelerate()
+    assert not [path for path in tmp_path.iterdir() if path.name != "trainer"]
+
+
+def reset_accelerate() -> None:
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
 
 
 def test_printed_result_is_the_start_of_the_recorded_output() -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Scripts may grow by what measures something new: 210 lines tell trained weights from fresh ones, and 1,020 more are
 # the trainings by situation, with their nets and data.
-FILE_LINES, FUNCTION_LINES, README_LINES, SCRIPT_LINES, TEST_NAME = 250, 40, 160, 4580, 70
+FILE_LINES, FUNCTION_LINES, README_LINES, SCRIPT_LINES, TEST_NAME = 250, 40, 200, 4580, 70
 
 
 def programs(*folders: str) -> list[Path]:

@@ -187,7 +187,7 @@ def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
-    return Finding(code="groups", values=curve.group_scales) if len(curve.group_scales) > 1 else None
+    return Finding(code="groups", values=curve.group_scales) if len(set(curve.group_scales)) > 1 else None
 
 
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (

@@ -81,6 +81,8 @@ def _group_fact(curve: LossCurve) -> str:
         reference = f" (that of optimizer[{places[first]}])" if first < len(places) else ""
     scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
     count = len(curve.group_scales)
+    if len(set(curve.group_scales)) == 1:
+        return f"The {count} parameter groups{holders} have one learning rate."
     return f"The {count} parameter groups{holders} keep their ratios: multiply a learning rate{reference} by {scales}."
 
 
