@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from hypothesis import given
@@ -434,7 +435,9 @@ def test_the_texts_name_each_optimizer_and_the_reference() -> None:
     assert "Learning-rate range test with Adam and Adam" in text
     assert "The 2 parameter groups of Adam (1) and Adam (1) keep their ratios" in text
     assert "multiply a learning rate (that of optimizer[0]) by 1, 4." in text
-    assert result.plot().get_title("left").startswith("Adam and Adam range test")
+    axes = result.plot()
+    assert axes.get_title("left").startswith("Adam and Adam range test")
+    plt.close(axes.figure)
     facts = result.curve.facts
     assert facts is not None and facts.optimizers == (("Adam", 1), ("Adam", 1)) and not facts.own_step
     assert facts.weight_rms is not None and len(facts.weight_rms) == 2
