@@ -197,8 +197,7 @@ class LRFinder:
                 def take(driver: SweepDriver) -> LossCurve:
                     first = (batches.first_size, batches.first_targets)
                     facts = known_facts(*(count and count * ranks.size for count in first))
-                    part = step.clipped_part
-                    self.last_curve = driver.curve(batches=batches.drawn, clipped_part=part, facts=facts)
+                    self.last_curve = driver.curve(batches=batches.drawn, clipped_part=step.clipped_part, facts=facts)
                     return self.last_curve
 
                 self.last_curve = run_sweeps(
@@ -277,8 +276,7 @@ class LRFinder:
         plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         plan["min_improvement"] = min_improvement(result.reading)
-        search = None
-        limit = divergence_level(result.reading)
+        search, limit = None, divergence_level(result.reading)
         try:
             made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
             with self.setup.ranks.session(plan=plan), made as runner:
@@ -288,5 +286,5 @@ class LRFinder:
             if search is None:
                 return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
             search.interrupt()
-        refined = refined_advice(result.advice, search.record)
-        return RangeTestResult(curve=result.curve, advice=refined, trials=search.record)
+        advice = refined_advice(result.advice, search.record)
+        return RangeTestResult(curve=result.curve, advice=advice, trials=search.record)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lrfinder.param_groups import check_optimizers, group_scales, mode_switches
 
-__all__ = ["JointOptimizer", "parts_of"]
+__all__ = ["JointOptimizer", "joined", "parts_of"]
 
 
 class JointOptimizer:
@@ -63,6 +63,18 @@ class JointOptimizer:
         """Clear the gradients of each."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=set_to_none)
+
+
+def joined(optimizer: Any) -> Any:
+    """The optimizers of a list as one, or what was given where it is no list.
+
+    Raises:
+        SetupError: they cannot be stepped together.
+    """
+    if not isinstance(optimizer, (list, tuple)):
+        return optimizer
+    joint = JointOptimizer(optimizer)
+    return joint if len(joint.optimizers) > 1 else joint.optimizer
 
 
 def parts_of(optimizer: Any) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrfinder.checks import check_count, check_flag
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import optimizer_name
-from lrfinder.training.joint import JointOptimizer, parts_of
+from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
 from lrfinder.training.setup_checks import check_loss_given, check_objects, checked_also
@@ -119,9 +119,7 @@ class TrainingSetup:
         sync = None
         if step_fn is None:  # which would call the wrapper's own step
             optimizer, grad_scaler, accumulation_steps, sync = opened(optimizer, model, grad_scaler, accumulation_steps)
-        if isinstance(optimizer, (list, tuple)):
-            joint = JointOptimizer(optimizer)
-            optimizer = joint if len(joint.optimizers) > 1 else joint.optimizer
+        optimizer = joined(optimizer)
         resolved = _input_device(model, device)
         if grad_scaler is None and step_fn is None and amp_dtype == torch.float16:
             grad_scaler = torch.amp.GradScaler(resolved.type)
