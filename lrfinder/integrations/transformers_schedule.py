@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from transformers import Trainer
+
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.integrations.references import References
 from lrfinder.param_groups import group_scales, set_lr
@@ -44,12 +46,13 @@ def apply(
         peak.
 
     Raises:
-        ConfigError: a kind or an option that the Trainer does not have, or a number out of its range.
+        ConfigError: a kind or an option that the Trainer does not have, or a number out of its range, or a length.
         NoAdviceError: the curve has no advice, and no ``peak_lr`` is given.
-        SetupError: a trainer with a scheduler of its own, or of which ``create_optimizer`` ignores the arguments.
+        SetupError: a trainer with a scheduler of its own, or of which ``create_optimizer`` ignores the arguments, or of
+            which the training has no known length; arguments in another order.
     """
+    _check(result, trainer, kind, options)
     args = trainer.args
-    _check(trainer, kind)
     updates = _updates(trainer)
     if warmup_steps is None and kind in _TYPES:
         warmup_steps = args.get_warmup_steps(updates) or None
@@ -73,8 +76,19 @@ def data_of(trainer: Any) -> list[object]:
     return [getattr(trainer, name, None) for name in ("train_dataset", "eval_dataset")]
 
 
-def _check(trainer: Any, kind: str) -> None:
-    """Refuse a trainer that does not follow its arguments."""
+def _check(result: Any, trainer: Any, kind: str, options: dict[str, Any]) -> None:
+    """Refuse other objects, a length, and a trainer that does not follow its arguments."""
+    if not isinstance(result, RangeTestResult) or not isinstance(trainer, Trainer):
+        raise SetupError(
+            "apply(result, trainer, kind) takes what range_test returned and a transformers.Trainer, in this order; "
+            f"got a {type(result).__name__} and a {type(trainer).__name__}."
+        )
+    length = next((name for name in ("total_steps", "epochs", "steps_per_epoch") if name in options), None)
+    if length is not None:
+        raise ConfigError(
+            f"apply() takes no {length}: the length of the training is that of the arguments. "
+            "Set max_steps or num_train_epochs of TrainingArguments."
+        )
     if getattr(trainer, "is_deepspeed_enabled", False):
         raise SetupError(
             "DeepSpeed read the learning rate when the arguments were made. Make them with it: "
@@ -113,7 +127,13 @@ def _updates(trainer: Any) -> int:
     if args.max_steps > 0:
         return int(args.max_steps)
     with References([trainer], data_of(trainer)):
-        batches = len(trainer.get_train_dataloader())
+        loader = trainer.get_train_dataloader()
+    try:
+        batches = len(loader)
+    except TypeError:
+        raise SetupError(
+            "the training data have no length, so the schedule has none. Set max_steps of TrainingArguments."
+        ) from None
     return int(math.ceil(args.num_train_epochs * max(-(-batches // args.gradient_accumulation_steps), 1)))
 
 
