@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError("transformers", "transformers") from error
 
-from lrfinder.integrations.transformers_schedule import apply, data_of
+from lrfinder.integrations.transformers_schedule import apart_in, apply
 
 __all__ = ["apply", "range_test"]
 
@@ -81,7 +81,7 @@ def range_test(
     if options.get("val_loader") is not None:
         raise ConfigError("val_loader cannot be swept in a Trainer, whose own step gives the training loss.")
     sweep = _Sweep(trainer, {"pretrained": pretrained, "also": also}, options)
-    with References([trainer], data_of(trainer)):
+    with References([trainer], apart_in(trainer)):
         trainer.callback_handler.callbacks = [sweep]
         trainer.log = _mute
         with contextlib.suppress(_SweepIsOver):
@@ -177,7 +177,7 @@ def _check(trainer: Any) -> None:
     own_loader = getattr(trainer.get_train_dataloader, "__func__", None) is not Trainer.get_train_dataloader
     if trainer.train_dataset is None and not own_loader:
         raise SetupError("the Trainer has no train_dataset to sweep on. Build it with Trainer(..., train_dataset=...).")
-    if hasattr(trainer.train_dataset, "__len__") and not len(trainer.train_dataset):
+    if isinstance(trainer.train_dataset, Sized) and not len(trainer.train_dataset):
         raise SetupError("the train_dataset of the Trainer is empty. Check how it is read and filtered.")
     reason = next((reason for name, reason in _SHARDED.items() if getattr(trainer, name, False)), None)
     if reason is not None:

@@ -13,7 +13,7 @@ from lrfinder.param_groups import group_scales, set_lr
 from lrfinder.recipes import Recipe
 from lrfinder.result import RangeTestResult
 
-__all__ = ["apply", "data_of"]
+__all__ = ["apart_in", "apply"]
 
 _TYPES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "wsd": "warmup_stable_decay"}
 
@@ -71,9 +71,10 @@ def apply(
     return recipe
 
 
-def data_of(trainer: Any) -> list[object]:
-    """The data sets of a trainer, of any kind."""
-    return [getattr(trainer, name, None) for name in ("train_dataset", "eval_dataset")]
+def apart_in(trainer: Any) -> list[object]:
+    """What of a trainer is not looked into: data sets of any kind, and callbacks, whose loggers may be writing."""
+    data = [getattr(trainer, name, None) for name in ("train_dataset", "eval_dataset")]
+    return [*data, *trainer.callback_handler.callbacks]
 
 
 def _check(result: Any, trainer: Any, kind: str, options: dict[str, Any]) -> None:
@@ -126,7 +127,7 @@ def _updates(trainer: Any) -> int:
     args = trainer.args
     if args.max_steps > 0:
         return int(args.max_steps)
-    with References([trainer], data_of(trainer)):
+    with References([trainer], apart_in(trainer)):
         loader = trainer.get_train_dataloader()
     try:
         batches = len(loader)
@@ -166,7 +167,7 @@ def _set_learning_rate(trainer: Any, lr: float) -> None:
 
 def _created_lr(trainer: Any) -> float:
     """Learning rate of the reference group of the optimizer that the trainer would create."""
-    with References([trainer], data_of(trainer)):
+    with References([trainer], apart_in(trainer)):
         trainer.optimizer = None
         groups = trainer.create_optimizer().param_groups
         return float(next((group["lr"] for group in groups if group["lr"] != 0), 0.0))
