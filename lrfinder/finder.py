@@ -195,10 +195,10 @@ class LRFinder:
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
 
                 def take(driver: SweepDriver) -> LossCurve:
-                    first, drawn, part = (batches.first_size, batches.first_targets), batches.drawn, step.clipped_part
+                    first = (batches.first_size, batches.first_targets)
                     facts = known_facts(*(count and count * ranks.size for count in first))
-                    self.last_curve = curve = driver.curve(batches=drawn, clipped_part=part, facts=facts)
-                    return curve
+                    self.last_curve = driver.curve(batches=batches.drawn, clipped_part=step.clipped_part, facts=facts)
+                    return self.last_curve
 
                 self.last_curve = run_sweeps(
                     setup, step, batches, state, request, validation, progress=progress, on_step=on_step, take=take
@@ -277,8 +277,8 @@ class LRFinder:
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         plan["min_improvement"] = min_improvement(result.reading)
         search, limit = None, divergence_level(result.reading)
-        made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
+            made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
             with self.setup.ranks.session(plan=plan), made as runner:
                 search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=result.advice.ceiling)
                 run_search(search, runner, whole, progress=progress)
@@ -286,5 +286,5 @@ class LRFinder:
             if search is None:
                 return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
             search.interrupt()
-        refined = refined_advice(result.advice, search.record)
-        return RangeTestResult(curve=result.curve, advice=refined, trials=search.record)
+        advice = refined_advice(result.advice, search.record)
+        return RangeTestResult(curve=result.curve, advice=advice, trials=search.record)

@@ -356,6 +356,11 @@ def test_an_output_that_is_no_loss_is_refused() -> None:
     assert world.state() == before
 
 
+def test_a_transform_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"output_transform must be a function, called as output_transform\(output\)"):
+        supervised().sweep(output_transform="loss")
+
+
 @pytest.mark.parametrize("given", [1, 3])
 def test_a_wrong_number_of_calls_per_update_is_refused(given: int) -> None:
     message = {1: "no update with this optimizer in one call", 3: "an update at call 2 of them. Give .*=2"}[given]

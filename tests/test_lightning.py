@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from lrfinder import RangeTestResult
 from lrfinder.errors import BatchError, ConfigError, MissingDependencyError, SetupError
 from lrfinder.integrations.lightning import LRFinderCallback, range_test
+from lrfinder.schedules import KINDS
 
 pytestmark = [
     # From Lightning itself: with newer versions of torch, and advice on loaders and logging of tiny data.
@@ -628,10 +629,14 @@ def test_without_lightning_the_message_has_the_line_that_installs_it(monkeypatch
 
 
 def test_objects_of_other_packages_and_validation_are_refused() -> None:
-    with pytest.raises(SetupError, match=r"trainer must be one of the package lightning; got a builtins.str"):
+    with pytest.raises(SetupError, match=r"trainer must be a lightning.pytorch.Trainer; got a builtins.str"):
         range_test("trainer", build())  # type: ignore[arg-type]
-    with pytest.raises(SetupError, match=r"module must be one of the package lightning; got a builtins.int"):
+    with pytest.raises(SetupError, match=r"trainer must be .* got a \w+.Digits. Write range_test\(trainer, module, "):
+        range_test(build(), quiet_trainer())  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match=r"module must be a lightning.pytorch.LightningModule; got a builtins.int"):
         range_test(quiet_trainer(), 3)  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match=r"datamodule must be a lightning.pytorch.LightningDataModule; got a DataLoad"):
+        range_test(quiet_trainer(), build(), datamodule=data())
     with pytest.raises(ConfigError, match="val_loader cannot be swept"):
         range_test(quiet_trainer(), build(), data(), val_loader=data())
     with pytest.raises(ConfigError, match="num_iter"):
@@ -639,6 +644,21 @@ def test_objects_of_other_packages_and_validation_are_refused() -> None:
 
 
 # The callback
+
+
+def test_options_of_the_callback_are_checked_when_it_is_made() -> None:
+    for options in ({"start_lr": 1e-5}, {"peak_lr": -1.0}, {"epochs": 0}, {"warmup_steps": -1}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            LRFinderCallback("cosine", **options)
+    with pytest.raises(ConfigError, match=r"sweep must be a dictionary of options of the range test.*got a list"):
+        LRFinderCallback("cosine", sweep=[("num_iter", 20)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_callback_for_each_kind_can_be_made(kind: str) -> None:
+    assert LRFinderCallback(kind, monitor="val_loss", peak_lr=0.1).kind == kind
+    options = {"total_steps": 100} if kind not in ("constant", "plateau") else {}
+    assert LRFinderCallback(kind, monitor="val_loss", **options).recipe is None
 
 
 class Rates(Callback):

@@ -168,3 +168,11 @@ def test_a_loss_of_another_model_is_refused() -> None:
     with pytest.raises(BatchError, match=r"compute it from model\(...\) itself"):
         one_step(lambda model, batch: other(batch[0]).mean(), labelled(0))
     one_step(lambda model, batch: (model(batch[0]) + other(batch[0])).mean(), labelled(0))
+
+
+def test_the_reason_of_a_criterion_and_what_to_do_are_two_sentences() -> None:
+    def one(output: Tensor) -> Tensor:
+        return output.sum()
+
+    with pytest.raises(BatchError, match=r"takes 1 positional argument but 2 were given\. Pass loss_fn"):
+        criterion_loss(one)(nn.Linear(2, 1), (torch.ones(1, 2), torch.ones(1)))  # type: ignore[arg-type]

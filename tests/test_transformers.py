@@ -311,6 +311,29 @@ def test_the_groups_of_an_optimizer_have_their_entries_back() -> None:
     assert before[0]["lr"] < before[0]["initial_lr"] == trainer.args.learning_rate
 
 
+class Between(TrainerCallback):
+    """Sweeps once inside the training, between the batches of an update."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+
+    def on_substep_end(self, *args: Any, **kwargs: Any) -> None:
+        trainer, self.trainer = self.trainer, None
+        if trainer is not None:
+            short(trainer)
+
+
+def test_gradients_of_an_update_that_has_begun_are_kept() -> None:
+    weights = []
+    for sweeps in (False, True):
+        between = Between()
+        trainer = build(gradient_accumulation_steps=2, save_strategy="no", parts={"callbacks": [between]})
+        between.trainer = trainer if sweeps else None
+        trainer.train()
+        weights.append(torch.cat([each.detach().flatten() for each in trainer.model.parameters()]).tolist())
+    assert between.trainer is None and weights[0] == weights[1]
+
+
 def test_two_range_tests_are_equal() -> None:
     trainer = build()
     first, second = (range_test(trainer, progress=False) for _ in range(2))
@@ -527,11 +550,19 @@ def refused(trainer: Any, part: str, call: Callable[[Any], Any] = range_test) ->
 def test_trainers_that_cannot_be_swept_are_refused() -> None:
     refused(language_model(), "trainer must be a transformers.Trainer; got a GPT2LMHeadModel")
     refused(build(parts={"train_dataset": None}), "has no train_dataset to sweep on")
+    refused(build(parts={"train_dataset": []}), "the train_dataset of the Trainer is empty")
     trainer = build()
     trainer.is_deepspeed_enabled = True
     refused(trainer, "uses DeepSpeed, which keeps")
     trainer.is_deepspeed_enabled, trainer.is_fsdp_enabled = False, True
     refused(trainer, "uses FSDP, for which the Trainer shards")
+
+
+def test_options_that_have_no_use_are_refused() -> None:
+    with pytest.raises(ConfigError, match="val_loader"):
+        range_test(build(), val_loader=[])
+    with pytest.raises(ConfigError, match="also must be a list of objects with state; got a Linear"):
+        range_test(build(), also=nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 class Galore(Trainer):
@@ -576,6 +607,21 @@ def test_arguments_that_do_not_count_are_refused(result: RangeTestResult) -> Non
         apply(result, build(), "plateau")
     with pytest.raises(ConfigError, match="kind"):
         apply(result, build(), "cosin")
+    for name in ("total_steps", "epochs", "steps_per_epoch"):
+        with pytest.raises(ConfigError, match=f"takes no {name}: the length of the training is that of the arguments"):
+            apply(result, build(), **{name: 3})
+
+
+def test_a_training_of_unknown_length_needs_max_steps(result: RangeTestResult) -> None:
+    trainer = build(max_steps=100, parts={"train_dataset": Streamed()})
+    trainer.args.max_steps = -1
+    refused(trainer, "Set max_steps", lambda each: apply(result, each))
+
+
+def test_arguments_in_another_order_are_refused(result: RangeTestResult) -> None:
+    for first, second in ((build(), result), (result, language_model()), (None, build()), (result.curve, build())):
+        with pytest.raises(SetupError, match=rf"apply\(result, trainer, kind\).*got a {type(first).__name__} and a"):
+            apply(first, second)  # type: ignore[arg-type]
 
 
 def test_a_package_that_is_missing_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lrfinder.checks import check_count
+from lrfinder.checks import check_callable, check_count
 from lrfinder.errors import BatchError, MissingDependencyError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
@@ -42,7 +42,7 @@ def range_test(
     *,
     model: nn.Module,
     optimizer: Any,
-    output_transform: Callable[[Any], Any] = lambda output: output,
+    output_transform: Callable[[Any], Any] | None = None,
     accumulation_steps: int | None = None,
     loss_fn: LossFn | None = None,
     also: Sequence[Any] = (),
@@ -60,7 +60,7 @@ def range_test(
         model: what the process function trains.
         optimizer: what it steps; a list where it steps several.
         output_transform: returns the loss before the update, a number or a tensor of one element, from what the
-            process function returns, as ``lambda output: output["loss"]``.
+            process function returns, as ``lambda output: output["loss"]``; None takes that itself.
         accumulation_steps: calls per update, >= 1; None takes the number that ``create_supervised_trainer`` was given,
             and 1 for other process functions. Iterations count on from a multiple of it.
         loss_fn: ``loss_fn(model, batch) -> scalar``, for ``val_loader``.
@@ -69,7 +69,7 @@ def range_test(
         **range_test_options: of :meth:`lrfinder.LRFinder.range_test`, such as ``end_lr``.
 
     Raises:
-        ConfigError: ``accumulation_steps`` below 1, or another number out of its range.
+        ConfigError: ``accumulation_steps`` below 1, or another argument out of its range.
         SetupError: no engine; a process function that makes no update, or makes it at another call.
         BatchError: the output transformed is no loss.
 
@@ -90,9 +90,10 @@ def range_test(
             f"engine must be the trainer, an ignite.engine.Engine; got a {type(engine).__name__}. "
             "Write range_test(engine, loader, model=model, optimizer=optimizer)."
         )
+    check_callable("output_transform", output_transform, "output_transform(output)")
     calls = _own_calls(engine) if accumulation_steps is None else check_count("accumulation_steps", accumulation_steps)
     with _apart(engine, loader, calls), _updates_counted(optimizer) as updates:
-        process = partial(_processed, engine, output_transform)
+        process = partial(_processed, engine, output_transform or _same)
         step = _step(process, calls, updates, _scalers(engine))
         given: dict[str, Any] = {"step_fn": step, "loss_fn": loss_fn, "accumulation_steps": calls}
         finder = LRFinder(model, optimizer, also=also, pretrained=pretrained, **given)
@@ -134,6 +135,10 @@ def _processed(engine: Engine, output_transform: Callable[[Any], Any], batch: An
     state.batch, state.output = batch, None
     state.output = engine._process_function(engine, batch)
     return _checked(output_transform(state.output))
+
+
+def _same(output: Any) -> Any:
+    return output
 
 
 def _checked(loss: Any) -> Any:

@@ -19,15 +19,12 @@ states are as before, whatever was raised. Files that hooks of the module write 
 from __future__ import annotations
 
 import copy
-import signal
-import threading
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError, MissingDependencyError, SetupError
-from lrfinder.recipes import Recipe
+from lrfinder.recipes import Recipe, recipe
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 
@@ -37,10 +34,10 @@ except ImportError as error:
     raise MissingDependencyError("lightning", "lightning") from error
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
-from lrfinder.integrations.lightning_step import BY_HAND, Passes, check, check_outside, kept, length, muted, sweep
+from lrfinder.integrations.lightning_checks import check, check_outside, length
+from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, muted, sweep
 
 __all__ = ["LRFinderCallback", "range_test"]
 
@@ -81,11 +78,11 @@ def range_test(
     """
     inner = getattr(module, "_orig_mod", module)  # of torch.compile
     check(trainer, inner)
-    check_outside(trainer)
+    check_outside(trainer, datamodule)
     fit = (module, train_dataloaders, val_dataloaders, datamodule)
-    start = _Start(options)
+    start = Start(options)
     with muted(trainer, [start]), kept(trainer, module, options, *fit):
-        _fit_until_start(trainer, inner, fit, start)
+        fit_until_start(trainer, inner, fit, start)
     if start.error is not None:
         raise start.error
     if start.result is None:
@@ -140,8 +137,14 @@ class LRFinderCallback(Callback):
         """Of the range test; None before it."""
         self.recipe: Recipe | None = None
         """Of the schedule that is trained with."""
+        if not isinstance(sweep, (Mapping, type(None))):
+            raise ConfigError(
+                f"sweep must be a dictionary of options of the range test; got a {type(sweep).__name__}. "
+                f"Write LRFinderCallback({kind!r}, sweep={{'num_iter': 60}})."
+            )
         self._monitor, self._sweep, self._options = monitor, dict(sweep or {}), options
         self._resumed = False
+        recipe(kind, **{"peak_lr": 1.0, **self._options_for(lambda: 10**9)})  # refuses what it cannot take
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """On resuming, put the scheduler in place, whose state Lightning is about to load."""
@@ -170,10 +173,7 @@ class LRFinderCallback(Callback):
             return
         with muted(trainer, []), kept(trainer, pl_module, self._sweep):
             self.result = sweep(trainer, self._sweep, Passes(copy.copy(trainer.fit_loop._combined_loader)))
-        options = dict(self._options)
-        if not options.keys() & {"total_steps", "epochs"} and self.kind not in ("constant", "plateau"):
-            options["total_steps"] = length(trainer)
-        self.recipe = self.result.recipe(self.kind, **options)
+        self.recipe = self.result.recipe(self.kind, **self._options_for(lambda: length(trainer)))
         self._schedule(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -188,6 +188,12 @@ class LRFinderCallback(Callback):
         self.result = RangeTestResult.from_dict(state_dict["result"])
         self._resumed = True
 
+    def _options_for(self, updates: Callable[[], int]) -> dict[str, Any]:
+        """The options of the recipe, with the length of the training where the kind needs it."""
+        if self._options.keys() & {"total_steps", "epochs"} or self.kind in ("constant", "plateau"):
+            return self._options
+        return {**self._options, "total_steps": updates()}
+
     def _schedule(self, trainer: Any) -> None:
         assert self.recipe is not None
         config = LRSchedulerConfig(
@@ -197,49 +203,3 @@ class LRFinderCallback(Callback):
             monitor=self._monitor,
         )
         trainer.strategy.lr_scheduler_configs = [config]
-
-
-class _Start(Callback):
-    """Sweeps where the training would start, and ends the fit there."""
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.result: RangeTestResult | None = None
-        self.error: BaseException | None = None
-        self._options = options
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        loop = trainer.fit_loop
-        # All is put back after the fit, so its own iterator may be used up: it gives the batches of the training. What
-        # the trainer refers to is rewound in the sweep, which an iterator must not be.
-        live, loop._data_fetcher = loop._data_fetcher, None
-        loop._combined_loader = copy.copy(loop._combined_loader)
-        try:
-            self.result = sweep(trainer, self._options, Passes(live.combined_loader, live))
-        except BaseException as error:  # raised where the fit was called: Lightning would exit on Ctrl-C
-            self.error = error
-        live.teardown()
-        raise _TunerExitException
-
-
-def _fit_until_start(trainer: Any, module: Any, fit: tuple[Any, ...], start: _Start) -> None:
-    """Call ``fit``, which ``start`` ends."""
-    trainer.num_sanity_val_steps = trainer.limit_val_batches = 0
-    module.configure_callbacks = list
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        with warnings.catch_warnings():
-            # Refused with a sentence of ours.
-            warnings.filterwarnings("ignore", message=".*configure_optimizers. returned .None.")
-            trainer.fit(*fit)
-    except RuntimeError as error:
-        if "multiple optimizers" not in str(error):
-            raise
-        name = type(module).__name__
-        raise SetupError(f"{name} has several optimizers, of which Lightning steps only one. {BY_HAND}") from None
-    except SystemExit as end:  # into which Lightning turns Ctrl-C
-        if not isinstance(end.__context__, KeyboardInterrupt):
-            raise
-        start.error = end.__context__
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)

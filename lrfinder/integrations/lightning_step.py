@@ -1,4 +1,4 @@
-"""Lightning's own step in the loop of a sweep, what of its trainer is muted meanwhile, and what cannot be swept.
+"""Lightning's own step in the loop of a sweep, and what of its trainer is muted meanwhile and put back.
 
 For :mod:`lrfinder.integrations.lightning`, which is what users import. Trainers are of the type ``Any`` here, since
 most of what is used of them is set where no type checker looks.
@@ -7,34 +7,32 @@ most of what is used of them is set where no type checker looks.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
+import signal
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.core.optimizer import _MockOptimizer
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer import call
-from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.finder import LRFinder
+from lrfinder.integrations.lightning_checks import BY_HAND, check_optimizer
 from lrfinder.result import RangeTestResult
-from lrfinder.training.setup import TrainingSetup, needs_closure
+from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 
-__all__ = ["BY_HAND", "Passes", "check", "check_outside", "kept", "length", "mute", "muted", "sweep"]
-
-BY_HAND = "Sweep such a training by a step of its own: LRFinder(module, [optimizer, ...], step_fn=step)."
+__all__ = ["Passes", "Start", "fit_until_start", "kept", "mute", "muted", "sweep"]
 
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 _OF_FINDER = ("also", "pretrained")
@@ -97,7 +95,7 @@ def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTest
         passes: over the batches.
     """
     module, loop, recorder = trainer.lightning_module, trainer.fit_loop, _Losses()
-    _check_optimizer(trainer)
+    check_optimizer(trainer)
     if options.get("val_loader") is not None:
         raise ConfigError("val_loader cannot be swept in a Lightning training, whose own step gives the training loss.")
     trainer.callbacks = [recorder]
@@ -184,67 +182,47 @@ def kept(
     return preserved(setup, (), options.get("snapshot", "auto"))
 
 
-def check(trainer: Any, module: Any) -> None:
-    """Refuse what cannot be swept, before anything is set up.
+class Start(Callback):
+    """Sweeps where the training would start, and ends the fit there."""
 
-    Raises:
-        SetupError: it cannot.
-    """
-    for name, value, kind in (("trainer", trainer, Trainer), ("module", module, LightningModule)):
-        if not isinstance(value, kind):
-            raise SetupError(
-                f"{name} must be one of the package lightning; got a {type(value).__module__}.{type(value).__name__}. "
-                "Import it from lightning.pytorch."
-            )
-    if not module.automatic_optimization:
-        raise SetupError(
-            f"{type(module).__name__} has automatic_optimization=False: its training_step makes the updates itself, so "
-            f"their number and order are not known here. {BY_HAND}"
-        )
-    if not is_overridden("configure_optimizers", module):
-        raise SetupError(f"{type(module).__name__} has no configure_optimizers, so there is no learning rate to sweep.")
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-        raise SetupError(
-            f"{type(trainer.strategy).__name__} shards the training or steps it itself, which is not put back here. "
-            "Use one device or strategy='ddp', or LRFinder on the model wrapped by FSDP2."
-        )
-    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
-        raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.result: RangeTestResult | None = None
+        self.error: BaseException | None = None
+        self._options = options
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        loop = trainer.fit_loop
+        # All is put back after the fit, so its own iterator may be used up: it gives the batches of the training. What
+        # the trainer refers to is rewound in the sweep, which an iterator must not be.
+        live, loop._data_fetcher = loop._data_fetcher, None
+        loop._combined_loader = copy.copy(loop._combined_loader)
+        try:
+            self.result = sweep(trainer, self._options, Passes(live.combined_loader, live))
+        except BaseException as error:  # raised where the fit was called: Lightning would exit on Ctrl-C
+            self.error = error
+        live.teardown()
+        raise _TunerExitException
 
 
-def check_outside(trainer: Any) -> None:
-    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back."""
-    if trainer.state.status == TrainerStatus.RUNNING:
-        raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise SetupError(
-            "this strategy starts its processes inside trainer.fit, from which no result comes back. "
-            "Use strategy='ddp' or one device, or LRFinderCallback."
-        )
-
-
-def length(trainer: Any) -> int:
-    """Updates of the whole training.
-
-    Raises:
-        SetupError: it has no end.
-    """
-    updates = trainer.estimated_stepping_batches
-    if not 0 < updates < math.inf:
-        raise SetupError(
-            "the training has no end for the schedule to be made for: max_epochs=-1, or a loader without a length. "
-            "Set max_steps of the Trainer, or LRFinderCallback(..., total_steps=...)."
-        )
-    return int(updates)
-
-
-def _check_optimizer(trainer: Any) -> None:
-    optimizers = trainer.optimizers
-    if not optimizers or isinstance(optimizers[0], _MockOptimizer):
-        name = type(trainer.lightning_module).__name__
-        raise SetupError(f"configure_optimizers of {name} returned no optimizer: there is no learning rate to sweep.")
-    if needs_closure(optimizers[0]):
-        raise SetupError(
-            f"{type(optimizers[0]).__name__} computes the loss several times per step, of which Lightning reports the "
-            "last. Use LRFinder(model, optimizer, criterion)."
-        )
+def fit_until_start(trainer: Any, module: Any, fit: tuple[Any, ...], start: Start) -> None:
+    """Call ``fit``, which ``start`` ends."""
+    trainer.num_sanity_val_steps = trainer.limit_val_batches = 0
+    module.configure_callbacks = list
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            # Refused with a sentence of ours.
+            warnings.filterwarnings("ignore", message=".*configure_optimizers. returned .None.")
+            trainer.fit(*fit)
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        name = type(module).__name__
+        raise SetupError(f"{name} has several optimizers, of which Lightning steps only one. {BY_HAND}") from None
+    except SystemExit as end:  # into which Lightning turns Ctrl-C
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        start.error = end.__context__
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ class References:
     """Context after which objects, and all that they refer to, have their former attributes and entries.
 
     A trainer that sets a training up wraps its model, replaces its state, and sets hooks and attributes of the model
-    and its configuration. None of that changes a tensor, so the contents of tensors are left to the range test. Random
-    states are put back too. Ctrl-C waits until all is done.
+    and its configuration. None of that changes a tensor, so the contents of tensors are left to the range test; which
+    gradients parameters have is put back. Random states are too. Ctrl-C waits until all is done.
 
     Args:
         roots: where to start.
@@ -69,6 +70,8 @@ class References:
             for part in _parts(item):
                 if isinstance(part, Tensor):
                     yield _hooks(part)
+                    if part.is_leaf and part.grad is not None:
+                        yield partial(setattr, part, "grad", part.grad)  # dropped where a training starts
                 elif not isinstance(part, np.ndarray):
                     # No list is taken for a log: the numbers it gained are among those that the trainer will report.
                     yield from captured(part, most=_LIMITS.entries)

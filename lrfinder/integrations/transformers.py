@@ -11,23 +11,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lrfinder.errors import MissingDependencyError, SetupError
+from lrfinder.errors import ConfigError, MissingDependencyError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.references import References
-from lrfinder.integrations.transformers_schedule import apply, data_of
 from lrfinder.result import RangeTestResult
 
 try:
     from transformers import Trainer, TrainerCallback
 except ImportError as error:
     raise MissingDependencyError("transformers", "transformers") from error
+
+from lrfinder.integrations.transformers_schedule import apart_in, apply
 
 __all__ = ["apply", "range_test"]
 
@@ -61,7 +62,7 @@ def range_test(
     Raises:
         SetupError: a trainer that has no training data, whose model is sharded by DeepSpeed or FSDP, whose optimizer
             updates weights inside the backward pass, or which was evaluated before under several processes.
-        ConfigError: an option out of its range.
+        ConfigError: an option out of its range, or a validation loader.
 
     Example:
         >>> import tempfile
@@ -77,8 +78,10 @@ def range_test(
         True
     """
     _check(trainer)
-    sweep = _Sweep(trainer, {"pretrained": pretrained, "also": list(also)}, options)
-    with References([trainer], data_of(trainer)):
+    if options.get("val_loader") is not None:
+        raise ConfigError("val_loader cannot be swept in a Trainer, whose own step gives the training loss.")
+    sweep = _Sweep(trainer, {"pretrained": pretrained, "also": also}, options)
+    with References([trainer], apart_in(trainer)):
         trainer.callback_handler.callbacks = [sweep]
         trainer.log = _mute
         with contextlib.suppress(_SweepIsOver):
@@ -174,6 +177,8 @@ def _check(trainer: Any) -> None:
     own_loader = getattr(trainer.get_train_dataloader, "__func__", None) is not Trainer.get_train_dataloader
     if trainer.train_dataset is None and not own_loader:
         raise SetupError("the Trainer has no train_dataset to sweep on. Build it with Trainer(..., train_dataset=...).")
+    if isinstance(trainer.train_dataset, Sized) and not len(trainer.train_dataset):
+        raise SetupError("the train_dataset of the Trainer is empty. Check how it is read and filtered.")
     reason = next((reason for name, reason in _SHARDED.items() if getattr(trainer, name, False)), None)
     if reason is not None:
         raise SetupError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from transformers import Trainer
+
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.integrations.references import References
 from lrfinder.param_groups import group_scales, set_lr
 from lrfinder.recipes import Recipe
 from lrfinder.result import RangeTestResult
 
-__all__ = ["apply", "data_of"]
+__all__ = ["apart_in", "apply"]
 
 _TYPES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "wsd": "warmup_stable_decay"}
 
@@ -44,12 +46,13 @@ def apply(
         peak.
 
     Raises:
-        ConfigError: a kind or an option that the Trainer does not have, or a number out of its range.
+        ConfigError: a kind or an option that the Trainer does not have, or a number out of its range, or a length.
         NoAdviceError: the curve has no advice, and no ``peak_lr`` is given.
-        SetupError: a trainer with a scheduler of its own, or of which ``create_optimizer`` ignores the arguments.
+        SetupError: a trainer with a scheduler of its own, or of which ``create_optimizer`` ignores the arguments, or of
+            which the training has no known length; arguments in another order.
     """
+    _check(result, trainer, kind, options)
     args = trainer.args
-    _check(trainer, kind)
     updates = _updates(trainer)
     if warmup_steps is None and kind in _TYPES:
         warmup_steps = args.get_warmup_steps(updates) or None
@@ -68,13 +71,25 @@ def apply(
     return recipe
 
 
-def data_of(trainer: Any) -> list[object]:
-    """The data sets of a trainer, of any kind."""
-    return [getattr(trainer, name, None) for name in ("train_dataset", "eval_dataset")]
+def apart_in(trainer: Any) -> list[object]:
+    """What of a trainer is not looked into: data sets of any kind, and callbacks, whose loggers may be writing."""
+    data = [getattr(trainer, name, None) for name in ("train_dataset", "eval_dataset")]
+    return [*data, *trainer.callback_handler.callbacks]
 
 
-def _check(trainer: Any, kind: str) -> None:
-    """Refuse a trainer that does not follow its arguments."""
+def _check(result: Any, trainer: Any, kind: str, options: dict[str, Any]) -> None:
+    """Refuse other objects, a length, and a trainer that does not follow its arguments."""
+    if not isinstance(result, RangeTestResult) or not isinstance(trainer, Trainer):
+        raise SetupError(
+            "apply(result, trainer, kind) takes what range_test returned and a transformers.Trainer, in this order; "
+            f"got a {type(result).__name__} and a {type(trainer).__name__}."
+        )
+    length = next((name for name in ("total_steps", "epochs", "steps_per_epoch") if name in options), None)
+    if length is not None:
+        raise ConfigError(
+            f"apply() takes no {length}: the length of the training is that of the arguments. "
+            "Set max_steps or num_train_epochs of TrainingArguments."
+        )
     if getattr(trainer, "is_deepspeed_enabled", False):
         raise SetupError(
             "DeepSpeed read the learning rate when the arguments were made. Make them with it: "
@@ -112,8 +127,14 @@ def _updates(trainer: Any) -> int:
     args = trainer.args
     if args.max_steps > 0:
         return int(args.max_steps)
-    with References([trainer], data_of(trainer)):
-        batches = len(trainer.get_train_dataloader())
+    with References([trainer], apart_in(trainer)):
+        loader = trainer.get_train_dataloader()
+    try:
+        batches = len(loader)
+    except TypeError:
+        raise SetupError(
+            "the training data have no length, so the schedule has none. Set max_steps of TrainingArguments."
+        ) from None
     return int(math.ceil(args.num_train_epochs * max(-(-batches // args.gradient_accumulation_steps), 1)))
 
 
@@ -146,7 +167,7 @@ def _set_learning_rate(trainer: Any, lr: float) -> None:
 
 def _created_lr(trainer: Any) -> float:
     """Learning rate of the reference group of the optimizer that the trainer would create."""
-    with References([trainer], data_of(trainer)):
+    with References([trainer], apart_in(trainer)):
         trainer.optimizer = None
         groups = trainer.create_optimizer().param_groups
         return float(next((group["lr"] for group in groups if group["lr"] != 0), 0.0))

@@ -66,7 +66,11 @@ class JointOptimizer:
 
 
 def joined(optimizer: Any) -> Any:
-    """A list of optimizers as one; a list of one, and what is no list, as the optimizer itself."""
+    """The optimizers of a list as one, or what was given where it is no list.
+
+    Raises:
+        SetupError: they cannot be stepped together.
+    """
     if not isinstance(optimizer, (list, tuple)):
         return optimizer
     joint = JointOptimizer(optimizer)

@@ -50,7 +50,7 @@ def criterion_loss(criterion: Callable[[Any, Any], Tensor]) -> LossFn:
             _check_labels(criterion, output, target)
             raise BatchError(
                 f"criterion {type(criterion).__name__} cannot take the model's output, {describe_batch(output)}, with "
-                f"the target, {describe_batch(target)}: {error} {_HOW_TO_LOSS_FN}"
+                f"the target, {describe_batch(target)}: {str(error).rstrip('. ')}. {_HOW_TO_LOSS_FN}"
             ) from error
 
     return loss_fn

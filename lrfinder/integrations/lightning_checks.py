@@ -1,0 +1,93 @@
+"""What of a Lightning training cannot be swept, each with the reason and what to do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.core.optimizer import _MockOptimizer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+
+from lrfinder.errors import SetupError
+from lrfinder.training.setup import needs_closure
+
+__all__ = ["BY_HAND", "check", "check_optimizer", "check_outside", "length"]
+
+BY_HAND = "Sweep such a training by a step of its own: LRFinder(module, [optimizer, ...], step_fn=step)."
+
+
+def check(trainer: Any, module: Any) -> None:
+    """Refuse what cannot be swept, before anything is set up.
+
+    Raises:
+        SetupError: it cannot.
+    """
+    for name, value, kind in (("trainer", trainer, Trainer), ("module", module, LightningModule)):
+        if not isinstance(value, kind):
+            raise SetupError(
+                f"{name} must be a lightning.pytorch.{kind.__name__}; got a {type(value).__module__}."
+                f"{type(value).__name__}. Write range_test(trainer, module, ...), in this order, with both from the "
+                "package lightning, since those of pytorch_lightning are other classes."
+            )
+    if not module.automatic_optimization:
+        raise SetupError(
+            f"{type(module).__name__} has automatic_optimization=False: its training_step makes the updates itself, so "
+            f"their number and order are not known here. {BY_HAND}"
+        )
+    if not is_overridden("configure_optimizers", module):
+        raise SetupError(f"{type(module).__name__} has no configure_optimizers, so there is no learning rate to sweep.")
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        raise SetupError(
+            f"{type(trainer.strategy).__name__} shards the training or steps it itself, which is not put back here. "
+            "Use one device or strategy='ddp', or LRFinder on the model wrapped by FSDP2."
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
+
+
+def check_outside(trainer: Any, datamodule: Any) -> None:
+    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back."""
+    if not isinstance(datamodule, (LightningDataModule, type(None))):
+        raise SetupError(
+            f"datamodule must be a lightning.pytorch.LightningDataModule; got a {type(datamodule).__name__}. "
+            "Give loaders as train_dataloaders."
+        )
+    if trainer.state.status == TrainerStatus.RUNNING:
+        raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise SetupError(
+            "this strategy starts its processes inside trainer.fit, from which no result comes back. "
+            "Use strategy='ddp' or one device, or LRFinderCallback."
+        )
+
+
+def length(trainer: Any) -> int:
+    """Updates of the whole training.
+
+    Raises:
+        SetupError: it has no end.
+    """
+    updates = trainer.estimated_stepping_batches
+    if not 0 < updates < math.inf:
+        raise SetupError(
+            "the training has no end for the schedule to be made for: max_epochs=-1, or a loader without a length. "
+            "Set max_steps of the Trainer, or LRFinderCallback(..., total_steps=...)."
+        )
+    return int(updates)
+
+
+def check_optimizer(trainer: Any) -> None:
+    optimizers = trainer.optimizers
+    if not optimizers or isinstance(optimizers[0], _MockOptimizer):
+        name = type(trainer.lightning_module).__name__
+        raise SetupError(f"configure_optimizers of {name} returned no optimizer: there is no learning rate to sweep.")
+    if needs_closure(optimizers[0]):
+        raise SetupError(
+            f"{type(optimizers[0]).__name__} computes the loss several times per step, of which Lightning reports the "
+            "last. Use LRFinder(model, optimizer, criterion)."
+        )
