@@ -30,7 +30,14 @@ def the_same_kernels_every_time() -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Tests of these modules share processes or a trainer that takes seconds to import: each module on one core.
+TOGETHER = {"test_ranks", "test_rank_faults", "test_lightning", "test_transformers"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
