@@ -65,6 +65,20 @@ class BadStep(torch.optim.SGD):
         return super().step(closure)
 
 
+class ManyLosses(torch.optim.LBFGS):
+    """Asks for several losses a step."""
+
+    check: Callable[..., None] = staticmethod(nothing)
+
+    def __init__(self, parameters: Any, lr: float, momentum: float) -> None:
+        super().__init__(parameters, lr, max_iter=3, line_search_fn="strong_wolfe")
+
+    def step(self, closure: Any) -> Any:
+        loss = super().step(closure)
+        self.check()
+        return loss
+
+
 def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any) -> Any:
     """A range test of a wrapped model in which ``check`` is called before each loss."""
     net = wrapped(options.pop("kind", "replicas"), noisy_model())
@@ -84,6 +98,27 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
         result = LRFinder(net, optimizer, nn.CrossEntropyLoss()).range_test(batches(rank, 2), progress=False)
         return finder.refine(result, own, schedule="cosine", total_steps=40, budget=0.75, progress=False)
     return finder.range_test(own, progress=False, **(options or GIVEN))
+
+
+def in_two_parts(rank: int, check: Callable[..., None]) -> Any:
+    """A range test by a step of one's own that writes the learning rate where the check fails."""
+    model = wrapped("replicas", noisy_model())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def backward(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        return loss
+
+    def update() -> None:
+        optimizer.step()
+        try:
+            check()
+        except LookupError:
+            optimizer.param_groups[0]["lr"] = 7.0
+
+    return LRFinder(model, optimizer, step_fn=(backward, update)).range_test(batches(rank, 2), progress=False, **GIVEN)
 
 
 def iterator(rank: int) -> Iterator[Any]:
@@ -126,6 +161,10 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     ),
     "search for the range": lambda rank: sweep(rank, check=on_rank_1(rank, failing(6)), num_iter=12),
     "optimizer's step": lambda rank: sweep(rank, in_step=on_rank_1(rank, failing(3))),
+    "optimizer's step in the search": lambda rank: sweep(rank, in_step=on_rank_1(rank, failing(1)), num_iter=12),
+    "step of L-BFGS": lambda rank: sweep(rank, optimizer=ManyLosses, in_step=on_rank_1(rank, failing(3)), **GIVEN),
+    "loss of L-BFGS": lambda rank: sweep(rank, optimizer=ManyLosses, check=on_rank_1(rank, failing(7)), **GIVEN),
+    "a step that writes its rate": lambda rank: in_two_parts(rank, on_rank_1(rank, failing(4, LookupError))),
     "optimizer's last step": lambda rank: sweep(rank, in_step=on_rank_1(rank, failing(12))),
     "on_step": lambda rank: sweep(rank, on_step=on_rank_1(rank, failing(3)), **GIVEN),
     "snapshot": lambda rank: sweep(rank, snapshot=on_rank_1(rank, "tape", "cpu"), **GIVEN),
@@ -142,6 +181,7 @@ FAULTS: dict[str, Callable[[int], Any]] = {
 ENDS: dict[str, Callable[[int], Any]] = {
     "iterator": lambda rank: sweep(rank, loader=iterator(rank)),
     "iterator of shards": lambda rank: sweep(rank, kind=SHARDS[0], loader=iterator(rank), **GIVEN),
+    "iterator of L-BFGS": lambda rank: sweep(rank, optimizer=ManyLosses, loader=iterator(rank), **GIVEN),
     "iterator, read late": lambda rank: late(rank, loader=iterator(rank)),
 }
 

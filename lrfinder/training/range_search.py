@@ -8,12 +8,13 @@ from functools import partial
 
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
-from lrfinder.param_groups import group_scales, maximizes, optimizer_name, set_lr
+from lrfinder.param_groups import group_scales, maximizes, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
+from lrfinder.training.norms import total_norm
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
@@ -126,7 +127,7 @@ def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
     """Norm of the weights divided by that of the gradients, equal on all ranks; 1 for an adaptive optimizer."""
     if update_rule(optimizer_name(setup.optimizer)) != "proportional":
         return 1.0
-    weights, gradients = step.weight_norm(), step.gradient_norm()
+    weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
     return ratio if 0 < ratio < math.inf else 1.0
 

@@ -117,12 +117,17 @@ class Ranks:
         return last
 
     def attempt(self, call: Callable[[], T]) -> T | None:
-        """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned."""
+        """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned.
+
+        Not kept is one that all ranks raise, as they have read that one of them stopped.
+        """
         if not self.together:
             return call()
         try:
             return call()
         except BaseException as error:
+            if self.failed:
+                raise
             self._fault = self._fault or error
         return None
 
