@@ -45,10 +45,16 @@ def nothing(*_: object) -> None:
 class Loader:
     """Batches that can be gone through any number of times."""
 
-    def __init__(self, items: list[Any], check: Callable[..., None] = nothing) -> None:
-        self.items, self.check = items, check
+    def __init__(
+        self, items: list[Any], check: Callable[..., None] = nothing, start: Callable[..., None] = nothing
+    ) -> None:
+        self.items, self.check, self.start = items, check, start
 
     def __iter__(self) -> Iterator[Any]:
+        self.start()
+        return self._items()
+
+    def _items(self) -> Iterator[Any]:
         for item in self.items:
             self.check()
             yield item
@@ -96,7 +102,8 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
     own = Loader(batches(rank, 2)) if loader is None else loader
     if options.pop("refine", False):
         result = LRFinder(net, optimizer, nn.CrossEntropyLoss()).range_test(batches(rank, 2), progress=False)
-        return finder.refine(result, own, schedule="cosine", total_steps=40, budget=0.75, progress=False)
+        val = batches(rank, 2)[:2] if options.pop("val", False) else None
+        return finder.refine(result, own, val, schedule="cosine", total_steps=40, budget=0.75, progress=False)
     return finder.range_test(own, progress=False, **(options or GIVEN))
 
 
@@ -172,6 +179,9 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "loader in a trial": lambda rank: sweep(
         rank, refine=True, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(8)))
     ),
+    "loader before a trial": lambda rank: sweep(
+        rank, refine=True, loader=Loader(batches(rank, 2), start=on_rank_1(rank, failing(1))), val=True
+    ),
     "loader of shards": lambda rank: sweep(
         rank, kind=SHARDS[0], loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5))), **GIVEN
     ),
@@ -181,6 +191,9 @@ FAULTS: dict[str, Callable[[int], Any]] = {
 ENDS: dict[str, Callable[[int], Any]] = {
     "iterator": lambda rank: sweep(rank, loader=iterator(rank)),
     "iterator of shards": lambda rank: sweep(rank, kind=SHARDS[0], loader=iterator(rank), **GIVEN),
+    "validated, read late": lambda rank: late(
+        rank, loader=iterator(rank), val_loader=batches(rank, 2)[:2], **GIVEN
+    ),
     "iterator of L-BFGS": lambda rank: sweep(rank, optimizer=ManyLosses, loader=iterator(rank), **GIVEN),
     "iterator, read late": lambda rank: late(rank, loader=iterator(rank)),
 }
@@ -206,8 +219,25 @@ def everything(rank: int, world: int) -> dict[str, Any]:
         report[name] = outcome | {"seconds": time.monotonic() - started}
         if name == "called on rank 0 only":
             torch.distributed.barrier()
+    report["uneven"] = uneven_gradients(rank)
     report["after all"] = restored_after_a_fault(rank)
     return report
+
+
+def uneven_gradients(rank: int) -> list[float]:
+    """Learning rates of a range that is searched for, of a step in two parts with other gradients on each rank."""
+    model = nn.parallel.DistributedDataParallel(nn.Linear(6, 1, bias=False))
+    nn.init.ones_(model.module.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def backward(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(batch[0]).mean() * (3e2 if rank == 1 else 3e4)
+        loss.backward()
+        return loss
+
+    finder = LRFinder(model, optimizer, step_fn=(backward, optimizer.step))
+    return list(finder.range_test(batches(rank, 2), progress=False).curve.lrs)
 
 
 def restored_after_a_fault(rank: int) -> bool:
@@ -259,3 +289,7 @@ def test_data_that_ends_on_one_rank_ends_the_sweep_on_all(ranks: list[dict[str, 
 
 def test_the_state_is_restored_on_all_ranks_after_a_fault(ranks: list[dict[str, Any]]) -> None:
     assert [rank["after all"] for rank in ranks] == [True, True]
+
+
+def test_gradients_of_other_sizes_give_all_ranks_one_range(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["uneven"] == ranks[1]["uneven"]

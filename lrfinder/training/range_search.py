@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
 from lrfinder.param_groups import group_scales, maximizes, optimizer_name, optimizer_parameters, set_lr
@@ -99,7 +101,9 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
     state.rewind_random()
     loss_before = sign * step.plain_backward(coming).item()
-    scale = _weights_over_gradients(setup, step)
+    # Equal on all ranks: the gradients are not where the step leaves to reduce them, or clears them.
+    ratio = torch.full((), _weights_over_gradients(setup, step), device=setup.device)
+    scale = ranks.mean_of(ratio).item()
     # Two passes with the state carried on, and one from where every update starts.
     still = [loss_now(), loss_now()]
     state.rewind()
@@ -124,7 +128,7 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
 
 def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
-    """Norm of the weights divided by that of the gradients, equal on all ranks; 1 for an adaptive optimizer."""
+    """Norm of the weights divided by that of the gradients; 1 for an adaptive optimizer."""
     if update_rule(optimizer_name(setup.optimizer)) != "proportional":
         return 1.0
     weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()

@@ -62,6 +62,7 @@ class Ranks:
         self._meeting = Meeting(self._group, model, optimizer) if self.together else None
         self._fault: BaseException | None = None
         self._exhausted = False
+        self._last: Sequence[Any] = ()  # batches
         self.failed = False
         """Whether a row has been read that says that a rank failed."""
 
@@ -81,16 +82,19 @@ class Ranks:
             RankError: a rank did not arrive within 25 seconds, failed, or has another model or other arguments.
         """
         self._fault, self._exhausted, self.failed = None, False, False
-        with contextlib.ExitStack() as stack:
-            if self._meeting is not None:
-                stack.enter_context(self._meeting.announced_failure())
-                self._meeting.arrive(**agreed)
-            if self._replicas is not None:
-                stack.enter_context(self._replicas.taken_over())
-            self.reshard()
-            yield
+        try:
+            with contextlib.ExitStack() as stack:
+                if self._meeting is not None:
+                    stack.enter_context(self._meeting.announced_failure())
+                    self._meeting.arrive(**agreed)
+                if self._replicas is not None:
+                    stack.enter_context(self._replicas.taken_over())
+                self.reshard()
+                yield
             if self._fault is not None:  # after the last exchange
                 raise self._fault
+        finally:
+            self._fault, self._last = None, ()
 
     def settle(self) -> None:
         """Wait until all ranks have a first batch.
@@ -103,18 +107,18 @@ class Ranks:
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def draw(self, draw: Callable[[], Sequence[Any]], last: Sequence[Any]) -> Sequence[Any]:
+    def draw(self, draw: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         """What ``draw`` returns; with other ranks and where it fails or ends, the last batches, and the flag is set."""
         if not self.together:
             return draw()
         if self._fault is None and not self._exhausted:
             try:
-                return draw()
+                self._last = draw()
             except StopIteration:
                 self._exhausted = True
             except BaseException as error:
                 self._fault = error
-        return last
+        return self._last
 
     def attempt(self, call: Callable[[], T]) -> T | None:
         """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned.
