@@ -5,6 +5,7 @@ All of it happens in the same two processes, one fault after the other, so none 
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -142,6 +143,28 @@ def late(rank: int, **options: Any) -> Any:
         TrainingSetup.reads_late = real  # type: ignore[method-assign]
 
 
+def interrupted(rank: int, call: int) -> Any:
+    """A range test with a Ctrl-C on rank 1 in this call of ``all_reduce``."""
+    real, handler = torch.distributed.all_reduce, signal.getsignal(signal.SIGINT)
+    count = failing(call, LookupError)
+
+    def reduce(*args: Any, **options: Any) -> Any:
+        try:
+            count()
+        except LookupError:
+            if rank == 1 and torch.distributed.all_reduce is reduce:
+                torch.distributed.all_reduce = real
+                signal.raise_signal(signal.SIGINT)
+        return real(*args, **options)
+
+    torch.distributed.all_reduce = reduce
+    try:
+        return sweep(rank)
+    finally:
+        torch.distributed.all_reduce = real
+        assert signal.getsignal(signal.SIGINT) is handler
+
+
 def misfit(rank: int) -> Any:
     return (torch.ones(8, 5), torch.zeros(8).long()) if rank == 1 else batches(rank, 2)[3]
 
@@ -162,6 +185,8 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "other arguments": lambda rank: sweep(rank, **{**GIVEN, "num_iter": 12 + rank}),
     "another optimizer": lambda rank: sweep(rank, optimizer=on_rank_1(rank, torch.optim.RMSprop, BadStep)),
     "Ctrl-C in a step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4, KeyboardInterrupt))),
+    "Ctrl-C in a row": lambda rank: interrupted(rank, 4),
+    "Ctrl-C in a reduction": lambda rank: interrupted(rank, 5),
     "a batch that does not fit": lambda rank: sweep(rank, loader=[*batches(rank, 2)[:3], misfit(rank)]),
     "validation": lambda rank: sweep(
         rank, val_loader=Loader(batches(rank, 2)[:2], on_rank_1(rank, failing(5))), **GIVEN

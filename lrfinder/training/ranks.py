@@ -5,7 +5,7 @@ tensor parallel). A model that is not wrapped is this rank's own, whatever proce
 
 Every step has one exchange of (loss, failed, exhausted). All ranks pass the same mean loss to the same state machine,
 so they stop at the same step; where one failed or ran out of data, all learn it by the same exchange. The rank that
-failed raises its own exception, the others a :class:`RankError` that names it. Until the flag has been read, which on a
+failed raises its own exception, the others a :class:`RankError` that names it; so it is with a first Ctrl-C. Until the flag has been read, which on a
 GPU is some steps later, that rank goes on with its last batch, so that none waits for it.
 
 An exception inside a forward or backward pass that itself communicates (FSDP2, SyncBatchNorm, a ``step_fn`` over DDP)
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from lrfinder.errors import RankError
 from lrfinder.training.meeting import Meeting
+from lrfinder.training.noted import noted_interrupt
 from lrfinder.training.wrappers import Replicas, is_sharded, process_group, replicas_in, reshard
 
 __all__ = ["Ranks", "is_main_rank"]
@@ -62,6 +63,7 @@ class Ranks:
         self._meeting = Meeting(self._group, model, optimizer) if self.together else None
         self._fault: BaseException | None = None
         self._exhausted = False
+        self._settled = False  # so that an exchange follows, or the end of the session
         self._last: Sequence[Any] = ()  # batches
         self.failed = False
         """Whether a row has been read that says that a rank failed."""
@@ -81,12 +83,13 @@ class Ranks:
         Raises:
             RankError: a rank did not arrive within 25 seconds, failed, or has another model or other arguments.
         """
-        self._fault, self._exhausted, self.failed = None, False, False
+        self._fault, self._exhausted, self._settled, self.failed = None, False, False, False
         try:
             with contextlib.ExitStack() as stack:
                 if self._meeting is not None:
                     stack.enter_context(self._meeting.announced_failure())
                     self._meeting.arrive(**agreed)
+                    stack.enter_context(noted_interrupt(self.attempt, lambda: self._settled))
                 if self._replicas is not None:
                     stack.enter_context(self._replicas.taken_over())
                 self.reshard()
@@ -104,6 +107,7 @@ class Ranks:
         """
         if self._meeting is not None:
             self._meeting.settle()
+            self._settled = True
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
