@@ -97,6 +97,7 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
         check()
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
+    train(net, optimizer, batches(rank, 2), options.pop("trained", 0))
     finder = LRFinder(net, optimizer, loss_fn=loss_fn)
     if options.pop("uncalled", False):
         return None
@@ -176,6 +177,7 @@ def on_rank_1(rank: int, value: Any, other: Any = nothing) -> Any:
 FAULTS: dict[str, Callable[[int], Any]] = {
     "loss at the fourth step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4))),
     "loss at the first step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(1))),
+    "loss after one step of training": lambda rank: sweep(rank, trained=1, check=on_rank_1(rank, failing(1))),
     "loader at the fifth batch": lambda rank: sweep(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(5)))),
     "loader at the first batch": lambda rank: sweep(rank, loader=Loader(batches(rank, 2), on_rank_1(rank, failing(1)))),
     "empty loader": lambda rank: sweep(rank, loader=on_rank_1(rank, [], batches(rank, 2))),
@@ -244,9 +246,21 @@ def everything(rank: int, world: int) -> dict[str, Any]:
         report[name] = outcome | {"seconds": time.monotonic() - started}
         if name == "called on rank 0 only":
             torch.distributed.barrier()
+    report["keys"] = kept_messages(rank)
     report["uneven"] = uneven_gradients(rank)
     report["after all"] = restored_after_a_fault(rank)
     return report
+
+
+def kept_messages(rank: int) -> list[int]:
+    """Entries of the store of the process group after each of three range tests."""
+    counts = []
+    for _ in range(3):
+        sweep(rank)
+        torch.distributed.barrier()
+        counts.append(torch.distributed.distributed_c10d._get_default_store().num_keys())
+        torch.distributed.barrier()
+    return counts
 
 
 def uneven_gradients(rank: int) -> list[float]:
@@ -318,3 +332,7 @@ def test_the_state_is_restored_on_all_ranks_after_a_fault(ranks: list[dict[str, 
 
 def test_gradients_of_other_sizes_give_all_ranks_one_range(ranks: list[dict[str, Any]]) -> None:
     assert ranks[0]["uneven"] == ranks[1]["uneven"]
+
+
+def test_messages_between_the_ranks_do_not_pile_up(ranks: list[dict[str, Any]]) -> None:
+    assert len(set(ranks[0]["keys"])) == 1

@@ -5,8 +5,9 @@ tensor parallel). A model that is not wrapped is this rank's own, whatever proce
 
 Every step has one exchange of (loss, failed, exhausted). All ranks pass the same mean loss to the same state machine,
 so they stop at the same step; where one failed or ran out of data, all learn it by the same exchange. The rank that
-failed raises its own exception, the others a :class:`RankError` that names it; so it is with a first Ctrl-C. Until the flag has been read, which on a
-GPU is some steps later, that rank goes on with its last batch, so that none waits for it.
+failed raises its own exception, the others a :class:`RankError` that names it; so it is with a first Ctrl-C. Until the
+flag has been read, which on a GPU is some steps later, that rank goes on with its last batch, so that none waits for
+it.
 
 An exception inside a forward or backward pass that itself communicates (FSDP2, SyncBatchNorm, a ``step_fn`` over DDP)
 leaves the others waiting in that communication; ending them is the launcher's business.

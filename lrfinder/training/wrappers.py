@@ -94,6 +94,8 @@ class Replicas:
         self._used = None
         with contextlib.ExitStack() as stack:
             for wrapped in self._wrapped:
+                # Due in the next forward pass where the training has made one backward pass; all ranks take part.
+                wrapped._has_rebuilt_buckets |= wrapped.reducer._rebuild_buckets()
                 stack.enter_context(wrapped.no_sync())
                 stack.callback(setattr, wrapped, "require_forward_param_sync", wrapped.require_forward_param_sync)
                 wrapped.require_forward_param_sync = False  # no buffers are sent
