@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from rank_worlds import KINDS, SHARDS, batches, fingerprint, noisy_model, start_ranks, train, wrapped
+from rank_worlds import KINDS, SHARDS, batches, fingerprint, noisy_model, plain_model, start_ranks, train, wrapped
 from torch import Tensor, nn
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from lrfinder import LRFinder
+from lrfinder.errors import SetupError
 from lrfinder.training import meeting
 from lrfinder.training.setup import TrainingSetup
 
@@ -105,7 +107,8 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
     if options.pop("refine", False):
         result = LRFinder(net, optimizer, nn.CrossEntropyLoss()).range_test(batches(rank, 2), progress=False)
         val = batches(rank, 2)[:2] if options.pop("val", False) else None
-        return finder.refine(result, own, val, schedule="cosine", total_steps=40, budget=0.75, progress=False)
+        trials = {"schedule": "cosine", "total_steps": 40, "budget": 0.75, "progress": False}
+        return finder.refine(result, own, val, **trials, **options.pop("options", {}))
     return finder.range_test(own, progress=False, **(options or GIVEN))
 
 
@@ -185,6 +188,7 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "called on rank 0 only": lambda rank: sweep(rank, uncalled=rank == 1),
     "another model": lambda rank: sweep(rank, frozen=rank == 1),
     "other arguments": lambda rank: sweep(rank, **{**GIVEN, "num_iter": 12 + rank}),
+    "other options of trials": lambda rank: sweep(rank, refine=True, options={"warmup_steps": 2 + rank}),
     "another optimizer": lambda rank: sweep(rank, optimizer=on_rank_1(rank, torch.optim.RMSprop, BadStep)),
     "Ctrl-C in a step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4, KeyboardInterrupt))),
     "Ctrl-C in a row": lambda rank: interrupted(rank, 4),
@@ -246,10 +250,31 @@ def everything(rank: int, world: int) -> dict[str, Any]:
         report[name] = outcome | {"seconds": time.monotonic() - started}
         if name == "called on rank 0 only":
             torch.distributed.barrier()
+    report["former shards"] = refused_shards(rank)
+    report["parallel layers"] = layers_in_parallel(rank) if len(KINDS) > 1 else True
     report["keys"] = kept_messages(rank)
     report["uneven"] = uneven_gradients(rank)
     report["after all"] = restored_after_a_fault(rank)
     return report
+
+
+def refused_shards(rank: int) -> str:
+    model = torch.distributed.fsdp.FullyShardedDataParallel(noisy_model(), device_id=torch.device("cpu"))
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    with pytest.raises(SetupError) as refused:
+        finder.range_test(batches(rank, 2), progress=False)
+    return str(refused.value)
+
+
+def layers_in_parallel(rank: int) -> bool:
+    """Whether a range that is searched for leaves no trace on tensor-parallel layers among whole ones."""
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
+    plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    model = parallelize_module(plain_model(), mesh, plan)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+    before = fingerprint(model, optimizer)
+    LRFinder(model, optimizer, nn.CrossEntropyLoss()).range_test(batches(0, 1), progress=False)
+    return fingerprint(model, optimizer) == before
 
 
 def kept_messages(rank: int) -> list[int]:
@@ -305,7 +330,7 @@ def test_the_failing_rank_raises_its_own_error_and_the_other_names_it(ranks: lis
     healthy, broken = (rank[name] for rank in ranks)
     if name == "called on rank 0 only":
         assert healthy["error"] == "RankError" and "rank 1 of 2 did not call" in healthy["message"]
-    elif name in ("another model", "another optimizer", "other arguments"):
+    elif name in ("another model", "another optimizer", "other arguments", "other options of trials"):
         assert healthy["error"] == broken["error"] == "RankError"
         assert healthy["message"] == broken["message"]
         assert healthy["message"].startswith("the ranks have different values of ")
@@ -336,3 +361,12 @@ def test_gradients_of_other_sizes_give_all_ranks_one_range(ranks: list[dict[str,
 
 def test_messages_between_the_ranks_do_not_pile_up(ranks: list[dict[str, Any]]) -> None:
     assert len(set(ranks[0]["keys"])) == 1
+
+
+def test_shards_of_the_former_wrapper_are_refused_on_all_ranks(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["former shards"] == ranks[1]["former shards"]
+    assert "fully_shard" in ranks[0]["former shards"]
+
+
+def test_parallel_layers_among_whole_ones_are_swept_and_restored(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["parallel layers"] for rank in ranks] == [True, True]

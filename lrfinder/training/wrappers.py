@@ -29,10 +29,20 @@ def replicas_in(model: nn.Module) -> list[DistributedDataParallel]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether parameters of the model are distributed over ranks."""
-    from torch.distributed.fsdp import FSDPModule  # late: takes half a second, and only a distributed run needs it
+    """Whether parameters of the model are distributed over ranks.
+
+    Raises:
+        SetupError: they are so by the former wrapper of torch, which leaves no shards to restore.
+    """
+    # Late: takes half a second, and only a distributed run needs it.
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
     from torch.distributed.tensor import DTensor
 
+    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        raise SetupError(
+            "the model is wrapped in FullyShardedDataParallel (FSDP1), whose flattened parameters cannot be restored "
+            "one by one. Shard it with torch.distributed.fsdp.fully_shard (FSDP2), or sweep one process without it."
+        )
     if any(isinstance(module, FSDPModule) for module in model.modules()):
         return True  # its parameters may be gathered at the moment
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
