@@ -185,7 +185,7 @@ class LRFinder:
         self.setup.check_startable()
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
-        ranks, asked = setup.ranks, (request, val_batches, val_loader is None, setup.accumulation_steps)
+        ranks, asked = setup.ranks, (request, val_batches, val_loader is None, *setup.alike)
         # kept twice: meets what is raised between block and exit.
         with ranks.session(arguments=asked), tensor_lrs(setup.optimizer), kept, kept as state, ranks.resharded():
             known_facts = functools.cache(take_facts(setup).result)
@@ -276,11 +276,11 @@ class LRFinder:
         plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         plan["min_improvement"] = min_improvement(result.reading)
-        search, limit = None, divergence_level(result.reading)
+        search, limit, ceiling = None, divergence_level(result.reading), result.advice.ceiling
+        made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
-            made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
-            with self.setup.ranks.session(plan=plan), made as runner:
-                search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=result.advice.ceiling)
+            with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:
+                search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=ceiling)
                 run_search(search, runner, whole, progress=progress)
         except KeyboardInterrupt:
             if search is None:

@@ -109,7 +109,7 @@ def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTest
     passes.length = loop.max_batches if loop.max_batches == math.inf else loop.max_batches // count * count
     by_norm = trainer.gradient_clip_algorithm in (None, "norm")
     finder = LRFinder(
-        module,
+        trainer.strategy.model,  # with the wrapper in which the ranks train it
         trainer.optimizers[0],
         step_fn=_step(trainer, recorder, modes, count, passes.length),
         amp_dtype=_MIXED.get(trainer.precision),

@@ -129,7 +129,9 @@ class SweepDriver:
             trained: the training loss of the step, where ``loss`` is a validation loss.
         """
         if updated and trained is not None:
-            self._trained.append(self._ranks.mean_of(trained).detach().reshape(()).clone())
+            if self._ranks.together and trained.numel() == 1:
+                trained = self._ranks.exchange(trained)
+            self._trained.append(trained.detach().reshape(-1)[0].clone())
         if self._ranks.together and loss.numel() == 1:
             loss = self._ranks.exchange(loss)
         if updated:

@@ -106,12 +106,11 @@ def run_sweep(
             raises every exception.
     """
     ranks, draw = driver.setup.ranks, partial(batches.draw, driver.setup.accumulation_steps)
-    drawn: Sequence[Any] = ()
     try:
         while not driver.done:
             driver.before_step()
             try:
-                drawn = ranks.draw(draw, drawn)
+                drawn = ranks.draw(draw)
             except StopIteration:
                 driver.end(StopReason.DATA_EXHAUSTED)
                 return

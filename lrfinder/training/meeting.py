@@ -25,8 +25,7 @@ __all__ = ["ARRIVAL_SECONDS", "Meeting"]
 ARRIVAL_SECONDS = 25.0
 """Time for all ranks to arrive, after the first."""
 
-_POLL_SECONDS = 0.02
-_GONE = "gone"  # written in place of what a rank had written, when it gave up
+_SHORTEST_POLL, _LONGEST_POLL = 0.02, 0.25  # seconds
 _counters: dict[tuple[int, ...], int] = {}  # meetings so far, by ranks: equal on all of them
 
 
@@ -62,6 +61,9 @@ class Meeting:
         own |= {name: str(value) for name, value in agreed.items()}
         brought = [json.loads(text) for text in self._gather("arrived", json.dumps(own), ARRIVAL_SECONDS)]
         _counters[self._ranks] = self._number + 1
+        if self._number:  # nobody reads any more what was said in the call before
+            for name in ("arrived", "gone", "settled", "failed"):
+                self._store.delete_key(self._key(name, self._rank, self._number - 1))
         for rank, other in zip(self._ranks, brought, strict=True):
             for name in own:
                 if other.get(name) != brought[0].get(name):
@@ -83,7 +85,7 @@ class Meeting:
         """Write this rank's failure, for :meth:`failure` of the others."""
         if not self._told:
             self._told = True
-            described = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            described = f"{type(error).__name__}: {error}".splitlines()[0][:300].rstrip(": ")
             self._store.set(self._key("failed", self._rank), described)
 
     def failure(self) -> str:
@@ -106,30 +108,45 @@ class Meeting:
 
     def _gather(self, name: str, value: str, seconds: float | None) -> list[str]:
         """What all ranks wrote under the name, in the order of their numbers."""
+        self._store.set(self._key("gone", self._rank), "")
         self._store.set(self._key(name, self._rank), value)
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while missing := [rank for rank in self._ranks if not self._has(name, rank)]:
-            if any(self._said("failed", rank) for rank in missing):
-                raise RankError(self.failure())
-            if deadline is not None and time.monotonic() > deadline:
-                self._store.set(self._key(name, self._rank), _GONE)
-                raise RankError(
-                    f"rank {', '.join(map(str, missing))} of {len(self._ranks)} did not call the finder within "
-                    f"{seconds:.0f} seconds of this one. Call it on every rank, after a torch.distributed.barrier() "
-                    "where they arrive at different times."
-                )
-            time.sleep(_POLL_SECONDS)
-        return [self._store.get(self._key(name, rank)).decode() for rank in self._ranks]
+        started = time.monotonic()
+        while self._missing(name, last=name == "settled"):
+            waited = time.monotonic() - started
+            if seconds is not None and waited > seconds:
+                # Of two ranks that leave and arrive at the same moment one sees the other, as each writes before it
+                # reads.
+                self._store.set(self._key("gone", self._rank), "yes")
+                missing = [rank for rank in self._missing(name) if rank != self._rank]
+                if missing:
+                    raise RankError(
+                        f"rank {', '.join(map(str, missing))} of {len(self._ranks)} did not call the finder within "
+                        f"{seconds:.0f} seconds of this one. Call it on every rank, after a torch.distributed.barrier()"
+                        " where they arrive at different times."
+                    )
+                self._store.set(self._key("gone", self._rank), "")
+            # Less and less often: every rank asks one store for all of them.
+            time.sleep(min(_SHORTEST_POLL + waited / 10, _LONGEST_POLL))
+        return [self._said(name, rank) for rank in self._ranks]
 
-    def _has(self, name: str, rank: int) -> bool:
-        return self._said(name, rank) not in ("", _GONE)
+    def _missing(self, name: str, *, last: bool = False) -> list[int]:
+        """Ranks that have not written under the name, or are gone; with ``last`` one may have failed after it did.
+
+        Raises:
+            RankError: one of them has failed.
+        """
+        missing = [rank for rank in self._ranks if self._said("gone", rank) or not self._said(name, rank)]
+        if any(self._said("failed", rank) for rank in (self._ranks if last else missing)):
+            raise RankError(self.failure())
+        return missing
 
     def _said(self, name: str, rank: int) -> str:
         key = self._key(name, rank)
         return self._store.get(key).decode() if self._store.check([key]) else ""
 
-    def _key(self, name: str, rank: int) -> str:
-        return f"lrfinder/{'-'.join(map(str, self._ranks))}/{self._number}/{name}/{rank}"
+    def _key(self, name: str, rank: int, number: int | None = None) -> str:
+        number = self._number if number is None else number
+        return f"lrfinder/{'-'.join(map(str, self._ranks))}/{number}/{name}/{rank}"
 
 
 def _described(model: nn.Module) -> str:

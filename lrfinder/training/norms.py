@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ def total_norm(tensors: Iterable[Tensor | None]) -> float:
     """
     given = [tensor.detach() for tensor in tensors if tensor is not None]
     values = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in given]
-    return float(whole(nn.utils.get_total_norm(values)))
+    kinds: dict[object, list[Tensor]] = {}  # torch mixes no shards of several meshes, nor shards and whole tensors
+    for value in values:
+        kinds.setdefault(getattr(value, "device_mesh", None), []).append(value)
+    return math.hypot(*(float(whole(nn.utils.get_total_norm(alike))) for alike in kinds.values()))
 
 
 class Clipping:

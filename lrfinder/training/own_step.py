@@ -66,9 +66,7 @@ class OwnStep(TrainStep):
         """
         before = self._rates(readable=self._checked)
         loss, updated = super().run(batches)
-        self._refuse_written_rates(before)
-        self._checked = True
-        self._count(updated)
+        self._ranks.attempt(partial(self._check, before, updated))
         return loss, updated
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
@@ -150,15 +148,14 @@ class OwnStep(TrainStep):
         lrs = [group["lr"] for group in self._optimizer.param_groups]
         return [None if readable and getattr(lr, "is_cuda", False) else float(lr) for lr in lrs]
 
-    def _refuse_written_rates(self, before: list[float | None]) -> None:
+    def _check(self, before: list[float | None], updated: bool) -> None:
         for index, (lr, group) in enumerate(zip(before, self._optimizer.param_groups, strict=True)):
             if lr is not None and float(group["lr"]) != lr:
                 raise SetupError(
                     f"step_fn changed the learning rate of parameter group {index} from {lr:g} to "
                     f"{float(group['lr']):g}, which the range test sets. Leave scheduler.step() out of it."
                 )
-
-    def _count(self, updated: bool) -> None:
+        self._checked = True
         if updated or self._idle is None:
             self._idle = None
             return

@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.checks import check_lr
-from lrfinder.param_groups import group_scales, maximizes, optimizer_name, set_lr
+from lrfinder.param_groups import group_scales, maximizes, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
+from lrfinder.training.norms import total_norm
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
@@ -98,7 +101,9 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
     state.rewind_random()
     loss_before = sign * step.plain_backward(coming).item()
-    scale = _weights_over_gradients(setup, step)
+    # Equal on all ranks: the gradients are not where the step leaves to reduce them, or clears them.
+    ratio = torch.full((), _weights_over_gradients(setup, step), device=setup.device)
+    scale = ranks.mean_of(ratio).item()
     # Two passes with the state carried on, and one from where every update starts.
     still = [loss_now(), loss_now()]
     state.rewind()
@@ -123,10 +128,10 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
 
 def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
-    """Norm of the weights divided by that of the gradients, equal on all ranks; 1 for an adaptive optimizer."""
+    """Norm of the weights divided by that of the gradients; 1 for an adaptive optimizer."""
     if update_rule(optimizer_name(setup.optimizer)) != "proportional":
         return 1.0
-    weights, gradients = step.weight_norm(), step.gradient_norm()
+    weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
     return ratio if 0 < ratio < math.inf else 1.0
 

@@ -5,8 +5,9 @@ tensor parallel). A model that is not wrapped is this rank's own, whatever proce
 
 Every step has one exchange of (loss, failed, exhausted). All ranks pass the same mean loss to the same state machine,
 so they stop at the same step; where one failed or ran out of data, all learn it by the same exchange. The rank that
-failed raises its own exception, the others a :class:`RankError` that names it. Until the flag has been read, which on a
-GPU is some steps later, that rank goes on with its last batch, so that none waits for it.
+failed raises its own exception, the others a :class:`RankError` that names it; so it is with a first Ctrl-C. Until the
+flag has been read, which on a GPU is some steps later, that rank goes on with its last batch, so that none waits for
+it.
 
 An exception inside a forward or backward pass that itself communicates (FSDP2, SyncBatchNorm, a ``step_fn`` over DDP)
 leaves the others waiting in that communication; ending them is the launcher's business.
@@ -22,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import RankError
+from lrfinder.training import wrappers
 from lrfinder.training.meeting import Meeting
-from lrfinder.training.wrappers import Replicas, is_sharded, process_group, replicas_in, reshard
+from lrfinder.training.noted import noted_interrupt
 
 __all__ = ["Ranks", "is_main_rank"]
 
@@ -34,11 +36,7 @@ MEAN, FAILED, EXHAUSTED = range(3)  # entries of an exchanged row
 
 def is_main_rank() -> bool:
     """True on rank 0 and outside a distributed run: the rank that reports progress."""
-    return not _is_distributed() or torch.distributed.get_rank() == 0
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not wrappers.is_distributed() or torch.distributed.get_rank() == 0
 
 
 class Ranks:
@@ -47,21 +45,31 @@ class Ranks:
     Args:
         model: as it is trained, with its wrappers.
         optimizer: that trains it.
+        functions: of the user's own, which compute the loss or make the step.
         communicates: whether the step reduces the gradients itself, as a ``step_fn`` does.
+
+    Raises:
+        SetupError: the functions train the model by a wrapper that is not given.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Any, *, communicates: bool) -> None:
-        found = replicas_in(model) if _is_distributed() else []
+    def __init__(
+        self, model: nn.Module, optimizer: Any, functions: Sequence[object] = (), *, communicates: bool
+    ) -> None:
+        found, self._sharded = [], False
+        if wrappers.is_distributed():
+            wrappers.check_wrapper_given(model, functions)
+            found, self._sharded = wrappers.replicas_in(model), wrappers.is_sharded(model)
         self._model = model
-        self._sharded = _is_distributed() and is_sharded(model)
-        self._group: Any = process_group(model, found) if found or self._sharded else None
+        self._group: Any = wrappers.process_group(model, found) if found or self._sharded else None
         self.together = bool(found) or self._sharded
         """Whether this rank trains the model with others of its process group, which may be no more than itself."""
         self.size = torch.distributed.get_world_size(self._group) if self.together else 1
-        self._replicas = Replicas(found, self._group) if found and not communicates else None
+        self._replicas = wrappers.Replicas(found, self._group) if found and not communicates else None
         self._meeting = Meeting(self._group, model, optimizer) if self.together else None
         self._fault: BaseException | None = None
         self._exhausted = False
+        self._settled = False  # so that an exchange follows, or the end of the session
+        self._last: Sequence[Any] = ()  # batches
         self.failed = False
         """Whether a row has been read that says that a rank failed."""
 
@@ -80,17 +88,21 @@ class Ranks:
         Raises:
             RankError: a rank did not arrive within 25 seconds, failed, or has another model or other arguments.
         """
-        self._fault, self._exhausted, self.failed = None, False, False
-        with contextlib.ExitStack() as stack:
-            if self._meeting is not None:
-                stack.enter_context(self._meeting.announced_failure())
-                self._meeting.arrive(**agreed)
-            if self._replicas is not None:
-                stack.enter_context(self._replicas.taken_over())
-            self.reshard()
-            yield
+        self._fault, self._exhausted, self._settled, self.failed = None, False, False, False
+        try:
+            with contextlib.ExitStack() as stack:
+                if self._meeting is not None:
+                    stack.enter_context(self._meeting.announced_failure())
+                    self._meeting.arrive(**agreed)
+                    stack.enter_context(noted_interrupt(self.attempt, lambda: self._settled))
+                if self._replicas is not None:
+                    stack.enter_context(self._replicas.taken_over())
+                self.reshard()
+                yield
             if self._fault is not None:  # after the last exchange
                 raise self._fault
+        finally:
+            self._fault, self._last = None, ()
 
     def settle(self) -> None:
         """Wait until all ranks have a first batch.
@@ -100,29 +112,35 @@ class Ranks:
         """
         if self._meeting is not None:
             self._meeting.settle()
+            self._settled = True
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def draw(self, draw: Callable[[], Sequence[Any]], last: Sequence[Any]) -> Sequence[Any]:
+    def draw(self, draw: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         """What ``draw`` returns; with other ranks and where it fails or ends, the last batches, and the flag is set."""
         if not self.together:
             return draw()
         if self._fault is None and not self._exhausted:
             try:
-                return draw()
+                self._last = draw()
             except StopIteration:
                 self._exhausted = True
             except BaseException as error:
                 self._fault = error
-        return last
+        return self._last
 
     def attempt(self, call: Callable[[], T]) -> T | None:
-        """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned."""
+        """What ``call`` returns; with other ranks, its exception is kept until the next exchange, and None returned.
+
+        Not kept is one that all ranks raise, as they have read that one of them stopped.
+        """
         if not self.together:
             return call()
         try:
             return call()
         except BaseException as error:
+            if self.failed:
+                raise
             self._fault = self._fault or error
         return None
 
@@ -219,7 +237,7 @@ class Ranks:
     def reshard(self) -> None:
         """Give up gathered parameters: a forward pass without a backward pass leaves them gathered (FSDP2)."""
         if self._sharded:
-            reshard(self._model)
+            wrappers.reshard(self._model)
 
     @contextlib.contextmanager
     def resharded(self) -> Iterator[None]:

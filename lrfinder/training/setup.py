@@ -142,7 +142,13 @@ class TrainingSetup:
     @cached_property
     def ranks(self) -> Ranks:
         """The ranks that train the model together."""
-        return Ranks(self.model, self.optimizer, communicates=callable(self.step_fn))
+        return Ranks(self.model, self.optimizer, (self.loss_fn, self.step_fn), communicates=callable(self.step_fn))
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """What has to be the same on all ranks, besides the model and the optimizer."""
+        scaled, own = self.grad_scaler is not None, self.step_fn is not None
+        return (self.accumulation_steps, self.clip_grad_norm, self.amp_dtype, scaled, own)
 
     @property
     def reads_late(self) -> bool:
@@ -150,11 +156,12 @@ class TrainingSetup:
         return self.device.type == "cuda" and self.grad_scaler is None
 
     def check_startable(self) -> None:
-        """Refuse to start between the batches of one update.
+        """Refuse to start between the batches of one update; find the ranks anew, as the model may be wrapped by now.
 
         Raises:
             SetupError: the optimizer's wrapper has accumulated some of them.
         """
+        vars(self).pop("ranks", None)
         check_no_update_begun(self.gradient_state)
 
     @property

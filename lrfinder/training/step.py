@@ -80,10 +80,9 @@ class TrainStep:
         return self._run(batches)
 
     def _run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
-        if self._modes is not None:
-            self._optimizer_to_train_mode()
+        self._optimizer_to_train_mode()
         if self._closure:
-            return self._update_with_closure(batches), True
+            return self._with_closure(batches), True
         if not self._ranks.together:
             loss = self._backward(batches)
         else:
@@ -126,12 +125,12 @@ class TrainStep:
         self._optimizer_to_train_mode()
         with eager_step(self._optimizer):
             if self._closure:
-                self._update_with_closure(batches)
+                self._ranks.mean_of(self._with_closure(batches))  # raises where a rank failed
                 return
             # Written so that nan counts as changed, and infinity, which hides every change.
             if not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
                 self.plain_backward(batches)
-            self._optimizer.step()
+            self._ranks.attempt(self._optimizer.step)
 
     def _optimizer_to_train_mode(self) -> None:
         # Before every step: a rewind restores the mode in which the caller left the optimizer.
@@ -141,10 +140,6 @@ class TrainStep:
     def gradient_norm(self) -> float:
         """Norm of all gradients together."""
         return total_norm(parameter.grad for parameter in self._parameters)
-
-    def weight_norm(self) -> float:
-        """Norm of all parameters together."""
-        return total_norm(self._parameters)
 
     @property
     def clipped_part(self) -> float | None:
@@ -175,16 +170,15 @@ class TrainStep:
             self._clear_gradients()
         else:
             self._optimizer.zero_grad(set_to_none=True)
-        total: Tensor | None = None
+        parts: list[Tensor] = []
         for batch in batches:
             loss = self._forward(batch)
             part = loss / len(batches) if len(batches) > 1 else loss
             (self._scaler.scale(part) if self._scaler is not None else part).backward()
-            total = part.detach() if total is None else total + part.detach()
-        assert total is not None
+            parts.append(part.detach())
         if not self._checked:
             self._check_gradients()
-        return total
+        return sum(parts[1:], start=parts[0])
 
     def _clear_gradients(self) -> None:
         for parameter in self._parameters:
@@ -197,6 +191,17 @@ class TrainStep:
         if not self._checked:
             check_loss(loss)
         return loss
+
+    def _with_closure(self, batches: Sequence[Any]) -> Tensor:
+        """As the loss of :meth:`run`. The closure communicates, so the ranks agree before the step and after it."""
+        if not self._ranks.together:
+            return self._update_with_closure(batches)
+        missing = torch.full((), math.nan, device=self._setup.device)
+        row = self._ranks.exchange(missing)
+        if self._ranks.has_stopped(row):
+            return row
+        loss = self._ranks.attempt(partial(self._update_with_closure, batches))
+        return self._ranks.exchange(missing if loss is None else loss)
 
     def _update_with_closure(self, batches: Sequence[Any]) -> Tensor:
         losses: list[Tensor] = []
@@ -225,11 +230,8 @@ class TrainStep:
             self._clipping.clip(self._parameters)
             return True
         self._unscale_all()
-        finite = all(
-            bool(torch.isfinite(parameter.grad).all())
-            for parameter in self._parameters
-            if parameter.grad is not None
-        )
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
         self._clipping.clip(self._parameters)
         self._scaler.update()
         return finite

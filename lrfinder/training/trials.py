@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -153,20 +153,25 @@ class TrialRunner:
         self._state.rewind_loaders()
         self._step.enter_training()
         monitor = DivergenceMonitor(plan.steps, self._limit)
-        with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
-            batches.skip(self._skip)
-            ranks, draw = self._setup.ranks, partial(batches.draw, self._setup.accumulation_steps)
-            drawn: Sequence[Any] = ()
+        ranks = self._setup.ranks
+        with contextlib.closing(self._coming()) as coming:
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
-                drawn = ranks.draw(draw, drawn)
+                drawn = ranks.draw(partial(next, coming))
                 made = self._unless_diverged(partial(self._step.run, drawn))
-                on_step()
+                ranks.attempt(on_step)
                 if made is None or monitor.diverged(self._sign * ranks.mean_of(made[0])):
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         final = self._unless_diverged(self._loss)
         loss = final if final is not None and math.isfinite(final) else None
         return Trial(lr=plan.lr, steps=plan.steps, loss=loss, stage=plan.stage)
+
+    def _coming(self) -> Generator[list[Any]]:
+        """The batches of each step. The loader is first used by the first step, as all that may fail on one rank."""
+        with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
+            batches.skip(self._skip)
+            while True:
+                yield batches.draw(self._setup.accumulation_steps)
 
     def _unless_diverged(self, attempt: Callable[[], T]) -> T | None:
         try:

@@ -18,9 +18,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lrfinder.errors import SetupError
 
-__all__ = ["Replicas", "is_sharded", "process_group", "replicas_in", "reshard", "whole"]
+__all__ = [
+    "Replicas",
+    "check_wrapper_given",
+    "is_distributed",
+    "is_sharded",
+    "process_group",
+    "replicas_in",
+    "reshard",
+    "whole",
+]
 
 _RECORDED = "_static_graph_delay_allreduce_enqueued"  # torch has no public name for it
+
+
+def is_distributed() -> bool:
+    """Whether there is a process group."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def replicas_in(model: nn.Module) -> list[DistributedDataParallel]:
@@ -28,11 +42,42 @@ def replicas_in(model: nn.Module) -> list[DistributedDataParallel]:
     return [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
 
 
+def check_wrapper_given(model: nn.Module, functions: Sequence[object]) -> None:
+    """Refuse a model whose replicas the user's functions train by a wrapper that is not given.
+
+    Args:
+        model: as it was given.
+        functions: of the user's own, which compute the loss or make the step.
+
+    Raises:
+        SetupError: they refer to a wrapper around the model.
+    """
+    from lrfinder.training.state.reachable import Limits, reachable  # late: the state is that of a whole set-up
+
+    own = set(model.modules())
+    for item in reachable(functions, Limits(entries=1000, objects=1000)):
+        if isinstance(item, DistributedDataParallel) and item not in own and item.module in own:
+            raise SetupError(
+                "the model is the one inside a DistributedDataParallel, by which step_fn or loss_fn trains it. Give "
+                "the wrapper, so that all ranks sweep together: LRFinder(DistributedDataParallel(model), ...)."
+            )
+
+
 def is_sharded(model: nn.Module) -> bool:
-    """Whether parameters of the model are distributed over ranks."""
-    from torch.distributed.fsdp import FSDPModule  # late: takes half a second, and only a distributed run needs it
+    """Whether parameters of the model are distributed over ranks.
+
+    Raises:
+        SetupError: they are so by the former wrapper of torch, which leaves no shards to restore.
+    """
+    # Late: takes half a second, and only a distributed run needs it.
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
     from torch.distributed.tensor import DTensor
 
+    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        raise SetupError(
+            "the model is wrapped in FullyShardedDataParallel (FSDP1), whose flattened parameters cannot be restored "
+            "one by one. Shard it with torch.distributed.fsdp.fully_shard (FSDP2), or sweep one process without it."
+        )
     if any(isinstance(module, FSDPModule) for module in model.modules()):
         return True  # its parameters may be gathered at the moment
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
@@ -94,6 +139,8 @@ class Replicas:
         self._used = None
         with contextlib.ExitStack() as stack:
             for wrapped in self._wrapped:
+                # Due in the next forward pass where the training has made one backward pass; all ranks take part.
+                wrapped._has_rebuilt_buckets |= wrapped.reducer._rebuild_buckets()
                 stack.enter_context(wrapped.no_sync())
                 stack.callback(setattr, wrapped, "require_forward_param_sync", wrapped.require_forward_param_sync)
                 wrapped.require_forward_param_sync = False  # no buffers are sent
