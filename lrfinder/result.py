@@ -197,12 +197,12 @@ class RangeTestResult:
         return describe(self.curve, self.advice)
 
     def _repr_png_(self) -> bytes:
-        from lrfinder.display.plotting import figure_png
+        from lrfinder.display.pictures import figure_png
 
         return figure_png(self.plot)
 
     def _repr_html_(self) -> str:
-        from lrfinder.display.plotting import figure_png
+        from lrfinder.display.pictures import figure_png
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
         return result_html(self.curve, self.advice, **pictures)

@@ -17,7 +17,8 @@ from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, fall
 
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.curve_figure import curve_figure, curves_figure
-from lrfinder.display.plotting import figure_png, plot_curve, plot_curves, plot_recipe
+from lrfinder.display.pictures import figure_png
+from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
 from lrfinder.display.schedule_figure import schedule_figure
 from lrfinder.errors import ConfigError
 

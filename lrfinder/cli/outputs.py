@@ -119,7 +119,7 @@ class Outputs:
     def _picture(self, result: RangeTestResult) -> bytes:
         try:
             with own_backend():
-                from lrfinder.display.plotting import figure_png
+                from lrfinder.display.pictures import figure_png
 
                 return figure_png(result.plot)
         except Exception as error:  # of matplotlib, whose settings and files are the user's

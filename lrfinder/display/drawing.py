@@ -18,7 +18,9 @@ from lrfinder.display.curve_figure import STRIP, Span
 from lrfinder.display.marks import Mark
 
 __all__ = [
+    "DARK_CYCLE",
     "DASHES",
+    "LIGHT_CYCLE",
     "MARKERS",
     "cycle_for",
     "draw_marks",
@@ -32,8 +34,8 @@ __all__ = [
 
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_LIGHT_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_DARK_CYCLE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FFFFFF", "#D55E00", "#F0E442")
+LIGHT_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+DARK_CYCLE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FFFFFF", "#D55E00", "#F0E442")
 # Dashes, marker and its size. That of base_lr is larger: its rim stays visible under a max_lr at the same place.
 _LOOKS = {
     "base_lr": ("-.", "o", 11),
@@ -61,7 +63,7 @@ def cycle_for(ax: Axes) -> tuple[str, ...]:
         red, green, blue, alpha = colors.to_rgba(ax.figure.get_facecolor())
     if alpha < 0.5:  # transparent throughout: the text colour was chosen for whatever lies behind
         red, green, blue = (1 - part for part in colors.to_rgb(ink()))
-    return _LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else _DARK_CYCLE
+    return LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else DARK_CYCLE
 
 
 def ink() -> Any:

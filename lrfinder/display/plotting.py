@@ -7,16 +7,11 @@ No torch.
 
 from __future__ import annotations
 
-import io
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -38,14 +33,9 @@ from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 from lrfinder.schedules.schedule import Schedule
 
-__all__ = ["figure_file", "figure_png", "plot_curve", "plot_curves", "plot_recipe"]
+__all__ = ["SIZE", "plot_curve", "plot_curves", "plot_recipe"]
 
-_SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
-_COLOURS = 128  # enough for lines and letters; a notebook full of plots is a quarter of the size
-
-# Softer than pure black, near the page colour of the usual dark themes.
-_DARK_PAGE = {key: "#111111" for key in ("figure.facecolor", "axes.facecolor", "savefig.facecolor")}
-
+SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
 
 def plot_curve(
     curve: LossCurve, advice: Advice | None = None, ax: Axes | None = None, *, reading: Reading | None = None
@@ -187,55 +177,8 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def figure_png(
-    draw: Callable[[Axes], object], *, dark: bool = False, size: tuple[float, float] = _SIZE, dpi: float = 144
-) -> bytes:
-    """PNG of whatever ``draw`` puts on the axes, rendered in memory.
-
-    pyplot is not involved: no window, no figure left behind, and the caller's matplotlib settings are as before. The
-    image is the same whatever those settings are.
-
-    Args:
-        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
-        dark: light lines on a dark background.
-        size: width and height in inches.
-        dpi: pixels per inch.
-    """
-    whole = io.BytesIO(_rendered(draw, "png", dark=dark, size=size, dpi=dpi))
-    small = io.BytesIO()
-    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
-    return small.getvalue()
-
-
-def figure_file(draw: Callable[[Axes], object], format: str) -> bytes:
-    """Content of a file with whatever ``draw`` puts on the axes, made as by :func:`figure_png`.
-
-    Args:
-        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
-        format: ``"png"``, ``"svg"`` or ``"pdf"``.
-    """
-    return figure_png(draw) if format == "png" else _rendered(draw, format)
-
-
-def _rendered(
-    draw: Callable[[Axes], object],
-    format: str,
-    *,
-    dark: bool = False,
-    size: tuple[float, float] = _SIZE,
-    dpi: float = 144,
-) -> bytes:
-    with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
-        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure.subplots())
-        content = io.BytesIO()
-        figure.savefig(content, format=format, dpi=dpi)
-    return content.getvalue()
-
-
 def _new_axes() -> Axes:
     from matplotlib import pyplot
 
-    _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
+    _, ax = pyplot.subplots(figsize=SIZE, layout="constrained")
     return ax
