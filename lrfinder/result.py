@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, overload
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
+from lrfinder.display.decision import Decision, decide
 from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
@@ -42,6 +44,7 @@ class RangeTestResult:
         curve: what the sweep recorded.
         advice: learning rates that follow from it; by default those of :func:`lrfinder.advise`.
         trials: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
+        run: model, data and training as ``lrfind run`` set them up; None for a test made in Python.
 
     Example:
         >>> from lrfinder import StopReason, SweepConfig
@@ -51,12 +54,13 @@ class RangeTestResult:
         ...     max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("Too few points.",)
         ... )
         >>> print(str(RangeTestResult(curve=curve, advice=advice)).splitlines()[0])
-        Learning-rate range test
+        No learning rate can be read from this curve; see why.
     """
 
     curve: LossCurve
     advice: Advice = None  # type: ignore[assignment]  # only until __post_init__
     trials: TrialRecord | None = None
+    run: RunRecord | None = None
 
     def __post_init__(self) -> None:
         if self.advice is None:
@@ -66,6 +70,11 @@ class RangeTestResult:
     def reading(self) -> Reading:
         """Reading of the curve: smoothed losses, noise, stability edge and low region. Read once, when first used."""
         return read_curve(self.curve)
+
+    @property
+    def decision(self) -> Decision:
+        """The learning rate to use, with its bounds: the first line of every output."""
+        return decide(self.advice, self.run)
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""
@@ -169,6 +178,7 @@ class RangeTestResult:
             "curve": self.curve.to_dict(),
             "advice": self.advice.to_dict(),
             "trials": None if self.trials is None else self.trials.to_dict(),
+            "run": None if self.run is None else self.run.to_dict(),
         }
 
     @classmethod
@@ -179,9 +189,10 @@ class RangeTestResult:
             FileFormatError: a part is missing, unknown or damaged.
         """
         with saved_content("result", hint="Run the range test again."):
-            parts = {"trials": content.get("race"), **content}
+            parts = {"trials": content.get("race"), "run": None, **content}
             parts.pop("race", None)
-            trials = parts.pop("trials")
+            parts.pop("decision", None)  # of `lrfind show --json`: it follows from the rest
+            trials, run = parts.pop("trials"), parts.pop("run")
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
             for lr in curve.lrs:
@@ -190,11 +201,12 @@ class RangeTestResult:
                 curve=curve,
                 advice=Advice.from_dict(parts.pop("advice")),
                 trials=None if trials is None else TrialRecord.from_dict(trials),
+                run=None if run is None else RunRecord.from_dict(run),
                 **parts,
             )
 
     def __str__(self) -> str:
-        return describe(self.curve, self.advice)
+        return describe(self.curve, self.advice, self.run)
 
     def _repr_png_(self) -> bytes:
         from lrfinder.display.pictures import figure_png
@@ -205,7 +217,7 @@ class RangeTestResult:
         from lrfinder.display.pictures import figure_png
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
-        return result_html(self.curve, self.advice, **pictures)
+        return result_html(self.curve, self.advice, self.run, **pictures)
 
 
 def _check_groups(curve: LossCurve) -> None:

@@ -64,7 +64,7 @@ def test_a_saved_result_is_loaded_and_printed_without_torch_or_matplotlib(saved:
         "import sys, lrfinder; result = lrfinder.RangeTestResult.load(sys.argv[1]); print(result)", saved
     )
     assert not loaded & {"torch", "torchvision", "matplotlib", "scipy", "click", "tqdm", "PIL"}
-    assert printed.startswith("Learning-rate range test")
+    assert "Learning-rate range test" in printed
 
 
 def test_a_recipe_is_planned_and_its_code_written_without_torch() -> None:

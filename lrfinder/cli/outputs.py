@@ -30,7 +30,7 @@ class Outputs:
 
     Args:
         folder: where the files go; exists.
-        name: of the model, with which the names of the files begin.
+        name: with which the names of the files begin: model and optimizer.
         csv_file: where the losses go besides; None for nowhere.
     """
 
@@ -140,14 +140,15 @@ def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
     else:
         last = "Result, as a line to save in a file for `lrfind show`:\n\n"
         last += json_text("result", result.to_dict(), indent=None).rstrip()
-    return f"\n{result}\n{beside}{lines}\n{last}"
+    return f"{result}\n{beside}{lines}\n{last}"
 
 
 def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The same and the settings as strict JSON."""
     content = {
-        "setup": experiment.facts,
-        **result.to_dict(),
+        "decision": result.decision.to_dict(),
+        "setup": experiment.facts if result.run is None else dict(result.run.setup),
+        **{key: each for key, each in result.to_dict().items() if key != "run"},  # which has the setup again
         "reference": reference_facts(experiment.reference, experiment.facts, result.advice),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def run(
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
-        outputs = Outputs(out, experiment.facts["model"], csv_file)
+        name = f"{experiment.facts['model']}-{experiment.facts['optimizer'].lower()}"
+        outputs = Outputs(out, name, csv_file)
         ctx.exit(_run(experiment, outputs, schedule, epochs, budget, json_of if as_json else as_text))
 
 
@@ -86,14 +88,18 @@ def _run(
     render: Callable[..., str],
 ) -> int:
     """Sweep, save, refine, draw and print; returns the exit status. Once the sweep is over, nothing loses it."""
-    result = experiment.range_test()
+    from lrfinder.tasks.record import run_record
+
+    run = run_record(experiment, schedule, epochs)
+    result = dataclasses.replace(experiment.range_test(), run=run)
     try:
         plan = _plan(result, experiment, schedule, epochs)
         outputs.save(result, plan)
         outputs.save_losses(result)
         if budget is not None and plan is not None:
             with outputs.kept("the advice is not refined"):
-                result = experiment.refine(result, schedule, epochs, budget)
+                refined = experiment.refine(result, schedule, epochs, budget)
+                result = dataclasses.replace(refined, run=run)
                 plan = _plan(result, experiment, schedule, epochs)
                 outputs.save(result, plan)
         outputs.draw(result)

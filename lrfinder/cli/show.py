@@ -17,9 +17,9 @@ __all__ = ["show"]
     short_help="Print a saved result again.",
     epilog="""\b
 Examples:
-  lrfind show lrfind-out/resnet18.json
-  lrfind show lrfind-out/resnet18.json --plot curve.png
-  lrfind show lrfind-out/resnet18.json --json""",
+  lrfind show lrfind-out/resnet18-sgd.json
+  lrfind show lrfind-out/resnet18-sgd.json --plot curve.png
+  lrfind show lrfind-out/resnet18-sgd.json --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
@@ -33,6 +33,6 @@ def show(file: Path, plot: Path | None, as_json: bool) -> None:
     if plot is not None:
         write_plot(plot, result.plot)
     if as_json:
-        echo(json.dumps(result.to_dict(), indent=1))
+        echo(json.dumps({"decision": result.decision.to_dict(), **result.to_dict()}, indent=1))
     else:
         echo(str(result))

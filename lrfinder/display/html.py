@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from html import escape
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.decision import decide
 from lrfinder.display.summary import advice_rows, sweep_facts
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 
 __all__ = ["recipe_html", "result_html"]
 
@@ -21,12 +23,15 @@ _CELL = "text-align: left; padding: 0.15em 1em 0.15em 0; border: none; backgroun
 _FRAME = "overflow-x: auto; padding: 0.5em 0.8em; border: 1px solid rgba(128, 128, 128, 0.5)"
 
 
-def result_html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) -> str:
-    """The advice as a self-contained piece of HTML: plot, table, reasons, and how the sweep went.
+def result_html(
+    curve: LossCurve, advice: Advice, run: RunRecord | None = None, *, light: bytes, dark: bytes
+) -> str:
+    """The advice as a self-contained piece of HTML: decision, plot, table, reasons, and how the sweep went.
 
     Args:
         curve: what the sweep recorded.
         advice: what was read from it.
+        run: how the test was set up, where that is known.
         light: PNG for pages with a light background.
         dark: PNG for pages with a dark one.
 
@@ -34,6 +39,7 @@ def result_html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) 
         One ``div`` without script, style sheet or link; everything from outside is escaped.
     """
     return _framed(
+        _heading(decide(advice, run).text),
         _picture(light, dark, alt="Loss against learning rate, with the advised learning rates marked"),
         _table(advice_rows(advice)),
         _heading("Why"),

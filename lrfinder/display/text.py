@@ -6,28 +6,33 @@ import textwrap
 from collections.abc import Sequence
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.decision import decide
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 
 __all__ = ["bullets", "describe"]
 
 _COLUMNS = 80
 
 
-def describe(curve: LossCurve, advice: Advice) -> str:
-    """The advice in words, for a terminal of 80 columns.
+def describe(curve: LossCurve, advice: Advice, run: RunRecord | None = None) -> str:
+    """The decision, then the advice in words, for a terminal of 80 columns.
 
     Args:
         curve: what the sweep recorded.
         advice: what was read from it.
+        run: how the test was set up, where that is known.
 
     Returns:
         Lines of plain text, without a line break at the end; a word longer than a line is left whole.
     """
     return "\n".join(
         [
-            *_wrapped(headline(curve)),
+            *(line for sentence in decide(advice, run).sentences for line in _wrapped(sentence)),
+            "",
+            *_wrapped(headline(curve, run)),
             "",
             *_aligned(advice_rows(advice)),
             "",
