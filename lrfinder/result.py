@@ -24,6 +24,7 @@ from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
@@ -204,6 +205,20 @@ class RangeTestResult:
                 run=None if run is None else RunRecord.from_dict(run),
                 **parts,
             )
+
+    def to_html(self, recipe: Schedule | None = None) -> str:
+        """One HTML page with everything about the result, which needs nothing from elsewhere.
+
+        Args:
+            recipe: to draw, with its lines to paste, as :meth:`recipe` makes it; by default that of ``lrfind run``, and
+                none for a test made in Python, whose training has an unknown length.
+        """
+        from lrfinder.display.page import result_page
+
+        if recipe is None and self.run is not None and self.advice.grade != "none":
+            steps = self.run.setup["steps_per_epoch"]
+            recipe = self.recipe(self.run.schedule, epochs=self.run.epochs, steps_per_epoch=steps)
+        return result_page(self.curve, self.advice, reading=self.reading, run=self.run, schedule=recipe)
 
     def __str__(self) -> str:
         return describe(self.curve, self.advice, self.run)

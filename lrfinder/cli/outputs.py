@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lrfinder.result import RangeTestResult
     from lrfinder.tasks.experiment import Experiment
 
+T = TypeVar("T")
+
 __all__ = ["Outputs", "as_json", "as_text"]
 
 
@@ -32,12 +34,14 @@ class Outputs:
         folder: where the files go; exists.
         name: with which the names of the files begin: model and optimizer.
         csv_file: where the losses go besides; None for nowhere.
+        page: where the page goes besides; None for nowhere.
     """
 
-    def __init__(self, folder: Path, name: str, csv_file: Path | None = None) -> None:
+    def __init__(self, folder: Path, name: str, csv_file: Path | None = None, page: Path | None = None) -> None:
         self._folder = folder
         self._name = name
         self._csv_file = csv_file
+        self._page = page
         self.files: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -96,8 +100,14 @@ class Outputs:
         if "result" not in self.files:
             return
         with self.kept("the plot is missing"):
-            path = write_atomic(self._path(".png"), self._picture(result))
+            path = write_atomic(self._path(".png"), _drawn(lambda: _png(result)))
             self.files = {"plot": str(path), **self.files}
+
+    def write_page(self, result: RangeTestResult, plan: Recipe | None) -> None:
+        """Write the page, where that is asked for."""
+        if self._page is not None:
+            with self.kept("the page is missing"):
+                self.files["page"] = str(write_atomic(self._page, _drawn(lambda: result.to_html(plan))))
 
     def show(self, text: str) -> None:
         """Print on stdout.
@@ -116,14 +126,20 @@ class Outputs:
     def _path(self, ending: str) -> Path:
         return self._folder / f"{self._name}{ending}"
 
-    def _picture(self, result: RangeTestResult) -> bytes:
-        try:
-            with own_backend():
-                from lrfinder.display.pictures import figure_png
 
-                return figure_png(result.plot)
-        except Exception as error:  # of matplotlib, whose settings and files are the user's
-            raise LRFinderError(f"{type(error).__name__}: {error}") from error
+def _drawn(make: Callable[[], T]) -> T:
+    """What ``make`` draws with matplotlib, whose settings and files are the user's."""
+    try:
+        with own_backend():
+            return make()
+    except Exception as error:
+        raise LRFinderError(f"{type(error).__name__}: {error}") from error
+
+
+def _png(result: RangeTestResult) -> bytes:
+    from lrfinder.display.pictures import figure_png
+
+    return figure_png(result.plot)
 
 
 def _reason(error: Exception) -> str:

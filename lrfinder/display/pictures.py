@@ -108,7 +108,8 @@ def _rendered(
     settings: dict[str, Any] | None = None,
     **options: Any,
 ) -> bytes:
-    with style.context(["default", *(["dark_background", _DARK_PAGE] if dark else []), settings or {}]):
+    looks: list[Any] = ["default", *(["dark_background", _DARK_PAGE] if dark else []), settings or {}]
+    with style.context(looks):
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure.subplots())

@@ -37,6 +37,7 @@ __all__ = ["SIZE", "plot_curve", "plot_curves", "plot_recipe"]
 
 SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
 
+
 def plot_curve(
     curve: LossCurve, advice: Advice | None = None, ax: Axes | None = None, *, reading: Reading | None = None
 ) -> Axes:
