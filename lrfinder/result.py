@@ -154,7 +154,8 @@ class RangeTestResult:
         """Curve with the advice marked; see :func:`lrfinder.plot_curve`. Shows nothing by itself."""
         from lrfinder.display.plotting import plot_curve
 
-        return plot_curve(self.curve, self.advice, ax, reading=self.reading)
+        subject = () if self.run is None else self.run.subject
+        return plot_curve(self.curve, self.advice, ax, reading=self.reading, subject=subject)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as JSON; :meth:`load` and ``lrfind show`` read it.

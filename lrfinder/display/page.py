@@ -94,7 +94,7 @@ def result_page(
 def _pictures(
     curve: LossCurve, advice: Advice, reading: Reading, run: RunRecord | None, schedule: Schedule | None
 ) -> dict[str, Any]:
-    draw = partial(plot_curve, curve, advice, reading=reading)
+    draw = partial(plot_curve, curve, advice, reading=reading, subject=() if run is None else run.subject)
     alt = f"Loss against learning rate, raw and smoothed. {decide(advice, run).sentences[0]}"
     pictures: dict[str, Any] = {"curve_svg": figure_svg(lambda ax: draw(ax), name="curve", alt=printable(alt))}
     if schedule is None:

@@ -8,7 +8,7 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.tables.kinds import KINDS
 
-__all__ = ["advice_rows", "headline", "optimizers_of", "subject_of", "sweep_facts"]
+__all__ = ["advice_rows", "headline", "optimizers_of", "sweep_facts"]
 
 _GRADES = {
     "high": "a clear curve",
@@ -20,13 +20,8 @@ _GRADES = {
 
 def headline(curve: LossCurve, run: RunRecord | None = None) -> str:
     """Title: the test, its model and data where they are known, and its optimizer."""
-    subject, names = subject_of(run), optimizers_of(curve)
+    subject, names = "" if run is None else " on ".join(run.subject), optimizers_of(curve)
     return "Learning-rate range test" + (f" of {subject}" if subject else "") + (f" with {names}" if names else "")
-
-
-def subject_of(run: RunRecord | None) -> str:
-    """Model and data, as in "resnet18 on digits"; "" where they are not known."""
-    return "" if run is None else f"{run.setup['model']} on {run.setup['data']}"
 
 
 def optimizers_of(curve: LossCurve) -> str:

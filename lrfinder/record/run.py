@@ -63,6 +63,11 @@ class RunRecord:
         object.__setattr__(self, "setup", setup)
 
     @property
+    def subject(self) -> tuple[str, str]:
+        """Names of model and data."""
+        return str(self.setup["model"]), str(self.setup["data"])
+
+    @property
     def batch(self) -> int:
         """Samples in an update: accumulated batches count."""
         return int(self.setup["batch_size"] * self.setup["accumulation_steps"])
