@@ -495,7 +495,7 @@ def test_a_pattern_without_matching_models_is_rejected() -> None:
 def test_show_prints_what_run_printed(saved: Path, done: tuple[Result, Path]) -> None:
     result = lrfind("show", saved)
     assert result.exit_code == 0
-    assert result.stdout.strip() == str(RangeTestResult.load(saved)).strip()
+    assert result.stdout.startswith(f"{RangeTestResult.load(saved)}\n\nCurve\n")
     assert result.stdout.strip() in done[0].stdout
 
 

@@ -100,7 +100,7 @@ def test_help_and_version_of_the_command_load_click_alone(arguments: list[str]) 
 
 def test_showing_a_saved_result_in_the_shell_loads_no_torch(saved: str) -> None:
     loaded, printed = loaded_by(COMMAND, "show", saved)
-    assert not loaded & {"torch", "torchvision", "matplotlib", "scipy", "tqdm"}
+    assert not loaded & {"torch", "torchvision", "matplotlib", "tqdm"}
     assert "Learning-rate range test" in printed
 
 

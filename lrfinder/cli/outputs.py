@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
+from lrfinder.cli.report import result_text
 from lrfinder.cli.terminal import LateError, abandon_output, echo
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.display.text import bullets
@@ -156,7 +157,7 @@ def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
     else:
         last = "Result, as a line to save in a file for `lrfind show`:\n\n"
         last += json_text("result", result.to_dict(), indent=None).rstrip()
-    return f"{result}\n{beside}{lines}\n{last}"
+    return f"{result_text(result)}\n{beside}{lines}\n{last}"
 
 
 def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:

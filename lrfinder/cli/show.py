@@ -31,6 +31,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) -> None:
     """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
+    from lrfinder.cli.report import result_text
     from lrfinder.result import RangeTestResult
 
     check_plot(plot)
@@ -44,4 +45,4 @@ def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) ->
     if as_json:
         echo(json.dumps({"decision": result.decision.to_dict(), **result.to_dict()}, indent=1))
     else:
-        echo(str(result))
+        echo(result_text(result))
