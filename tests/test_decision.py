@@ -161,6 +161,8 @@ def test_a_second_optimizer_does_not_overwrite_the_first(tmp_path: Path) -> None
         {"setup": []},
         {"setup": {**SETUP, "batch_size": "64"}},
         {"setup": {**SETUP, "model": None}},
+        {"setup": {**SETUP, "steps_per_epoch": 10**15}, "epochs": 10**15},
+        {"setup": {**SETUP, "batch_size": 10**15, "accumulation_steps": 10**15}},
         {"setup": {**SETUP, "optimizer_options": [1]}},
         {"more": 1},
     ],
@@ -183,3 +185,4 @@ def test_a_run_stays_equal_through_json_with_tuples_of_options() -> None:
     run = run_of(optimizer="AdamW", optimizer_options={"betas": (0.9, 0.99)})
     assert RunRecord.from_dict(json.loads(json.dumps(run.to_dict()))) == run
     assert dataclasses.replace(run, epochs=3).total_steps == 84
+    assert len({run, RunRecord.from_dict(run.to_dict())}) == 1

@@ -112,6 +112,12 @@ def test_every_curve_has_a_page(name: str) -> None:
     assert not page.all("button")  # no recipe, so nothing to copy
 
 
+def test_sections_without_content_are_left_out() -> None:
+    text = RangeTestResult(curve=ODD_CURVES["constant"]).to_html()
+    assert "Why this number" not in text and "Lines to paste" not in text and "recipe</h2>" not in text
+    assert "Findings" in text and "Why this number" in TEXT and "recipe</h2>" in TEXT
+
+
 def test_a_recipe_can_be_given_where_the_length_is_known() -> None:
     result = result_of(None)
     plan = result.recipe("step", epochs=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lrfinder.checks import check_choice, check_count
@@ -41,7 +41,7 @@ class RunRecord:
         (128, 140, 0.1)
     """
 
-    setup: Mapping[str, Any]
+    setup: Mapping[str, Any] = field(hash=False)
     schedule: str
     epochs: int
     entry: str | None = None
@@ -61,6 +61,8 @@ class RunRecord:
         check_choice("schedule", self.schedule, KINDS)
         object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
         object.__setattr__(self, "setup", setup)
+        check_count("batch_size times accumulation_steps", self.batch)
+        check_count("epochs times steps_per_epoch", self.total_steps)
 
     @property
     def subject(self) -> tuple[str, str]:
