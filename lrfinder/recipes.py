@@ -206,6 +206,7 @@ class Recipe(Schedule):
         return recipe_html(self.kind, self.peak_lr, self.interval, self.code(), **pictures)
 
     def _picture(self, *, dark: bool) -> bytes:
-        from lrfinder.display.plotting import figure_png, plot_recipe
+        from lrfinder.display.pictures import figure_png
+        from lrfinder.display.plotting import plot_recipe
 
         return figure_png(lambda ax: plot_recipe(self, ax=ax), dark=dark)

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, overload
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
+from lrfinder.display.decision import Decision, decide
 from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class RangeTestResult:
         curve: what the sweep recorded.
         advice: learning rates that follow from it; by default those of :func:`lrfinder.advise`.
         trials: what :meth:`LRFinder.refine` measured, which the advice then follows; None without it.
+        run: model, data and training as ``lrfind run`` set them up; None for a test made in Python.
 
     Example:
         >>> from lrfinder import StopReason, SweepConfig
@@ -51,12 +55,13 @@ class RangeTestResult:
         ...     max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("Too few points.",)
         ... )
         >>> print(str(RangeTestResult(curve=curve, advice=advice)).splitlines()[0])
-        Learning-rate range test
+        No learning rate can be read from this curve; see why.
     """
 
     curve: LossCurve
     advice: Advice = None  # type: ignore[assignment]  # only until __post_init__
     trials: TrialRecord | None = None
+    run: RunRecord | None = None
 
     def __post_init__(self) -> None:
         if self.advice is None:
@@ -66,6 +71,11 @@ class RangeTestResult:
     def reading(self) -> Reading:
         """Reading of the curve: smoothed losses, noise, stability edge and low region. Read once, when first used."""
         return read_curve(self.curve)
+
+    @property
+    def decision(self) -> Decision:
+        """The learning rate to use, with its bounds: the first line of every output."""
+        return decide(self.advice, self.run)
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""
@@ -144,7 +154,8 @@ class RangeTestResult:
         """Curve with the advice marked; see :func:`lrfinder.plot_curve`. Shows nothing by itself."""
         from lrfinder.display.plotting import plot_curve
 
-        return plot_curve(self.curve, self.advice, ax, reading=self.reading)
+        subject = () if self.run is None else self.run.subject
+        return plot_curve(self.curve, self.advice, ax, reading=self.reading, subject=subject)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as JSON; :meth:`load` and ``lrfind show`` read it.
@@ -169,6 +180,7 @@ class RangeTestResult:
             "curve": self.curve.to_dict(),
             "advice": self.advice.to_dict(),
             "trials": None if self.trials is None else self.trials.to_dict(),
+            "run": None if self.run is None else self.run.to_dict(),
         }
 
     @classmethod
@@ -179,9 +191,10 @@ class RangeTestResult:
             FileFormatError: a part is missing, unknown or damaged.
         """
         with saved_content("result", hint="Run the range test again."):
-            parts = {"trials": content.get("race"), **content}
+            parts = {"trials": content.get("race"), "run": None, **content}
             parts.pop("race", None)
-            trials = parts.pop("trials")
+            parts.pop("decision", None)  # of `lrfind show --json`: it follows from the rest
+            trials, run = parts.pop("trials"), parts.pop("run")
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
             for lr in curve.lrs:
@@ -190,22 +203,37 @@ class RangeTestResult:
                 curve=curve,
                 advice=Advice.from_dict(parts.pop("advice")),
                 trials=None if trials is None else TrialRecord.from_dict(trials),
+                run=None if run is None else RunRecord.from_dict(run),
                 **parts,
             )
 
+    def to_html(self, recipe: Schedule | None = None) -> str:
+        """One HTML page with everything about the result, which needs nothing from elsewhere.
+
+        Args:
+            recipe: to draw, with its lines to paste, as :meth:`recipe` makes it; by default that of ``lrfind run``, and
+                none for a test made in Python, whose training has an unknown length.
+        """
+        from lrfinder.display.page import result_page
+
+        if recipe is None and self.run is not None and self.advice.grade != "none":
+            steps = self.run.setup["steps_per_epoch"]
+            recipe = self.recipe(self.run.schedule, epochs=self.run.epochs, steps_per_epoch=steps)
+        return result_page(self.curve, self.advice, reading=self.reading, run=self.run, schedule=recipe)
+
     def __str__(self) -> str:
-        return describe(self.curve, self.advice)
+        return describe(self.curve, self.advice, self.run)
 
     def _repr_png_(self) -> bytes:
-        from lrfinder.display.plotting import figure_png
+        from lrfinder.display.pictures import figure_png
 
         return figure_png(self.plot)
 
     def _repr_html_(self) -> str:
-        from lrfinder.display.plotting import figure_png
+        from lrfinder.display.pictures import figure_png
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
-        return result_html(self.curve, self.advice, **pictures)
+        return result_html(self.curve, self.advice, self.run, **pictures)
 
 
 def _check_groups(curve: LossCurve) -> None:

@@ -71,13 +71,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
 
 @pytest.fixture
 def saved(done: tuple[Result, Path]) -> Path:
-    return done[1] / "shufflenet_v2_x0_5.json"
+    return done[1] / "shufflenet_v2_x0_5-sgd.json"
 
 
 @pytest.fixture
 def without_advice(tmp_path: Path) -> Path:
     lrfind(*TINY, "--out", tmp_path)
-    return tmp_path / "squeezenet1_1.json"
+    return tmp_path / "squeezenet1_1-sgd.json"
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def without_advice(tmp_path: Path) -> Path:
 
 def test_a_run_ends_with_advice_in_words_and_the_lines_to_paste(done: tuple[Result, Path]) -> None:
     result, out = done
-    loaded = RangeTestResult.load(out / "shufflenet_v2_x0_5.json")
+    loaded = RangeTestResult.load(out / "shufflenet_v2_x0_5-sgd.json")
     plan = loaded.recipe("onecycle", epochs=2, steps_per_epoch=1797 // 16)
     assert result.exit_code == 0
     assert str(loaded) in result.stdout
@@ -95,19 +95,19 @@ def test_a_run_ends_with_advice_in_words_and_the_lines_to_paste(done: tuple[Resu
 
 def test_a_run_writes_plot_result_and_recipe_and_names_them(done: tuple[Result, Path]) -> None:
     result, out = done
-    names = ["shufflenet_v2_x0_5.json", "shufflenet_v2_x0_5.png"]
-    names += ["shufflenet_v2_x0_5-onecycle.json", "shufflenet_v2_x0_5-onecycle.py"]
+    names = ["shufflenet_v2_x0_5-sgd.json", "shufflenet_v2_x0_5-sgd.png"]
+    names += ["shufflenet_v2_x0_5-sgd-onecycle.json", "shufflenet_v2_x0_5-sgd-onecycle.py"]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     assert all(str(out / name) in result.stdout for name in names)
-    with Image.open(out / "shufflenet_v2_x0_5.png") as picture:
+    with Image.open(out / "shufflenet_v2_x0_5-sgd.png") as picture:
         assert min(picture.size) > 400
-    plan = Recipe.load(out / "shufflenet_v2_x0_5-onecycle.json")
-    assert (out / "shufflenet_v2_x0_5-onecycle.py").read_text() == plan.code()
+    plan = Recipe.load(out / "shufflenet_v2_x0_5-sgd-onecycle.json")
+    assert (out / "shufflenet_v2_x0_5-sgd-onecycle.py").read_text() == plan.code()
 
 
 def test_refine_tries_the_schedule_and_the_recipe_has_the_best_lr(tmp_path: Path) -> None:
     result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.15", "--json", "--out", tmp_path)
-    loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")
+    loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5-sgd.json")
     assert result.exit_code == 0
     assert loaded.trials is not None and loaded.trials.schedule == "cosine"
     assert 0 < loaded.trials.spent <= 0.15 * loaded.trials.total_steps
@@ -157,7 +157,7 @@ def test_the_seed_fixes_the_whole_curve(tmp_path: Path) -> None:
     losses = []
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
         lrfind(*TINY, "--seed", seed, "--out", tmp_path / folder)
-        losses.append(RangeTestResult.load(tmp_path / folder / "squeezenet1_1.json").curve.losses)
+        losses.append(RangeTestResult.load(tmp_path / folder / "squeezenet1_1-sgd.json").curve.losses)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -165,7 +165,7 @@ def test_a_sweep_without_advice_exits_with_1_and_writes_its_curve(tmp_path: Path
     result = lrfind(*TINY, "--out", tmp_path)
     assert result.exit_code == 1
     assert "grade  none" in result.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["squeezenet1_1.json", "squeezenet1_1.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["squeezenet1_1-sgd.json", "squeezenet1_1-sgd.png"]
     content = json.loads(lrfind(*TINY, "--out", tmp_path, "--json").stdout)
     assert (content["recipe"], content["code"]) == (None, None)
 
@@ -185,7 +185,8 @@ def test_a_sweep_without_advice_exits_with_1_and_writes_its_curve(tmp_path: Path
 )
 def test_each_option_reaches_the_sweep(tmp_path: Path, options: tuple[str, ...], fact: tuple[str, Any]) -> None:
     result = lrfind(*TINY, "--device", "cpu", "--out", tmp_path, *options)
-    curve = RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve
+    [path] = tmp_path.glob("squeezenet1_1-*.json")
+    curve = RangeTestResult.load(path).curve
     assert result.exit_code == 1
     assert getattr(curve, fact[0]) == pytest.approx(fact[1]) if fact[0] != "measured" else curve.measured == fact[1]
 
@@ -193,7 +194,7 @@ def test_each_option_reaches_the_sweep(tmp_path: Path, options: tuple[str, ...],
 def test_models_with_auxiliary_outputs_run_with_their_loss(tmp_path: Path) -> None:
     sizes = ("--num-iter", "2", "--batch-size", "2", "--start-lr", "1e-4", "--end-lr", "1e-3")
     lrfind("run", "googlenet", *sizes, "--out", tmp_path)
-    curve = RangeTestResult.load(tmp_path / "googlenet.json").curve
+    curve = RangeTestResult.load(tmp_path / "googlenet-sgd.json").curve
     assert curve.losses[0] > 1.3 * 2.302  # ln 10, and three tenths of it twice more
 
 
@@ -207,7 +208,7 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
     result = lrfind(*TINY, *options, "--out", tmp_path / "out")
     assert "squeezenet1_1 on pets: 16 images, 2 classes" in result.stderr
     assert "w.pth has 1000 classes, not 2." in result.stderr
-    assert (tmp_path / "out" / "squeezenet1_1.json").exists()
+    assert (tmp_path / "out" / "squeezenet1_1-sgd.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -318,49 +319,49 @@ def late(result: Result) -> str:
 def test_the_backend_of_a_notebook_changes_nothing(saved: Path, tmp_path: Path, command: str, backend: str) -> None:
     arguments = {
         "run": [*TINY, "--out", str(tmp_path)],
-        "show": ["show", str(saved), "--plot", str(tmp_path / "squeezenet1_1.png")],
-        "schedule": ["schedule", str(saved), "--total-steps", "90", "--plot", str(tmp_path / "squeezenet1_1.png")],
+        "show": ["show", str(saved), "--plot", str(tmp_path / "squeezenet1_1-sgd.png")],
+        "schedule": ["schedule", str(saved), "--total-steps", "90", "--plot", str(tmp_path / "squeezenet1_1-sgd.png")],
     }[command]
     # A process of its own: matplotlib reads the variable once, when it is imported.
     program = [sys.executable, "-c", f"from lrfinder.cli import main; main({arguments}, prog_name='lrfind')"]
     ended = subprocess.run(program, env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True)
     assert (ended.returncode, "Traceback" in ended.stderr) == (1 if command == "run" else 0, False)
-    assert (tmp_path / "squeezenet1_1.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "squeezenet1_1-sgd.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_plot_that_cannot_be_drawn_keeps_result_and_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shufflenet_v2_x0_5.png").write_text("of an earlier run")
+    (tmp_path / "shufflenet_v2_x0_5-sgd.png").write_text("of an earlier run")
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: 1 / 0)
     result = lrfind(*READABLE, "--out", tmp_path)
     line = late(result)
     assert "the plot is missing: ZeroDivisionError" in line
-    assert str(tmp_path / "shufflenet_v2_x0_5.json") in line
-    assert str(RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json")) in result.stdout
+    assert str(tmp_path / "shufflenet_v2_x0_5-sgd.json") in line
+    assert str(RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5-sgd.json")) in result.stdout
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".py"}
 
 
 def test_a_plot_that_cannot_be_written_keeps_the_result(tmp_path: Path) -> None:
-    (tmp_path / "squeezenet1_1.png").mkdir()
+    (tmp_path / "squeezenet1_1-sgd.png").mkdir()
     assert "it is a folder" in late(lrfind(*TINY, "--out", tmp_path))
-    assert RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve.losses
+    assert RangeTestResult.load(tmp_path / "squeezenet1_1-sgd.json").curve.losses
 
 
 def test_a_result_that_cannot_be_written_is_printed_for_show(tmp_path: Path) -> None:
-    (tmp_path / "squeezenet1_1.json").mkdir()
-    (tmp_path / "squeezenet1_1.png").write_text("old")
+    (tmp_path / "squeezenet1_1-sgd.json").mkdir()
+    (tmp_path / "squeezenet1_1-sgd.png").write_text("old")
     result = lrfind(*TINY, "--out", tmp_path)
     assert "the result is on stdout" in late(result)
     (tmp_path / "kept.json").write_text(result.stdout.splitlines()[-1])
     assert str(RangeTestResult.load(tmp_path / "kept.json")) in result.stdout
-    assert (tmp_path / "squeezenet1_1.png").read_text() == "old"
+    assert (tmp_path / "squeezenet1_1-sgd.png").read_text() == "old"
 
 
 def test_a_recipe_that_cannot_be_written_leaves_the_old_result(tmp_path: Path) -> None:
-    (tmp_path / "shufflenet_v2_x0_5-onecycle.py").mkdir()
-    (tmp_path / "shufflenet_v2_x0_5.json").write_text("old")
+    (tmp_path / "shufflenet_v2_x0_5-sgd-onecycle.py").mkdir()
+    (tmp_path / "shufflenet_v2_x0_5-sgd.json").write_text("old")
     result = lrfind(*READABLE, "--json", "--out", tmp_path)
-    assert "shufflenet_v2_x0_5-onecycle.py: it is a folder" in late(result)
-    assert (tmp_path / "shufflenet_v2_x0_5.json").read_text() == "old"
+    assert "shufflenet_v2_x0_5-sgd-onecycle.py: it is a folder" in late(result)
+    assert (tmp_path / "shufflenet_v2_x0_5-sgd.json").read_text() == "old"
     assert json.loads(result.stdout)["files"] == {} and json.loads(result.stdout)["curve"]["losses"]
 
 
@@ -377,8 +378,8 @@ def test_memory_that_ends_in_a_trial_keeps_the_range_test(tmp_path: Path, monkey
     monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", forward)
     result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.9", "--out", tmp_path)
     assert "the advice is not refined: the memory of" in late(result)
-    assert RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5.json").trials is None
-    assert (tmp_path / "shufflenet_v2_x0_5.png").exists()
+    assert RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5-sgd.json").trials is None
+    assert (tmp_path / "shufflenet_v2_x0_5-sgd.png").exists()
 
 
 def test_ctrl_c_after_the_sweep_names_the_saved_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +389,7 @@ def test_ctrl_c_after_the_sweep_names_the_saved_result(tmp_path: Path, monkeypat
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupt)
     result = lrfind(*TINY, "--out", tmp_path)
     assert result.exit_code == 130
-    assert result.stderr.splitlines()[-1].endswith(f"saved in {tmp_path / 'squeezenet1_1.json'}.")
+    assert result.stderr.splitlines()[-1].endswith(f"saved in {tmp_path / 'squeezenet1_1-sgd.json'}.")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -398,7 +399,7 @@ def test_a_full_disk_behind_stdout_keeps_the_files(tmp_path: Path) -> None:
         ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 3
     assert "the result is not printed: No space left on device" in ended.stderr.splitlines()[-1]
-    assert (tmp_path / "squeezenet1_1.png").exists()
+    assert (tmp_path / "squeezenet1_1-sgd.png").exists()
 
 
 @pytest.mark.parametrize("arguments", [("models",), (*TINY, "--out", "{out}")])
@@ -439,7 +440,7 @@ def test_exhausted_memory_is_one_sentence(
 
 def test_an_infinite_clip_norm_is_no_clipping_and_can_be_saved(tmp_path: Path) -> None:
     assert lrfind(*TINY, "--clip-grad-norm", "inf", "--out", tmp_path).exit_code == 1
-    assert RangeTestResult.load(tmp_path / "squeezenet1_1.json").curve.facts.clip_grad_norm is None
+    assert RangeTestResult.load(tmp_path / "squeezenet1_1-sgd.json").curve.facts.clip_grad_norm is None
 
 
 def test_a_defect_of_the_program_is_not_reported_as_wrong_input(
@@ -494,14 +495,16 @@ def test_a_pattern_without_matching_models_is_rejected() -> None:
 def test_show_prints_what_run_printed(saved: Path, done: tuple[Result, Path]) -> None:
     result = lrfind("show", saved)
     assert result.exit_code == 0
-    assert result.stdout.strip() == str(RangeTestResult.load(saved)).strip()
+    assert result.stdout.startswith(f"{RangeTestResult.load(saved)}\n\nCurve\n")
     assert result.stdout.strip() in done[0].stdout
 
 
 def test_show_gives_json_and_a_plot(saved: Path, tmp_path: Path) -> None:
     result = lrfind("show", saved, "--json", "--plot", tmp_path / "curve.png")
     in_file = json.loads(saved.read_text())
-    assert json.loads(result.stdout) == {key: in_file[key] for key in ("advice", "curve", "trials")}
+    content = json.loads(result.stdout)
+    assert content.pop("decision")["text"] == RangeTestResult.load(saved).decision.text
+    assert content == {key: in_file[key] for key in ("advice", "curve", "trials", "run")}
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -643,7 +646,7 @@ def test_a_csv_that_cannot_be_written_after_the_sweep_keeps_the_result(tmp_path:
 
 def saved_in(folder: Path) -> Path:
     lrfind(*TINY, "--out", folder / "out")
-    return folder / "out" / "squeezenet1_1.json"
+    return folder / "out" / "squeezenet1_1-sgd.json"
 
 
 LAUNCHED = {

@@ -6,13 +6,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
 from lrfinder.analysis.regimes import read_curve
-from lrfinder.display.curve_figure import curve_figure, curves_figure
+from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.marks import Mark, labelled, places
 from lrfinder.display.schedule_figure import schedule_figure
+from lrfinder.numbers import round_lr
 from lrfinder.record.curve import StopReason
+from lrfinder.record.facts import ModelFacts
 
 
 def figure_of(curve, advice=None):
@@ -75,16 +80,72 @@ def test_the_title_without_optimizer_and_without_advice():
     ("name", "base_lr", "words"),
     [
         ("clean", 0.09, "between 0.03 and 0.18 (shaded)"),
-        ("clean", 0.3, "between 0.1 and 0.6 (shaded, partly unstable)"),
-        ("clean", 3.0, "between 1 and 6 (shaded, unstable)"),
+        ("clean", 0.3, "between 0.1 and 0.6 (shaded, hatched where unstable)"),
+        ("clean", 3.0, "between 1 and 6 (hatched: unstable)"),
         ("never turned", 0.03, "between 0.01 and 0.06 (shaded)"),
-        ("never turned", 0.09, "between 0.03 and 0.18 (shaded, partly not swept)"),
+        ("never turned", 0.09, "between 0.03 and 0.18 (shaded, hatched where not swept)"),
     ],
 )
 def test_the_subtitle_says_where_the_interval_lies(name, base_lr, words):
     shown = figure_of(ODD_CURVES[name], advice_of(base_lr))
     assert shown.interval == advice_of(base_lr).interval
     assert shown.subtitle == f"best base_lr expected {words}"
+
+
+def title_of(subject=(), **facts):
+    curve = dataclasses.replace(ODD_CURVES["clean"], optimizer="AdamW", facts=ModelFacts(**facts))
+    return curve_figure(curve, read_curve(curve), advice_of(), subject).title
+
+
+def test_the_title_has_model_data_and_batch_where_they_are_known():
+    assert title_of(batch_size=64) == "AdamW range test, batch 64, grade: high"
+    assert title_of(batch_size=64, accumulation_steps=4) == "AdamW range test, batch 64 x 4, grade: high"
+    assert title_of(("vit_b_16", "pets"), batch_size=64) == "vit_b_16 on pets: AdamW range test, batch 64, grade: high"
+
+
+def test_a_long_title_has_two_lines_and_cut_names_that_are_no_formula():
+    title = title_of(("mobilenet_v3_small", "a $folder$ with a name that is far too long"), batch_size=64)
+    first, second = title.split("\n")
+    assert first == r"mobilenet_v3_small on a \$folder\$ with a name th..."
+    assert second == "AdamW range test, batch 64, grade: high"
+
+
+def test_the_part_of_the_interval_above_the_edge_or_the_sweep_is_hatched():
+    edge = read_curve(ODD_CURVES["clean"]).edge_lr
+    assert figure_of(ODD_CURVES["clean"], advice_of(0.09)).beyond is None
+    assert figure_of(ODD_CURVES["clean"], advice_of(0.3)).beyond == (edge, 0.6)
+    assert figure_of(ODD_CURVES["clean"], advice_of(3.0)).beyond == (1.0, 6.0)
+    assert figure_of(ODD_CURVES["never turned"], advice_of(0.09)).beyond[1] == 0.18
+
+
+@given(base=st.floats(1e-6, 100), name=st.sampled_from(sorted(ODD_CURVES)))
+def test_no_interval_reaches_into_the_unstable_part_unsaid(base, name):
+    shown = figure_of(ODD_CURVES[name], advice_of(base))
+    unstable = [span.start for span in shown.regimes if span.name == "unstable"]
+    reaches = bool(unstable) and round_lr(shown.interval[1]) > round_lr(unstable[0])
+    assert not reaches or (shown.beyond is not None and "unstable" in shown.subtitle)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("constant", "flat: the loss neither falls nor rises"),
+        ("only noise", "flat: the loss neither falls nor rises"),
+        ("nonfinite at once", "the loss became nan or infinite"),
+        ("one pair", "too few points: 1 of"),
+        ("clean", ""),
+        ("only rises", ""),
+    ],
+)
+def test_a_curve_without_advice_says_why_in_the_picture(name, words):
+    note = figure_of(ODD_CURVES[name]).note
+    assert note.startswith(words) and bool(note) == bool(words)
+
+
+def test_noise_alone_does_not_fill_the_height():
+    curve = ODD_CURVES["only noise"]
+    low, high = figure_of(curve).y_limits
+    assert np.ptp(curve.losses) < 0.4 * (high - low)
 
 
 @pytest.mark.parametrize("stop", StopReason)
@@ -238,6 +299,14 @@ def test_a_noisy_curve_that_falls_has_its_lowest_at_zero_too():
 def test_a_curve_that_never_fell_stays_near_its_start():
     (line,) = curves_figure({"flat": ODD_CURVES["only noise"]}).lines
     assert np.abs(np.array(line.parts) - 1).max() < 0.5
+
+
+@pytest.mark.parametrize(("fall", "lowest"), [(0.0003, 0.99), (0.5, 0.0)])
+def test_a_faint_fall_is_drawn_faint_and_told_in_numbers(fall, lowest):
+    curve = curve_of(lambda lrs: 2.3 - fall / (1 + 0.01 / lrs), noise=fall / 50, stop=StopReason.COMPLETED)
+    (line,) = curves_figure({"one": curve}).lines
+    assert min(line.parts) == pytest.approx(lowest, abs=0.01)
+    assert line.label == ("one: 2.3, falls by 0.0003, no edge" if fall < 0.1 else line.label)
 
 
 def test_each_label_has_the_levels_and_the_edge_of_its_curve():

@@ -65,17 +65,23 @@ def test_the_html_has_the_same_words_as_the_report():
         assert part in words
 
 
-def test_the_html_carries_both_pictures_and_chooses_by_theme():
+def test_without_a_style_sheet_the_dark_picture_is_hidden():
     page = result_html(flat(), advice_of(), light=LIGHT, dark=DARK)
     light, dark = (base64.b64encode(png).decode() for png in (LIGHT, DARK))
-    assert re.search(rf'<source media="\(prefers-color-scheme: dark\)" srcset="data:image/png;base64,{dark}">', page)
-    assert re.search(rf'<img src="data:image/png;base64,{light}" alt="[^"]+"', page)
+    assert re.search(rf'<img class="lrfinder-light" src="data:image/png;base64,{light}" alt="[^"]+"', page)
+    assert re.search(rf'<img class="lrfinder-dark" hidden src="data:image/png;base64,{dark}" alt="[^"]+"', page)
+
+
+def test_the_theme_of_the_notebook_comes_before_that_of_the_system():
+    page = result_html(flat(), advice_of(), light=LIGHT, dark=DARK)
+    system, dark, light = (page.index(words) for words in ("prefers-color-scheme", 'light="false"', 'light="true"'))
+    assert system < dark < light  # of rules that are as specific, the last counts
 
 
 @pytest.mark.parametrize("advice", [advice_of(), NO_ADVICE], ids=["advice", "none"])
 def test_the_html_needs_nothing_from_elsewhere_and_sets_no_text_colour(advice):
     page = result_html(flat(), advice, light=LIGHT, dark=DARK)
-    assert "http" not in page and not Balanced(page).seen & {"script", "link", "style"}
+    assert "http" not in page and not Balanced(page).seen & {"script", "link"}
     assert set(re.findall(r"[\"; ]color: (\w+)", page)) <= {"inherit"}
 
 

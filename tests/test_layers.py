@@ -22,7 +22,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"record": set(), "schedules": {"torch"}},
     {"analysis": {"numpy", "scipy"}},
     {"advice": {"numpy"}},
-    {"training": {"numpy", "torch", "tqdm"}, "display": {"PIL", "matplotlib", "numpy"}},
+    {"training": {"numpy", "torch", "tqdm"}, "display": {"PIL", "jinja2", "matplotlib", "numpy"}},
     {"recipes": {"matplotlib", "torch"}},  # for type checkers alone, as below; tests/test_imports.py holds the rest
     {"result": {"matplotlib", "torch"}},
     {"finder": {"torch"}},

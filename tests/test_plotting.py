@@ -16,8 +16,10 @@ from matplotlib.text import Annotation, Text
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
 from lrfinder.analysis.regimes import read_curve
-from lrfinder.display.curve_figure import curve_figure, curves_figure
-from lrfinder.display.plotting import figure_png, plot_curve, plot_curves, plot_recipe
+from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curves_figure import curves_figure
+from lrfinder.display.pictures import figure_png
+from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
 from lrfinder.display.schedule_figure import schedule_figure
 from lrfinder.errors import ConfigError
 
@@ -118,7 +120,7 @@ def test_the_regimes_are_named_where_there_is_room(ax):
 
 def test_too_few_points_are_said_to_be_too_few(ax):
     plot_curve(ODD_CURVES["one pair"], ax=ax)
-    assert [text.get_text() for text in ax.texts] == ["too few points to draw"]
+    assert [text.get_text() for text in ax.texts] == ["too few points: 1 of at least 9"]
 
 
 def test_marks_differ_in_dashes_and_in_markers_too(ax):

@@ -153,7 +153,7 @@ def reset_accelerate() -> None:
 
 
 def test_printed_result_is_the_start_of_the_recorded_output() -> None:
-    [shown] = [block for _, block in BLOCKS if block.startswith("Learning-rate range test")]
+    [shown] = [block for _, block in BLOCKS if block.startswith("Use ")]
     recorded = (RESULTS / "resnet18-digits.txt").read_text(encoding="utf-8").strip()
     assert "\n\nWhy\n- " in shown and shown.endswith(".\n...\n")  # whole sentences
     assert recorded.startswith(shown.removesuffix("...\n"))

@@ -124,7 +124,8 @@ def test_save_and_show_write_the_one_dictionary_of_a_result(tmp_path):
     assert content == json.loads(json.dumps({"format": "lrfinder.result", "version": 1, **result.to_dict()}))
     assert content["trials"]["trials"]
     shown = CliRunner().invoke(main, ["show", str(path), "--json"])
-    assert json.loads(shown.stdout) == json.loads(json.dumps(result.to_dict()))
+    expected = {"decision": result.decision.to_dict(), **result.to_dict()}
+    assert json.loads(shown.stdout) == json.loads(json.dumps(expected))
     assert RangeTestResult.from_dict(json.loads(shown.stdout)) == result
 
 

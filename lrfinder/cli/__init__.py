@@ -94,8 +94,8 @@ class _Commands(click.Group):
 Examples:
   lrfind run resnet18
   lrfind run mobilenet_v3_small --data photos --weights DEFAULT
-  lrfind show lrfind-out/resnet18.json
-  lrfind schedule lrfind-out/resnet18.json --kind cosine --epochs 30
+  lrfind show lrfind-out/resnet18-sgd.json
+  lrfind schedule lrfind-out/resnet18-sgd.json --kind cosine --epochs 30
 
 \b
 Exit status:

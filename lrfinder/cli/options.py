@@ -13,9 +13,17 @@ import click
 from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS, MODES
 
-__all__ = ["parse_pairs", "run_options"]
+__all__ = ["html_option", "parse_pairs", "run_options"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
+
+
+def html_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--html FILE``, also without FILE; ``default`` says where the page goes then."""
+    words = f"Write one page with everything, too.  {default}"
+    return click.option("--html", "html_file", is_flag=False, flag_value="", metavar="[FILE]", help=words)
+
+
 # Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.experiment.Settings.
 _RUN = (
     click.option(
@@ -112,6 +120,7 @@ _RUN = (
         metavar="FILE",
         help="Write step, learning rate and loss of each iteration to this .csv, too.",
     ),
+    html_option("[default: in --out]"),
     click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."),
 )
 

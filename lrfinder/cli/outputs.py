@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
+from lrfinder.cli.report import result_text
 from lrfinder.cli.terminal import LateError, abandon_output, echo
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.display.text import bullets
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from lrfinder.result import RangeTestResult
     from lrfinder.tasks.experiment import Experiment
 
+T = TypeVar("T")
+
 __all__ = ["Outputs", "as_json", "as_text"]
 
 
@@ -30,14 +33,16 @@ class Outputs:
 
     Args:
         folder: where the files go; exists.
-        name: of the model, with which the names of the files begin.
+        name: with which the names of the files begin: model and optimizer.
         csv_file: where the losses go besides; None for nowhere.
+        page: where the page goes besides; None for nowhere.
     """
 
-    def __init__(self, folder: Path, name: str, csv_file: Path | None = None) -> None:
+    def __init__(self, folder: Path, name: str, csv_file: Path | None = None, page: Path | None = None) -> None:
         self._folder = folder
         self._name = name
         self._csv_file = csv_file
+        self._page = page
         self.files: dict[str, str] = {}
         self.problems: list[str] = []
 
@@ -96,8 +101,14 @@ class Outputs:
         if "result" not in self.files:
             return
         with self.kept("the plot is missing"):
-            path = write_atomic(self._path(".png"), self._picture(result))
+            path = write_atomic(self._path(".png"), _drawn(lambda: _png(result)))
             self.files = {"plot": str(path), **self.files}
+
+    def write_page(self, result: RangeTestResult, plan: Recipe | None) -> None:
+        """Write the page, where that is asked for."""
+        if self._page is not None:
+            with self.kept("the page is missing"):
+                self.files["page"] = str(write_atomic(self._page, _drawn(lambda: result.to_html(plan))))
 
     def show(self, text: str) -> None:
         """Print on stdout.
@@ -116,14 +127,20 @@ class Outputs:
     def _path(self, ending: str) -> Path:
         return self._folder / f"{self._name}{ending}"
 
-    def _picture(self, result: RangeTestResult) -> bytes:
-        try:
-            with own_backend():
-                from lrfinder.display.plotting import figure_png
 
-                return figure_png(result.plot)
-        except Exception as error:  # of matplotlib, whose settings and files are the user's
-            raise LRFinderError(f"{type(error).__name__}: {error}") from error
+def _drawn(make: Callable[[], T]) -> T:
+    """What ``make`` draws with matplotlib, whose settings and files are the user's."""
+    try:
+        with own_backend():
+            return make()
+    except Exception as error:
+        raise LRFinderError(f"{type(error).__name__}: {error}") from error
+
+
+def _png(result: RangeTestResult) -> bytes:
+    from lrfinder.display.pictures import figure_png
+
+    return figure_png(result.plot)
 
 
 def _reason(error: Exception) -> str:
@@ -140,14 +157,15 @@ def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
     else:
         last = "Result, as a line to save in a file for `lrfind show`:\n\n"
         last += json_text("result", result.to_dict(), indent=None).rstrip()
-    return f"\n{result}\n{beside}{lines}\n{last}"
+    return f"{result_text(result)}\n{beside}{lines}\n{last}"
 
 
 def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The same and the settings as strict JSON."""
     content = {
-        "setup": experiment.facts,
-        **result.to_dict(),
+        "decision": result.decision.to_dict(),
+        "setup": experiment.facts if result.run is None else dict(result.run.setup),
+        **{key: each for key, each in result.to_dict().items() if key != "run"},  # which has the setup again
         "reference": reference_facts(experiment.reference, experiment.facts, result.advice),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,

@@ -32,7 +32,7 @@ def write_plot(path: Path, draw: Callable[..., object]) -> None:
         ConfigError: the file cannot be written.
     """
     with own_backend():
-        from lrfinder.display.plotting import figure_file
+        from lrfinder.display.pictures import figure_file
         from lrfinder.files import write_atomic
 
         echo(f"Plot: {write_atomic(path, figure_file(draw, path.suffix.lower()[1:]))}", err=True)

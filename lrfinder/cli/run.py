@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import click
 from lrfinder.cli.completion import complete_model
 from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs, run_options
+from lrfinder.cli.targets import check_target, page_path
 from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
 
@@ -35,6 +37,7 @@ Examples:
   lrfind run resnet50 --dataset CIFAR10 --download --amp bf16
   lrfind run swin_t --optimizer AdamW --opt weight_decay=0.05
   lrfind run resnet18 --schedule cosine --epochs 10 --refine 0.25
+  lrfind run resnet18 --html page.html
   lrfind run resnet18 --json | jq .advice.max_lr
 
 PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg.""",
@@ -50,6 +53,7 @@ def run(
     budget: float | None,
     out: Path,
     csv_file: Path | None,
+    html_file: str | None,
     as_json: bool,
     optimizer_options: tuple[str, ...],
     **settings: Any,
@@ -60,20 +64,22 @@ def run(
     """
     refuse_launcher("lrfind run")
     with _output_folder(out):
-        from lrfinder.cli.losses import check_csv
         from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of
         from lrfinder.recipes import recipe
         from lrfinder.tasks.experiment import Settings, prepare
 
-        check_csv(csv_file)
+        check_target("--csv", csv_file, ".csv")
+        page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet
         options = parse_pairs("--opt", optimizer_options)
         with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
             experiment = prepare(Settings(**settings, optimizer_options=options))
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
-        outputs = Outputs(out, experiment.facts["model"], csv_file)
+        name = f"{experiment.facts['model']}-{experiment.facts['optimizer'].lower()}"
+        page = page_path(html_file, out / f"{name}.html")
+        outputs = Outputs(out, name, csv_file, page)
         ctx.exit(_run(experiment, outputs, schedule, epochs, budget, json_of if as_json else as_text))
 
 
@@ -86,17 +92,22 @@ def _run(
     render: Callable[..., str],
 ) -> int:
     """Sweep, save, refine, draw and print; returns the exit status. Once the sweep is over, nothing loses it."""
-    result = experiment.range_test()
+    from lrfinder.tasks.record import run_record
+
+    run = run_record(experiment, schedule, epochs)
+    result = dataclasses.replace(experiment.range_test(), run=run)
     try:
         plan = _plan(result, experiment, schedule, epochs)
         outputs.save(result, plan)
         outputs.save_losses(result)
         if budget is not None and plan is not None:
             with outputs.kept("the advice is not refined"):
-                result = experiment.refine(result, schedule, epochs, budget)
+                refined = experiment.refine(result, schedule, epochs, budget)
+                result = dataclasses.replace(refined, run=run)
                 plan = _plan(result, experiment, schedule, epochs)
                 outputs.save(result, plan)
         outputs.draw(result)
+        outputs.write_page(result, plan)
         outputs.show(render(experiment, result, plan, outputs.files))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(outputs.saved) from None

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
-from lrfinder.cli.plot import check_plot, write_plot
+from lrfinder.cli.options import html_option
+from lrfinder.cli.plot import check_plot, own_backend, write_plot
+from lrfinder.cli.targets import page_path
 from lrfinder.cli.terminal import echo
+from lrfinder.files import write_atomic
 
 __all__ = ["show"]
 
@@ -17,22 +20,29 @@ __all__ = ["show"]
     short_help="Print a saved result again.",
     epilog="""\b
 Examples:
-  lrfind show lrfind-out/resnet18.json
-  lrfind show lrfind-out/resnet18.json --plot curve.png
-  lrfind show lrfind-out/resnet18.json --json""",
+  lrfind show lrfind-out/resnet18-sgd.json
+  lrfind show lrfind-out/resnet18-sgd.json --plot curve.png
+  lrfind show lrfind-out/resnet18-sgd.json --html page.html
+  lrfind show lrfind-out/resnet18-sgd.json --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
+@html_option("[default: beside FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-def show(file: Path, plot: Path | None, as_json: bool) -> None:
+def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) -> None:
     """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
+    from lrfinder.cli.report import result_text
     from lrfinder.result import RangeTestResult
 
     check_plot(plot)
+    page = page_path(html_file, file.with_suffix(".html"))
     result = RangeTestResult.load(file)
     if plot is not None:
         write_plot(plot, result.plot)
+    if page is not None:
+        with own_backend():
+            echo(f"Page: {write_atomic(page, result.to_html())}", err=True)
     if as_json:
-        echo(json.dumps(result.to_dict(), indent=1))
+        echo(json.dumps({"decision": result.decision.to_dict(), **result.to_dict()}, indent=1))
     else:
-        echo(str(result))
+        echo(result_text(result))

@@ -14,14 +14,19 @@ import matplotlib
 from matplotlib import colors, font_manager
 from matplotlib.axes import Axes
 
-from lrfinder.display.curve_figure import STRIP, Span
+from lrfinder.display.curve_figure import Span
+from lrfinder.display.limits import STRIP
 from lrfinder.display.marks import Mark
 
 __all__ = [
+    "DARK_CYCLE",
     "DASHES",
+    "LIGHT_CYCLE",
     "MARKERS",
     "cycle_for",
+    "draw_interval",
     "draw_marks",
+    "draw_note",
     "draw_regimes",
     "ink",
     "palette_for",
@@ -32,8 +37,8 @@ __all__ = [
 
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_LIGHT_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_DARK_CYCLE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FFFFFF", "#D55E00", "#F0E442")
+LIGHT_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+DARK_CYCLE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#FFFFFF", "#D55E00", "#F0E442")
 # Dashes, marker and its size. That of base_lr is larger: its rim stays visible under a max_lr at the same place.
 _LOOKS = {
     "base_lr": ("-.", "o", 11),
@@ -61,7 +66,7 @@ def cycle_for(ax: Axes) -> tuple[str, ...]:
         red, green, blue, alpha = colors.to_rgba(ax.figure.get_facecolor())
     if alpha < 0.5:  # transparent throughout: the text colour was chosen for whatever lies behind
         red, green, blue = (1 - part for part in colors.to_rgb(ink()))
-    return _LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else _DARK_CYCLE
+    return LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else DARK_CYCLE
 
 
 def ink() -> Any:
@@ -90,7 +95,7 @@ def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, mar
     ax.set_xlabel(xlabel, fontsize=text_size(ax))
     ax.set_ylabel(ylabel, fontsize=text_size(ax))
     rows = 1 + max((mark.row for mark in marks), default=-1)
-    lines = [title, subtitle] if subtitle and not _narrow(ax) else [title]
+    lines = [*title.split("\n"), *([subtitle] if subtitle and not _narrow(ax) else [])]
     ax.set_title("\n".join(lines), loc="left", fontsize=text_size(ax), pad=6 + rows * _row_points())
     if ax.figure.get_layout_engine() is None:
         box = ax.get_position()
@@ -108,6 +113,21 @@ def draw_regimes(ax: Axes, regimes: Sequence[Span]) -> None:
         if span.share * ax.bbox.width > _NAME * ax.figure.dpi:
             ax.text(left + span.share / 2, STRIP / 2, span.name, transform=ax.transAxes, **look)
         left += span.share
+
+
+def draw_interval(ax: Axes, whole: tuple[float, float], beyond: tuple[float, float] | None) -> None:
+    """Shade the interval, and hatch the part that lies above the edge or outside the sweep."""
+    color = palette_for(ax)["base_lr"]
+    ax.axvspan(*whole, color=color, alpha=0.15, linewidth=0, label="interval", zorder=0)
+    if beyond is not None:
+        hatched: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "hatch": "///", "alpha": 0.5}
+        ax.axvspan(*beyond, linewidth=0, label="beyond", zorder=0.1, **hatched)
+
+
+def draw_note(ax: Axes, note: str) -> None:
+    """Write into the axes why the curve cannot be read."""
+    box = {"facecolor": ax.get_facecolor(), "edgecolor": ink(), "alpha": 0.9, "boxstyle": "round,pad=0.5"}
+    ax.text(0.5, 0.82, note, transform=ax.transAxes, ha="center", va="center", bbox=box, zorder=6)
 
 
 def draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:

@@ -1,4 +1,4 @@
-"""Results and recipes as HTML for a notebook: one ``div`` each, without script, style sheet or link.
+"""Results and recipes as HTML for a notebook: one ``div`` each, without script or link.
 
 Pictures come in as PNG bytes. No torch, no matplotlib.
 """
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from html import escape
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.decision import decide
 from lrfinder.display.summary import advice_rows, sweep_facts
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 
 __all__ = ["recipe_html", "result_html"]
 
@@ -20,20 +22,45 @@ __all__ = ["recipe_html", "result_html"]
 _CELL = "text-align: left; padding: 0.15em 1em 0.15em 0; border: none; background: none; vertical-align: top"
 _FRAME = "overflow-x: auto; padding: 0.5em 0.8em; border: 1px solid rgba(128, 128, 128, 0.5)"
 
+# A notebook has a theme of its own, which need not be that of the system: JupyterLab and Notebook 7, VS Code, Colab,
+# and pages made by Sphinx say it in attributes. Without one, the system's counts.
+_DARK_HOSTS = (
+    '[data-jp-theme-light="false"], [data-vscode-theme-kind="vscode-dark"], '
+    '[data-vscode-theme-kind="vscode-high-contrast"], html[theme="dark"], [data-theme="dark"]'
+)
+_LIGHT_HOSTS = (
+    '[data-jp-theme-light="true"], [data-vscode-theme-kind="vscode-light"], '
+    '[data-vscode-theme-kind="vscode-high-contrast-light"], html[theme="light"], [data-theme="light"]'
+)
+_SHOW = "{{0}} .lrfinder-light {{{{ display: {0} }}}} {{0}} .lrfinder-dark[hidden] {{{{ display: {1} !important }}}}"
+_SHOW_DARK, _SHOW_LIGHT = _SHOW.format("none", "inline"), _SHOW.format("inline", "none")
+_THEMES = " ".join(
+    [
+        ".lrfinder-dark[hidden] { display: none }",
+        f"@media (prefers-color-scheme: dark) {{ {_SHOW_DARK.format(':root')} }}",
+        _SHOW_DARK.format(f":is(:root, :root *):is({_DARK_HOSTS})"),
+        _SHOW_LIGHT.format(f":is(:root, :root *):is({_LIGHT_HOSTS})"),
+    ]
+)
 
-def result_html(curve: LossCurve, advice: Advice, *, light: bytes, dark: bytes) -> str:
-    """The advice as a self-contained piece of HTML: plot, table, reasons, and how the sweep went.
+
+def result_html(
+    curve: LossCurve, advice: Advice, run: RunRecord | None = None, *, light: bytes, dark: bytes
+) -> str:
+    """The advice as a self-contained piece of HTML: decision, plot, table, reasons, and how the sweep went.
 
     Args:
         curve: what the sweep recorded.
         advice: what was read from it.
+        run: how the test was set up, where that is known.
         light: PNG for pages with a light background.
         dark: PNG for pages with a dark one.
 
     Returns:
-        One ``div`` without script, style sheet or link; everything from outside is escaped.
+        One ``div`` without script or link, and a style sheet for its pictures; everything from outside is escaped.
     """
     return _framed(
+        _heading(decide(advice, run).text),
         _picture(light, dark, alt="Loss against learning rate, with the advised learning rates marked"),
         _table(advice_rows(advice)),
         _heading("Why"),
@@ -55,7 +82,7 @@ def recipe_html(kind: str, peak_lr: float, interval: str, code: str, *, light: b
         dark: PNG for pages with a dark one.
 
     Returns:
-        One ``div`` without script, style sheet or link; everything from outside is escaped.
+        One ``div`` without script or link, and a style sheet for its pictures; everything from outside is escaped.
     """
     after = "batch" if interval == "step" else "epoch"
     return _framed(
@@ -74,12 +101,16 @@ def _heading(text: str) -> str:
 
 
 def _picture(light: bytes, dark: bytes, *, alt: str) -> str:
-    """Both pictures have a background of their own, so the wrong one for a page is still legible there."""
-    sources = [f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for png in (dark, light)]
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{sources[0]}">'
-        f'<img src="{sources[1]}" alt="{_escaped(alt)}" style="width: 100%; max-width: 640px"></picture>'
+    """Both pictures, of which the style sheet shows one; where a host removes it, ``hidden`` leaves the light one.
+
+    Each has a background of its own, so the wrong one for a page is still legible there.
+    """
+    pictures = "".join(
+        f'<img class="lrfinder-{name}"{hidden} src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}" '
+        f'alt="{_escaped(alt)}" style="width: 100%; max-width: 640px">'
+        for name, hidden, png in (("light", "", light), ("dark", " hidden", dark))
     )
+    return f"<style>{_THEMES}</style>{pictures}"
 
 
 def _table(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -7,25 +7,23 @@ No torch.
 
 from __future__ import annotations
 
-import io
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
-from lrfinder.display.curve_figure import curve_figure, curves_figure
+from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.drawing import (
     DASHES,
     MARKERS,
     cycle_for,
+    draw_interval,
     draw_marks,
+    draw_note,
     draw_regimes,
     ink,
     palette_for,
@@ -38,17 +36,18 @@ from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 from lrfinder.schedules.schedule import Schedule
 
-__all__ = ["figure_file", "figure_png", "plot_curve", "plot_curves", "plot_recipe"]
+__all__ = ["SIZE", "plot_curve", "plot_curves", "plot_recipe"]
 
-_SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
-_COLOURS = 128  # enough for lines and letters; a notebook full of plots is a quarter of the size
-
-# Softer than pure black, near the page colour of the usual dark themes.
-_DARK_PAGE = {key: "#111111" for key in ("figure.facecolor", "axes.facecolor", "savefig.facecolor")}
+SIZE = (6.4, 4.0)  # inches: the width of a notebook cell at 100 dpi
 
 
 def plot_curve(
-    curve: LossCurve, advice: Advice | None = None, ax: Axes | None = None, *, reading: Reading | None = None
+    curve: LossCurve,
+    advice: Advice | None = None,
+    ax: Axes | None = None,
+    *,
+    reading: Reading | None = None,
+    subject: tuple[str, ...] = (),
 ) -> Axes:
     """Loss against learning rate: raw, smoothed, and the learning rates that the advice takes from it.
 
@@ -61,6 +60,7 @@ def plot_curve(
             only what the curve shows is drawn.
         ax: axes to draw on; by default a new pyplot figure, to be shown or saved by the caller.
         reading: of this curve, where it is known already; by default the curve is read here.
+        subject: names for the title, as in ``("resnet18", "digits")``: model and data.
 
     Returns:
         The axes drawn on.
@@ -76,17 +76,19 @@ def plot_curve(
     """
     ax = _new_axes() if ax is None else ax
     palette = palette_for(ax)
-    shown = curve_figure(curve, read_curve(curve) if reading is None else reading, advice)
+    shown = curve_figure(curve, read_curve(curve) if reading is None else reading, advice, subject)
     set_axis(ax, shown.x_limits, shown.scale)
-    ax.plot(shown.lrs, shown.losses, "o", color=ink(), alpha=0.4, markersize=3.5, mew=0, label="raw", zorder=2)
-    ax.plot(shown.lrs, shown.smooth, "-", color=palette["curve"], linewidth=2, label="smoothed", zorder=3)
+    dots: dict[str, Any] = {"color": ink(), "markersize": 3.8, "mec": ax.get_facecolor(), "mew": 0.6}
+    ax.plot(shown.lrs, shown.smooth, "-", color=palette["curve"], linewidth=2, label="smoothed", zorder=2)
+    ax.plot(shown.lrs, shown.losses, "o", alpha=0.7, label="raw", zorder=3, **dots)  # above the line, to be seen
     if shown.y_limits is None:
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "too few points to draw", transform=ax.transAxes, ha="center", va="center")
     else:
         ax.set_ylim(shown.y_limits)
+    if shown.note:
+        draw_note(ax, shown.note)
     if shown.interval is not None:
-        ax.axvspan(*shown.interval, color=palette["base_lr"], alpha=0.15, linewidth=0, label="interval", zorder=0)
+        draw_interval(ax, shown.interval, shown.beyond)
     draw_regimes(ax, shown.regimes)
     draw_marks(ax, shown.marks)
     set_texts(ax, shown.title, shown.subtitle, shown.xlabel, shown.ylabel, shown.marks)
@@ -98,7 +100,7 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
 
     Losses of different runs differ in offset and scale, so each curve is drawn as the part of its own drop: 1 is the
     level it starts from, 0 its lowest. The legend has the levels in the loss's own units. A curve that never fell is
-    scaled by its batch noise instead and stays near 1.
+    scaled by its batch noise instead and stays near 1; one that fell by less than 2 % of its level does not reach 0.
 
     Args:
         curves: label to curve; at least one.
@@ -187,55 +189,8 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def figure_png(
-    draw: Callable[[Axes], object], *, dark: bool = False, size: tuple[float, float] = _SIZE, dpi: float = 144
-) -> bytes:
-    """PNG of whatever ``draw`` puts on the axes, rendered in memory.
-
-    pyplot is not involved: no window, no figure left behind, and the caller's matplotlib settings are as before. The
-    image is the same whatever those settings are.
-
-    Args:
-        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
-        dark: light lines on a dark background.
-        size: width and height in inches.
-        dpi: pixels per inch.
-    """
-    whole = io.BytesIO(_rendered(draw, "png", dark=dark, size=size, dpi=dpi))
-    small = io.BytesIO()
-    Image.open(whole).convert("RGB").quantize(_COLOURS).save(small, format="png", optimize=True, dpi=(dpi, dpi))
-    return small.getvalue()
-
-
-def figure_file(draw: Callable[[Axes], object], format: str) -> bytes:
-    """Content of a file with whatever ``draw`` puts on the axes, made as by :func:`figure_png`.
-
-    Args:
-        draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
-        format: ``"png"``, ``"svg"`` or ``"pdf"``.
-    """
-    return figure_png(draw) if format == "png" else _rendered(draw, format)
-
-
-def _rendered(
-    draw: Callable[[Axes], object],
-    format: str,
-    *,
-    dark: bool = False,
-    size: tuple[float, float] = _SIZE,
-    dpi: float = 144,
-) -> bytes:
-    with style.context(["default", "dark_background", _DARK_PAGE] if dark else "default"):
-        figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure.subplots())
-        content = io.BytesIO()
-        figure.savefig(content, format=format, dpi=dpi)
-    return content.getvalue()
-
-
 def _new_axes() -> Axes:
     from matplotlib import pyplot
 
-    _, ax = pyplot.subplots(figsize=_SIZE, layout="constrained")
+    _, ax = pyplot.subplots(figsize=SIZE, layout="constrained")
     return ax

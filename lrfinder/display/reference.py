@@ -11,10 +11,35 @@ from lrfinder.numbers import format_lr
 from lrfinder.tables.optimizers import find_optimizer
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, scaled_lr, scaling
 
-__all__ = ["reference_facts", "reference_lines"]
+__all__ = ["reference_facts", "reference_lines", "reference_sentence"]
 
 _FAR = 5.0  # ratio of two learning rates that is worth a sentence
 _STEP_SIZE = ("momentum", "eps")  # options that change which learning rate is right
+
+
+def reference_sentence(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any]) -> str:
+    """The learning rate of torchvision's recipe at the user's batch, and what to know before comparing it.
+
+    Args:
+        row: of the table; without a recipe the sentence is empty.
+        setup: as in :func:`reference_lines`.
+
+    Example:
+        >>> from lrfinder.tables.recipes import reference_recipe
+        >>> setup = {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}, "batch_size": 64}
+        >>> setup |= {"accumulation_steps": 1, "weights": None}
+        >>> reference_sentence(reference_recipe("resnet18"), setup)
+        "torchvision's recipe at your batch: 0.025 (SGD)."
+    """
+    if not isinstance(row, ReferenceRecipe):
+        return ""
+    what = row.optimizer
+    if not _is_comparable(row, setup):
+        yours = _described(setup["optimizer"], setup["optimizer_options"])
+        what = f"{_described(row.optimizer, row.optimizer_options)}, not comparable with {yours}"
+    elif setup["weights"] is not None:
+        what = f"{row.optimizer}, from random weights"
+    return f"torchvision's recipe at your batch: {format_lr(scaled_lr(row, _batch(setup)))} ({what})."
 
 
 def reference_lines(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any], advice: Advice) -> list[str]:
@@ -96,5 +121,7 @@ def _batch(setup: Mapping[str, Any]) -> int:
 
 
 def _described(optimizer: str, options: Mapping[str, Any]) -> str:
-    chosen = ", ".join(f"{name}={options[name]:g}" for name in _STEP_SIZE if options.get(name))
+    numbers = {name: options.get(name) for name in _STEP_SIZE}
+    known = {name: value for name, value in numbers.items() if isinstance(value, float | int) and value}
+    chosen = ", ".join(f"{name}={value:g}" for name, value in known.items())
     return f"{optimizer}({chosen})" if chosen else optimizer

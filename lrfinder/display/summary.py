@@ -5,6 +5,7 @@ from __future__ import annotations
 from lrfinder.advice.advise import Advice
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 from lrfinder.tables.kinds import KINDS
 
 __all__ = ["advice_rows", "headline", "optimizers_of", "sweep_facts"]
@@ -17,10 +18,10 @@ _GRADES = {
 }
 
 
-def headline(curve: LossCurve) -> str:
-    """Title: the test and its optimizer."""
-    names = optimizers_of(curve)
-    return "Learning-rate range test" + (f" with {names}" if names else "")
+def headline(curve: LossCurve, run: RunRecord | None = None) -> str:
+    """Title: the test, its model and data where they are known, and its optimizer."""
+    subject, names = "" if run is None else " on ".join(run.subject), optimizers_of(curve)
+    return "Learning-rate range test" + (f" of {subject}" if subject else "") + (f" with {names}" if names else "")
 
 
 def optimizers_of(curve: LossCurve) -> str:

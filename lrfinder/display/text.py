@@ -1,4 +1,4 @@
-"""A result as plain text for a terminal: 80 columns, no colour. No torch, no matplotlib."""
+"""A result as plain text for a terminal: no colour, by default 80 columns. No torch, no matplotlib."""
 
 from __future__ import annotations
 
@@ -6,47 +6,54 @@ import textwrap
 from collections.abc import Sequence
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.decision import decide
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
 
-__all__ = ["bullets", "describe"]
+__all__ = ["COLUMNS", "bullets", "describe"]
 
-_COLUMNS = 80
+COLUMNS = 80
+_NARROWEST = 24  # columns of a text beside others
 
 
-def describe(curve: LossCurve, advice: Advice) -> str:
-    """The advice in words, for a terminal of 80 columns.
+def describe(curve: LossCurve, advice: Advice, run: RunRecord | None = None, columns: int = COLUMNS) -> str:
+    """The decision, then the advice in words, for a terminal.
 
     Args:
         curve: what the sweep recorded.
         advice: what was read from it.
+        run: how the test was set up, where that is known.
+        columns: width of the terminal; > 0.
 
     Returns:
         Lines of plain text, without a line break at the end; a word longer than a line is left whole.
     """
     return "\n".join(
         [
-            *_wrapped(headline(curve)),
+            *(line for sentence in decide(advice, run).sentences for line in _wrapped(sentence, columns)),
             "",
-            *_aligned(advice_rows(advice)),
+            *_wrapped(headline(curve, run), columns),
             "",
-            *bullets("Why", advice.reasons),
+            *_aligned(advice_rows(advice), columns),
             "",
-            *bullets("Sweep", sweep_facts(curve)),
+            *bullets("Why", advice.reasons, columns),
+            "",
+            *bullets("Sweep", sweep_facts(curve), columns),
         ]
     )
 
 
-def bullets(title: str, sentences: Sequence[str]) -> list[str]:
-    """Lines of a list for 80 columns under its title; a word longer than a line, such as a link, is left whole."""
-    return [title, *(line for sentence in sentences for line in _wrapped(sentence, bullet="- "))]
+def bullets(title: str, sentences: Sequence[str], columns: int = COLUMNS) -> list[str]:
+    """Lines of a list under its title; a word longer than a line, such as a link, is left whole."""
+    return [title, *(line for sentence in sentences for line in _wrapped(sentence, columns, bullet="- "))]
 
 
-def _wrapped(text: str, *, bullet: str = "") -> list[str]:
+def _wrapped(text: str, columns: int, *, bullet: str = "") -> list[str]:
     return textwrap.wrap(
         printable(text),
-        width=_COLUMNS,
+        width=columns,
         initial_indent=bullet,
         subsequent_indent=" " * len(bullet),
         break_long_words=False,
@@ -54,9 +61,14 @@ def _wrapped(text: str, *, bullet: str = "") -> list[str]:
     )
 
 
-def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Two aligned columns and a third that wraps within its own left edge."""
+def _aligned(rows: Sequence[tuple[str, str, str]], columns: int) -> list[str]:
+    """Two aligned columns and a third that wraps within its own left edge, or below them where that is too narrow."""
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return [
-        line for name, value, use in rows for line in _wrapped(use, bullet=f"  {name:<{names}}  {value:<{values}}  ")
-    ]
+    lines = []
+    for name, value, use in rows:
+        start = f"  {name:<{names}}  {value:<{values}}  "
+        if len(start) + _NARROWEST <= columns:
+            lines += _wrapped(use, columns, bullet=start)
+        else:
+            lines += [start.rstrip(), *_wrapped(use, columns, bullet="    ")]
+    return lines

@@ -1,0 +1,25 @@
+"""A result in words and as a small plot, in the width of the terminal. No torch, no matplotlib."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from lrfinder.display.text import COLUMNS, describe
+from lrfinder.display.text_plot import text_plot
+
+if TYPE_CHECKING:
+    from lrfinder.result import RangeTestResult
+
+__all__ = ["result_text"]
+
+
+def result_text(result: RangeTestResult) -> str:
+    """What ``print(result)`` prints, and the curve below; in a pipe 80 columns, or those of the variable COLUMNS.
+
+    Words take 80 columns at most: longer lines are harder to read.
+    """
+    columns = shutil.get_terminal_size().columns
+    words = describe(result.curve, result.advice, result.run, min(columns, COLUMNS))
+    plot = text_plot(result.curve, result.reading, result.advice, columns)
+    return "\n".join([words, *(["", "Curve", *plot] if plot else [])])

@@ -1,0 +1,108 @@
+"""The first line of every output: the learning rate to use, as a value and in words. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.advice.advise import Advice
+from lrfinder.display.reference import reference_sentence
+from lrfinder.numbers import format_lr, round_lr
+from lrfinder.record.run import RunRecord
+from lrfinder.tables.recipes import ReferenceRecipe, scaled_lr
+
+__all__ = ["Decision", "decide"]
+
+_CAUSES = {
+    "flat": "the loss neither falls nor rises",
+    "nonfinite_early": "the loss became nan or infinite too early",
+    "too_few_points": "it has too few points",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One learning rate with its bounds, in numbers and in words.
+
+    Args:
+        lr: learning rate to use, ``base_lr`` of the advice; None where the curve has none.
+        interval: (low, high), where the best one is expected; None without ``lr``.
+        limit: learning rate that no schedule should exceed: where the loss had diverged, else the stability edge.
+            None where the sweep found neither, or where the advice itself lies above the edge.
+        grade: of the advice.
+        schedule: kind of schedule of the run; None where that is not known.
+        schedule_lr: peak of that schedule; None without ``schedule`` or ``lr``.
+        reference_lr: learning rate of torchvision's recipe at the batch of the run; None where there is no recipe.
+        sentences: the same in words, a sentence each: the decision, then the recipe where there is one.
+    """
+
+    lr: float | None
+    interval: tuple[float, float] | None
+    limit: float | None
+    grade: str
+    schedule: str | None
+    schedule_lr: float | None
+    reference_lr: float | None
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The sentences in one line."""
+        return " ".join(self.sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary with the numbers and ``text``."""
+        return {"text": self.text, **{key: each for key, each in vars(self).items() if key != "sentences"}}
+
+
+def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
+    """The decision that follows from the advice.
+
+    Args:
+        advice: of a range test.
+        run: how it was set up, where that is known: adds the peak of the schedule, and torchvision's recipe.
+
+    Example:
+        >>> advice = Advice(max_lr=0.014, base_lr=0.011, min_lr=0.001, interval=(0.002, 0.02), grade="high",
+        ...     reasons=("Clear.",), edge_lr=0.012, diverged_lr=0.024)
+        >>> decide(advice).text
+        'Use 0.011 (0.002 to 0.02); never above 0.024.'
+    """
+    row = None if run is None else run.reference
+    scaled = None if run is None or not isinstance(row, ReferenceRecipe) else round_lr(scaled_lr(row, run.batch))
+    decision = Decision(
+        lr=advice.base_lr,
+        interval=advice.interval,
+        limit=_limit(advice),
+        grade=advice.grade,
+        schedule=None if run is None else run.schedule,
+        schedule_lr=None if run is None or advice.base_lr is None else advice.lr_for(run.schedule, run.total_steps),
+        reference_lr=scaled,
+        sentences=(),
+    )
+    reference = "" if run is None else reference_sentence(row, run.setup)
+    return dataclasses.replace(decision, sentences=(_words(decision, advice), *filter(None, [reference])))
+
+
+def _limit(advice: Advice) -> float | None:
+    """The LR at which the loss had diverged, or the edge; None where the advice itself goes above that."""
+    limit = advice.edge_lr if advice.diverged_lr is None else advice.diverged_lr
+    if limit is None or advice.interval is None or advice.max_lr is None:
+        return None
+    highest = max(advice.interval[1], advice.max_lr, *(lr for _, lr in advice.peaks))
+    return round_lr(limit) if highest <= round_lr(limit) else None
+
+
+def _words(decision: Decision, advice: Advice) -> str:
+    codes = {finding.code: finding for finding in advice.findings}
+    if decision.lr is None or decision.interval is None:
+        cause = next((words for code, words in _CAUSES.items() if code in codes), None)
+        return f"No learning rate can be read from this curve{f': {cause}' if cause else '; see why'}."
+    if "lr_free" in codes:
+        return f"Keep {format_lr(decision.lr)}: {codes['lr_free'].detail} sets its own step size."
+    low, high = map(format_lr, decision.interval)
+    words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)} ({low} to {high})"
+    if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
+        words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
+    return f"{words}; never above {format_lr(decision.limit)}." if decision.limit is not None else f"{words}."

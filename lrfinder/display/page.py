@@ -1,0 +1,122 @@
+"""A result as one HTML page that needs nothing from elsewhere, from ``templates/report.html.j2``. No torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lrfinder import __version__
+from lrfinder.advice.advise import Advice
+from lrfinder.advice.words import explain
+from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.rules import Suggestion, minimum, slide, steepest, valley
+from lrfinder.display.decision import decide
+from lrfinder.display.page_rows import evidence_rows, run_rows
+from lrfinder.display.pictures import colours_of_page, figure_svg
+from lrfinder.display.plotting import plot_curve, plot_recipe
+from lrfinder.display.reference import reference_lines
+from lrfinder.display.summary import advice_rows, headline, sweep_facts
+from lrfinder.errors import NoAdviceError
+from lrfinder.numbers import format_lr, printable
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.run import RunRecord
+from lrfinder.schedules.code import scheduler_code
+from lrfinder.schedules.schedule import Schedule
+
+__all__ = ["PAGE_COLOURS", "result_page"]
+
+PAGE_COLOURS = {
+    "light": {
+        **{"--paper": "#ffffff", "--ink": "#1a1c1e", "--muted": "#56595d", "--rule": "#d0d3d6"},
+        **{"--code": "#f5f6f7", "--accent": "#0b5cad", **colours_of_page(dark=False)},
+    },
+    "dark": {
+        **{"--paper": "#121417", "--ink": "#e8eaed", "--muted": "#a9aeb4", "--rule": "#3c4043"},
+        **{"--code": "#1b1e22", "--accent": "#8ab8ff", **colours_of_page(dark=True)},
+    },
+}
+"""Variables of the style sheet by colour scheme."""
+
+_RULES: tuple[Callable[..., Suggestion], ...] = (slide, valley, steepest, minimum)
+
+
+def result_page(
+    curve: LossCurve,
+    advice: Advice,
+    *,
+    reading: Reading,
+    run: RunRecord | None = None,
+    schedule: Schedule | None = None,
+) -> str:
+    """The page: decision, curve, findings, schedule with the lines to paste, evidence, settings, other rules.
+
+    Everything from outside is escaped, and the policy in its head allows no script but its own.
+
+    Args:
+        curve: what the sweep recorded.
+        advice: what was read from it.
+        reading: of the curve.
+        run: how the test was set up, where that is known.
+        schedule: to draw, with its lines to paste; None leaves both out.
+    """
+    environment = Environment(
+        loader=PackageLoader("lrfinder.display"), autoescape=True, undefined=StrictUndefined, finalize=_shown
+    )
+    source, _, _ = PackageLoader("lrfinder.display").get_source(environment, "copy.js")
+    found = explain((), advice.findings)
+    row = None if run is None else run.reference
+    return environment.get_template("report.html.j2").render(
+        title=headline(curve, run),
+        headline=headline(curve, run),
+        decision=decide(advice, run),
+        advice_rows=advice_rows(advice),
+        findings=found,
+        reasons=[each for each in advice.reasons if each not in found],
+        evidence_rows=evidence_rows(advice.evidence),
+        reference=[] if run is None else [_without_link(each) for each in reference_lines(row, run.setup, advice)],
+        link=None if row is None else row.link,
+        run_rows=run_rows(curve, run),
+        sweep=sweep_facts(curve),
+        other_rows=[_other(rule, curve, reading) for rule in _RULES],
+        script=source,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode('ascii')}",
+        version=__version__,
+        **PAGE_COLOURS,
+        **_pictures(curve, advice, reading, run, schedule),
+    )
+
+
+def _pictures(
+    curve: LossCurve, advice: Advice, reading: Reading, run: RunRecord | None, schedule: Schedule | None
+) -> dict[str, Any]:
+    draw = partial(plot_curve, curve, advice, reading=reading, subject=() if run is None else run.subject)
+    alt = f"Loss against learning rate, raw and smoothed. {decide(advice, run).sentences[0]}"
+    pictures: dict[str, Any] = {"curve_svg": figure_svg(lambda ax: draw(ax), name="curve", alt=printable(alt))}
+    if schedule is None:
+        return {**pictures, "schedule_svg": None, "code": None}
+    alt = f"Learning rate over the training: {schedule.kind} with a peak of {format_lr(schedule.peak_lr)}."
+    drawn = figure_svg(lambda ax: plot_recipe(schedule, ax), name="schedule", alt=alt)
+    return {**pictures, "schedule_svg": drawn, "code": scheduler_code(schedule)}
+
+
+def _other(rule: Callable[..., Suggestion], curve: LossCurve, reading: Reading) -> tuple[str, str, str]:
+    try:
+        suggestion = rule(curve, reading=reading)
+    except NoAdviceError as error:
+        return rule.__name__, "none", str(error)
+    return rule.__name__, format_lr(suggestion.lr), suggestion.reference
+
+
+def _without_link(sentence: str) -> str:
+    """The sentence without the address at its end, which the page gives as a link."""
+    return sentence.partition(", https://")[0]
+
+
+def _shown(value: Any) -> Any:
+    """What an expression of the template becomes: no character in it controls anything."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
