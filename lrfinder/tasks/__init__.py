@@ -111,6 +111,7 @@ FAMILIES: dict[str, Family] = {
         batch_size=8,
         own_options=("masks",),
     ),
+    "detection": Family(module="lrfinder.tasks.detection", models="torchvision.models.detection", batch_size=2),
 }
 
 
