@@ -112,6 +112,9 @@ FAMILIES: dict[str, Family] = {
         own_options=("masks",),
     ),
     "detection": Family(module="lrfinder.tasks.detection", models="torchvision.models.detection", batch_size=2),
+    "video": Family(
+        module="lrfinder.tasks.video", models="torchvision.models.video", batch_size=24, fake_batch_size=2
+    ),
 }
 
 
