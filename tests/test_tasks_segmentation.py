@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +110,14 @@ def test_void_pixels_do_not_count_and_half_of_aux_does() -> None:
 
 @given(st.lists(st.integers(0, 255), min_size=4, max_size=4), st.sampled_from(["L", "P", "RGB", "I;16"]))
 def test_labels_are_read_from_masks_of_any_mode(values: list[int], mode: str) -> None:
-    path = Path("/tmp") / f"lrfinder-{abs(hash((tuple(values), mode)))}.png"
+    path = Path(tempfile.mkdtemp()) / "mask.png"
     labels = np.array(values, np.uint8).reshape(2, 2)
     kinds = {"RGB": labels[..., None].repeat(3, 2), "I;16": labels.astype(np.uint16)}
     try:
         mask(path, kinds.get(mode, labels), mode)
         assert read_mask(str(path)).tolist() == labels.tolist()
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

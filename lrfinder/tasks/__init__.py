@@ -115,6 +115,9 @@ FAMILIES: dict[str, Family] = {
     "video": Family(
         module="lrfinder.tasks.video", models="torchvision.models.video", batch_size=24, fake_batch_size=2
     ),
+    "optical_flow": Family(
+        module="lrfinder.tasks.optical_flow", models="torchvision.models.optical_flow", batch_size=2
+    ),
 }
 
 
