@@ -28,6 +28,8 @@ __all__ = [
 
 _MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
 _WRITTEN = 10**30
+_BEGINNING = 3  # letters of a name that say which is meant
+_NEAR = 0.6  # similarity below which a name is none of those allowed
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> float:
@@ -153,9 +155,14 @@ def check_scales(scales: Any) -> tuple[float, ...]:
 
 
 def did_you_mean(value: Any, names: Iterable[str]) -> str:
-    """The sentence `` Did you mean 'cosine'?`` with the nearest name, whatever its case; empty when none is near."""
+    """The sentence `` Did you mean 'cosine'?`` with the nearest name, whatever its case; empty when none is near.
+
+    A name that begins with the value goes before one that resembles it.
+    """
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.5)
+    given = str(value).lower()
+    begun = [name for name in lower if len(given) >= _BEGINNING and name.startswith(given)]
+    near = begun or difflib.get_close_matches(given, lower, n=1, cutoff=_NEAR)
     return f" Did you mean {lower[near[0]]!r}?" if near else ""
 
 

@@ -41,6 +41,7 @@ def recipe(
     device: Any = "cuda",
     optimizers: Sequence[int] = (),
     own_step: bool = False,
+    form: str = "plain",
     **options: Any,
 ) -> Recipe:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
@@ -67,6 +68,8 @@ def recipe(
         device: where autocast and scaler of the printed lines run, as in ``"cuda"``.
         optimizers: number of parameter groups of each optimizer, where several are stepped together.
         own_step: whether the printed lines call ``step_fn``, which makes the update.
+        form: how the printed lines compute the loss, as :mod:`lrfinder.tasks` does: ``plain``, ``auxiliary 0.3``,
+            ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection`` or ``optical flow``.
         options: by kind, named as in torch where torch has the number:
 
             - onecycle: ``pct_start div_factor final_div_factor cycle_momentum base_momentum max_momentum``
@@ -92,15 +95,9 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).spec
         Step(step_size=30, gamma=0.1)
     """
-    updates = Updates(
-        accumulation_steps=accumulation_steps,
-        clip_grad_norm=clip_grad_norm,
-        amp_dtype=amp_dtype,
-        grad_scaler=grad_scaler,
-        device=device,
-        optimizers=tuple(optimizers),
-        own_step=own_step,
-    )
+    making: dict[str, Any] = {"accumulation_steps": accumulation_steps, "clip_grad_norm": clip_grad_norm}
+    making |= {"amp_dtype": amp_dtype, "grad_scaler": grad_scaler, "device": device, "form": form}
+    updates = Updates(optimizers=tuple(optimizers), own_step=own_step, **making)
     schedule = make_schedule(
         kind,
         peak_lr=peak_lr,

@@ -130,7 +130,7 @@ class RangeTestResult:
         facts = self.curve.facts
         if facts is None:
             return {}
-        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step")
+        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step", "form")
         several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
         return {**several, **{name: getattr(facts, name) for name in names if getattr(facts, name) is not None}}
 

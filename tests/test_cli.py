@@ -20,6 +20,7 @@ from torchvision import models
 from lrfinder import RangeTestResult, Recipe, __version__, recipe
 from lrfinder.cli import main
 from lrfinder.cli.completion import registered_models
+from lrfinder.tasks import FAMILIES
 from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs
 from lrfinder.cli.outputs import Outputs
@@ -467,15 +468,20 @@ def test_errors_name_options_where_the_library_names_arguments(tmp_path: Path) -
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def test_models_lists_every_classification_model_and_builds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_lists_every_trainable_model_and_builds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "get_model", None)
-    assert lrfind("models").stdout.splitlines() == sorted(models.list_models(module=models))
+    trainable = sorted(name for name in models.list_models() if not name.startswith("quantized_"))
+    assert lrfind("models").stdout.splitlines() == trainable
+    families = [lrfind("models", "--family", each).stdout.splitlines() for each in FAMILIES]
+    assert sorted(sum(families, [])) == trainable
+    assert families[0] == sorted(models.list_models(module=models))
 
 
 @pytest.mark.parametrize(
     "pattern, names",
     [
-        ("vgg1", ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]),
+        ("vgg11", ["vgg11", "vgg11_bn"]),
+        ("raft", ["raft_large", "raft_small"]),
         ("vit_*_16", ["vit_b_16", "vit_l_16"]),
         ("ALEX", ["alexnet"]),
     ],
@@ -732,7 +738,7 @@ def test_wrong_input_ends_the_process_with_2_and_no_traceback() -> None:
 
 
 def test_completion_lists_the_models_without_importing_torchvision() -> None:
-    assert registered_models() == sorted(models.list_models(module=models))
+    assert registered_models() == sorted(name for name in models.list_models() if not name.startswith("quantized_"))
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,8 @@ def test_json_has_the_reference_and_the_saved_result_loads(tmp_path: Path) -> No
 
 
 def test_models_lists_the_recipes_one_line_for_each_entry_of_weights() -> None:
-    lines = CliRunner().invoke(main, ["models", "resnet50", "--recipes"]).stdout.splitlines()
+    asked = ["models", "resnet50", "--recipes", "--family", "classification"]
+    lines = CliRunner().invoke(main, asked).stdout.splitlines()
     assert lines[0] == (
         "resnet50 IMAGENET1K_V1: SGD(momentum=0.9, weight_decay=0.0001), lr 0.1 at a batch of 256, step, "
         f"{LINKS}#resnet"

@@ -19,7 +19,8 @@ TINY = Settings(model="squeezenet1_1", device="cpu", num_iter=4, batch_size=8, s
 
 def test_the_models_are_those_of_torchvision() -> None:
     assert FAMILIES["classification"].model_names() == sorted(models.list_models(module=models))
-    assert model_names() == sorted(name for each in FAMILIES.values() for name in each.model_names())
+    assert model_names() == sorted(name for name in models.list_models() if not name.startswith("quantized_"))
+    assert model_names("optical_flow") == ["raft_large", "raft_small"]
 
 
 def test_every_model_belongs_to_one_family() -> None:
@@ -31,11 +32,41 @@ def test_the_family_of_a_model_is_found_in_upper_case_too() -> None:
     assert FAMILIES["classification"].check_model("ResNet18") == "resnet18"
 
 
-@pytest.mark.parametrize("name, near", [("resnet19", "resnet18"), ("mobilenetv3_small", "mobilenet_v3_small")])
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("resnet19", "resnet18"),
+        ("mobilenetv3_small", "mobilenet_v3_small"),
+        ("keypointrcnn", "keypointrcnn_resnet50_fpn"),
+        ("maskrcnn", "maskrcnn_resnet50_fpn"),
+        ("deeplabv3", "deeplabv3_mobilenet_v3_large"),
+        ("raft", "raft_large"),
+        ("ssd", "ssd300_vgg16"),
+        ("mvit", "mvit_v1_b"),
+    ],
+)
 def test_a_misspelled_model_offers_the_nearest(name: str, near: str) -> None:
-    for check in (family_of, FAMILIES["classification"].check_model):
-        with pytest.raises(ConfigError, match=f"got '{name}'. Did you mean '{near}'?"):
-            check(name)
+    with pytest.raises(ConfigError, match=f"got '{name}'. Did you mean '{near}'?"):
+        family_of(name)
+
+
+@pytest.mark.parametrize("name", ["unet", "yolov8", "clip"])
+def test_a_name_that_resembles_none_gets_no_hint(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"got '{name}'.$"):
+        family_of(name)
+
+
+@pytest.mark.parametrize("name", [name for name in models.list_models() if name.startswith("quantized_")])
+def test_quantised_models_are_refused_with_the_reason(name: str) -> None:
+    plain = name.removeprefix("quantized_")
+    with pytest.raises(ConfigError, match=f"{name} cannot be trained: .* have no gradient. Train {plain} and quantise"):
+        family_of(name)
+
+
+@pytest.mark.parametrize("option", [{"dataset": "CIFAR10"}, {"masks": "masks"}])
+def test_options_of_another_family_are_refused(option: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=f"`{next(iter(option))}` is of no use for ssd300_vgg16"):
+        FAMILIES["detection"].build("ssd300_vgg16", "fake", **option)
 
 
 def test_a_name_near_no_model_is_pointed_to_the_list() -> None:
@@ -46,6 +77,12 @@ def test_a_name_near_no_model_is_pointed_to_the_list() -> None:
 def test_a_family_builds_the_task() -> None:
     task = FAMILIES["classification"].build("squeezenet1_1", "fake", batch_size=4, num_classes=3)
     assert (task.facts["data"], task.facts["num_classes"], task.val_loader) == ("fake", 3, None)
+
+
+def test_the_batch_size_is_by_default_that_of_the_family() -> None:
+    sizes = [prepare(Settings(model=name, data="fake")).facts["batch_size"] for name in ("squeezenet1_1", "mc3_18")]
+    assert sizes == [64, 2]
+    assert [family.batch_size for family in FAMILIES.values()] == [64, 8, 2, 24, 2]
 
 
 # --- experiments ---------------------------------------------------------------------------------------------------

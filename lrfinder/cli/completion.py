@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 __all__ = ["complete_model", "completion", "registered_models"]
 
-_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+_REGISTERED = re.compile(r"^@register_model\(\)\n(?:[@ )].*\n)*def (\w+)\(", re.MULTILINE)
 
 
 def registered_models() -> list[str]:

@@ -11,6 +11,7 @@ import click
 from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, recipe_rows
+from lrfinder.tasks import FAMILIES, model_names
 
 __all__ = ["models"]
 
@@ -21,20 +22,21 @@ __all__ = ["models"]
 Examples:
   lrfind models
   lrfind models resnet
+  lrfind models --family detection
   lrfind models 'vit_*_16' --json
   lrfind models regnet --recipes""",
 )
 @click.argument("pattern", default="")
+@click.option("--family", type=click.Choice(list(FAMILIES)), help="List one kind of models alone.")
 @click.option("--recipes", is_flag=True, help="List torchvision's recipe of all their weights, or why there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def models(pattern: str, recipes: bool, as_json: bool) -> None:
-    """List torchvision's classification models whose name contains PATTERN (or matches it, with * ? [])."""
-    from lrfinder.tasks import model_names
-
+def models(pattern: str, family: str | None, recipes: bool, as_json: bool) -> None:
+    """List torchvision's models that can be trained and whose name contains PATTERN (or matches it, with * ? [])."""
     glob = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
-    names = fnmatch.filter(model_names(), glob)
+    names = fnmatch.filter(model_names(family), glob)
     if not names:
-        raise ConfigError(f"no model matches {pattern!r}. Give part of a name, as in `lrfind models resnet`.")
+        where = f" in the family {family}" if family else ""
+        raise ConfigError(f"no model{where} matches {pattern!r}. Give part of a name, as in `lrfind models resnet`.")
     if not recipes:
         echo(json.dumps(names) if as_json else "\n".join(names))
         return

@@ -39,8 +39,17 @@ Examples:
   lrfind run resnet18 --schedule cosine --epochs 10 --refine 0.25
   lrfind run resnet18 --html page.html
   lrfind run resnet18 --json | jq .advice.max_lr
+  lrfind run deeplabv3_resnet50 --data streets --val
+  lrfind run fasterrcnn_resnet50_fpn --data coco --weights DEFAULT
 
-PATH is laid out as PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg.""",
+\b
+PATH, or the same in PATH/train and PATH/val:
+  classification  PATH/<class>/*.jpg
+  segmentation    PATH/images/*.jpg and PATH/masks/*.png
+  detection       a COCO file and images, as PATH/annotations.json and
+                  PATH/images/*.jpg
+  video           PATH/<class>/<sequence>/*.jpg
+  optical flow    .flo files and images, as in FlyingChairs or Sintel""",
 )
 @click.argument("model", shell_complete=complete_model)
 @run_options
@@ -58,7 +67,7 @@ def run(
     optimizer_options: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your images.
+    """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your data.
 
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """

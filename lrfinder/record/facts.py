@@ -48,6 +48,8 @@ class ModelFacts:
         maximize: whether the optimizer raises the loss, as with ``maximize=True``.
         optimizers: (class name, number of parameter groups) of each optimizer, where several were stepped together.
         own_step: whether a ``step_fn`` made the steps.
+        form: how the loss was computed, where it was one of :mod:`lrfinder.tasks`; see
+            :mod:`lrfinder.schedules.forms`.
 
     Example:
         >>> import dataclasses
@@ -76,6 +78,7 @@ class ModelFacts:
     maximize: bool = False
     optimizers: tuple[tuple[str, int], ...] | None = None
     own_step: bool = False
+    form: str = "plain"
 
     def __post_init__(self) -> None:
         # What is not finite says nothing, and JSON cannot hold it.
@@ -113,6 +116,7 @@ class ModelFacts:
         fields["pretrained"] = check_flag("pretrained", fields.get("pretrained"))
         for name in ("maximize", "own_step"):
             fields[name] = bool(fields.get(name, False))
+        fields["form"] = str(fields.get("form", "plain"))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:

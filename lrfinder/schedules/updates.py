@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrfinder.checks import check_count, check_number
+from lrfinder.checks import check_choice, check_count, check_number
 from lrfinder.errors import ConfigError
+from lrfinder.schedules.forms import FORMS
 
 __all__ = ["Updates"]
 
@@ -26,6 +27,7 @@ class Updates:
         device: device, as in ``"cuda"``, whose kind autocast and scaler have to be told.
         optimizers: number of parameter groups of each optimizer, where there are several; they are in a list then.
         own_step: whether ``step_fn`` makes forward, backward and update, scaler, clipping and autocast included.
+        form: how the loss is computed, a key of :data:`lrfinder.schedules.forms.FORMS`.
 
     Raises:
         ConfigError: a value outside its range.
@@ -42,6 +44,7 @@ class Updates:
     device: str = "cuda"
     optimizers: tuple[int, ...] = ()
     own_step: bool = False
+    form: str = "plain"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
@@ -56,6 +59,7 @@ class Updates:
             object.__setattr__(self, "grad_scaler", amp_dtype == "float16")
         elif not isinstance(self.grad_scaler, bool):
             raise ConfigError(f"grad_scaler must be True, False or None; got {self.grad_scaler!r}.")
+        check_choice("form", self.form, FORMS)
         device = str(self.device).split(":")[0]
         if not device.isidentifier():
             raise ConfigError(f"device must be a device, such as 'cuda' or 'cpu'; got {self.device!r}.")
@@ -68,7 +72,7 @@ class Updates:
     @property
     def drawn(self) -> str:
         """Names that the loop gives to a batch."""
-        return "data" if self.own_step else "inputs, targets"
+        return "data" if self.own_step else FORMS[self.form].drawn
 
     @property
     def imports(self) -> list[str]:
@@ -76,7 +80,8 @@ class Updates:
         if self.own_step:
             return []
         needed = self.clip_grad_norm is not None or self.amp_dtype is not None or self.grad_scaler
-        return ["import torch"] if needed else []
+        torch = ["import torch"] if needed else []
+        return list(dict.fromkeys([*torch, *FORMS[self.form].imports]))
 
     @property
     def before(self) -> list[str]:
@@ -94,9 +99,10 @@ class Updates:
         """
         if self.own_step:
             return ["batches.append(data)"] if self.accumulation_steps > 1 else ["loss = step_fn(data)", *after_update]
-        loss = ["loss = criterion(model(inputs), targets)"]
+        loss = list(FORMS[self.form].lines)
         if self.amp_dtype is not None:
-            loss = [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', f"    {loss[0]}"]
+            within = [f"    {line}" for line in loss]
+            loss = [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', *within]
         if self.accumulation_steps > 1:
             part = f"loss / {self.accumulation_steps}"
             return [*loss, f"scaler.scale({part}).backward()" if self.grad_scaler else f"({part}).backward()"]

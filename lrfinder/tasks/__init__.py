@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lrfinder.errors import ConfigError
 from lrfinder.tasks.names import check_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "Family", "Task", "family_of", "model_names"]
 
+_QUANTISED = "quantized_"
+_ALONE_HARMLESS = ("root", "download")  # say where `dataset` is
 _LISTED = "a model of torchvision (`lrfind models` lists them)"
 
 
@@ -55,10 +58,16 @@ class Family:
     Args:
         module: full name of the module that builds tasks of this family.
         models: full name of the module of torchvision that registers the models.
+        batch_size: samples in a batch by default: what torchvision's own training program has, per GPU.
+        fake_batch_size: the same for made-up data, where that takes too much memory for a trial run; None for the same.
+        own_options: what ``build`` of the module takes that those of other families do not.
     """
 
     module: str
     models: str
+    batch_size: int
+    fake_batch_size: int | None = None
+    own_options: tuple[str, ...] = ()
 
     def model_names(self) -> list[str]:
         """Names of the models, sorted."""
@@ -77,28 +86,64 @@ class Family:
     def build(self, model: str, data: str, **options: Any) -> Task:
         """A task of this family; see ``build`` of its module.
 
+        Options of other families are accepted where they are None or False.
+
         Raises:
             LRFinderError: an option that cannot be used, or model, weights and data that do not fit together.
         """
+        for option in {name for family in FAMILIES.values() for name in family.own_options} - {*self.own_options}:
+            if options.pop(option, None) and option not in _ALONE_HARMLESS:
+                raise ConfigError(f"`{option}` is of no use for {model}. Leave it out, and give the data as `data`.")
         task: Task = importlib.import_module(self.module).build(model, data, **options)
         return task
 
 
 FAMILIES: dict[str, Family] = {
-    "classification": Family(module="lrfinder.tasks.classification", models="torchvision.models"),
+    "classification": Family(
+        module="lrfinder.tasks.classification",
+        models="torchvision.models",
+        batch_size=64,
+        own_options=("dataset", "root", "download"),
+    ),
+    "segmentation": Family(
+        module="lrfinder.tasks.segmentation",
+        models="torchvision.models.segmentation",
+        batch_size=8,
+        own_options=("masks",),
+    ),
+    "detection": Family(module="lrfinder.tasks.detection", models="torchvision.models.detection", batch_size=2),
+    "video": Family(
+        module="lrfinder.tasks.video", models="torchvision.models.video", batch_size=24, fake_batch_size=2
+    ),
+    "optical_flow": Family(
+        module="lrfinder.tasks.optical_flow", models="torchvision.models.optical_flow", batch_size=2
+    ),
 }
 
 
-def model_names() -> list[str]:
-    """Names of the models of all families, sorted."""
-    return sorted(name for family in FAMILIES.values() for name in family.model_names())
+def model_names(family: str | None = None) -> list[str]:
+    """Names of the models of one family, or of all, sorted.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    if family is not None:
+        return FAMILIES[check_name("family", family, FAMILIES)].model_names()
+    return sorted(name for each in FAMILIES.values() for name in each.model_names())
 
 
 def family_of(model: str) -> Family:
     """The family that has the model.
 
     Raises:
-        ConfigError: no family has it.
+        ConfigError: no family has it, or it is quantised.
     """
     families = {name: family for family in FAMILIES.values() for name in family.model_names()}
+    if str(model).lower().startswith(_QUANTISED):
+        plain = str(model).lower().removeprefix(_QUANTISED)
+        instead = plain if plain in families else "a model without quantized_ in its name"
+        raise ConfigError(
+            f"{model} cannot be trained: its weights are whole numbers of 8 bits, which have no gradient. Train "
+            f"{instead} and quantise it afterwards."
+        )
     return families[check_name("model", model, families, listed=_LISTED)]

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lrfinder.checks import check_count
 from lrfinder.errors import ConfigError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.images import ImageData, build_loader, open_data
+from lrfinder.tasks.samples import check_numbers
 from lrfinder.tasks.torchvision_data import open_torchvision
 
 __all__ = ["build"]
-
-_MOST_WORKERS = 256  # each is a process with a torch of its own
 
 
 def build(
@@ -75,7 +73,7 @@ def build(
         'COMPLETED'
     """
     name = FAMILIES["classification"].check_model(model)
-    _check_counts(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
     images = _open(data, dataset, root=root, download=download, val=val, num_classes=num_classes)
     images = images.held_out(seed) if val and images.val is None else images
     settings: dict[str, Any] = {"num_classes": _outputs(images, num_classes), "batch_size": batch_size}
@@ -98,16 +96,6 @@ def build(
             "image_size": classifier.image_size,
         },
     )
-
-
-def _check_counts(*, num_classes: int | None, image_size: int | None, batch_size: int, workers: int, seed: int) -> None:
-    if num_classes is not None:
-        check_count("num_classes", num_classes, 2)
-    if image_size is not None:
-        check_count("image_size", image_size)
-    check_count("batch_size", batch_size)
-    check_count("workers", workers, 0, _MOST_WORKERS)
-    check_count("seed", seed, 0, 2**64 - 1)
 
 
 def _open(

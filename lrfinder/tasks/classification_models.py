@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from lrfinder.errors import SetupError
+from lrfinder.tasks.forward import check_forward, size_error
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.weights import load_state, named_weights, read_state
 
@@ -53,6 +52,7 @@ class AuxiliaryLoss(nn.Module):
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
+        self.form = f"auxiliary {weight}"
 
     def forward(self, output: Any, target: Tensor) -> Tensor:
         logits, *others = output if isinstance(output, tuple) else (output,)
@@ -97,14 +97,18 @@ def build_classifier(
     notes += _auxiliary_note(name, model, size)
     if state is not None:
         notes += load_state(model, state, num_classes, name=name, origin=str(weights))
-    _check_forward(name, model, size, batch_size)
+    check_forward(name, model, (batch_size, 3, size, size), **_size_words(name, size))
     return Classifier(
         model=model,
-        criterion=AuxiliaryLoss(_AUX_WEIGHTS[name]) if name in _AUX_WEIGHTS else nn.CrossEntropyLoss(),
+        criterion=_loss(name, model),
         transform=usual if size == own_size else _resized(usual, size),
         image_size=size,
         notes=tuple(notes),
     )
+
+
+def _loss(name: str, model: Any) -> nn.Module:
+    return AuxiliaryLoss(_AUX_WEIGHTS[name]) if name in _AUX_WEIGHTS and model.aux_logits else nn.CrossEntropyLoss()
 
 
 def _transform(name: str, weights: str | Path | None) -> Any:
@@ -164,28 +168,10 @@ def _construct(name: str, size: int, num_classes: int, state: dict[str, Any] | N
     try:
         model: nn.Module = models.get_model(name, **arguments)
     except (ValueError, AssertionError) as error:
-        raise _size_error(name, size, error) from error
+        raise size_error(name, error, **_size_words(name, size)) from error
     return model.train()
 
 
-def _check_forward(name: str, model: nn.Module, size: int, batch_size: int) -> None:
-    """Reject sizes that the model cannot train on, by a forward pass on the meta device, which computes shapes only."""
-    meta = {
-        key: torch.empty_like(value, device="meta")
-        for key, value in (*model.named_parameters(), *model.named_buffers())
-    }
-    images = torch.empty(batch_size, 3, size, size, device="meta")
-    try:
-        torch.func.functional_call(model, meta, (images,))
-    except (ValueError, AssertionError, RuntimeError) as error:
-        raise _size_error(name, size, error, batch_size) from error
-
-
-def _size_error(name: str, size: int, error: Exception, batch_size: int = 2) -> SetupError:
-    reason = str(error).splitlines()[0].rstrip(".")
-    if batch_size < 2 and "more than 1 value per channel" in reason:
-        return SetupError(f"{name} has BatchNorm, which cannot train on single images; set `batch_size` to 2 or more.")
-    return SetupError(
-        f"{name} cannot be trained on images of {size}x{size} pixels: {reason}. Set another `image_size`; its own is "
-        f"{_usual_weights(name).transforms().crop_size[0]}."
-    )
+def _size_words(name: str, size: int) -> dict[str, Any]:
+    own = _usual_weights(name).transforms().crop_size[0]
+    return {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}

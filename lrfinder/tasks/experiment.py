@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from lrfinder.training.setup import resolve_device
 __all__ = ["Experiment", "Settings", "pick_device", "prepare"]
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SOURCES = ("dataset", "root", "download", "masks")
+_BUILT_FROM = (*_SOURCES, "val", "weights", "num_classes", "image_size", "batch_size", "seed")
 _MOST_WORKERS = 8
 _LEAST_LR, _MOST_LR = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
@@ -35,8 +37,9 @@ class Settings:
 
     Args:
         model: name of a model of torchvision; upper or lower case.
-        data, dataset, root, download, weights, num_classes, image_size, batch_size: as in ``build`` of the model's
-            family, such as :func:`lrfinder.tasks.classification.build`.
+        data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
+            such as :func:`lrfinder.tasks.classification.build`.
+        batch_size: samples in a batch; None takes the family's.
         val: measure the loss on validation images, ``val_batches`` of them per iteration.
         optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
             None, both are those of torchvision's recipe, apart from options that are given.
@@ -53,12 +56,13 @@ class Settings:
     dataset: str | None = None
     root: str = "data"
     download: bool = False
+    masks: str | None = None
     weights: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
     optimizer: str | None = None
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 64
+    batch_size: int | None = None
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
     device: str = "auto"
@@ -78,7 +82,7 @@ class Experiment:
     """A range test that is ready to run.
 
     Args:
-        settings: what it was prepared from.
+        settings: what it was prepared from, with the family's batch size where none was given.
         task: model, loss and loaders.
         finder: over the model on its device.
     """
@@ -169,32 +173,23 @@ def prepare(settings: Settings) -> Experiment:
         'COMPLETED'
     """
     family = family_of(settings.model)
+    if settings.batch_size is None:
+        fake = family.fake_batch_size if settings.data == "fake" else None
+        settings = replace(settings, batch_size=fake or family.batch_size)
     _check_numbers(settings)
     device = pick_device(settings.device)
     amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
     torch.manual_seed(check_count("seed", settings.seed, 0, 2**64 - 1))
     with memory_errors_explained("cpu"):
-        task = family.build(
-            settings.model,
-            settings.data,
-            dataset=settings.dataset,
-            root=settings.root,
-            download=settings.download,
-            val=settings.val,
-            weights=settings.weights,
-            num_classes=settings.num_classes,
-            image_size=settings.image_size,
-            batch_size=settings.batch_size,
-            workers=_workers(settings.workers, device),
-            pin_memory=device.type == "cuda",
-            seed=settings.seed,
-        )
+        loading = {"workers": _workers(settings.workers, device), "pin_memory": device.type == "cuda"}
+        options = {name: getattr(settings, name) for name in _BUILT_FROM}
+        task = family.build(settings.model, settings.data, **loading, **options)
     model = _to_device(task.model, device)
     usual = default_optimizer(task.facts["model"], settings.weights)
-    optimizer, options = usual if settings.optimizer is None else (settings.optimizer, {})
+    optimizer, usual_options = usual if settings.optimizer is None else (settings.optimizer, {})
     finder = LRFinder(
         model,
-        build_optimizer(optimizer, settings.optimizer_options, model.parameters(), usual=options),
+        build_optimizer(optimizer, settings.optimizer_options, model.parameters(), usual=usual_options),
         task.criterion,
         loss_fn=task.loss_fn,
         device=device,

@@ -11,7 +11,16 @@ from torchvision import datasets
 
 from lrfinder.errors import SetupError
 
-__all__ = ["LAYOUT", "ClassFolders", "find_parts"]
+__all__ = [
+    "IMAGE_FOLDERS",
+    "LAYOUT",
+    "TARGET_FOLDERS",
+    "ClassFolders",
+    "class_folders",
+    "files_below",
+    "find_parts",
+    "is_visible",
+]
 
 LAYOUT = "Expected PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg."
 
@@ -23,11 +32,24 @@ _TEST = ("test", "testing")
 # Written by notebooks, archivers and systems, beside folders that begin with a dot.
 _NO_CLASS = ("__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found")
 
-_IMAGES = {"image", "images", "img", "imgs", "jpegimages"}
-_TARGETS = {"mask", "masks", "annotation", "annotations", "label", "labels", "bbox", "bboxes", "segmentation"}
+# Names of folders for segmentation and detection, in lower case and in order of preference.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+TARGET_FOLDERS = (
+    "masks",
+    "mask",
+    "segmentationclass",
+    "segmentation",
+    "gt",
+    "annotations",
+    "annotation",
+    "labels",
+    "label",
+    "bboxes",
+    "bbox",
+)
 
 
-def find_parts(folder: Path) -> tuple[Path, Path | None]:
+def find_parts(folder: Path, layout: str = LAYOUT) -> tuple[Path, Path | None]:
     """The folder of the training part, and that of the validation part or None. Case does not matter.
 
     Where there are no parts, all of ``folder`` is for training. A test part is left alone.
@@ -35,14 +57,14 @@ def find_parts(folder: Path) -> tuple[Path, Path | None]:
     Raises:
         SetupError: the folder has parts for validation and test alone.
     """
-    found = {path.name.lower(): path for path in sorted(_class_folders(folder), reverse=True)}
+    found = {path.name.lower(): path for path in sorted(class_folders(folder), reverse=True)}
     train = [found[name] for name in _TRAIN if name in found]
     val = [found[name] for name in _VAL if name in found]
     if train:
         return train[0], val[0] if val else None
     if found and set(found) <= {*_VAL, *_TEST}:
         names = ", ".join(sorted(path.name for path in found.values()))
-        raise SetupError(f"{folder} has only {names}, and no part to train on. Rename it to train. {LAYOUT}")
+        raise SetupError(f"{folder} has only {names}, and no part to train on. Rename it to train. {layout}")
     return folder, None
 
 
@@ -58,11 +80,11 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
         Raises:
             SetupError: none, or folders with images and their masks or labels.
         """
-        classes = sorted(path.name for path in _class_folders(Path(directory)))
+        classes = sorted(path.name for path in class_folders(Path(directory)))
         if not classes:
             raise SetupError(f"Couldn't find any class folder in {directory}. {LAYOUT}")
         lower = {name.lower() for name in classes}
-        if lower <= _IMAGES | _TARGETS and lower & _TARGETS:
+        if lower <= {*IMAGE_FOLDERS, *TARGET_FOLDERS} and lower & {*TARGET_FOLDERS}:
             raise SetupError(
                 f"{directory} has {' and '.join(classes)}, as data for segmentation or detection has; these are no "
                 f"classes. {LAYOUT}"
@@ -77,7 +99,7 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
             SetupError: a class without an image, or a single class.
         """
         classes = class_to_idx or {}
-        paths = {name: sorted(_images(Path(directory) / name)) for name in classes}
+        paths = {name: sorted(files_below(Path(directory) / name)) for name in classes}
         if empty := sorted(name for name, found in paths.items() if not found):
             raise SetupError(
                 f"Found no valid file for the classes {', '.join(empty)} in {directory}; an image ends in "
@@ -91,20 +113,21 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
         return [(path, label) for name, label in classes.items() for path in paths[name]]
 
 
-def _class_folders(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
+    """Folders in a folder, without hidden ones, those of the system, and links to a folder that contains it."""
     above = _with_parents(folder)
-    return [path for path in folder.iterdir() if path.is_dir() and _visible(path.name) and path.resolve() not in above]
+    inside = [path for path in folder.iterdir() if path.is_dir() and is_visible(path.name)]
+    return [path for path in inside if path.resolve() not in above]
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """Paths of the images below the folder; each folder is visited once, whatever links lead to it."""
+def files_below(folder: Path, endings: tuple[str, ...] = datasets.folder.IMG_EXTENSIONS) -> Iterator[str]:
+    """Paths of the files with these endings; each folder is visited once, whatever links lead to it."""
     seen = _with_parents(folder)
     for parent, folders, files in os.walk(folder, followlinks=True):
-        inside = {name: Path(parent, name).resolve() for name in sorted(folders) if _visible(name)}
+        inside = {name: Path(parent, name).resolve() for name in sorted(folders) if is_visible(name)}
         folders[:] = [name for name, path in inside.items() if path not in seen]
         seen |= set(inside.values())
-        endings = datasets.folder.IMG_EXTENSIONS
-        yield from (os.path.join(parent, name) for name in files if _visible(name) and name.lower().endswith(endings))
+        yield from (os.path.join(parent, name) for name in files if is_visible(name) and name.lower().endswith(endings))
 
 
 def _with_parents(folder: Path) -> set[Path]:
@@ -112,5 +135,6 @@ def _with_parents(folder: Path) -> set[Path]:
     return {real, *real.parents}
 
 
-def _visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
+    """Whether a name is neither hidden nor the system's."""
     return not name.startswith(".") and name.lower() not in _NO_CLASS

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
+from lrfinder.tasks import samples
 from lrfinder.tasks.colour import in_colour
 from lrfinder.tasks.folders import LAYOUT, ClassFolders, find_parts
+from lrfinder.tasks.samples import read_image, shuffled
 
 __all__ = ["Digits", "ImageData", "Transformed", "build_loader", "open_data"]
 
@@ -56,7 +58,7 @@ class ImageData:
 
     def held_out(self, seed: int) -> ImageData:
         """The same data with one image in five moved from the training to the validation part, at random."""
-        order = _shuffled(len(self.train), seed)
+        order = shuffled(len(self.train), seed)
         held = len(order) // _HELD_OUT
         return ImageData(
             name=self.name,
@@ -147,44 +149,21 @@ def build_loader(
     Raises:
         SetupError: fewer training images than one batch takes.
     """
-    if train and len(source) < batch_size:
-        raise SetupError(
-            f"there are only {len(source)} training images, fewer than a batch of {batch_size}. Lower `batch_size`."
-        )
-    if not train:
-        source = Subset(source, _shuffled(len(source), seed))
-    return DataLoader(
+    return samples.build_loader(
         Transformed(source, transform, num_classes),
         batch_size=batch_size,
-        shuffle=train,
-        drop_last=train,
-        num_workers=workers,
-        persistent_workers=workers > 0,
+        workers=workers,
+        seed=seed,
+        train=train,
         pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(seed),
     )
 
 
 def _folder_data(folder: Path, *, train: Path, val: Path | None) -> ImageData:
-    train_images = ClassFolders(str(train), loader=_read_image)
-    val_images = None if val is None else ClassFolders(str(val), loader=_read_image)
+    train_images = ClassFolders(str(train), loader=read_image)
+    val_images = None if val is None else ClassFolders(str(val), loader=read_image)
     if val_images is not None and val_images.classes != train_images.classes:
         odd = sorted(set(train_images.classes) ^ set(val_images.classes))
         raise SetupError(f"{train} and {val} must have the same classes; only one of them has {', '.join(odd)}.")
     name = folder.resolve().name or str(folder)
     return ImageData(name=name, train=train_images, val=val_images, num_classes=len(train_images.classes))
-
-
-def _read_image(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as file:
-            return in_colour(file)
-    # Pillow raises SyntaxError and ValueError too for damaged files of some formats.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
-        raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error
-
-
-def _shuffled(count: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return order

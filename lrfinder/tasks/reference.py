@@ -10,6 +10,8 @@ from lrfinder.tasks.weights import named_weights
 
 __all__ = ["default_optimizer", "torchvision_recipe"]
 
+_TRANSFORMERS = ("vit_", "mvit_", "swin3d_")
+
 
 def torchvision_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | NoRecipe | None:
     """The recipe of the named weights, or why there is none; None for a model that the table does not have.
@@ -52,5 +54,5 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
     if not isinstance(recipe, ReferenceRecipe):
         recipe = reference_recipe(model)
     if recipe is None:
-        return ("AdamW" if model.startswith("vit_") else "SGD"), {}
+        return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}
     return recipe.optimizer, recipe.optimizer_options

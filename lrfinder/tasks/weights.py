@@ -56,7 +56,15 @@ def read_state(model: str, weights: str | Path) -> dict[str, Any]:
     return _read_file(Path(weights)) if named is None else _download(named, model)
 
 
-def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, name: str, origin: str) -> list[str]:
+def load_state(
+    model: nn.Module,
+    state: dict[str, Any],
+    num_classes: int,
+    *,
+    name: str,
+    origin: str,
+    head: re.Pattern[str] | None = None,
+) -> list[str]:
     """Load the weights; a head for another number of classes keeps its random weights.
 
     Args:
@@ -65,6 +73,8 @@ def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, nam
         num_classes: outputs of the model.
         name: of the model, for messages.
         origin: of the weights, for messages.
+        head: finds the names of parameters that may have any other shape; None for those whose first dimension alone
+            differs, and is ``num_classes`` in the model.
 
     Returns:
         A note about the head, or nothing.
@@ -74,7 +84,7 @@ def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, nam
     """
     own = model.state_dict()
     resized = [key for key in own if key in state and state[key].shape != own[key].shape]
-    heads = [key for key in resized if own[key].shape[0] == num_classes and own[key].shape[1:] == state[key].shape[1:]]
+    heads = [key for key in resized if (head.search(key) if head else _is_head(own[key], state[key], num_classes))]
     if wrong := [key for key in resized if key not in heads]:
         there, here = _shape(state[wrong[0]]), _shape(own[wrong[0]])
         differs = f"{wrong[0]}{_more(wrong)} is {there} in the weights and {here} in the model"
@@ -93,7 +103,13 @@ def load_state(model: nn.Module, state: dict[str, Any], num_classes: int, *, nam
         raise _misfit(name, origin, f"the model has no {unexpected[0]}{_more(unexpected)}{_layers(unexpected)}")
     if not heads:
         return []
+    if head is not None:
+        return [f"New layers, as {origin} has another number of classes or keypoints: {_layer_list(heads)}."]
     return [f"New classifier: {origin} has {state[heads[0]].shape[0]} classes, not {num_classes}."]
+
+
+def _is_head(own: Tensor, loaded: Tensor, num_classes: int) -> bool:
+    return own.shape[0] == num_classes and own.shape[1:] == loaded.shape[1:]
 
 
 def _download(named: Any, model: str) -> dict[str, Any]:
@@ -158,9 +174,13 @@ def _more(keys: list[str]) -> str:
 
 def _layers(keys: list[str]) -> str:
     """The layers that the keys belong to, where there is more than one key."""
+    return f", of {_layer_list(keys)}" if len(keys) > 1 else ""
+
+
+def _layer_list(keys: list[str]) -> str:
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
     more = f" and {len(layers) - _LISTED_LAYERS} more" if len(layers) > _LISTED_LAYERS else ""
-    return f", of {', '.join(layers[:_LISTED_LAYERS])}{more}" if len(keys) > 1 else ""
+    return f"{', '.join(layers[:_LISTED_LAYERS])}{more}"
 
 
 def _shape(tensor: Tensor) -> str:

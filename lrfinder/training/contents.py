@@ -104,8 +104,18 @@ def describe_batch(batch: Any) -> str:
 
 
 def batch_size(batch: Any) -> int:
-    """Number of samples: the length of the first tensor that has one; 1 where none has."""
+    """Number of samples: the length of the first tensor that has one; 1 where none has.
+
+    Of a list of images with a list of targets, each a dictionary, as detection models take it, the length of the list.
+    """
+    if isinstance(batch, (list, tuple)) and len(batch) == 2 and _are_samples(*batch):
+        return len(batch[0])
     return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+
+
+def _are_samples(inputs: Any, targets: Any) -> bool:
+    lists = isinstance(inputs, (list, tuple)) and isinstance(targets, (list, tuple)) and len(inputs) == len(targets)
+    return lists and len(inputs) > 0 and all(isinstance(each, Mapping) for each in targets)
 
 
 def target_count(batch: Any) -> int | None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lrfinder.param_groups import optimizer_name
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
 from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
@@ -51,6 +52,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
         own_step=setup.step_fn is not None,
+        form=_form(setup),
     )
     groups = [list(group["params"]) for group in setup.optimizer.param_groups]
     rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
@@ -118,6 +120,12 @@ class PendingFacts:
         if steps is not None and steps >= _TRAINED_STEPS:
             return True
         return None if shares is None or shares.whole is None else shares.whole >= TRAINED_SHARE
+
+
+def _form(setup: TrainingSetup) -> str:
+    """What the printed lines have to compute; plain for a loss that does not name it."""
+    form = getattr(setup.criterion or setup.loss_fn, "form", None)
+    return form if isinstance(form, str) and form in FORMS else "plain"
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:

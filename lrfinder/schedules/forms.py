@@ -1,0 +1,62 @@
+"""How each kind of task computes its loss in the printed lines. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FORMS", "Form"]
+
+_CROSS_ENTROPY = "from torch.nn.functional import cross_entropy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """Lines that compute a loss.
+
+    Args:
+        drawn: names that the loop gives to a batch.
+        lines: from these names to ``loss``.
+        imports: what the lines import.
+    """
+
+    drawn: str = "inputs, targets"
+    lines: tuple[str, ...]
+    imports: tuple[str, ...] = ()
+
+
+def _with_auxiliary(weight: float) -> Form:
+    lines = (
+        "output, *auxiliary = model(inputs)",
+        f"loss = criterion(output, targets) + {weight} * sum(criterion(each, targets) for each in auxiliary)",
+    )
+    return Form(lines=lines)
+
+
+FORMS: dict[str, Form] = {
+    "plain": Form(lines=("loss = criterion(model(inputs), targets)",)),
+    "auxiliary 0.3": _with_auxiliary(0.3),
+    "auxiliary 0.4": _with_auxiliary(0.4),
+    "segmentation": Form(
+        lines=('loss = cross_entropy(model(inputs)["out"], targets, ignore_index=255)',), imports=(_CROSS_ENTROPY,)
+    ),
+    "segmentation, auxiliary": Form(
+        lines=(
+            "outputs = model(inputs)",
+            'loss = cross_entropy(outputs["out"], targets, ignore_index=255)',
+            'loss = loss + 0.5 * cross_entropy(outputs["aux"], targets, ignore_index=255)',
+        ),
+        imports=(_CROSS_ENTROPY,),
+    ),
+    "detection": Form(drawn="images, targets", lines=("loss = sum(model(images, targets).values())",)),
+    "optical flow": Form(
+        drawn="first, second, flow, valid",
+        lines=(
+            "flows = torch.stack(model(first, second))",
+            "counted = valid & (flow.norm(dim=1) < 400)",
+            "errors = ((flows - flow).abs() * counted[:, None]).mean((1, 2, 3, 4))",
+            "loss = sum(0.8 ** (len(errors) - 1 - i) * error for i, error in enumerate(errors))",
+        ),
+        imports=("import torch",),
+    ),
+}
+"""By the name that a loss of :mod:`lrfinder.tasks` has as its attribute ``form``."""

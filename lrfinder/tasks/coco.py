@@ -1,0 +1,164 @@
+"""Images with boxes, masks and keypoints in a COCO file, as torchvision's training program reads them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks.coco_masks import mask_of
+from lrfinder.tasks.samples import read_image
+
+__all__ = ["CocoFile", "CocoImages"]
+
+
+class CocoFile:
+    """Content of a COCO file, checked: images with the objects on them.
+
+    Crowds, boxes without area and objects on images that are not listed are left out, and then images without objects.
+
+    Args:
+        path: of the file.
+        needs: ``"segmentation"`` or ``"keypoints"`` where every object must have them; else "".
+
+    Raises:
+        SetupError: it cannot be read, is no COCO file, or has an object that cannot be used.
+    """
+
+    def __init__(self, path: Path, needs: str = "") -> None:
+        self.path = path
+        content = _content(path)
+        self._needs = needs
+        self.category_ids = sorted({_field(path, "category", each, "id", int) for each in content["categories"]})
+        images = {_field(path, "image", each, "id", int): each for each in content["images"]}
+        for each in images.values():
+            _field(path, "image", each, "file_name", str)
+        objects: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
+        self.skipped = 0
+        for each in content["annotations"]:
+            place = _field(path, "annotation", each, "image_id", int)
+            if place in objects and not each.get("iscrowd", 0) and self._has_area(each):
+                objects[place].append(each)
+            else:
+                self.skipped += 1
+        self.listed = len(images)
+        self.images = [(images[key], found) for key, found in objects.items() if found]
+        if not self.images:
+            raise SetupError(f"{path} has no image with a box that has an area, so there is nothing to train on.")
+
+    def _has_area(self, each: dict[str, Any]) -> bool:
+        """Whether the box of an object has an area; the object is checked."""
+        name = f"the annotation {each.get('id')} in {self.path}"
+        box = each.get("bbox")
+        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+            raise SetupError(f"{name} needs a bbox of four finite numbers (x, y, width, height); got {box!r}.")
+        if each.get("category_id") not in self.category_ids:
+            raise SetupError(f"{name} has the category_id {each.get('category_id')!r}, which no category has.")
+        if box[2] <= 0 or box[3] <= 0:
+            return False
+        if self._needs and not each.get(self._needs):
+            raise SetupError(
+                f"{name} has no {self._needs}, which this model is trained on. Choose a model for boxes alone, such as "
+                "fasterrcnn_resnet50_fpn."
+            )
+        return True
+
+    @property
+    def num_keypoints(self) -> int:
+        """Keypoints of an object.
+
+        Raises:
+            SetupError: they are not three numbers each, or not the same number for every object.
+        """
+        lengths = {len(each["keypoints"]) for _, found in self.images for each in found}
+        if len(lengths) > 1 or lengths.copy().pop() % 3:
+            raise SetupError(
+                f"every object in {self.path} must have the same keypoints, three numbers (x, y, visibility) each; the "
+                f"lists have the lengths {', '.join(map(str, sorted(lengths)[:5]))}."
+            )
+        return lengths.pop() // 3
+
+
+class CocoImages(Dataset[Any]):
+    """Images as tensors from 0 to 1, each with its target as torchvision's detection models take it.
+
+    Args:
+        file: of the annotations.
+        folder: of the images.
+        labels: label of each category id.
+        masks, keypoints: whether the targets have them.
+    """
+
+    def __init__(self, file: CocoFile, folder: Path, labels: dict[int, int], *, masks: bool, keypoints: bool) -> None:
+        self._file = file
+        self._folder = folder
+        self._labels = labels
+        self._masks = masks
+        self._keypoints = keypoints
+
+    def __len__(self) -> int:
+        return len(self._file.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, dict[str, Tensor]]:
+        row, objects = self._file.images[index]
+        image = read_image(self._folder / row["file_name"])
+        boxes = torch.tensor([each["bbox"] for each in objects], dtype=torch.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        boxes[:, 0::2].clamp_(0, image.width)
+        boxes[:, 1::2].clamp_(0, image.height)
+        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        target = {"boxes": boxes, "labels": torch.tensor([self._labels[each["category_id"]] for each in objects])}
+        if self._masks:
+            target["masks"] = torch.from_numpy(self._mask_stack(objects, image))
+        if self._keypoints:
+            points = torch.tensor([each["keypoints"] for each in objects], dtype=torch.float32)
+            target["keypoints"] = points.reshape(len(objects), -1, 3)
+        return image, {key: value[kept] for key, value in target.items()}
+
+    def _mask_stack(self, objects: Sequence[dict[str, Any]], image: Image.Image) -> np.ndarray:
+        masks = []
+        for each in objects:
+            try:
+                masks.append(mask_of(each["segmentation"], image.height, image.width))
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
+                raise SetupError(
+                    f"the segmentation of the annotation {each.get('id')} in {self._file.path} cannot be read: "
+                    f"{str(error).rstrip('.')}. It must be polygons or run lengths."
+                ) from error
+        return np.stack(masks)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "it is no JSON"
+        raise SetupError(
+            f"cannot read {path}: {reason}. Give a COCO file with images, annotations and categories."
+        ) from error
+    parts = ("images", "annotations", "categories")
+    lists = isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
+    if not lists or not all(isinstance(each, dict) for part in parts for each in content[part]):
+        raise SetupError(f"{path} is no COCO file: it needs lists of images, annotations and categories.")
+    return dict(content)
+
+
+def _field(path: Path, kind: str, row: dict[str, Any], name: str, type_: type) -> Any:
+    value = row.get(name)
+    if not isinstance(value, type_) or isinstance(value, bool):
+        allowed = "a whole number" if type_ is int else "a text"
+        raise SetupError(f"the {name} of each {kind} in {path} must be {allowed}; got {value!r}.")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

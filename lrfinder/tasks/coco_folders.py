@@ -1,0 +1,165 @@
+"""COCO files and the folders of their images, found in the layouts that people use, or made up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks.coco import CocoFile, CocoImages
+from lrfinder.tasks.fake import FakeScenes, Scene
+from lrfinder.tasks.folders import class_folders
+from lrfinder.tasks.samples import Mapped, Samples, folder_name, image_size_of, open_folder, typical_size
+
+__all__ = ["open_coco"]
+
+LAYOUT = (
+    "Expected PATH/annotations/*train*.json with PATH/train*/*.jpg, or PATH/train/*.json beside the images, or a COCO "
+    "file as PATH."
+)
+
+_FAKE_SIZE, _FAKE_CLASSES, _FAKE_KEYPOINTS = 128, 4, 17
+_PROBED = 32
+_PARTS = {"train": re.compile(r"train", re.IGNORECASE), "val": re.compile(r"val|dev", re.IGNORECASE)}
+_TEST = re.compile(r"test", re.IGNORECASE)
+_OTHER_TASKS = ("captions", "stuff", "panoptic")
+
+
+def open_coco(
+    data: str, *, masks: bool, keypoints: bool, val: bool = False, num_classes: int | None = None
+) -> tuple[Samples, int]:
+    """Images with targets, and the number of keypoints of an object (0 where the model has none).
+
+    Args:
+        data: ``"fake"``, a folder or a COCO file.
+        masks, keypoints: what the model is trained on besides boxes.
+        val: open the validation part too, where there is one.
+        num_classes: of the model, with the background; where every category id is smaller, the ids are the labels.
+
+    Raises:
+        SetupError: files or images are missing, or the annotations cannot be used.
+    """
+    if data == "fake":
+        return _fake(num_classes or (2 if keypoints else _FAKE_CLASSES), masks, keypoints)
+    path = open_folder(data, "have no boxes", LAYOUT)
+    needs = "segmentation" if masks else "keypoints" if keypoints else ""
+    train_path, val_path = _find(path, keypoints)
+    train = CocoFile(train_path, needs)
+    labels = _labels(train, num_classes)
+    kinds = {"masks": masks, "keypoints": keypoints}
+    folder = _image_folder(train)
+    val_part = None
+    if val and val_path is not None:
+        other = CocoFile(val_path, needs)
+        if unknown := sorted(set(other.category_ids) - set(labels)):
+            raise SetupError(f"{val_path} has the category {unknown[0]}, which {train_path} has not.")
+        val_part = CocoImages(other, _image_folder(other), labels, **kinds)
+    steps = range(0, len(train.images), max(1, len(train.images) // _PROBED))
+    samples = Samples(
+        name=folder_name(path),
+        train=CocoImages(train, folder, labels, **kinds),
+        val=val_part,
+        num_classes=max(labels.values()) + 1,
+        size=typical_size([image_size_of(folder / train.images[i][0]["file_name"]) for i in steps]),
+        notes=tuple(_notes(train, labels)),
+    )
+    return samples, train.num_keypoints if keypoints else 0
+
+
+def _labels(file: CocoFile, num_classes: int | None) -> dict[int, int]:
+    """Label of each category id, from 1: 0 is the background."""
+    if num_classes is not None and 0 < min(file.category_ids) and max(file.category_ids) < num_classes:
+        return {each: each for each in file.category_ids}
+    return {each: label for label, each in enumerate(file.category_ids, start=1)}
+
+
+def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
+    without = file.listed - len(file.images)
+    if without:
+        yield f"{without:,} of {file.listed:,} images have no object to train on and are left out."
+    if file.skipped:
+        yield f"{file.skipped:,} annotations are left out: crowds, boxes without area, and those on images not listed."
+    if any(each != label for each, label in labels.items()):
+        yield f"The category ids are numbered anew, from 1 to {len(labels)}, in their order; 0 is the background."
+
+
+def _find(path: Path, keypoints: bool) -> tuple[Path, Path | None]:
+    """COCO files for training, and for validation where there is one."""
+    if path.is_file():
+        return path, None
+    folders = [path, *sorted(class_folders(path))]
+    files = [each for folder in folders for each in sorted(folder.glob("*.json")) if not _is_other(each.name)]
+    people = [each for each in files if each.name.startswith("person_keypoints")]
+    files = people if keypoints and people else [each for each in files if each not in people]
+    parts = {part: [each for each in files if name.search(_words(each, path))] for part, name in _PARTS.items()}
+    train = parts["train"] or [
+        each for each in files if each not in parts["val"] and not _TEST.search(_words(each, path))
+    ]
+    if len(train) != 1:
+        found = f"{len(train)} such files: {', '.join(each.name for each in train[:5])}" if train else "none"
+        raise SetupError(f"{path} must have one COCO file to train on; found {found}. {LAYOUT}")
+    return train[0], parts["val"][0] if parts["val"] else None
+
+
+def _is_other(name: str) -> bool:
+    return name.startswith((*_OTHER_TASKS, "."))
+
+
+def _words(file: Path, root: Path) -> str:
+    return str(file.relative_to(root))
+
+
+def _image_folder(file: CocoFile) -> Path:
+    """The folder that has the images of a file.
+
+    Raises:
+        SetupError: no folder near the file has all of them.
+    """
+    names = [row["file_name"] for row, _ in file.images]
+    near = [file.path.parent, file.path.parent.parent]
+    inside = [each for folder in near for each in sorted(class_folders(folder))]
+    deeper = [each for folder in inside for each in sorted(class_folders(folder))]
+    part = next((name for name in _PARTS.values() if name.search(file.path.name)), None)
+    for folder in (*near, *sorted([*inside, *deeper], key=lambda each: not (part and part.search(each.name)))):
+        if (folder / names[0]).is_file():
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing:
+                raise SetupError(
+                    f"{len(missing):,} of the {len(names):,} images in {file.path} are not in {folder}, such as "
+                    f"{missing[0]}. Copy them there, or remove them from the file."
+                )
+            return folder
+    raise SetupError(f"the image {names[0]} of {file.path} is in no folder near it. {LAYOUT}")
+
+
+def _fake(num_classes: int, masks: bool, keypoints: bool) -> tuple[Samples, int]:
+    parts = [
+        Mapped(FakeScenes(_FAKE_SIZE, num_classes, seed), partial(_target, masks=masks, keypoints=keypoints))
+        for seed in (0, 1)
+    ]
+    samples = Samples(name="fake", train=parts[0], val=parts[1], num_classes=num_classes, size=_FAKE_SIZE)
+    return samples, _FAKE_KEYPOINTS if keypoints else 0
+
+
+def _target(scene: Scene, masks: bool, keypoints: bool) -> tuple[Image.Image, dict[str, Tensor]]:
+    """Target of a made-up scene; keypoints lie on the diagonals of the boxes."""
+    boxes = torch.tensor(scene.boxes, dtype=torch.float32)
+    target: dict[str, Any] = {"boxes": boxes, "labels": torch.tensor(scene.labels)}
+    if masks:
+        stack = np.zeros((len(boxes), scene.image.height, scene.image.width), np.uint8)
+        for mask, (left, upper, right, lower) in zip(stack, scene.boxes, strict=True):
+            mask[upper:lower, left:right] = 1
+        target["masks"] = torch.from_numpy(stack)
+    if keypoints:
+        part = torch.linspace(0.05, 0.95, _FAKE_KEYPOINTS)[:, None]
+        points = boxes[:, None, :2] * (1 - part) + boxes[:, None, 2:] * part
+        target["keypoints"] = torch.cat([points, torch.full((len(boxes), _FAKE_KEYPOINTS, 1), 2.0)], dim=2)
+    return scene.image, target

@@ -1,0 +1,132 @@
+"""Sequences of frames with one label each: class folders of folders of images, or made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks.fake import FakeClips
+from lrfinder.tasks.folders import class_folders, files_below, find_parts
+from lrfinder.tasks.samples import Samples, folder_name, image_size_of, open_folder, read_image, typical_size
+
+__all__ = ["FrameFolders", "open_frames"]
+
+LAYOUT = (
+    "Expected PATH/<class>/<sequence>/*.jpg, or these in PATH/train and PATH/val, with the frames of a sequence in the "
+    "order of their names."
+)
+
+_FAKE_SIZE, _FAKE_CLASSES = 32, 4
+_PROBED = 32
+_ENCODED = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".gif")
+
+
+class FrameFolders(Dataset[Any]):
+    """Clips from the middle of each sequence, each a list of images in colour with its label.
+
+    Args:
+        sequences: paths of the frames, in order, and the label.
+        frames: in a clip; the frames of a shorter sequence are repeated evenly.
+    """
+
+    def __init__(self, sequences: Sequence[tuple[list[str], int]], frames: int) -> None:
+        self.sequences = sequences
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> tuple[list[Image.Image], int]:
+        paths, label = self.sequences[index]
+        return [read_image(paths[place]) for place in clip_places(len(paths), self._frames)], label
+
+
+def clip_places(count: int, frames: int) -> list[int]:
+    """Places of the frames of a clip in a sequence: the middle of it, or all of it, repeated evenly.
+
+    Example:
+        >>> clip_places(7, 3), clip_places(2, 4)
+        ([2, 3, 4], [0, 0, 1, 1])
+    """
+    if count >= frames:
+        first = (count - frames) // 2
+        return list(range(first, first + frames))
+    places: list[int] = (np.arange(frames) * count // frames).tolist()
+    return places
+
+
+def open_frames(data: str, frames: int, *, val: bool = False, num_classes: int | None = None) -> Samples:
+    """Sequences of a folder, or made-up ones.
+
+    Args:
+        data: ``"fake"``, or a folder with a folder for each class, which has a folder of images for each sequence.
+        frames: in a clip.
+        val: open the validation part too, where there is one.
+        num_classes: classes of fake data.
+
+    Raises:
+        SetupError: there is no such folder, or no sequences in it, or they are encoded.
+    """
+    if data == "fake":
+        fake = num_classes or _FAKE_CLASSES
+        return Samples(name="fake", train=FakeClips(_FAKE_SIZE, fake, frames), num_classes=fake, size=_FAKE_SIZE)
+    folder = open_folder(data, "are no sequences", LAYOUT)
+    if not folder.is_dir():
+        raise SetupError(_encoded(folder) if folder.suffix.lower() in _ENCODED else f"{folder} is a file. {LAYOUT}")
+    train_folder, val_folder = find_parts(folder, LAYOUT)
+    classes = _classes(train_folder)
+    train = _sequences(train_folder, classes)
+    val_part = None
+    if val and val_folder is not None:
+        if odd := sorted(set(_classes(val_folder)) ^ set(classes)):
+            raise SetupError(
+                f"{train_folder} and {val_folder} must have the same classes; only one of them has {', '.join(odd)}."
+            )
+        val_part = FrameFolders(_sequences(val_folder, classes), frames)
+    short = sum(len(paths) < frames for paths, _ in train)
+    steps = range(0, len(train), max(1, len(train) // _PROBED))
+    return Samples(
+        name=folder_name(folder),
+        train=FrameFolders(train, frames),
+        val=val_part,
+        num_classes=len(classes),
+        size=typical_size([image_size_of(train[i][0][0]) for i in steps]),
+        notes=(f"{short:,} of {len(train):,} sequences have fewer than {frames} frames, which are repeated.",)
+        if short
+        else (),
+    )
+
+
+def _classes(folder: Path) -> list[str]:
+    classes = sorted(path.name for path in class_folders(folder))
+    if len(classes) < 2:
+        if encoded := next(files_below(folder, _ENCODED), None):
+            raise SetupError(_encoded(Path(encoded)))
+        raise SetupError(f"{folder} has {len(classes)} class folders; at least two are needed. {LAYOUT}")
+    return classes
+
+
+def _sequences(folder: Path, classes: list[str]) -> list[tuple[list[str], int]]:
+    found = []
+    for label, name in enumerate(classes):
+        sequences = [sorted(files_below(path)) for path in sorted(class_folders(folder / name))]
+        sequences = [paths for paths in sequences if paths]
+        if not sequences:
+            if encoded := next(files_below(folder / name, _ENCODED), None):
+                raise SetupError(_encoded(Path(encoded)))
+            raise SetupError(f"the class {folder / name} has no folder with images. {LAYOUT}")
+        found += [(paths, label) for paths in sequences]
+    return found
+
+
+def _encoded(path: Path) -> str:
+    return (
+        f"{path} is encoded video, which torchvision no longer decodes. Write its frames as images, for example with "
+        f"`ffmpeg -i VIDEO PATH/<class>/<sequence>/%05d.jpg`. {LAYOUT}"
+    )

@@ -1,0 +1,163 @@
+"""Optical flow: torchvision's RAFT models, on pairs of images with the flow between them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.transforms import functional as F
+
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.flow_data import open_flow
+from lrfinder.tasks.forward import check_forward
+from lrfinder.tasks.memory import check_batch_memory
+from lrfinder.tasks.samples import check_numbers
+from lrfinder.tasks.weights import load_state, read_state
+
+__all__ = ["FlowLoss", "build"]
+
+# Of torchvision's references/optical_flow: crops for FlyingChairs, weights of the predictions, and flow that counts.
+_CROP_HEIGHT, _CROP_WIDTH = 368, 496
+_GAMMA, _MAX_FLOW = 0.8, 400.0
+_STEP = 8  # RAFT works at an eighth of the resolution
+_LEAST = 128  # below, its coarsest correlations have less than two pixels on a side
+_UNKNOWN = 1e9  # a .flo file marks unknown flow with larger values
+
+
+class FlowLoss:
+    """Mean absolute error of every prediction of RAFT, the last with the weight 1, each before it with 0.8 times that.
+
+    Unknown flow and flow of 400 pixels or more do not count.
+    """
+
+    form = "optical flow"
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        first, second, flow, valid = batch
+        flows = torch.stack(model(first, second))
+        counted = valid & (flow.norm(dim=1) < _MAX_FLOW)
+        errors = ((flows - flow).abs() * counted[:, None]).mean((1, 2, 3, 4))
+        weights = _GAMMA ** torch.arange(len(errors) - 1, -1, -1, device=errors.device)
+        loss: Tensor = (errors * weights).sum()
+        return loss
+
+
+def build(
+    model: str,
+    data: str | Path = "fake",
+    *,
+    val: bool = False,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    batch_size: int = 2,
+    workers: int = 0,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> Task:
+    """A RAFT model with its loss and loaders of pairs of images with their flow.
+
+    As in torchvision's training, images are cropped and not resized, to 368x496 pixels or less where they are smaller;
+    here from the middle. Random weights are drawn from torch's global generator.
+
+    Args:
+        model: ``"raft_large"`` or ``"raft_small"``; upper or lower case.
+        data: ``"fake"`` (a moving texture), or a folder with .flo files and images as in FlyingChairs or Sintel.
+        val: build a validation loader too; where the data has no validation part, one pair in five is held out.
+        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
+            its cache); None starts from random weights. With weights, BatchNorm is frozen, as torchvision does after
+            its first stage.
+        num_classes: must be None: flow has no classes.
+        image_size: height and width of the crops, a multiple of 8, >= 128.
+        batch_size: pairs in a batch, >= 1.
+        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+
+    Raises:
+        ConfigError: an unknown model or weights, or a number out of its range.
+        SetupError: flow or images that cannot be read, or are too small.
+
+    Example:
+        >>> task = build("raft_small", batch_size=2)
+        >>> print(task.title)
+        raft_small on fake: 1,000 pairs of images
+        >>> first, second, flow, valid = next(iter(task.train_loader))
+        >>> first.shape, flow.shape, valid.shape
+        (torch.Size([2, 3, 128, 128]), torch.Size([2, 2, 128, 128]), torch.Size([2, 128, 128]))
+    """
+    name = FAMILIES["optical_flow"].check_model(model)
+    check_numbers(num_classes=None, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    _check(name, num_classes, image_size)
+    samples = open_flow(str(data), val=val).with_val(val, seed)
+    height, width = (image_size, image_size) if image_size else _crop(samples.train[0][0])
+    check_batch_memory(2 * batch_size, max(height, width))
+    network, notes = _model(name, weights)
+    shape = (batch_size, 3, height, width)
+    check_forward(name, network, shape, shape, inputs=f"images of {width}x{height} pixels", remedy="Set `image_size`.")
+    loading = Loading(
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=pin_memory,
+        seed=seed,
+        val=val,
+        units="pairs of images",
+        transform=partial(_transformed, height=height, width=width),
+    )
+    known: dict[str, Any] = {"weights": weights, "num_classes": None, "image_size": [height, width]}
+    known["notes"] = (f"The middle of the images, {width}x{height} pixels.", *notes)
+    return assemble(name, samples, network, loading, loss_fn=FlowLoss(), **known)
+
+
+def _check(name: str, num_classes: int | None, image_size: int | None) -> None:
+    if num_classes is not None:
+        raise ConfigError(f"{name} computes flow, which has no classes; got {num_classes}. Leave `num_classes` out.")
+    if image_size is not None and (image_size < _LEAST or image_size % _STEP):
+        raise ConfigError(f"`image_size` of {name} must be a multiple of {_STEP} from {_LEAST} on; got {image_size}.")
+
+
+def _crop(image: Image.Image) -> tuple[int, int]:
+    """Height and width of the crops from images of this size."""
+    sides = (min(_CROP_HEIGHT, image.height), min(_CROP_WIDTH, image.width))
+    if min(sides) < _LEAST:
+        raise SetupError(
+            f"the images have {image.width}x{image.height} pixels; RAFT needs at least {_LEAST}x{_LEAST}. Give larger "
+            "images with their flow."
+        )
+    return sides[0] // _STEP * _STEP, sides[1] // _STEP * _STEP
+
+
+def _model(name: str, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    state = None if weights is None else read_state(name, weights)
+    network: nn.Module = models.get_model(name, weights=None).train()
+    if state is None:
+        return network, []
+    norms = [(path, module) for path, module in network.named_modules() if type(module) is nn.BatchNorm2d]
+    for path, module in norms:
+        network.set_submodule(path, FrozenBatchNorm2d(module.num_features, module.eps))
+    load_state(network, state, 0, name=name, origin=str(weights))
+    return network, ["BatchNorm is frozen, as in torchvision's fine-tuning."] if norms else []
+
+
+def _transformed(
+    sample: tuple[Image.Image, Image.Image, np.ndarray], *, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The middle of both images from -1 to 1, of the flow, and where it is known."""
+    first, second, values = sample
+    if first.height < height or first.width < width:
+        raise SetupError(
+            f"an image has {first.width}x{first.height} pixels, less than the crops of {width}x{height}. Lower "
+            "`image_size`, or leave such images out."
+        )
+    flow = F.center_crop(torch.from_numpy(values), [height, width])
+    valid = (flow.abs() < _UNKNOWN).all(dim=0)  # False for nan
+    flow = torch.where(valid, flow, 0.0)
+    images = [F.pil_to_tensor(F.center_crop(each, [height, width])).float() / 127.5 - 1 for each in (first, second)]
+    return images[0], images[1], flow, valid

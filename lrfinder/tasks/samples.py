@@ -1,0 +1,236 @@
+"""Samples of any kind, from data to loader: the parts, the order, and the checks that every family shares."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from lrfinder.checks import check_count
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.colour import in_colour
+
+__all__ = [
+    "IMAGE_ENDINGS",
+    "Mapped",
+    "Samples",
+    "build_loader",
+    "check_numbers",
+    "chosen_classes",
+    "folder_name",
+    "image_size_of",
+    "open_folder",
+    "opened_image",
+    "read_image",
+    "shuffled",
+    "typical_size",
+]
+
+T = TypeVar("T")
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+_HELD_OUT = 5  # one sample in five validates where the data has no validation part of its own
+_MOST_WORKERS = 256  # each is a process with a torch of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Samples of a task before any transform.
+
+    Args:
+        name: what to call them in print.
+        train: ``train[i]`` is a sample; has a length.
+        val: the same for validation; None where there is no such part or none was requested.
+        num_classes: outputs that the labels need; 0 where there are no classes.
+        size: shorter side of a typical image, in pixels.
+        notes: what was chosen or left out, in sentences.
+    """
+
+    name: str
+    train: Any
+    val: Any = None
+    num_classes: int = 0
+    size: int
+    notes: tuple[str, ...] = ()
+
+    def held_out(self, seed: int) -> Samples:
+        """The same with one sample in five moved from the training to the validation part, at random."""
+        order = shuffled(len(self.train), seed)
+        held = len(order) // _HELD_OUT
+        return replace(self, train=Subset(self.train, order[held:]), val=Subset(self.train, order[:held]))
+
+    def with_val(self, wanted: bool, seed: int) -> Samples:
+        """The same with a validation part, held out where the data has none; without one where none is wanted.
+
+        Raises:
+            SetupError: too few samples to hold any out.
+        """
+        if not wanted:
+            return replace(self, val=None)
+        samples = self if self.val is not None else self.held_out(seed)
+        if not len(samples.val):
+            raise SetupError(f"{self.name} has {len(self.train)} samples, too few to validate on some of them.")
+        return samples
+
+
+class Mapped(Dataset[Any]):
+    """Samples with a function applied to each."""
+
+    def __init__(self, source: Any, function: Callable[[Any], Any]) -> None:
+        self._source = source
+        self._function = function
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._function(self._source[index])
+
+
+def build_loader(
+    source: Any,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    train: bool,
+    pin_memory: bool = False,
+    collate: Callable[[Sequence[Any]], Any] | None = None,
+    what: str = "images",
+) -> DataLoader[Any]:
+    """Loader over samples that are ready for the model, in an order that ``seed`` fixes.
+
+    Training draws a new order in each epoch and drops the last, smaller batch, so that BatchNorm never gets a single
+    sample. Validation keeps one shuffled order, so that its first batches hold all classes and are the same each time.
+
+    Args:
+        source: samples as tensors; has a length.
+        batch_size, workers, pin_memory, collate: as in torch's DataLoader.
+        seed: of the order.
+        train: whether it is the training part.
+        what: samples, in the words of a message.
+
+    Raises:
+        SetupError: fewer training samples than one batch takes.
+    """
+    if train and len(source) < batch_size:
+        raise SetupError(
+            f"there are only {len(source)} training {what}, fewer than a batch of {batch_size}. Lower `batch_size`."
+        )
+    if not train:
+        source = Subset(source, shuffled(len(source), seed))
+    return DataLoader(
+        source,
+        batch_size=batch_size,
+        shuffle=train,
+        drop_last=train,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def shuffled(count: int, seed: int) -> list[int]:
+    """The numbers from 0 to ``count - 1`` in an order that ``seed`` fixes."""
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
+
+
+def check_numbers(*, num_classes: int | None, image_size: int | None, batch_size: int, workers: int, seed: int) -> None:
+    """Check the numbers that every family's ``build`` takes.
+
+    Raises:
+        ConfigError: one is out of its range.
+    """
+    if num_classes is not None:
+        check_count("num_classes", num_classes, 2)
+    if image_size is not None:
+        check_count("image_size", image_size)
+    check_count("batch_size", batch_size)
+    check_count("workers", workers, 0, _MOST_WORKERS)
+    check_count("seed", seed, 0, 2**64 - 1)
+
+
+def chosen_classes(samples: Samples, num_classes: int | None, counted: str = "classes") -> int:
+    """Outputs of the model: the number of classes in the data, or a larger one that the user asked for.
+
+    Raises:
+        ConfigError: it is smaller than the data needs.
+    """
+    if num_classes is not None and num_classes < samples.num_classes:
+        raise ConfigError(
+            f"{samples.name} has {samples.num_classes} {counted}, labelled 0 to {samples.num_classes - 1}; a model of "
+            f"{num_classes} has no output for the last. Set `num_classes` to {samples.num_classes} or leave it out."
+        )
+    return num_classes or samples.num_classes
+
+
+def open_folder(data: str, lacks: str, layout: str) -> Path:
+    """The folder that ``data`` names.
+
+    Args:
+        data: as the user gave it.
+        lacks: what the shipped digits lack for the family, as the end of a sentence.
+        layout: sentence that says how a folder is laid out.
+
+    Raises:
+        SetupError: there is no such folder.
+    """
+    if data == "digits":
+        raise SetupError(f"`data` is digits where it is left out, and these {lacks}. Give a folder, or fake. {layout}")
+    path = Path(data)
+    if not path.exists():
+        raise SetupError(f"`data` must be fake or a folder; {data!r} does not exist. {layout}")
+    return path
+
+
+def folder_name(folder: Path) -> str:
+    """Name of a folder in print."""
+    return folder.resolve().name or str(folder)
+
+
+def typical_size(sizes: Sequence[tuple[int, int]]) -> int:
+    """Median of the shorter sides."""
+    return int(statistics.median(min(size) for size in sizes))
+
+
+def image_size_of(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image, from its header.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    return opened_image(path, lambda file: (file.width, file.height))
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image in colour.
+
+    Raises:
+        SetupError: it cannot be read.
+    """
+    return opened_image(path, in_colour)
+
+
+def opened_image(path: str | Path, use: Callable[[Image.Image], T]) -> T:
+    """What ``use`` makes of an image file.
+
+    Raises:
+        SetupError: the image cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            return use(file)
+    # Pillow raises SyntaxError and ValueError too for damaged files of some formats.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
+        raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error

@@ -1,0 +1,153 @@
+"""Semantic segmentation: any of torchvision's segmentation models, on images with one mask each."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.forward import check_forward
+from lrfinder.tasks.masks import VOID, open_masks
+from lrfinder.tasks.memory import check_batch_memory
+from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.weights import load_state, read_state
+
+__all__ = ["SegmentationLoss", "build"]
+
+# Sides of the crops, and shorter sides of the images before, in torchvision's references/segmentation/train.py.
+_CROP, _RESIZED = 480, 520
+_SIZE_STEP = 32
+_AUX_WEIGHT = 0.5  # criterion() of the same program
+
+
+class SegmentationLoss(nn.Module):
+    """Cross-entropy of the output "out" without void pixels, plus half of that of "aux", where there is one.
+
+    Args:
+        auxiliary: whether the model has the output "aux".
+    """
+
+    def __init__(self, *, auxiliary: bool) -> None:
+        super().__init__()
+        self.form = "segmentation, auxiliary" if auxiliary else "segmentation"
+
+    def forward(self, output: dict[str, Tensor], target: Tensor) -> Tensor:
+        # Of a batch that is all void, the mean would be nan.
+        count = (target != VOID).sum().clamp(min=1)
+        losses = {
+            name: nn.functional.cross_entropy(each, target, ignore_index=VOID, reduction="sum") / count
+            for name, each in output.items()
+        }
+        return losses["out"] + _AUX_WEIGHT * losses["aux"] if "aux" in losses else losses["out"]
+
+
+def build(
+    model: str,
+    data: str | Path = "fake",
+    *,
+    masks: str | Path | None = None,
+    val: bool = False,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> Task:
+    """A torchvision segmentation model for the classes of the masks, with its loss and loaders.
+
+    As in torchvision's training, the shorter side of an image becomes 520 pixels, of which 480x480 in the middle are
+    taken, and pixels of the label 255 do not count. Random weights are drawn from torch's global generator.
+
+    Args:
+        model: name of one of torchvision's segmentation models; upper or lower case.
+        data: ``"fake"`` (noise with rectangles), or a folder with ``images`` and ``masks``, or with both in ``train``
+            and ``val``; or a folder of images, with ``masks``.
+        masks: folder of masks that have the names of the images: gray or palette .png with a label in each pixel.
+        val: build a validation loader too; where the data has no validation part, one image in five is held out.
+        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
+            its cache); None starts from random weights.
+        num_classes: outputs of the model, with the background, >= 2; None takes the largest label in the masks, and 1.
+        image_size: pixels on a side, >= 1; None takes 480, or less where the images are smaller and there are no
+            weights.
+        batch_size: images in a batch, >= 1.
+        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+
+    Raises:
+        ConfigError: an unknown model or weights, or a number out of its range.
+        SetupError: images or masks that cannot be read, or model, weights and data that do not fit together.
+
+    Example:
+        >>> task = build("lraspp_mobilenet_v3_large", batch_size=2, image_size=32)
+        >>> print(task.title)
+        lraspp_mobilenet_v3_large on fake: 1,000 images, 4 classes
+        >>> images, masks = next(iter(task.train_loader))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([2, 32, 32]))
+        >>> bool(task.criterion(task.model(images), masks) > 0)
+        True
+    """
+    name = FAMILIES["segmentation"].check_model(model)
+    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    samples = open_masks(str(data), None if masks is None else str(masks), val=val, num_classes=num_classes)
+    samples = samples.with_val(val, seed)
+    classes = chosen_classes(samples, num_classes)
+    size = image_size or (_CROP if weights is not None else min(_CROP, -(-samples.size // _SIZE_STEP) * _SIZE_STEP))
+    check_batch_memory(batch_size, size)
+    network, model_notes = _model(name, classes, weights)
+    words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {_CROP}."}
+    check_forward(name, network, (batch_size, 3, size, size), **words)
+    loading = Loading(
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=pin_memory,
+        seed=seed,
+        val=val,
+        units="images",
+        transform=partial(_transformed, size=size, num_classes=classes),
+    )
+    known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
+    notes = (f"Images at {size}x{size} pixels (in the data about {samples.size}).", *model_notes)
+    loss = SegmentationLoss(auxiliary=getattr(network, "aux_classifier", None) is not None)
+    return assemble(name, samples, network, loading, criterion=loss, notes=notes, **known)
+
+
+def _model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    state = None if weights is None else read_state(name, weights)
+    arguments: dict[str, Any] = {"weights_backbone": None, "num_classes": num_classes}
+    if not name.startswith("lraspp"):
+        arguments["aux_loss"] = state is None or any(key.startswith("aux_classifier.") for key in state)
+    network: nn.Module = models.get_model(name, weights=None, **arguments)
+    notes = [] if state is None else load_state(network, state, num_classes, name=name, origin=str(weights))
+    if arguments.get("aux_loss") is False:
+        notes.append("Without the auxiliary classifier, which the weights lack.")
+    return network.train(), notes
+
+
+def _transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Image and mask with the shorter side resized and the middle taken, the image normalised as torchvision does."""
+    image, labels = sample
+    highest = int(labels[labels != VOID].max(initial=0))
+    if highest >= num_classes:
+        raise SetupError(
+            f"a mask has the label {highest}, but the model's {num_classes} classes are 0 to {num_classes - 1}. Set "
+            f"`num_classes` to {highest + 1} or more, or mark pixels that do not count with {VOID}."
+        )
+    shorter = size * _RESIZED // _CROP if size == _CROP else size
+    mask = torch.from_numpy(labels.astype(np.int64))[None]
+    image = F.center_crop(F.resize(image, [shorter], antialias=True), [size])
+    mask = F.center_crop(F.resize(mask, [shorter], InterpolationMode.NEAREST), [size])
+    pixels = F.convert_image_dtype(F.pil_to_tensor(image), torch.float)
+    return F.normalize(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), mask[0]

@@ -1,0 +1,132 @@
+"""Classification of video: any of torchvision's video models, on sequences of frames with one label each."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import functional as F
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.forward import check_forward
+from lrfinder.tasks.frames import open_frames
+from lrfinder.tasks.memory import check_batch_memory
+from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.weights import load_state, read_state
+
+__all__ = ["build"]
+
+_SIZE_STEP = 32
+# Frames that torchvision's weights were trained on: of Swin 32, of the others 16 (references/video_classification).
+_FRAMES, _SWIN_FRAMES = 16, 32
+# The pooling of S3D takes 7x7 of every 32 pixels, and MViT has an encoding of each position of 224 pixels.
+_LEAST_SIZES = {"s3d": 224, "mvit_v1_b": 224, "mvit_v2_s": 224}
+
+
+def build(
+    model: str,
+    data: str | Path = "fake",
+    *,
+    val: bool = False,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    batch_size: int = 24,
+    workers: int = 0,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> Task:
+    """A torchvision video model for the classes of the data, with its loss and loaders of clips.
+
+    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence. Random weights are drawn from torch's
+    global generator.
+
+    Args:
+        model: name of one of torchvision's video models; upper or lower case.
+        data: ``"fake"`` (a moving square), or a folder laid out as ``<class>/<sequence>/*.jpg`` or as
+            ``train/<class>/<sequence>/*.jpg`` and ``val/<class>/<sequence>/*.jpg``. Encoded video is refused.
+        val: build a validation loader too; where the data has no validation part, one sequence in five is held out.
+        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
+            its cache); None starts from random weights.
+        num_classes: outputs of the model, >= 2; None takes the number of classes in the data.
+        image_size: pixels on a side, >= 1; None takes the model's own, or less where the frames are smaller and there
+            are no weights.
+        batch_size: clips in a batch, >= 1.
+        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+
+    Raises:
+        ConfigError: an unknown model or weights, or a number out of its range.
+        SetupError: frames that cannot be read, or model, weights and data that do not fit together.
+
+    Example:
+        >>> task = build("mc3_18", batch_size=2)
+        >>> print(task.title)
+        mc3_18 on fake: 1,000 sequences, 4 classes
+        >>> clips, labels = next(iter(task.train_loader))
+        >>> clips.shape, labels.shape
+        (torch.Size([2, 3, 16, 32, 32]), torch.Size([2]))
+    """
+    name = FAMILIES["video"].check_model(model)
+    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    frames = _SWIN_FRAMES if name.startswith("swin") else _FRAMES
+    samples = open_frames(str(data), frames, val=val, num_classes=num_classes).with_val(val, seed)
+    classes = chosen_classes(samples, num_classes)
+    own = int(_usual(name).crop_size[0])
+    size = image_size or (own if weights is not None else _default_size(name, own, samples.size))
+    check_batch_memory(batch_size * frames, size)
+    words = {"inputs": f"frames of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}
+    network, model_notes = _model(name, classes, weights)
+    check_forward(name, network, (batch_size, 3, frames, size, size), **words)
+    loading = Loading(
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=pin_memory,
+        seed=seed,
+        val=val,
+        units="sequences",
+        transform=partial(_transformed, usual=_usual(name), size=size),
+    )
+    known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
+    clips = f"Clips of {frames} frames at {size}x{size} pixels"
+    notes = (f"{clips} (in the data about {samples.size}, the model's own size is {own}).", *model_notes)
+    return assemble(name, samples, network, loading, criterion=nn.CrossEntropyLoss(), notes=notes, **known)
+
+
+def _usual(name: str) -> Any:
+    return models.get_model_weights(name).DEFAULT.transforms()
+
+
+def _default_size(name: str, own: int, needed: int) -> int:
+    """The model's own size, or less when the frames are smaller; a multiple of 32."""
+    return min(own, max(-(-needed // _SIZE_STEP) * _SIZE_STEP, _LEAST_SIZES.get(name, 0)))
+
+
+def _model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    state = None if weights is None else read_state(name, weights)
+    network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes)
+    notes = [] if state is None else load_state(network, state, num_classes, name=name, origin=str(weights))
+    return network.train(), notes
+
+
+def _transformed(sample: tuple[list[Image.Image], int], *, usual: Any, size: int) -> tuple[Tensor, int]:
+    """Frames with the shorter side resized and the middle taken, normalised as torchvision does, and the label.
+
+    At the model's own size it resizes to what torchvision does; at another, to that size.
+    """
+    images, label = sample
+    if len({image.size for image in images}) > 1:
+        raise SetupError("the frames of a sequence must have one size; write them from the video at one size.")
+    resized = list(usual.resize_size) if size == usual.crop_size[0] else [size]
+    frames = []
+    for image in images:
+        frame = F.center_crop(F.resize(image, resized, antialias=True), [size])
+        pixels = F.convert_image_dtype(F.pil_to_tensor(frame), torch.float)
+        frames.append(F.normalize(pixels, mean=usual.mean, std=usual.std))
+    return torch.stack(frames, dim=1), label

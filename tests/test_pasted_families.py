@@ -1,0 +1,141 @@
+"""The lines to paste compute the loss that was swept, for the models of every family and every kind of update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lrfinder import LRFinder
+from lrfinder.recipes import recipe
+from lrfinder.schedules.forms import FORMS
+from lrfinder.schedules.updates import Updates
+from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.classification_models import AuxiliaryLoss
+from lrfinder.tasks.detection import DetectionLoss
+from lrfinder.tasks.optical_flow import FlowLoss
+from lrfinder.tasks.segmentation import SegmentationLoss
+
+IMAGES, MASKS = torch.randn(2, 3, 4, 4), torch.tensor([[[0, 1], [255, 2]]] * 2).repeat(1, 2, 2)
+FLOW, LABELS = torch.randn(2, 2, 4, 4), torch.tensor([0, 2])
+
+
+class Double(nn.Module):
+    """Stands for a model: its output has the form that those of the family have."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.layer = nn.Conv2d(3, 3, 1)
+        self.losses: list[float] = []
+
+    def forward(self, images: Any, targets: Any = None) -> Any:
+        if self.form == "detection":
+            outputs = [self.layer(image).mean() for image in images]
+            return {"boxes": outputs[0] ** 2, "classes": outputs[1] ** 2}
+        maps = self.layer(images)
+        if self.form.startswith("segmentation"):
+            return {"out": maps, "aux": 2 * maps} if "auxiliary" in self.form else {"out": maps}
+        if self.form == "optical flow":
+            return [maps[:, :2], 3 * maps[:, :2]]
+        logits = maps.mean((2, 3))
+        return (logits, 2 * logits, 3 * logits) if self.form.startswith("auxiliary") else logits
+
+
+BATCHES: dict[str, Any] = {
+    "plain": (IMAGES, LABELS),
+    "auxiliary 0.3": (IMAGES, LABELS),
+    "auxiliary 0.4": (IMAGES, LABELS),
+    "segmentation": (IMAGES, MASKS),
+    "segmentation, auxiliary": (IMAGES, MASKS),
+    "detection": ([IMAGES[0], IMAGES[1]], [{}, {}]),
+    "optical flow": (IMAGES, IMAGES, FLOW, FLOW[:, 0] > -1),
+}
+LOSSES: dict[str, dict[str, Any]] = {
+    "plain": {"criterion": nn.CrossEntropyLoss()},
+    "auxiliary 0.3": {"criterion": AuxiliaryLoss(0.3)},
+    "auxiliary 0.4": {"criterion": AuxiliaryLoss(0.4)},
+    "segmentation": {"criterion": SegmentationLoss(auxiliary=False)},
+    "segmentation, auxiliary": {"criterion": SegmentationLoss(auxiliary=True)},
+    "detection": {"loss_fn": DetectionLoss()},
+    "optical flow": {"loss_fn": FlowLoss()},
+}
+UPDATES: dict[str, dict[str, Any]] = {
+    "as they are": {},
+    "accumulated": {"accumulation_steps": 2},
+    "clipped": {"clip_grad_norm": 0.1},
+    "bfloat16": {"amp_dtype": torch.bfloat16},
+    "with a scaler": {"grad_scaler": True, "clip_grad_norm": 1.0},
+}
+
+
+def model(form: str) -> tuple[Double, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    double = Double(form)
+    return double, torch.optim.SGD(double.parameters(), lr=0.1)
+
+
+def pasted(code: str, **names: Any) -> dict[str, Any]:
+    space = {"criterion": nn.CrossEntropyLoss(), **names}
+    exec(compile(code, "pasted", "exec"), space)
+    return space
+
+
+def test_every_form_is_tried_here() -> None:
+    assert set(BATCHES) == set(LOSSES) == set(FORMS)
+
+
+@pytest.mark.parametrize("updates", UPDATES.values(), ids=UPDATES)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_lines_run_with_every_kind_of_update(form: str, updates: dict[str, Any]) -> None:
+    double, optimizer = model(form)
+    before = double.layer.weight.clone()
+    code = recipe("cosine", peak_lr=0.1, epochs=2, steps_per_epoch=2, device="cpu", form=form, **updates).code()
+    loader = [BATCHES[form]] * 2 * updates.get("accumulation_steps", 1)
+    space = pasted(code, model=double, optimizer=optimizer, train_loader=loader)
+    assert space["scheduler"].last_epoch == 4
+    assert not torch.equal(double.layer.weight, before)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_lines_compute_the_loss_that_was_swept(form: str) -> None:
+    double, optimizer = model(form)
+    finder = LRFinder(double, optimizer, **LOSSES[form])
+    result = finder.range_test([BATCHES[form]] * 3, start_lr=1e-3, end_lr=1e-2, num_iter=3, progress=False)
+    assert result.curve.facts is not None and result.curve.facts.form == form
+    code = result.recipe("constant", peak_lr=1e-3, total_steps=1, warmup_steps=0).code()
+    loss = pasted(code, model=double, optimizer=optimizer, train_loader=[BATCHES[form]])["loss"]
+    assert float(loss.detach()) == pytest.approx(result.curve.losses[0], rel=1e-5)
+
+
+def test_a_form_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="form must be one of plain"):
+        Updates(form="haiku")
+
+
+# --- real models ------------------------------------------------------------------------------------------------------
+
+REAL: dict[str, dict[str, Any]] = {
+    "classification": {"model": "squeezenet1_1", "image_size": 32},
+    "segmentation": {"model": "lraspp_mobilenet_v3_large", "image_size": 32},
+    "detection": {"model": "fasterrcnn_mobilenet_v3_large_320_fpn", "image_size": 32},
+    "video": {"model": "mc3_18", "image_size": 16},
+    "optical_flow": {"model": "raft_small"},
+}
+
+
+@pytest.mark.parametrize("family", REAL)
+def test_the_lines_train_a_model_of_each_family(family: str) -> None:
+    torch.manual_seed(0)
+    task: Task = FAMILIES[family].build(data="fake", batch_size=2, **REAL[family])
+    loss = task.criterion or task.loss_fn
+    code = recipe("constant", peak_lr=1e-5, total_steps=1, warmup_steps=0, form=getattr(loss, "form", "plain")).code()
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    space = pasted(code, model=task.model, optimizer=optimizer, train_loader=task.train_loader)
+    assert torch.isfinite(space["loss"])
+
+
+def test_the_families_are_all_tried_here() -> None:
+    assert set(REAL) == set(FAMILIES)
