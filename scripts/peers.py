@@ -175,9 +175,9 @@ def fastai(model: nn.Module, optimizer: Optimizer, criterion: Criterion, loader:
 def lightning(model: nn.Module, optimizer: Optimizer, criterion: Criterion, loader: Any, how: How) -> Run:
     """``Tuner.lr_find``, which sets up the trainer that runs it and writes a checkpoint file."""
     from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.tuner import Tuner
+    from lightning.pytorch.tuner.tuning import Tuner
 
-    class Module(LightningModule):  # type: ignore[misc]
+    class Module(LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -190,7 +190,8 @@ def lightning(model: nn.Module, optimizer: Optimizer, criterion: Criterion, load
         def configure_optimizers(self) -> Optimizer:
             return optimizer
 
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
     trainer = Trainer(
         accelerator="gpu" if _device(model).type == "cuda" else "cpu",
         devices=1,
@@ -207,7 +208,7 @@ def lightning(model: nn.Module, optimizer: Optimizer, criterion: Criterion, load
 
     def run() -> Callable[[], Suggestions]:
         found = Tuner(trainer).lr_find(module, loader, **options)
-        return lambda: {"Lightning": found.suggestion()}
+        return lambda: {"Lightning": None if found is None else found.suggestion()}
 
     return run
 
