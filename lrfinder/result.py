@@ -25,6 +25,7 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
 from lrfinder.schedules.schedule import Schedule
+from lrfinder.schedules.forms import FORMS
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class RangeTestResult:
             trials, run = parts.pop("trials"), parts.pop("run")
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
+            if curve.facts is not None:
+                check_choice("form", curve.facts.form, FORMS)
             for lr in curve.lrs:
                 check_lr("each of lrs", lr)
             return cls(

@@ -672,7 +672,7 @@ def test_a_refined_result_comes_back_equal_from_its_file_and_is_printed(length: 
     assert back == refined
     assert back.trials == refined.trials is not None
     assert str(back) == str(refined)
-    assert str(refined).startswith("Learning-rate range test with SGD")
+    assert "\n\nLearning-rate range test with SGD\n" in str(refined)
     assert "Trial search:" in str(refined)
     assert all(len(line) <= 80 for line in str(refined).splitlines())
 
