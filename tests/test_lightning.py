@@ -336,11 +336,12 @@ def test_it_writes_no_file_and_neither_logs_nor_validates(tmp_path: Path, monkey
     profiler = SimpleProfiler(dirpath="profiles", filename="profile")
     trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=1, profiler=profiler, **given)
     loader = data(num_workers=1, persistent_workers=True)
+    running = set(multiprocessing.active_children())  # workers of other tests
     NOTES.truncate(0)
     range_test(trainer, build(Loud), loader, data(), **RANGE)
     assert NOTES.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= running
     assert trainer.profiler is profiler
     assert trainer.loggers == [given["logger"]]
 
