@@ -59,8 +59,8 @@ class How:
     Args:
         folder: exists; fastai and Lightning keep the state in it meanwhile.
         sweep: None leaves each package's own range, number of steps, early stopping and smoothing alone, with two
-            exceptions: torch-lr-finder and Ignite start at the optimizer's learning rate, and Ignite gets 100 steps
-            like the others.
+            exceptions: torch-lr-finder and Ignite start at the optimizer's learning rate, and Ignite makes 100
+            steps, as the others do.
         bfloat16: mixed precision.
     """
 

@@ -45,6 +45,6 @@ def loss_limits(reading: Reading) -> tuple[float, float] | None:
     span = (high - low) or max(abs(high), 1.0) * 0.1
     never_moved = reading.onset_lr is None and reading.edge_lr is None
     if never_moved and (missing := _FLAT_NOISES * reading.noise_std - span) > 0:
-        low, span = low - missing / 2, span + missing  # noise at full height would look like a curve
+        low, span = low - missing / 2, span + missing  # noise drawn at full height is taken for a trend
         high = low + span
     return low - (STRIP + 0.06) * span, high + 0.05 * span

@@ -61,7 +61,7 @@ class Meeting:
         own |= {name: str(value) for name, value in agreed.items()}
         brought = [json.loads(text) for text in self._gather("arrived", json.dumps(own), ARRIVAL_SECONDS)]
         _counters[self._ranks] = self._number + 1
-        if self._number:  # nobody reads any more what was said in the call before
+        if self._number:  # no rank reads the messages of the previous call again
             for name in ("arrived", "gone", "settled", "failed"):
                 self._store.delete_key(self._key(name, self._rank, self._number - 1))
         for rank, other in zip(self._ranks, brought, strict=True):

@@ -64,7 +64,7 @@ class WeightSeen:
 
     @property
     def is_constant(self) -> bool:
-        """True for zeros and the like."""
+        """True where all elements of the sample are equal, as zeros are."""
         return self.low == self.high
 
     @property
