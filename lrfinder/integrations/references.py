@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lrfinder.training.state.capture import hooks_restorer
 from lrfinder.training.state.contents import captured
 from lrfinder.training.state.interrupts import InterruptGate
 from lrfinder.training.state.objects import attributes, is_optimizer
@@ -69,7 +70,7 @@ class References:
         for item in reachable(self._roots, _LIMITS, known=self._data, apart=(DataLoader, Dataset, Sampler)):
             for part in _parts(item):
                 if isinstance(part, Tensor):
-                    yield _hooks(part)
+                    yield hooks_restorer(part)  # some optimizers step by them, inside the backward pass
                     if part.is_leaf and part.grad is not None:
                         yield partial(setattr, part, "grad", part.grad)  # dropped where a training starts
                 elif not isinstance(part, np.ndarray):
@@ -86,18 +87,3 @@ def _parts(item: Any) -> Iterator[Any]:
         yield from item.parameters(recurse=False)
     elif is_optimizer(item):
         yield from (item.param_groups, *item.param_groups, item.state, *item.state.values())
-
-
-def _hooks(tensor: Tensor) -> Callable[[], None]:
-    """Restorer of the hooks of a tensor, by which some optimizers step inside the backward pass."""
-    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
-    saved = {name: dict(getattr(tensor, name, None) or ()) for name in names}
-
-    def restore() -> None:
-        for name, hooks in saved.items():
-            present = getattr(tensor, name, None)
-            if present is not None and present.keys() != hooks.keys():
-                present.clear()
-                present.update(hooks)
-
-    return restore

@@ -27,7 +27,7 @@ from lrfinder.training.state.containers import (
 from lrfinder.training.state.generators import capture_generator
 from lrfinder.training.state.storage import TensorCopies
 
-__all__ = ["MOST_ITEMS", "MOST_WALKED", "Capture"]
+__all__ = ["MOST_ITEMS", "MOST_WALKED", "Capture", "hooks_restorer"]
 
 MOST_ITEMS = 10_000
 """A container of a model with more items is not walked: of a list or dict, only its length is put back."""
@@ -136,8 +136,7 @@ class Capture:
         self._add(tensor, partial(_restore_flags, tensor, tensor.requires_grad, tensor.is_leaf))
         self._attributes(tensor)
         if tensor.requires_grad:
-            hooks = {name: dict(getattr(tensor, name, None) or ()) for name in _TENSOR_HOOKS}
-            self._add(tensor, partial(_restore_hooks, tensor, hooks))
+            self._add(tensor, hooks_restorer(tensor))
 
     def _container(self, value: Any, whole: bool) -> None:
         if not whole:
@@ -209,6 +208,12 @@ def _restore_slots(copies: TensorCopies, owner: object, slots: dict[str, Any]) -
 def _restore_class(module: nn.Module, kind: type) -> None:
     if type(module) is not kind:  # a parametrisation gives a module a class of its own
         module.__class__ = kind
+
+
+def hooks_restorer(tensor: Tensor) -> Callable[[], None]:
+    """Function that gives a tensor the hooks back that it has now."""
+    hooks = {name: dict(getattr(tensor, name, None) or ()) for name in _TENSOR_HOOKS}
+    return partial(_restore_hooks, tensor, hooks)
 
 
 def _restore_hooks(tensor: Tensor, hooks: dict[str, dict[Any, Any]]) -> None:
