@@ -27,13 +27,13 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
+from lrfinder.training.loop import run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
+from lrfinder.training.own_step import training_step
 from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
-from lrfinder.training.own_step import training_step
-from lrfinder.training.loop import run_sweeps
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lrfinder.errors import ConfigError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.images import ImageData, build_loader, open_data
-from lrfinder.tasks.samples import check_numbers
+from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.torchvision_data import open_torchvision
 
 __all__ = ["build"]
@@ -76,12 +75,12 @@ def build(
     check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
     images = _open(data, dataset, root=root, download=download, val=val, num_classes=num_classes)
     images = images.held_out(seed) if val and images.val is None else images
-    settings: dict[str, Any] = {"num_classes": _outputs(images, num_classes), "batch_size": batch_size}
-    needed_size = images.image_size
-    classifier = build_classifier(name, needed_size=needed_size, image_size=image_size, weights=weights, **settings)
+    outputs, needed = chosen_classes(images.name, images.num_classes, num_classes), images.image_size
+    settings: dict[str, Any] = {"num_classes": outputs, "batch_size": batch_size}
+    classifier = build_classifier(name, needed_size=needed, image_size=image_size, weights=weights, **settings)
     settings |= {"transform": classifier.transform, "workers": workers, "pin_memory": pin_memory, "seed": seed}
     return Task(
-        title=f"{name} on {images.name}: {len(images.train):,} images, {settings['num_classes']} classes",
+        title=f"{name} on {images.name}: {len(images.train):,} images, {outputs} classes",
         model=classifier.model,
         criterion=classifier.criterion,
         train_loader=build_loader(images.train, train=True, **settings),
@@ -92,7 +91,7 @@ def build(
             "weights": None if weights is None else str(weights),
             "data": images.name,
             "train_images": len(images.train),
-            "num_classes": settings["num_classes"],
+            "num_classes": outputs,
             "image_size": classifier.image_size,
         },
     )
@@ -112,13 +111,3 @@ def _open(
     if isinstance(data, ImageData):
         return data
     return open_data(str(data), val=val, num_classes=num_classes)
-
-
-def _outputs(images: ImageData, num_classes: int | None) -> int:
-    """Outputs of the model: the number of classes in the data, or a larger one that the user asked for."""
-    if num_classes is not None and num_classes < images.num_classes:
-        raise ConfigError(
-            f"{images.name} has {images.num_classes} classes, labelled 0 to {images.num_classes - 1}; a model of "
-            f"{num_classes} has no output for the last. Set `num_classes` to {images.num_classes} or leave it out."
-        )
-    return num_classes or images.num_classes

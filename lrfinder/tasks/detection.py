@@ -96,7 +96,7 @@ def build(
     kinds = {"masks": name.startswith("maskrcnn"), "keypoints": name.startswith("keypointrcnn")}
     samples, num_keypoints = open_coco(str(data), val=val, num_classes=num_classes, **kinds)
     samples = samples.with_val(val, seed)
-    classes = chosen_classes(samples, num_classes, _CLASSES)
+    classes = chosen_classes(samples.name, samples.num_classes, num_classes, _CLASSES)
     if image_size is None and data == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
     detector = build_detector(name, classes, num_keypoints, weights=weights, image_size=image_size)

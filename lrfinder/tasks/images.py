@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks import samples
 from lrfinder.tasks.colour import in_colour
 from lrfinder.tasks.folders import LAYOUT, ClassFolders, find_parts
-from lrfinder.tasks.samples import read_image, shuffled
+from lrfinder.tasks.samples import folder_name, parted, read_image
 
 __all__ = ["Digits", "ImageData", "Transformed", "build_loader", "open_data"]
 
 _PROBED = 32  # images whose size is looked at
-_HELD_OUT = 5  # one image in five validates where the data has no validation part of its own
 _FAKE_CLASSES = 10
 _FAKE = {"size": 1000, "image_size": (3, 32, 32)}
 
@@ -58,14 +57,8 @@ class ImageData:
 
     def held_out(self, seed: int) -> ImageData:
         """The same data with one image in five moved from the training to the validation part, at random."""
-        order = shuffled(len(self.train), seed)
-        held = len(order) // _HELD_OUT
-        return ImageData(
-            name=self.name,
-            train=Subset(self.train, order[held:]),
-            val=Subset(self.train, order[:held]),
-            num_classes=self.num_classes,
-        )
+        train, val = parted(self.train, seed)
+        return replace(self, train=train, val=val)
 
 
 class Digits(Dataset[Any]):
@@ -165,5 +158,5 @@ def _folder_data(folder: Path, *, train: Path, val: Path | None) -> ImageData:
     if val_images is not None and val_images.classes != train_images.classes:
         odd = sorted(set(train_images.classes) ^ set(val_images.classes))
         raise SetupError(f"{train} and {val} must have the same classes; only one of them has {', '.join(odd)}.")
-    name = folder.resolve().name or str(folder)
-    return ImageData(name=name, train=train_images, val=val_images, num_classes=len(train_images.classes))
+    classes = len(train_images.classes)
+    return ImageData(name=folder_name(folder), train=train_images, val=val_images, num_classes=classes)

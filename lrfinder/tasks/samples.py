@@ -27,6 +27,7 @@ __all__ = [
     "image_size_of",
     "open_folder",
     "opened_image",
+    "parted",
     "read_image",
     "shuffled",
     "typical_size",
@@ -62,9 +63,8 @@ class Samples:
 
     def held_out(self, seed: int) -> Samples:
         """The same with one sample in five moved from the training to the validation part, at random."""
-        order = shuffled(len(self.train), seed)
-        held = len(order) // _HELD_OUT
-        return replace(self, train=Subset(self.train, order[held:]), val=Subset(self.train, order[:held]))
+        train, val = parted(self.train, seed)
+        return replace(self, train=train, val=val)
 
     def with_val(self, wanted: bool, seed: int) -> Samples:
         """The same with a validation part, held out where the data has none; without one where none is wanted.
@@ -139,6 +139,13 @@ def build_loader(
     )
 
 
+def parted(samples: Any, seed: int) -> tuple[Subset[Any], Subset[Any]]:
+    """A training part of the samples, and a validation part of one in five, drawn at random."""
+    order = shuffled(len(samples), seed)
+    held = len(order) // _HELD_OUT
+    return Subset(samples, order[held:]), Subset(samples, order[:held])
+
+
 def shuffled(count: int, seed: int) -> list[int]:
     """The numbers from 0 to ``count - 1`` in an order that ``seed`` fixes."""
     order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -160,18 +167,24 @@ def check_numbers(*, num_classes: int | None, image_size: int | None, batch_size
     check_count("seed", seed, 0, 2**64 - 1)
 
 
-def chosen_classes(samples: Samples, num_classes: int | None, counted: str = "classes") -> int:
+def chosen_classes(name: str, needed: int, num_classes: int | None, counted: str = "classes") -> int:
     """Outputs of the model: the number of classes in the data, or a larger one that the user asked for.
+
+    Args:
+        name: of the data.
+        needed: outputs that its labels need.
+        num_classes: the user's; None takes those.
+        counted: what they are called.
 
     Raises:
         ConfigError: it is smaller than the data needs.
     """
-    if num_classes is not None and num_classes < samples.num_classes:
+    if num_classes is not None and num_classes < needed:
         raise ConfigError(
-            f"{samples.name} has {samples.num_classes} {counted}, labelled 0 to {samples.num_classes - 1}; a model of "
-            f"{num_classes} has no output for the last. Set `num_classes` to {samples.num_classes} or leave it out."
+            f"{name} has {needed} {counted}, labelled 0 to {needed - 1}; a model of {num_classes} has no output for "
+            f"the last. Set `num_classes` to {needed} or leave it out."
         )
-    return num_classes or samples.num_classes
+    return num_classes or needed
 
 
 def open_folder(data: str, lacks: str, layout: str) -> Path:

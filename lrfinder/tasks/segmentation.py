@@ -103,7 +103,7 @@ def build(
     check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
     samples = open_masks(str(data), None if masks is None else str(masks), val=val, num_classes=num_classes)
     samples = samples.with_val(val, seed)
-    classes = chosen_classes(samples, num_classes)
+    classes = chosen_classes(samples.name, samples.num_classes, num_classes)
     size = image_size or (_CROP if weights is not None else min(_CROP, -(-samples.size // _SIZE_STEP) * _SIZE_STEP))
     check_batch_memory(batch_size, size)
     network, model_notes = _model(name, classes, weights)

@@ -77,7 +77,7 @@ def build(
     check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
     frames = _SWIN_FRAMES if name.startswith("swin") else _FRAMES
     samples = open_frames(str(data), frames, val=val, num_classes=num_classes).with_val(val, seed)
-    classes = chosen_classes(samples, num_classes)
+    classes = chosen_classes(samples.name, samples.num_classes, num_classes)
     own = int(_usual(name).crop_size[0])
     size = image_size or (own if weights is not None else _default_size(name, own, samples.size))
     check_batch_memory(batch_size * frames, size)

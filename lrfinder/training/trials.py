@@ -24,10 +24,10 @@ from lrfinder.schedules.schedule import Schedule
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.failures import is_divergence
+from lrfinder.training.own_step import training_step
 from lrfinder.training.progress import progress_bar
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot, preserved
-from lrfinder.training.own_step import training_step
 from lrfinder.training.validation import Validation, validation_for
 
 __all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "run_search", "trials_from_snapshot"]
