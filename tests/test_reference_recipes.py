@@ -29,8 +29,9 @@ from lrfinder.tables.recipes import (
     scaled_lr,
     scaling,
 )
-from lrfinder.tasks.experiment import Settings, prepare
+from lrfinder.tasks.experiment import prepare
 from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
+from lrfinder.tasks.settings import Settings
 
 RECIPES = [row for row in recipe_rows() if isinstance(row, ReferenceRecipe)]
 ENTRIES = {(model, entry.name): entry for model in models.list_models() for entry in models.get_model_weights(model)}

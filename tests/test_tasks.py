@@ -12,7 +12,8 @@ from torchvision import models
 from lrfinder.cli.run import run
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import FAMILIES, family_of, model_names
-from lrfinder.tasks.experiment import Settings, pick_device, prepare
+from lrfinder.tasks.experiment import pick_device, prepare
+from lrfinder.tasks.settings import Settings
 
 TINY = Settings(model="squeezenet1_1", device="cpu", num_iter=4, batch_size=8, start_lr=1e-4, end_lr=1e-2)
 

@@ -24,7 +24,7 @@ def html_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., An
     return click.option("--html", "html_file", is_flag=False, flag_value="", metavar="[FILE]", help=words)
 
 
-# Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.experiment.Settings.
+# Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.settings.Settings.
 _RUN = (
     click.option(
         "--data",

@@ -76,7 +76,8 @@ def run(
         from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of
         from lrfinder.recipes import recipe
-        from lrfinder.tasks.experiment import Settings, prepare
+        from lrfinder.tasks.experiment import prepare
+        from lrfinder.tasks.settings import Settings
 
         check_target("--csv", csv_file, ".csv")
         page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet

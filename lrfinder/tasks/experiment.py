@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from lrfinder.checks import check_choice, check_count, check_lr
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.checks import check_choice, check_count
+from lrfinder.errors import SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
@@ -20,61 +19,15 @@ from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.memory import memory_errors_explained
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
 from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
+from lrfinder.tasks.settings import Settings, check_settings
 from lrfinder.training.setup import resolve_device
 
-__all__ = ["Experiment", "Settings", "pick_device", "prepare"]
+__all__ = ["Experiment", "pick_device", "prepare"]
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SOURCES = ("dataset", "root", "download", "masks")
 _BUILT_FROM = (*_SOURCES, "val", "weights", "num_classes", "image_size", "batch_size", "seed")
 _MOST_WORKERS = 8
-_LEAST_LR, _MOST_LR = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of an experiment: model, data, optimizer and sweep. All but the model have defaults.
-
-    Args:
-        model: name of a model of torchvision; upper or lower case.
-        data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
-            such as :func:`lrfinder.tasks.classification.build`.
-        batch_size: samples in a batch; None takes the family's.
-        val: measure the loss on validation images, ``val_batches`` of them per iteration.
-        optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
-            None, both are those of torchvision's recipe, apart from options that are given.
-        accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
-        device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
-        amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
-        workers: processes that load images; None takes none on the CPU and up to 8 elsewhere.
-        start_lr, end_lr, num_iter, mode: as in :meth:`lrfinder.LRFinder.range_test`.
-        seed: of the weights, the order of the batches and the images held out; 0 to 2**64 - 1.
-    """
-
-    model: str
-    data: str = "digits"
-    dataset: str | None = None
-    root: str = "data"
-    download: bool = False
-    masks: str | None = None
-    weights: str | None = None
-    num_classes: int | None = None
-    image_size: int | None = None
-    optimizer: str | None = None
-    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int | None = None
-    accumulation_steps: int = 1
-    clip_grad_norm: float | None = None
-    device: str = "auto"
-    amp: str | None = None
-    workers: int | None = None
-    start_lr: float | None = None
-    end_lr: float | None = None
-    num_iter: int | None = None
-    mode: str = "exp"
-    val: bool = False
-    val_batches: int = 4
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +118,7 @@ def prepare(settings: Settings) -> Experiment:
         LRFinderError: a setting that cannot be used, or data, model and weights that do not fit together.
 
     Example:
+        >>> from lrfinder.tasks.settings import Settings
         >>> settings = Settings(model="squeezenet1_1", batch_size=8, start_lr=1e-4, end_lr=1e-2, num_iter=4)
         >>> experiment = prepare(settings)
         >>> experiment.facts["image_size"], experiment.facts["optimizer_options"]
@@ -176,7 +130,7 @@ def prepare(settings: Settings) -> Experiment:
     if settings.batch_size is None:
         fake = family.fake_batch_size if settings.data == "fake" else None
         settings = replace(settings, batch_size=fake or family.batch_size)
-    _check_numbers(settings)
+    check_settings(settings)
     device = pick_device(settings.device)
     amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
     torch.manual_seed(check_count("seed", settings.seed, 0, 2**64 - 1))
@@ -230,14 +184,3 @@ def _workers(requested: int | None, device: torch.device) -> int:
     if requested is not None:
         return requested
     return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)
-
-
-def _check_numbers(settings: Settings) -> None:
-    """Reject numbers that torch cannot hold before anything is built."""
-    for name in ("accumulation_steps", "val_batches"):
-        check_count(name, getattr(settings, name))
-    for name in ("start_lr", "end_lr"):
-        value = getattr(settings, name)
-        if value is not None and not _LEAST_LR <= check_lr(name, value) <= _MOST_LR:
-            allowed = f"a float32 number, from {_LEAST_LR:.2g} to {_MOST_LR:.2g}"
-            raise ConfigError(f"{name} must be {allowed}; got {value!r}.")

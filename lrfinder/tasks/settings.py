@@ -1,0 +1,77 @@
+"""Settings of an experiment: what ``lrfind run`` takes, as a value with the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lrfinder.checks import check_count, check_lr
+from lrfinder.errors import ConfigError
+
+__all__ = ["Settings", "check_settings"]
+
+_LEAST_LR, _MOST_LR = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of an experiment: model, data, optimizer and sweep. All but the model have defaults.
+
+    Args:
+        model: name of a model of torchvision; upper or lower case.
+        data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
+            such as :func:`lrfinder.tasks.classification.build`.
+        batch_size: samples in a batch; None takes the family's.
+        val: measure the loss on validation images, ``val_batches`` of them per iteration.
+        optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
+            None, both are those of torchvision's recipe, apart from options that are given.
+        accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
+        device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
+        amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
+        workers: processes that load images; None takes none on the CPU and up to 8 elsewhere.
+        start_lr, end_lr, num_iter, mode: as in :meth:`lrfinder.LRFinder.range_test`.
+        seed: of the weights, the order of the batches and the images held out; 0 to 2**64 - 1.
+    """
+
+    model: str
+    data: str = "digits"
+    dataset: str | None = None
+    root: str = "data"
+    download: bool = False
+    masks: str | None = None
+    weights: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    optimizer: str | None = None
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | None = None
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+    device: str = "auto"
+    amp: str | None = None
+    workers: int | None = None
+    start_lr: float | None = None
+    end_lr: float | None = None
+    num_iter: int | None = None
+    mode: str = "exp"
+    val: bool = False
+    val_batches: int = 4
+    seed: int = 0
+
+
+def check_settings(settings: Settings) -> None:
+    """Reject numbers that torch cannot hold, before anything is built.
+
+    Raises:
+        ConfigError: one is out of its range.
+    """
+    for name in ("accumulation_steps", "val_batches"):
+        check_count(name, getattr(settings, name))
+    for name in ("start_lr", "end_lr"):
+        value = getattr(settings, name)
+        if value is not None and not _LEAST_LR <= check_lr(name, value) <= _MOST_LR:
+            allowed = f"a float32 number, from {_LEAST_LR:.2g} to {_MOST_LR:.2g}"
+            raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
