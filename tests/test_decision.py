@@ -30,7 +30,7 @@ RECIPE = "torchvision's recipe at your batch: 0.025"
 
 def advice_of(**changes: Any) -> Advice:
     numbers = {"max_lr": 0.011, "base_lr": 0.011, "min_lr": 0.0001, "interval": (0.002, 0.02), "grade": "high"}
-    return Advice(**{**numbers, "reasons": ("Clear.",), "edge_lr": 0.015, "diverged_lr": 0.024, **changes})
+    return Advice(**{**numbers, "reasons": ("Clear.",), "edge_lr": 0.015, "diverged_lr": 0.038, **changes})
 
 
 def run_of(schedule: str = "cosine", entry: str | None = "IMAGENET1K_V1", **changes: Any) -> RunRecord:
@@ -77,6 +77,13 @@ def test_no_limit_is_given_below_what_is_advised(limits: dict[str, Any]) -> None
 
 def test_the_edge_is_the_limit_where_the_loss_did_not_diverge() -> None:
     assert decide(advice_of(diverged_lr=None, edge_lr=0.021)).text.endswith("; never above 0.021.")
+
+
+@given(edge=st.floats(0.002, 0.02), beyond=st.floats(1.0, 50))
+def test_the_limit_is_halfway_from_edge_to_divergence_or_what_is_advised(edge: float, beyond: float) -> None:
+    diverged = max(0.021, edge * beyond)
+    limit = decide(advice_of(edge_lr=edge, diverged_lr=diverged)).limit
+    assert limit == pytest.approx(max(0.02, (edge * diverged) ** 0.5), rel=0.05)
 
 
 def test_a_low_grade_is_a_hint() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.reference import reference_sentence
-from lrfinder.numbers import format_lr, round_lr
+from lrfinder.numbers import format_lr, geometric_mean, round_lr
 from lrfinder.record.run import RunRecord
 from lrfinder.tables.recipes import ReferenceRecipe, scaled_lr
 
@@ -28,8 +28,10 @@ class Decision:
     Args:
         lr: learning rate to use, ``base_lr`` of the advice; None where the curve has none.
         interval: (low, high), where the best one is expected; None without ``lr``.
-        limit: learning rate that no schedule should exceed: where the loss had diverged, else the stability edge.
-            None where the sweep found neither, or where the advice itself lies above the edge.
+        limit: learning rate that no schedule should exceed: the geometric mean of the stability edge and of where the
+            loss had diverged, or what the advice has above it; with one of the two, that one. The benchmark's page says
+            how often the best learning rate lies above. None where the sweep found neither, or where the advice itself
+            lies above what there is.
         grade: of the advice.
         schedule: kind of schedule of the run; None where that is not known.
         schedule_lr: peak of that schedule; None without ``schedule`` or ``lr``.
@@ -67,7 +69,7 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
         >>> advice = Advice(max_lr=0.014, base_lr=0.011, min_lr=0.001, interval=(0.002, 0.02), grade="high",
         ...     reasons=("Clear.",), edge_lr=0.012, diverged_lr=0.024)
         >>> decide(advice).text
-        'Use 0.011 (0.002 to 0.02); never above 0.024.'
+        'Use 0.011 (0.002 to 0.02); never above 0.02.'
     """
     row = None if run is None else run.reference
     scaled = None if run is None or not isinstance(row, ReferenceRecipe) else round_lr(scaled_lr(row, run.batch))
@@ -86,12 +88,14 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
 
 
 def _limit(advice: Advice) -> float | None:
-    """The LR at which the loss had diverged, or the edge; None where the advice itself goes above that."""
-    limit = advice.edge_lr if advice.diverged_lr is None else advice.diverged_lr
-    if limit is None or advice.interval is None or advice.max_lr is None:
+    """Highest LR of any schedule; None where the advice itself goes above what the sweep found."""
+    found = [lr for lr in (advice.edge_lr, advice.diverged_lr) if lr is not None]
+    if not found or advice.interval is None or advice.max_lr is None:
         return None
     highest = max(advice.interval[1], advice.max_lr, *(lr for _, lr in advice.peaks))
-    return round_lr(limit) if highest <= round_lr(limit) else None
+    if highest > round_lr(max(found)):
+        return None
+    return max(highest, round_lr(geometric_mean(found[0], found[-1])))
 
 
 def _words(decision: Decision, advice: Advice) -> str:

@@ -15,7 +15,8 @@ from advice_bench.fitting import COVERAGE
 from advice_bench.results import CELL, Case, bootstrap, load, load_cases, scored, summary
 from advice_bench.rules import CAPPED, DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
 from advice_bench.tasks.cells import FAMILIES
-from lrfinder.advice.advise import GRADES
+from lrfinder.advice.advise import GRADES, advise
+from lrfinder.display.decision import decide
 from lrfinder.files import write_atomic
 
 __all__ = ["write"]
@@ -45,6 +46,8 @@ TEXTS = {  # under the title of a section
     "Every held-out cell": "Mean regret of the three sweeps.",
     "What the grade and the interval are worth": "Intervals are made to hold the best learning rate of the grid in "
     f"{COVERAGE:.0%} of the sweeps.",
+    "Above which limit the best learning rate lies": "Over all sweeps. The limit is the one that the first line of "
+    "every output has after \"never above\".",
     "Trained for real, held-out cells": "The same, but each number is the final loss of a training at exactly that "
     "learning rate (same seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or "
     "the bare torch scheduler. It can be below the best of the grid, and below 0 then.",
@@ -68,6 +71,7 @@ def write(out: Path) -> str:
         "Against the strongest baselines, held-out cells": _pairs(on_held_out),
         "Every held-out cell": _cells(cases, on_held_out),
         "What the grade and the interval are worth": _grades(scores),
+        "Above which limit the best learning rate lies": _limits(cases),
         "Trained for real, held-out cells": _emitted(out, cases),
         "Cells that the constants were fitted to": _rules(fitted, costs),
     }
@@ -201,6 +205,19 @@ def _grades(scores: pd.DataFrame) -> Rows:
                     "mean regret": _percent(rows["regret"].mean()) if grade != "all" else "",
                     "interval holds the best": f"{covered.mean():.0%}" if len(covered) else "",
                 }
+
+
+def _limits(cases: Sequence[Case]) -> Rows:
+    """How often the best of the grid lies above the edge, the limit of the decision, and where the sweep diverged."""
+    sweeps = [(case.truth.best, advise(curve)) for case in cases for curve in case.curves]
+    limits = {
+        "the stability edge": [advice.edge_lr for _, advice in sweeps],
+        "the limit": [decide(advice).limit for _, advice in sweeps],
+        "where the sweep had diverged": [advice.diverged_lr for _, advice in sweeps],
+    }
+    for name, lrs in limits.items():
+        above = [2**best > lr for (best, _), lr in zip(sweeps, lrs, strict=True) if lr is not None]
+        yield {"": name, "best above it": f"{sum(above)} of {len(above)}"}
 
 
 def _emitted(out: Path, cases: Sequence[Case]) -> Rows:
