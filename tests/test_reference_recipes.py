@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from torchvision import models
 
 from lrfinder.advice.advise import Advice
+from lrfinder.advice.published import beside_published
+from lrfinder.analysis.diagnose import GRADES
 from lrfinder.cli import main
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.errors import ConfigError
@@ -292,38 +294,73 @@ def setup_of(model: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_line_has_the_learning_rate_at_the_users_batch_and_the_link() -> None:
-    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice_of(0.02))
+    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18"))
     assert lines == [
         f"torchvision's recipe at your batch of 64: lr 0.025 (SGD, 0.1 at 256, scaled linearly), {LINKS}#resnet"
     ]
 
 
 def test_adam_is_scaled_by_the_square_root_and_the_line_says_so() -> None:
-    [line] = reference_lines(recipe_of("vit_b_16"), setup_of("vit_b_16"), advice_of(0.001))
+    [line] = reference_lines(recipe_of("vit_b_16"), setup_of("vit_b_16"))
     assert "lr 0.00038 (AdamW, 0.003 at 4096, scaled by the square root)" in line
 
 
 def test_accumulated_batches_count() -> None:
-    [line] = reference_lines(recipe_of("resnet18"), setup_of("resnet18", accumulation_steps=4), advice_of(0.1))
+    [line] = reference_lines(recipe_of("resnet18"), setup_of("resnet18", accumulation_steps=4))
     assert "at your batch of 256: lr 0.1 (" in line
 
 
-@pytest.mark.parametrize("lr, words", [(0.004, "0.004, is 6.2 times below"), (0.2, "0.2, is 8 times above")])
-def test_a_factor_of_more_than_five_is_mentioned(lr: float, words: str) -> None:
+@pytest.mark.parametrize("lr, words", [(0.004, "0.004, is 6.2 times below"), (0.2, "0.2, is 8 times torchvision's")])
+def test_a_factor_of_more_than_five_is_a_reason_and_no_high_grade(lr: float, words: str) -> None:
     advice = dataclasses.replace(advice_of(lr), peaks=(("step", lr),))
-    far = reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice)
-    assert len(far) == 2 and words in far[1]
+    beside = beside_published(advice, 0.025, "step", "torchvision")
+    assert words in beside.reasons[0] and beside.reasons[1:] == advice.reasons
+    assert (beside.grade, beside.base_lr, beside.findings[0].caps_grade) == ("medium", lr, "medium")
+    assert beside_published(beside, 0.025, "step", "torchvision") is beside  # it is said once
+
+
+@pytest.mark.parametrize("grade", ["high", "medium", "low"])
+def test_a_far_recipe_raises_no_grade(grade: str) -> None:
+    advice = dataclasses.replace(advice_of(1.0), grade=grade)
+    assert beside_published(advice, 0.025, "step", "torchvision").grade == max(grade, "medium", key=GRADES.index)
 
 
 @pytest.mark.parametrize("lr", [0.0051, 0.025, 0.12])
-def test_a_smaller_factor_is_not(lr: float) -> None:
+def test_a_smaller_factor_changes_nothing(lr: float) -> None:
     advice = advice_of(lr)
     assert 1 / 5 < advice.lr_for("step") / 0.025 < 5
-    assert len(reference_lines(recipe_of("resnet18"), setup_of("resnet18"), advice)) == 1
+    assert beside_published(advice, 0.025, "step", "torchvision") is advice
 
 
 def test_without_advice_there_is_nothing_to_compare() -> None:
-    assert len(reference_lines(recipe_of("resnet18"), setup_of("resnet18"), NO_ADVICE)) == 1
+    assert beside_published(NO_ADVICE, 0.025, "step", "torchvision") is NO_ADVICE
+
+
+@pytest.mark.parametrize(
+    "changes, lr",
+    [
+        ({}, 0.01 / 128 * 16),
+        ({"accumulation_steps": 4}, 0.01 / 128 * 64),
+        ({"optimizer": "Adam"}, None),
+        ({"optimizer_options": {"momentum": 0.5}}, None),
+        ({"weights": "file"}, None),
+    ],
+)
+def test_an_experiment_is_compared_with_the_recipe_at_its_batch_or_not(
+    changes: dict[str, Any], lr: float | None, tmp_path: Path
+) -> None:
+    if "weights" in changes:
+        torch.save(models.squeezenet1_1(num_classes=10).state_dict(), tmp_path / "weights.pt")
+        changes = {"weights": str(tmp_path / "weights.pt")}
+    assert prepare(Settings(model="squeezenet1_1", batch_size=16, **changes)).published_lr == lr
+
+
+def test_the_result_of_an_experiment_says_that_the_recipe_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = prepare(Settings(model="squeezenet1_1", batch_size=16, num_iter=24, start_lr=1e-5, end_lr=1.0))
+    far = dataclasses.replace(recipe_of("squeezenet1_1"), lr=1000.0)
+    monkeypatch.setattr(type(experiment), "reference", far)
+    result = experiment.range_test()
+    assert result.advice.findings[0].code == "far_from_published" and result.advice.grade != "high"
 
 
 @pytest.mark.parametrize(
@@ -336,34 +373,34 @@ def test_without_advice_there_is_nothing_to_compare() -> None:
     ],
 )
 def test_another_optimizer_is_mentioned_and_not_compared(model: str, changes: dict[str, Any], words: str) -> None:
-    [line] = reference_lines(recipe_of(model), setup_of(model, **changes), advice_of(10.0))
+    [line] = reference_lines(recipe_of(model), setup_of(model, **changes))
     assert words in line and "your batch" not in line
 
 
 def test_adam_is_compared_with_a_recipe_for_adamw() -> None:
     setup = setup_of("vit_b_16", optimizer="Adam", optimizer_options={})
-    assert "at your batch of 64" in reference_lines(recipe_of("vit_b_16"), setup, advice_of(0.001))[0]
+    assert "at your batch of 64" in reference_lines(recipe_of("vit_b_16"), setup)[0]
 
 
 def test_fine_tuning_is_not_compared_with_a_training_from_scratch() -> None:
-    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18", weights="DEFAULT"), advice_of(1e-4))
+    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18", weights="DEFAULT"))
     assert "at your batch of 64: lr 0.025" in lines[0] and lines[1].startswith("It is for random weights.")
     assert len(lines) == 2
 
 
 def test_the_reason_stands_where_there_is_no_recipe() -> None:
-    [line] = reference_lines(missing_recipe("efficientnet_b0"), setup_of("resnet18"), advice_of(0.1))
+    [line] = reference_lines(missing_recipe("efficientnet_b0"), setup_of("resnet18"))
     assert line.startswith("torchvision has no recipe of its own for efficientnet_b0: ported from timm, https://")
 
 
 def test_a_model_that_the_table_lacks_has_no_line() -> None:
-    assert reference_lines(None, setup_of("resnet18"), advice_of(0.1)) == []
-    assert reference_facts(None, setup_of("resnet18"), advice_of(0.1)) is None
+    assert reference_lines(None, setup_of("resnet18")) == []
+    assert reference_facts(None, setup_of("resnet18")) is None
 
 
 @pytest.mark.parametrize("row", recipe_rows(), ids=name)
 def test_every_row_can_be_told_in_words_and_as_json(row: ReferenceRecipe | NoRecipe) -> None:
-    facts = reference_facts(row, setup_of("resnet18"), advice_of(0.01))
+    facts = reference_facts(row, setup_of("resnet18"))
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts is not None and row.link in facts["text"][0]
 

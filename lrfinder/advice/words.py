@@ -122,6 +122,14 @@ def _pretrained_contradicted(found: Finding) -> str:
     return f"The weights count as {given}, as given, though the model {seen}. Leave `pretrained` out to go by that."
 
 
+def _far_from_published(found: Finding) -> str:
+    (published,), advised = found.values, found.lr or 1.0
+    source, schedule = found.detail.split()
+    times = f"{advised / published:.2g} times" if advised > published else f"{published / advised:.2g} times below"
+    advice = f"The advice for a {schedule} schedule, {_lr(found)}, is {times} {source}'s of {format_lr(published)}."
+    return f"{advice} Try both in short trainings."
+
+
 _SENTENCES: dict[str, Callable[[Finding], str]] = {
     **SEARCH_SENTENCES,
     "edge": _edge,
@@ -175,6 +183,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
+    "far_from_published": _far_from_published,
     "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,

@@ -149,7 +149,7 @@ def _reason(error: Exception) -> str:
 
 def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The advice in words, torchvision's recipe, the lines to paste, and the paths; a result that is in no file."""
-    reference = reference_lines(experiment.reference, experiment.facts, result.advice)
+    reference = reference_lines(experiment.reference, experiment.facts)
     beside = "\n" + "\n".join(bullets("Reference", reference)) + "\n" if reference else ""
     lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
     if "result" in files:
@@ -166,7 +166,7 @@ def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
         "decision": result.decision.to_dict(),
         "setup": experiment.facts if result.run is None else dict(result.run.setup),
         **{key: each for key, each in result.to_dict().items() if key != "run"},  # which has the setup again
-        "reference": reference_facts(experiment.reference, experiment.facts, result.advice),
+        "reference": reference_facts(experiment.reference, experiment.facts),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         "files": files,

@@ -6,15 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lrfinder.advice.advise import Advice
 from lrfinder.numbers import format_lr
-from lrfinder.tables.optimizers import find_optimizer
-from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, scaled_lr, scaling
+from lrfinder.tables.recipes import STEP_SIZE, NoRecipe, ReferenceRecipe, is_comparable, scaled_lr, scaling
 
 __all__ = ["reference_facts", "reference_lines", "reference_sentence"]
-
-_FAR = 5.0  # ratio of two learning rates that is worth a sentence
-_STEP_SIZE = ("momentum", "eps")  # options that change which learning rate is right
 
 
 def reference_sentence(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any]) -> str:
@@ -42,14 +37,13 @@ def reference_sentence(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[st
     return f"torchvision's recipe at your batch: {format_lr(scaled_lr(row, _batch(setup)))} ({what})."
 
 
-def reference_lines(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any], advice: Advice) -> list[str]:
+def reference_lines(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any]) -> list[str]:
     """Sentences on torchvision's own training of the model; none where the table does not have it.
 
     Args:
         row: of the table.
         setup: of the user's training, with ``optimizer``, ``optimizer_options`` (those that differ from torch's
             defaults), ``batch_size``, ``accumulation_steps``, and ``weights`` (None for random ones).
-        advice: what was read from the range test.
     """
     if row is None:
         return []
@@ -69,19 +63,17 @@ def reference_lines(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, 
     ]
     if setup["weights"] is not None:
         return [*lines, "It is for random weights. Fine-tuning takes a lower one as a rule, so they are not compared."]
-    return [*lines, *_far_apart(row, batch, advice)]
+    return lines
 
 
-def reference_facts(
-    row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any], advice: Advice
-) -> dict[str, Any] | None:
+def reference_facts(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, Any]) -> dict[str, Any] | None:
     """The same for programs, JSON-ready: the row, and where it is a recipe, its learning rate at the user's batch.
 
     ``comparable`` says whether the learning rate may be compared with the advice; ``text`` has the sentences.
     """
     if row is None:
         return None
-    facts = {**dataclasses.asdict(row), "text": reference_lines(row, setup, advice)}
+    facts = {**dataclasses.asdict(row), "text": reference_lines(row, setup)}
     if isinstance(row, NoRecipe):
         return facts
     batch = _batch(setup)
@@ -94,26 +86,8 @@ def reference_facts(
     }
 
 
-def _far_apart(row: ReferenceRecipe, batch: int, advice: Advice) -> list[str]:
-    if advice.max_lr is None:
-        return []
-    advised = advice.lr_for(row.schedule)
-    ratio = scaled_lr(row, batch) / advised
-    if 1 / _FAR <= ratio <= _FAR:
-        return []
-    times, side = (ratio, "below") if ratio > 1 else (1 / ratio, "above")
-    return [
-        f"The advice for a {row.schedule} schedule, {format_lr(advised)}, is {times:.2g} times {side} "
-        "torchvision's. Try both in short trainings."
-    ]
-
-
 def _is_comparable(row: ReferenceRecipe, setup: Mapping[str, Any]) -> bool:
-    """Whether the user's optimizer makes steps of the same size at the same learning rate."""
-    theirs, yours = row.optimizer_options, setup["optimizer_options"]
-    if find_optimizer(row.optimizer) != find_optimizer(setup["optimizer"]):
-        return False
-    return all(theirs.get(name) == yours.get(name) for name in _STEP_SIZE)
+    return is_comparable(row, setup["optimizer"], setup["optimizer_options"])
 
 
 def _batch(setup: Mapping[str, Any]) -> int:
@@ -121,7 +95,7 @@ def _batch(setup: Mapping[str, Any]) -> int:
 
 
 def _described(optimizer: str, options: Mapping[str, Any]) -> str:
-    numbers = {name: options.get(name) for name in _STEP_SIZE}
+    numbers = {name: options.get(name) for name in STEP_SIZE}
     known = {name: value for name, value in numbers.items() if isinstance(value, float | int) and value}
     chosen = ", ".join(f"{name}={value:g}" for name, value in known.items())
     return f"{optimizer}({chosen})" if chosen else optimizer

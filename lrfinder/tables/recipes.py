@@ -1,7 +1,7 @@
 """The trainings that made torchvision's weights: a row per entry of weights, each with its link and source.
 
 The rows are in ``torchvision_recipes.csv``. Weights that torchvision ported, quantised or did not document have a row
-with the reason instead. Imports nothing but the standard library.
+with the reason instead. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,22 @@ from importlib import resources
 from typing import Any
 
 from lrfinder.checks import check_count
+from lrfinder.tables.optimizers import find_optimizer
 
-__all__ = ["NoRecipe", "ReferenceRecipe", "missing_recipe", "recipe_rows", "reference_recipe", "scaled_lr", "scaling"]
+__all__ = [
+    "STEP_SIZE",
+    "NoRecipe",
+    "ReferenceRecipe",
+    "is_comparable",
+    "missing_recipe",
+    "recipe_rows",
+    "reference_recipe",
+    "scaled_lr",
+    "scaling",
+]
+
+STEP_SIZE = ("momentum", "eps")
+"""Options that change which learning rate is right."""
 
 _OPTIONS = ("momentum", "weight_decay", "nesterov", "alpha", "eps")  # of the optimizer
 
@@ -149,6 +163,24 @@ def scaled_lr(recipe: ReferenceRecipe, batch_size: int) -> float:
     """
     ratio = check_count("batch_size", batch_size) / recipe.batch
     return recipe.lr * (ratio**0.5 if scaling(recipe.optimizer) == "square root" else ratio)
+
+
+def is_comparable(recipe: ReferenceRecipe, optimizer: str, options: Mapping[str, Any]) -> bool:
+    """Whether an optimizer makes steps of the same size as that of the recipe at the same learning rate.
+
+    Args:
+        recipe: of torchvision.
+        optimizer: class name.
+        options: those that differ from torch's defaults.
+
+    Example:
+        >>> [is_comparable(reference_recipe("resnet18"), "SGD", {"momentum": each}) for each in (0.9, 0.5)]
+        [True, False]
+    """
+    theirs = recipe.optimizer_options
+    if find_optimizer(recipe.optimizer) != find_optimizer(optimizer):
+        return False
+    return all(theirs.get(name) == options.get(name) for name in STEP_SIZE)
 
 
 @functools.cache

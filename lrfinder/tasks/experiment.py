@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from lrfinder.advice.published import beside_published
 from lrfinder.checks import check_choice, check_count
 from lrfinder.errors import SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
-from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
+from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, is_comparable, scaled_lr
 from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.memory import memory_errors_explained
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
@@ -77,7 +78,7 @@ class Experiment:
         """
         chosen = self.settings
         with memory_errors_explained(self.finder.device):
-            return self.finder.range_test(
+            result = self.finder.range_test(
                 self.task.train_loader,
                 val_loader=self.task.val_loader,
                 val_batches=self._val_batches,
@@ -86,6 +87,7 @@ class Experiment:
                 num_iter=chosen.num_iter,
                 mode=chosen.mode,
             )
+        return self._beside_recipe(result)
 
     def refine(self, result: RangeTestResult, schedule: str, epochs: int, budget: float) -> RangeTestResult:
         """Refine the advice of ``result`` for a training of ``epochs`` epochs; see :meth:`lrfinder.LRFinder.refine`.
@@ -94,7 +96,7 @@ class Experiment:
             LRFinderError: as :meth:`range_test`.
         """
         with memory_errors_explained(self.finder.device):
-            return self.finder.refine(
+            refined = self.finder.refine(
                 result,
                 self.task.train_loader,
                 self.task.val_loader,
@@ -103,6 +105,23 @@ class Experiment:
                 budget=budget,
                 val_batches=self._val_batches,
             )
+        return self._beside_recipe(refined)
+
+    @property
+    def published_lr(self) -> float | None:
+        """Peak learning rate of torchvision's recipe at this batch; None where it is for another optimizer or start."""
+        row, facts = self.reference, self.facts
+        if not isinstance(row, ReferenceRecipe) or self.settings.weights is not None:
+            return None
+        if not is_comparable(row, facts["optimizer"], facts["optimizer_options"]):
+            return None
+        return scaled_lr(row, facts["batch_size"] * facts["accumulation_steps"])
+
+    def _beside_recipe(self, result: RangeTestResult) -> RangeTestResult:
+        row, lr = self.reference, self.published_lr
+        if lr is None or not isinstance(row, ReferenceRecipe):
+            return result
+        return replace(result, advice=beside_published(result.advice, lr, row.schedule, "torchvision"))
 
     @property
     def _val_batches(self) -> int | None:
