@@ -350,7 +350,7 @@ def test_a_task_has_model_loss_and_batches_that_fit_together() -> None:
 def test_a_task_can_be_built_on_images_of_ones_own() -> None:
     task = classification.build("SqueezeNet1_1", tiny_images(), batch_size=4)
     assert task.title == "squeezenet1_1 on tiny: 20 images, 4 classes"
-    assert task.notes == ("Images at 32x32 pixels (in the data about 30, the model's own size is 224).",)
+    assert task.notes[0] == "Images at 32x32 pixels (in the data about 30, the model's own size is 224)."
 
 
 def test_the_facts_of_a_task_are_ready_for_json() -> None:
@@ -362,6 +362,7 @@ def test_the_facts_of_a_task_are_ready_for_json() -> None:
         "train_images": 20,
         "num_classes": 6,
         "image_size": 32,
+        "augment": "crop of random size, horizontal flip",
     }
 
 
