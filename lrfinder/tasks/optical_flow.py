@@ -149,8 +149,8 @@ def _model(name: str, weights: str | Path | None) -> tuple[nn.Module, list[str]]
     norms = [(path, module) for path, module in network.named_modules() if type(module) is nn.BatchNorm2d]
     for path, module in norms:
         network.set_submodule(path, FrozenBatchNorm2d(module.num_features, module.eps))
-    load_state(network, state, 0, name=name, origin=str(weights))
-    return network, ["BatchNorm is frozen, as in torchvision's fine-tuning."] if norms else []
+    notes = load_state(network, state, 0, name=name, origin=str(weights))
+    return network, [*notes, "BatchNorm is frozen, as in torchvision's fine-tuning."] if norms else notes
 
 
 def _transformed(
