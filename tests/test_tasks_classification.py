@@ -168,28 +168,6 @@ def test_a_file_of_weights_is_loaded_however_training_saved_it(tmp_path: Path, w
     assert all(torch.equal(value, loaded[key]) for key, value in state.items())
 
 
-def test_a_checkpoint_of_torchvisions_training_program_is_loaded(tmp_path: Path) -> None:
-    model = build().model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    arguments = argparse.Namespace(model="squeezenet1_1", lr=0.1, data_path="/data", lr_warmup_epochs=0, amp=False)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
-    checkpoint = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7, "args": arguments}
-    torch.save({**checkpoint, "lr_scheduler": scheduler.state_dict()}, tmp_path / "w.pth")
-    loaded = build(weights=str(tmp_path / "w.pth"), image_size=32).model.state_dict()
-    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("key", ["model_ema", "state_dict", "model_state_dict"])
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "model._orig_mod."])
-def test_a_wrapped_model_in_a_checkpoint_is_loaded(tmp_path: Path, key: str, prefix: str) -> None:
-    state = models.get_model(SMALL, num_classes=10).state_dict()
-    wrapped = {"n_averaged": torch.tensor(3), **{prefix + name: value for name, value in state.items()}}
-    torch.save({key: wrapped, "epoch": 3}, tmp_path / "w.pth")
-    loaded = read_state(SMALL, tmp_path / "w.pth")
-    assert loaded.keys() == state.keys()
-    assert all(torch.equal(value, loaded[name]) for name, value in state.items())
-
-
 def safetensors(tensors: dict[str, torch.Tensor]) -> bytes:
     """The bytes of a file in the format of safetensors, with float32 tensors."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -350,7 +328,7 @@ def test_a_task_has_model_loss_and_batches_that_fit_together() -> None:
 def test_a_task_can_be_built_on_images_of_ones_own() -> None:
     task = classification.build("SqueezeNet1_1", tiny_images(), batch_size=4)
     assert task.title == "squeezenet1_1 on tiny: 20 images, 4 classes"
-    assert task.notes == ("Images at 32x32 pixels (in the data about 30, the model's own size is 224).",)
+    assert task.notes[0] == "Images at 32x32 pixels (in the data about 30, the model's own size is 224)."
 
 
 def test_the_facts_of_a_task_are_ready_for_json() -> None:
@@ -362,6 +340,7 @@ def test_the_facts_of_a_task_are_ready_for_json() -> None:
         "train_images": 20,
         "num_classes": 6,
         "image_size": 32,
+        "augment": "crop of random size, horizontal flip",
     }
 
 

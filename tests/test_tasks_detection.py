@@ -120,8 +120,8 @@ def test_masks_and_keypoints_are_in_the_targets(tmp_path: Path) -> None:
     path = coco(tmp_path / "a.json", tmp_path)
     masks = opened(path, masks=True).train[0][1]["masks"]
     assert (masks.dtype, masks.shape, int(masks[0, 16, 16]), int(masks[0, 2, 2])) == (torch.uint8, (1, 32, 48), 1, 0)
-    samples, count = open_coco(str(path), masks=False, keypoints=True)
-    assert (samples.train[0][1]["keypoints"].tolist(), count) == ([[[9, 9, 2], [20, 20, 1]]], 2)
+    samples, names = open_coco(str(path), masks=False, keypoints=True)
+    assert (samples.train[0][1]["keypoints"].tolist(), names) == ([[[9, 9, 2], [20, 20, 1]]], ("", ""))
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=9))

@@ -184,5 +184,5 @@ def test_weights_for_other_classes_get_a_new_head(tmp_path: Path) -> None:
     other = segmentation.build(SMALL, "fake", num_classes=7, batch_size=2, image_size=32).model
     torch.save(other.state_dict(), tmp_path / "w.pth")
     task = segmentation.build(SMALL, "fake", weights=tmp_path / "w.pth", batch_size=2, image_size=32)
-    assert task.notes[-1].endswith("w.pth has 7 classes, not 4.")
+    assert task.notes[1].endswith("w.pth has 7 classes, not 4.")
     assert torch.equal(next(task.model.parameters()), next(other.parameters()))

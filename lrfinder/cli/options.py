@@ -61,6 +61,13 @@ _RUN = (
         help="Images in a batch.  [default: 64, for segmentation 8, for detection and flow 2, for video 24]",
     ),
     click.option(
+        "--augment",
+        type=click.Choice(["recipe", "none"]),
+        default="recipe",
+        show_default=True,
+        help="Random changes to training images: as torchvision's training program makes them, or none.",
+    ),
+    click.option(
         "--accumulation",
         "accumulation_steps",
         type=_from(1),

@@ -53,6 +53,11 @@ class ReferenceRecipe:
             ``"linear"``.
         epochs: length of the training.
         warmup_epochs: part of them in which the learning rate rises; None where that is counted in iterations.
+        augment: policy of automatic augmentation (``"ta_wide"``, ``"ra"`` or ``"imagenet"``), or of detection the whole
+            augmentation (``"hflip"``, ``"multiscale"``, ``"lsj"``, ``"ssd"`` or ``"ssdlite"``); None for no more than
+            what every training of the family has.
+        random_erase: probability that a part of an image is erased; None for 0.
+        label_smoothing, mixup, cutmix: of the loss and of the targets; None for none.
         link: page that torchvision names as the recipe.
         source: what the numbers were read from.
     """
@@ -72,6 +77,11 @@ class ReferenceRecipe:
     schedule: str
     epochs: float | None
     warmup_epochs: float | None
+    augment: str | None
+    random_erase: float | None
+    label_smoothing: float | None
+    mixup: float | None
+    cutmix: float | None
     link: str
     source: str
 
@@ -218,6 +228,11 @@ def _row(entry: str, line: Mapping[str, str]) -> ReferenceRecipe | NoRecipe:
         schedule=line["schedule"],
         epochs=_number(line["epochs"]),
         warmup_epochs=_number(line["warmup_epochs"]),
+        augment=line["augment"] or None,
+        random_erase=_number(line["random_erase"]),
+        label_smoothing=_number(line["label_smoothing"]),
+        mixup=_number(line["mixup"]),
+        cutmix=_number(line["cutmix"]),
         link=link,
         source=source,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lrfinder.tasks import Task
+from lrfinder.tasks.augment import PLAIN, Augmentation
 from lrfinder.tasks.samples import Mapped, Samples, build_loader
 
 __all__ = ["Loading", "assemble"]
@@ -24,6 +25,7 @@ class Loading:
         val: whether there is a validation loader.
         units: what a sample is, in the plural.
         transform: from a sample of the data to tensors.
+        augmentation: of the training samples.
     """
 
     batch_size: int
@@ -34,17 +36,20 @@ class Loading:
     units: str
     transform: Callable[[Any], Any]
     collate: Callable[[Any], Any] | None = None
+    augmentation: Augmentation = PLAIN
 
     def loader(self, source: Any, *, train: bool) -> Any:
         """The loader over samples."""
+        augmented = self.augmentation.transform if train else None
         return build_loader(
-            Mapped(source, self.transform),
+            Mapped(source, augmented or self.transform),
             batch_size=self.batch_size,
             workers=self.workers,
             pin_memory=self.pin_memory,
             seed=self.seed,
             collate=self.collate,
             train=train,
+            random=augmented is not None,
             what=self.units,
         )
 
@@ -83,7 +88,7 @@ def assemble(
         model=model,
         train_loader=loading.loader(samples.train, train=True),
         val_loader=loading.loader(samples.val, train=False) if loading.val else None,
-        notes=(*notes, *samples.notes),
+        notes=(*notes, *loading.augmentation.notes, *samples.notes),
         facts={
             "model": name,
             "weights": None if weights is None else str(weights),
@@ -91,6 +96,7 @@ def assemble(
             "train_images": len(samples.train),
             "num_classes": num_classes,
             "image_size": image_size,
+            "augment": loading.augmentation.words,
         },
         **loss,
     )

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.augment import refused
+from lrfinder.tasks.augment_images import augment_images
 from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.images import ImageData, build_loader, open_data
+from lrfinder.tasks.reference import nearest_recipe
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.torchvision_data import open_torchvision
 
@@ -28,6 +31,7 @@ def build(
     batch_size: int = 64,
     workers: int = 0,
     pin_memory: bool = False,
+    augment: str = "recipe",
     seed: int = 0,
 ) -> Task:
     """A torchvision model for the classes of the data, with its loss and with loaders of transformed images.
@@ -51,7 +55,10 @@ def build(
         batch_size: images in a batch, >= 1.
         workers: processes that load images, 0 to 256.
         pin_memory: load into pinned memory, for faster copies to a GPU.
-        seed: of the order of the batches and of the images held out; 0 to 2**64 - 1.
+        augment: ``"recipe"`` changes training images at random as torchvision's training program does, with the policy
+            of the model's recipe; ``"none"`` trains on them as they are validated. The digits, fake data and
+            torchvision's data sets of characters and signs are never changed.
+        seed: of the order of the batches, of the images held out and of what augmentation draws; 0 to 2**64 - 1.
 
     Raises:
         ConfigError: an unknown model, data set or weights, or a number out of its range.
@@ -78,22 +85,20 @@ def build(
     outputs, needed = chosen_classes(images.name, images.num_classes, num_classes), images.image_size
     settings: dict[str, Any] = {"num_classes": outputs, "batch_size": batch_size}
     classifier = build_classifier(name, needed_size=needed, image_size=image_size, weights=weights, **settings)
-    settings |= {"transform": classifier.transform, "workers": workers, "pin_memory": pin_memory, "seed": seed}
+    usual, size = classifier.transform, classifier.image_size
+    augmentation = refused(augment, data, dataset) or augment_images(nearest_recipe(name, weights), usual, size)
+    settings |= {"workers": workers, "pin_memory": pin_memory, "seed": seed}
+    settings |= {"random": augmentation.transform is not None}
+    facts: dict[str, Any] = {"model": name, "weights": None if weights is None else str(weights)}
+    facts |= {"data": images.name, "train_images": len(images.train), "num_classes": outputs, "image_size": size}
     return Task(
         title=f"{name} on {images.name}: {len(images.train):,} images, {outputs} classes",
         model=classifier.model,
         criterion=classifier.criterion,
-        train_loader=build_loader(images.train, train=True, **settings),
-        val_loader=build_loader(images.val, train=False, **settings) if val else None,
-        notes=classifier.notes,
-        facts={
-            "model": name,
-            "weights": None if weights is None else str(weights),
-            "data": images.name,
-            "train_images": len(images.train),
-            "num_classes": outputs,
-            "image_size": classifier.image_size,
-        },
+        train_loader=build_loader(images.train, augmentation.transform or usual, train=True, **settings),
+        val_loader=build_loader(images.val, usual, train=False, **settings) if val else None,
+        notes=(*classifier.notes, *augmentation.notes),
+        facts={**facts, "augment": augmentation.words},
     )
 
 

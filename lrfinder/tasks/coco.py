@@ -38,6 +38,7 @@ class CocoFile:
         self.path = path
         content = _content(path)
         self._needs = needs
+        self._names = [each["keypoints"] for each in content["categories"] if each.get("keypoints")]
         self.category_ids = sorted({_field(path, "category", each, "id", int) for each in content["categories"]})
         images = {_field(path, "image", each, "id", int): each for each in content["images"]}
         for each in images.values():
@@ -86,6 +87,17 @@ class CocoFile:
                 f"lists have the lengths {', '.join(map(str, sorted(lengths)[:5]))}."
             )
         return lengths.pop() // 3
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Name of each keypoint of an object; empty texts where the categories do not name them, or not alike.
+
+        Raises:
+            SetupError: as :attr:`num_keypoints`.
+        """
+        count = self.num_keypoints
+        named = {tuple(map(str, names)) for names in self._names if isinstance(names, list)}
+        return named.pop() if [len(names) for names in named] == [count] else ("",) * count
 
 
 class CocoImages(Dataset[Any]):

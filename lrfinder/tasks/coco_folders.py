@@ -35,8 +35,8 @@ _OTHER_TASKS = ("captions", "stuff", "panoptic")
 
 def open_coco(
     data: str, *, masks: bool, keypoints: bool, val: bool = False, num_classes: int | None = None
-) -> tuple[Samples, int]:
-    """Images with targets, and the number of keypoints of an object (0 where the model has none).
+) -> tuple[Samples, tuple[str, ...]]:
+    """Images with targets, and the names of the keypoints of an object (empty where the model has none).
 
     Args:
         data: ``"fake"``, a folder or a COCO file.
@@ -71,7 +71,7 @@ def open_coco(
         size=typical_size([image_size_of(folder / train.images[i][0]["file_name"]) for i in steps]),
         notes=tuple(_notes(train, labels)),
     )
-    return samples, train.num_keypoints if keypoints else 0
+    return samples, train.keypoint_names if keypoints else ()
 
 
 def _labels(file: CocoFile, num_classes: int | None) -> dict[int, int]:
@@ -140,13 +140,13 @@ def _image_folder(file: CocoFile) -> Path:
     raise SetupError(f"the image {names[0]} of {file.path} is in no folder near it. {LAYOUT}")
 
 
-def _fake(num_classes: int, masks: bool, keypoints: bool) -> tuple[Samples, int]:
+def _fake(num_classes: int, masks: bool, keypoints: bool) -> tuple[Samples, tuple[str, ...]]:
     parts = [
         Mapped(FakeScenes(_FAKE_SIZE, num_classes, seed), partial(_target, masks=masks, keypoints=keypoints))
         for seed in (0, 1)
     ]
     samples = Samples(name="fake", train=parts[0], val=parts[1], num_classes=num_classes, size=_FAKE_SIZE)
-    return samples, _FAKE_KEYPOINTS if keypoints else 0
+    return samples, ("",) * _FAKE_KEYPOINTS if keypoints else ()
 
 
 def _target(scene: Scene, masks: bool, keypoints: bool) -> tuple[Image.Image, dict[str, Tensor]]:

@@ -14,9 +14,12 @@ from torchvision.transforms import functional as F
 
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.augment import refused
+from lrfinder.tasks.augment_scenes import augment_boxes
 from lrfinder.tasks.coco_folders import open_coco
 from lrfinder.tasks.detection_models import build_detector
 from lrfinder.tasks.memory import check_batch_memory
+from lrfinder.tasks.reference import nearest_recipe
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 
 __all__ = ["DetectionLoss", "build"]
@@ -56,6 +59,7 @@ def build(
     batch_size: int = 2,
     workers: int = 0,
     pin_memory: bool = False,
+    augment: str = "recipe",
     seed: int = 0,
 ) -> Task:
     """A torchvision detection model for the categories of the data, with its loss and loaders.
@@ -75,7 +79,7 @@ def build(
         image_size: shorter side that the model resizes images to, >= 1; None takes the model's own, and the size of
             fake images for these. Models with one fixed size take no other.
         batch_size: images in a batch, >= 1.
-        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
         ConfigError: an unknown model or weights, or a number out of its range.
@@ -94,13 +98,15 @@ def build(
     name = FAMILIES["detection"].check_model(model)
     check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
     kinds = {"masks": name.startswith("maskrcnn"), "keypoints": name.startswith("keypointrcnn")}
-    samples, num_keypoints = open_coco(str(data), val=val, num_classes=num_classes, **kinds)
+    samples, keypoints = open_coco(str(data), val=val, num_classes=num_classes, **kinds)
     samples = samples.with_val(val, seed)
     classes = chosen_classes(samples.name, samples.num_classes, num_classes, _CLASSES)
     if image_size is None and data == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
-    detector = build_detector(name, classes, num_keypoints, weights=weights, image_size=image_size)
+    detector = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
     check_batch_memory(batch_size, detector.image_size)
+    recipe = nearest_recipe(name, weights)
+    policy = recipe.augment if recipe is not None and recipe.augment is not None else "hflip"
     loading = Loading(
         batch_size=batch_size,
         workers=workers,
@@ -110,6 +116,7 @@ def build(
         units="images",
         transform=_as_tensor,
         collate=_listed,
+        augmentation=refused(augment, str(data)) or augment_boxes(policy, detector.image_size, keypoints),
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": detector.image_size}
     known |= {"classes": _CLASSES, "notes": detector.notes}

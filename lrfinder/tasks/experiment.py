@@ -27,7 +27,7 @@ __all__ = ["Experiment", "pick_device", "prepare"]
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SOURCES = ("dataset", "root", "download", "masks")
-_BUILT_FROM = (*_SOURCES, "val", "weights", "num_classes", "image_size", "batch_size", "seed")
+_BUILT_FROM = (*_SOURCES, "val", "weights", "num_classes", "image_size", "batch_size", "augment", "seed")
 _MOST_WORKERS = 8
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks.fake import FakeClips
 from lrfinder.tasks.folders import class_folders, files_below, find_parts
 from lrfinder.tasks.samples import Samples, folder_name, image_size_of, open_folder, read_image, typical_size
 
-__all__ = ["FrameFolders", "open_frames"]
+__all__ = ["FrameFolders", "at_random", "open_frames"]
 
 LAYOUT = (
     "Expected PATH/<class>/<sequence>/*.jpg, or these in PATH/train and PATH/val, with the frames of a sequence in the "
@@ -28,34 +29,48 @@ _ENCODED = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".
 
 
 class FrameFolders(Dataset[Any]):
-    """Clips from the middle of each sequence, each a list of images in colour with its label.
+    """Clips from each sequence, each a list of images in colour with its label.
 
     Args:
         sequences: paths of the frames, in order, and the label.
         frames: in a clip; the frames of a shorter sequence are repeated evenly.
+        random: whether a clip begins at a place that torch's global generator draws, and not in the middle.
     """
 
-    def __init__(self, sequences: Sequence[tuple[list[str], int]], frames: int) -> None:
+    def __init__(self, sequences: Sequence[tuple[list[str], int]], frames: int, *, random: bool = False) -> None:
         self.sequences = sequences
-        self._frames = frames
+        self.frames = frames
+        self._random = random
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, index: int) -> tuple[list[Image.Image], int]:
         paths, label = self.sequences[index]
-        return [read_image(paths[place]) for place in clip_places(len(paths), self._frames)], label
+        later = len(paths) - self.frames
+        first = int(torch.randint(later + 1, ())) if self._random and later > 0 else None
+        images = [read_image(paths[place]) for place in clip_places(len(paths), self.frames, first)]
+        if len({image.size for image in images}) > 1:
+            raise SetupError("the frames of a sequence must have one size; write them from the video at one size.")
+        return images, label
 
 
-def clip_places(count: int, frames: int) -> list[int]:
-    """Places of the frames of a clip in a sequence: the middle of it, or all of it, repeated evenly.
+def at_random(source: Any) -> Any:
+    """The same sequences with clips from a random place in each; what is no sequence of files stays as it is."""
+    if isinstance(source, Subset):
+        return Subset(at_random(source.dataset), source.indices)
+    return FrameFolders(source.sequences, source.frames, random=True) if isinstance(source, FrameFolders) else source
+
+
+def clip_places(count: int, frames: int, first: int | None = None) -> list[int]:
+    """Places of the frames of a clip in a sequence: from ``first`` or the middle of it, or all of it, repeated evenly.
 
     Example:
         >>> clip_places(7, 3), clip_places(2, 4)
         ([2, 3, 4], [0, 0, 1, 1])
     """
     if count >= frames:
-        first = (count - frames) // 2
+        first = (count - frames) // 2 if first is None else first
         return list(range(first, first + frames))
     places: list[int] = (np.arange(frames) * count // frames).tolist()
     return places

@@ -132,6 +132,7 @@ def build_loader(
     workers: int,
     seed: int,
     train: bool,
+    random: bool = False,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """Loader of (images, labels), in an order that ``seed`` fixes.
@@ -148,6 +149,7 @@ def build_loader(
         workers=workers,
         seed=seed,
         train=train,
+        random=random,
         pin_memory=pin_memory,
     )
 

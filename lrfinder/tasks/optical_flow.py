@@ -17,6 +17,8 @@ from torchvision.transforms import functional as F
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.augment import Augmentation, refused
+from lrfinder.tasks.augment_flow import FLOW_STEPS, augment_flow
 from lrfinder.tasks.flow_data import open_flow
 from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.memory import check_batch_memory
@@ -62,6 +64,7 @@ def build(
     batch_size: int = 2,
     workers: int = 0,
     pin_memory: bool = False,
+    augment: str = "recipe",
     seed: int = 0,
 ) -> Task:
     """A RAFT model with its loss and loaders of pairs of images with their flow.
@@ -79,7 +82,7 @@ def build(
         num_classes: must be None: flow has no classes.
         image_size: height and width of the crops, a multiple of 8, >= 128.
         batch_size: pairs in a batch, >= 1.
-        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
         ConfigError: an unknown model or weights, or a number out of its range.
@@ -102,6 +105,8 @@ def build(
     network, notes = _model(name, weights)
     shape = (batch_size, 3, height, width)
     check_forward(name, network, shape, shape, inputs=f"images of {width}x{height} pixels", remedy="Set `image_size`.")
+    augmented = Augmentation.of(partial(_augmented, size=(height, width)), *FLOW_STEPS)
+    augmentation = refused(augment, str(data)) or augmented
     loading = Loading(
         batch_size=batch_size,
         workers=workers,
@@ -110,9 +115,11 @@ def build(
         val=val,
         units="pairs of images",
         transform=partial(_transformed, height=height, width=width),
+        augmentation=augmentation,
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": None, "image_size": [height, width]}
-    known["notes"] = (f"The middle of the images, {width}x{height} pixels.", *notes)
+    place = "The middle" if augmentation.transform is None else "Parts"
+    known["notes"] = (f"{place} of the images, {width}x{height} pixels.", *notes)
     return assemble(name, samples, network, loading, loss_fn=FlowLoss(), **known)
 
 
@@ -142,22 +149,39 @@ def _model(name: str, weights: str | Path | None) -> tuple[nn.Module, list[str]]
     norms = [(path, module) for path, module in network.named_modules() if type(module) is nn.BatchNorm2d]
     for path, module in norms:
         network.set_submodule(path, FrozenBatchNorm2d(module.num_features, module.eps))
-    load_state(network, state, 0, name=name, origin=str(weights))
-    return network, ["BatchNorm is frozen, as in torchvision's fine-tuning."] if norms else []
+    notes = load_state(network, state, 0, name=name, origin=str(weights))
+    return network, [*notes, "BatchNorm is frozen, as in torchvision's fine-tuning."] if norms else notes
 
 
 def _transformed(
     sample: tuple[Image.Image, Image.Image, np.ndarray], *, height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The middle of both images from -1 to 1, of the flow, and where it is known."""
+    *images, flow, valid = (F.center_crop(each, [height, width]) for each in _tensors(sample, height, width))
+    first, second = (each.float() / 127.5 - 1 for each in images)
+    return first, second, flow, valid
+
+
+def _augmented(
+    sample: tuple[Image.Image, Image.Image, np.ndarray], *, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return augment_flow(_tensors(sample, *size), size)
+
+
+def _tensors(
+    sample: tuple[Image.Image, Image.Image, np.ndarray], height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both images as bytes, the flow with 0 where it is unknown, and where it is known.
+
+    Raises:
+        SetupError: the images are smaller than the crops.
+    """
     first, second, values = sample
     if first.height < height or first.width < width:
         raise SetupError(
             f"an image has {first.width}x{first.height} pixels, less than the crops of {width}x{height}. Lower "
             "`image_size`, or leave such images out."
         )
-    flow = F.center_crop(torch.from_numpy(values), [height, width])
+    flow = torch.from_numpy(values)
     valid = (flow.abs() < _UNKNOWN).all(dim=0)  # False for nan
-    flow = torch.where(valid, flow, 0.0)
-    images = [F.pil_to_tensor(F.center_crop(each, [height, width])).float() / 127.5 - 1 for each in (first, second)]
-    return images[0], images[1], flow, valid
+    return F.pil_to_tensor(first), F.pil_to_tensor(second), torch.where(valid, flow, 0.0), valid

@@ -8,7 +8,7 @@ from typing import Any
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, missing_recipe, reference_recipe
 from lrfinder.tasks.weights import named_weights
 
-__all__ = ["default_optimizer", "torchvision_recipe"]
+__all__ = ["default_optimizer", "nearest_recipe", "torchvision_recipe"]
 
 _TRANSFORMERS = ("vit_", "mvit_", "swin3d_")
 
@@ -34,14 +34,30 @@ def torchvision_recipe(model: str, weights: str | Path | None) -> ReferenceRecip
     return reference_recipe(model, entry) or missing_recipe(model, entry)
 
 
+def nearest_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | None:
+    """The recipe of the named weights; where these have none, the first of the model; None where it has none at all.
+
+    Args:
+        model, weights: as in :func:`torchvision_recipe`.
+
+    Raises:
+        ConfigError: unknown weights.
+
+    Example:
+        >>> nearest_recipe("vit_b_16", "IMAGENET1K_SWAG_E2E_V1").augment
+        'ra'
+    """
+    recipe = torchvision_recipe(model, weights)
+    return recipe if isinstance(recipe, ReferenceRecipe) else reference_recipe(model)
+
+
 def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict[str, Any]]:
     """Class name and options of the optimizer that torchvision trained a model with.
 
     Models without a recipe have AdamW if they are vision transformers, else SGD.
 
     Args:
-        model, weights: as in :func:`torchvision_recipe`. Where the named weights have no recipe, others of the model
-            count.
+        model, weights: as in :func:`nearest_recipe`.
 
     Raises:
         ConfigError: unknown weights.
@@ -50,9 +66,7 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
         >>> default_optimizer("vit_b_16", None), default_optimizer("densenet121", None)
         (('AdamW', {'weight_decay': 0.3}), ('SGD', {}))
     """
-    recipe = torchvision_recipe(model, weights)
-    if not isinstance(recipe, ReferenceRecipe):
-        recipe = reference_recipe(model)
+    recipe = nearest_recipe(model, weights)
     if recipe is None:
         return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}
     return recipe.optimizer, recipe.optimizer_options

@@ -14,24 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from lrfinder.checks import check_count
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.augment import Drawn, Draws
 from lrfinder.tasks.colour import in_colour
 
-__all__ = [
-    "IMAGE_ENDINGS",
-    "Mapped",
-    "Samples",
-    "build_loader",
-    "check_numbers",
-    "chosen_classes",
-    "folder_name",
-    "image_size_of",
-    "open_folder",
-    "opened_image",
-    "parted",
-    "read_image",
-    "shuffled",
-    "typical_size",
-]
+__all__ = ["IMAGE_ENDINGS", "Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name"]
+__all__ += ["image_size_of", "open_folder", "opened_image", "parted", "read_image", "shuffled", "typical_size"]
 
 T = TypeVar("T")
 
@@ -103,6 +90,7 @@ def build_loader(
     train: bool,
     pin_memory: bool = False,
     collate: Callable[[Sequence[Any]], Any] | None = None,
+    random: bool = False,
     what: str = "images",
 ) -> DataLoader[Any]:
     """Loader over samples that are ready for the model, in an order that ``seed`` fixes.
@@ -115,6 +103,7 @@ def build_loader(
         batch_size, workers, pin_memory, collate: as in torch's DataLoader.
         seed: of the order.
         train: whether it is the training part.
+        random: whether training samples are made with random numbers, which then depend on the seed alone.
         what: samples, in the words of a message.
 
     Raises:
@@ -127,9 +116,10 @@ def build_loader(
     if not train:
         source = Subset(source, shuffled(len(source), seed))
     return DataLoader(
-        source,
+        Drawn(source) if random and train else source,
         batch_size=batch_size,
-        shuffle=train,
+        shuffle=train and not random,
+        sampler=Draws(len(source), seed) if random and train else None,
         drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,

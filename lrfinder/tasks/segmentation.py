@@ -17,6 +17,8 @@ from torchvision.transforms import functional as F
 from lrfinder.errors import SetupError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.augment import Augmentation, refused
+from lrfinder.tasks.augment_scenes import augment_masks
 from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.masks import VOID, open_masks
 from lrfinder.tasks.memory import check_batch_memory
@@ -64,6 +66,7 @@ def build(
     batch_size: int = 8,
     workers: int = 0,
     pin_memory: bool = False,
+    augment: str = "recipe",
     seed: int = 0,
 ) -> Task:
     """A torchvision segmentation model for the classes of the masks, with its loss and loaders.
@@ -83,7 +86,7 @@ def build(
         image_size: pixels on a side, >= 1; None takes 480, or less where the images are smaller and there are no
             weights.
         batch_size: images in a batch, >= 1.
-        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
         ConfigError: an unknown model or weights, or a number out of its range.
@@ -109,6 +112,7 @@ def build(
     network, model_notes = _model(name, classes, weights)
     words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {_CROP}."}
     check_forward(name, network, (batch_size, 3, size, size), **words)
+    augmentation = refused(augment, str(data)) or _augmentation(size, classes)
     loading = Loading(
         batch_size=batch_size,
         workers=workers,
@@ -117,6 +121,7 @@ def build(
         val=val,
         units="images",
         transform=partial(_transformed, size=size, num_classes=classes),
+        augmentation=augmentation,
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
     notes = (f"Images at {size}x{size} pixels (in the data about {samples.size}).", *model_notes)
@@ -136,18 +141,41 @@ def _model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.
     return network.train(), notes
 
 
+def _augmentation(size: int, num_classes: int) -> Augmentation:
+    change, steps = augment_masks(size, size * _RESIZED // _CROP, VOID)
+    return Augmentation.of(partial(_augmented, change=change, num_classes=num_classes), *steps)
+
+
+def _augmented(sample: tuple[Image.Image, np.ndarray], *, change: Any, num_classes: int) -> tuple[Tensor, Tensor]:
+    pixels, mask = change(sample[0], _mask(sample[1], num_classes))
+    return _normalised(pixels), mask[0].long()
+
+
 def _transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
     """Image and mask with the shorter side resized and the middle taken, the image normalised as torchvision does."""
-    image, labels = sample
+    image, mask = sample[0], _mask(sample[1], num_classes)
+    shorter = size * _RESIZED // _CROP if size == _CROP else size
+    image = F.center_crop(F.resize(image, [shorter], antialias=True), [size])
+    mask = F.center_crop(F.resize(mask, [shorter], InterpolationMode.NEAREST), [size])
+    return _normalised(F.pil_to_tensor(image)), mask[0].long()
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    pixels = F.convert_image_dtype(pixels, torch.float)
+    normal: Tensor = F.normalize(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    return normal
+
+
+def _mask(labels: np.ndarray, num_classes: int) -> Tensor:
+    """The labels with a dimension in front.
+
+    Raises:
+        SetupError: the model has no output for one.
+    """
     highest = int(labels[labels != VOID].max(initial=0))
     if highest >= num_classes:
         raise SetupError(
             f"a mask has the label {highest}, but the model's {num_classes} classes are 0 to {num_classes - 1}. Set "
             f"`num_classes` to {highest + 1} or more, or mark pixels that do not count with {VOID}."
         )
-    shorter = size * _RESIZED // _CROP if size == _CROP else size
-    mask = torch.from_numpy(labels.astype(np.int64))[None]
-    image = F.center_crop(F.resize(image, [shorter], antialias=True), [size])
-    mask = F.center_crop(F.resize(mask, [shorter], InterpolationMode.NEAREST), [size])
-    pixels = F.convert_image_dtype(F.pil_to_tensor(image), torch.float)
-    return F.normalize(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), mask[0]
+    return torch.from_numpy(labels.astype(np.uint8))[None]

@@ -25,6 +25,7 @@ class Settings:
         data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
             such as :func:`lrfinder.tasks.classification.build`.
         batch_size: samples in a batch; None takes the family's.
+        augment: of the training samples: ``"recipe"``, as torchvision's training program does, or ``"none"``.
         val: measure the loss on validation images, ``val_batches`` of them per iteration.
         optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
             None, both are those of torchvision's recipe, apart from options that are given.
@@ -48,6 +49,7 @@ class Settings:
     optimizer: str | None = None
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
+    augment: str = "recipe"
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import functional as F
 
-from lrfinder.errors import SetupError
 from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.assemble import Loading, assemble
+from lrfinder.tasks.augment import refused
+from lrfinder.tasks.augment_images import augment_clips
 from lrfinder.tasks.forward import check_forward
-from lrfinder.tasks.frames import open_frames
+from lrfinder.tasks.frames import at_random, open_frames
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.weights import load_state, read_state
@@ -41,11 +43,13 @@ def build(
     batch_size: int = 24,
     workers: int = 0,
     pin_memory: bool = False,
+    augment: str = "recipe",
     seed: int = 0,
 ) -> Task:
     """A torchvision video model for the classes of the data, with its loss and loaders of clips.
 
-    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence. Random weights are drawn from torch's
+    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence, or from a random place where training
+    is augmented. Random weights are drawn from torch's
     global generator.
 
     Args:
@@ -59,7 +63,7 @@ def build(
         image_size: pixels on a side, >= 1; None takes the model's own, or less where the frames are smaller and there
             are no weights.
         batch_size: clips in a batch, >= 1.
-        workers, pin_memory, seed: as in :func:`lrfinder.tasks.classification.build`.
+        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
         ConfigError: an unknown model or weights, or a number out of its range.
@@ -78,12 +82,14 @@ def build(
     frames = _SWIN_FRAMES if name.startswith("swin") else _FRAMES
     samples = open_frames(str(data), frames, val=val, num_classes=num_classes).with_val(val, seed)
     classes = chosen_classes(samples.name, samples.num_classes, num_classes)
-    own = int(_usual(name).crop_size[0])
+    own = int((usual := _usual(name)).crop_size[0])
     size = image_size or (own if weights is not None else _default_size(name, own, samples.size))
     check_batch_memory(batch_size * frames, size)
     words = {"inputs": f"frames of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}
     network, model_notes = _model(name, classes, weights)
     check_forward(name, network, (batch_size, 3, frames, size, size), **words)
+    augmentation = refused(augment, str(data)) or augment_clips(usual, size)
+    samples = replace(samples, train=at_random(samples.train)) if augmentation.steps else samples
     loading = Loading(
         batch_size=batch_size,
         workers=workers,
@@ -91,12 +97,17 @@ def build(
         seed=seed,
         val=val,
         units="sequences",
-        transform=partial(_transformed, usual=_usual(name), size=size),
+        transform=partial(_transformed, usual=usual, size=size),
+        augmentation=augmentation,
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
-    clips = f"Clips of {frames} frames at {size}x{size} pixels"
-    notes = (f"{clips} (in the data about {samples.size}, the model's own size is {own}).", *model_notes)
+    notes = (_size_note(frames, size, samples.size, own), *model_notes)
     return assemble(name, samples, network, loading, criterion=nn.CrossEntropyLoss(), notes=notes, **known)
+
+
+def _size_note(frames: int, size: int, there: int, own: int) -> str:
+    sizes = f"in the data about {there}, the model's own size is {own}"
+    return f"Clips of {frames} frames at {size}x{size} pixels ({sizes})."
 
 
 def _usual(name: str) -> Any:
@@ -121,8 +132,6 @@ def _transformed(sample: tuple[list[Image.Image], int], *, usual: Any, size: int
     At the model's own size it resizes to what torchvision does; at another, to that size.
     """
     images, label = sample
-    if len({image.size for image in images}) > 1:
-        raise SetupError("the frames of a sequence must have one size; write them from the video at one size.")
     resized = list(usual.resize_size) if size == usual.crop_size[0] else [size]
     frames = []
     for image in images:

@@ -15,7 +15,7 @@ from torchvision import models
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.safetensors import is_safetensors, read_safetensors
 
-__all__ = ["load_state", "named_weights", "read_state"]
+__all__ = ["State", "load_state", "named_weights", "read_state"]
 
 # Prefixes of DistributedDataParallel and AveragedModel, torch.compile, and a module that holds the model.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
@@ -23,6 +23,12 @@ _CHECKPOINT = ("state_dict", "model_state_dict", "model", "model_ema")  # where 
 _UNSUPPORTED = re.compile(r"Unsupported global: GLOBAL (\S+)|Unsupported class (\S+)")
 _LISTED_LAYERS = 5
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # as in torchvision's own files
+
+
+class State(dict[str, Any]):
+    """State dict of weights, with a note on what was taken from the file; "" for none."""
+
+    note = ""
 
 
 def named_weights(model: str, weights: str | Path) -> Any:
@@ -45,7 +51,7 @@ def named_weights(model: str, weights: str | Path) -> Any:
     return entries[name]
 
 
-def read_state(model: str, weights: str | Path) -> dict[str, Any]:
+def read_state(model: str, weights: str | Path) -> State:
     """State dict of a file of weights, or of torchvision's, which are downloaded unless they are in its cache.
 
     Raises:
@@ -53,12 +59,12 @@ def read_state(model: str, weights: str | Path) -> dict[str, Any]:
         SetupError: the file holds no state dict, or the download failed.
     """
     named = named_weights(model, weights)
-    return _read_file(Path(weights)) if named is None else _download(named, model)
+    return _read_file(Path(weights)) if named is None else State(_download(named, model))
 
 
 def load_state(
     model: nn.Module,
-    state: dict[str, Any],
+    state: State,
     num_classes: int,
     *,
     name: str,
@@ -77,7 +83,7 @@ def load_state(
             differs, and is ``num_classes`` in the model.
 
     Returns:
-        A note about the head, or nothing.
+        The note of the weights and one about the head, where there are such.
 
     Raises:
         SetupError: the weights belong to another model.
@@ -101,11 +107,12 @@ def load_state(
         raise _misfit(name, origin, f"{missing[0]}{_more(missing)} is missing in the weights{_layers(missing)}")
     if unexpected:
         raise _misfit(name, origin, f"the model has no {unexpected[0]}{_more(unexpected)}{_layers(unexpected)}")
-    if not heads:
-        return []
-    if head is not None:
-        return [f"New layers, as {origin} has another number of classes or keypoints: {_layer_list(heads)}."]
-    return [f"New classifier: {origin} has {state[heads[0]].shape[0]} classes, not {num_classes}."]
+    notes = [state.note] if state.note else []
+    if heads and head is not None:
+        notes.append(f"New layers, as {origin} has another number of classes or keypoints: {_layer_list(heads)}.")
+    elif heads:
+        notes.append(f"New classifier: {origin} has {state[heads[0]].shape[0]} classes, not {num_classes}.")
+    return notes
 
 
 def _is_head(own: Tensor, loaded: Tensor, num_classes: int) -> bool:
@@ -125,9 +132,10 @@ def _download(named: Any, model: str) -> dict[str, Any]:
     return state
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> State:
     """State of a file of ``torch.save`` (a state dict, or a checkpoint that holds one) or of safetensors."""
     content = _content(path)
+    held = [key for key in _CHECKPOINT if isinstance(content, dict) and isinstance(content.get(key), dict)]
     for key in _CHECKPOINT:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -135,7 +143,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SetupError(f"{path} holds no state dict. Write it with torch.save(model.state_dict(), path).")
     # AveragedModel counts in n_averaged, beside the weights in module.*
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor) and key != "n_averaged"}
-    return {_OLD_DENSENET.sub(r"\1\2", _WRAPPERS.sub("", str(key))): value for key, value in tensors.items()}
+    names = {key: _WRAPPERS.sub("", str(key)) for key in tensors}
+    if any(name != key for key, name in names.items()):
+        # Beside a wrapped model, Lightning keeps what else its module has, such as the weights of a loss.
+        names = {key: name for key, name in names.items() if name != key}
+    state = State({_OLD_DENSENET.sub(r"\1\2", name): tensors[key] for key, name in names.items()})
+    if len(held) > 1:
+        state.note = f"{path} holds {' and '.join(held)}; the weights are those of {held[0]}."
+    return state
 
 
 def _content(path: Path) -> Any:

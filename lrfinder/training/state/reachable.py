@@ -41,6 +41,7 @@ _ATOMS = frozenset(
     | {torch.dtype, torch.device, torch.Size, torch.layout, types.ModuleType, types.CodeType}
 )
 
+_SAMPLER = "lrfinder.tasks.augment"  # its sampler has a random generator; our other objects have no state
 _OPAQUE_TORCH = tuple(
     f"torch.{name}" for name in ("_", "autograd", "classes", "cuda", "distributed", "fx", "jit", "profiler")
 )
@@ -103,7 +104,9 @@ def _is_opaque(item: object, kind: type) -> bool:
     module = str(described.__module__)
     if issubclass(kind, type):
         return not is_own(module)
-    return module.startswith(_OPAQUE_TORCH) or (module.partition(".")[0] in NOT_TRAINING and module != "__main__")
+    if module in ("__main__", _SAMPLER):
+        return False
+    return module.startswith(_OPAQUE_TORCH) or module.partition(".")[0] in NOT_TRAINING
 
 
 def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
