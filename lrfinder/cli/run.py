@@ -57,8 +57,9 @@ PATH, or the same in PATH/train and PATH/val:
 MODULE:FUNCTION is a function of yours in a module of Python, looked up in the
 current folder too, and called with what it has parameters for:
   MODEL   num_classes, image_size, weights; returns a torch.nn.Module
-  --data  batch_size, num_workers, image_size, num_classes, seed, val; returns a
-          DataLoader or a Dataset, or a pair of them, for training and validation
+  --data  batch_size, num_workers, image_size, num_classes, seed, val;
+          returns a DataLoader or a Dataset, or a pair of them, the second
+          for validation
   --loss  (output, target), or (model, batch) where the first is named model""",
 )
 @click.argument("model", shell_complete=complete_model)
