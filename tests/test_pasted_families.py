@@ -16,6 +16,7 @@ from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.classification_models import AuxiliaryLoss
 from lrfinder.tasks.detection import DetectionLoss
 from lrfinder.tasks.optical_flow import FlowLoss
+from lrfinder.tasks.own_loss import OutputLoss, OwnLoss
 from lrfinder.tasks.segmentation import SegmentationLoss
 
 IMAGES, MASKS = torch.randn(2, 3, 4, 4), torch.tensor([[[0, 1], [255, 2]]] * 2).repeat(1, 2, 2)
@@ -36,12 +37,19 @@ class Double(nn.Module):
             outputs = [self.layer(image).mean() for image in images]
             return {"boxes": outputs[0] ** 2, "classes": outputs[1] ** 2}
         maps = self.layer(images)
+        if self.form == "output":
+            return {"loss": nn.functional.cross_entropy(maps.mean((2, 3)), targets)}
         if self.form.startswith("segmentation"):
             return {"out": maps, "aux": 2 * maps} if "auxiliary" in self.form else {"out": maps}
         if self.form == "optical flow":
             return [maps[:, :2], 3 * maps[:, :2]]
         logits = maps.mean((2, 3))
         return (logits, 2 * logits, 3 * logits) if self.form.startswith("auxiliary") else logits
+
+
+def squares(model: Any, batch: Any) -> torch.Tensor:
+    """A loss of the user's own."""
+    return torch.as_tensor(model(batch[0]).square().mean())
 
 
 BATCHES: dict[str, Any] = {
@@ -52,6 +60,8 @@ BATCHES: dict[str, Any] = {
     "segmentation, auxiliary": (IMAGES, MASKS),
     "detection": ([IMAGES[0], IMAGES[1]], [{}, {}]),
     "optical flow": (IMAGES, IMAGES, FLOW, FLOW[:, 0] > -1),
+    "own loss": (IMAGES, LABELS),
+    "output": {"images": IMAGES, "targets": LABELS},
 }
 LOSSES: dict[str, dict[str, Any]] = {
     "plain": {"criterion": nn.CrossEntropyLoss()},
@@ -61,6 +71,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "segmentation, auxiliary": {"criterion": SegmentationLoss(auxiliary=True)},
     "detection": {"loss_fn": DetectionLoss()},
     "optical flow": {"loss_fn": FlowLoss()},
+    "own loss": {"loss_fn": OwnLoss(squares)},
+    "output": {"loss_fn": OutputLoss("the double")},
 }
 UPDATES: dict[str, dict[str, Any]] = {
     "as they are": {},
@@ -78,7 +90,7 @@ def model(form: str) -> tuple[Double, torch.optim.Optimizer]:
 
 
 def pasted(code: str, **names: Any) -> dict[str, Any]:
-    space = {"criterion": nn.CrossEntropyLoss(), **names}
+    space = {"criterion": nn.CrossEntropyLoss(), "loss_fn": squares, **names}
     exec(compile(code, "pasted", "exec"), space)
     return space
 

@@ -30,8 +30,8 @@ _RUN = (
         "--data",
         default="digits",
         show_default=True,
-        metavar="digits|fake|PATH",
-        help="Data: the shipped digits, fake for any model, or a folder or file.",
+        metavar="digits|fake|PATH|MODULE:FUNCTION",
+        help="Data: the shipped digits, fake for any model, a folder or file, or what a function of yours returns.",
     ),
     click.option("--dataset", metavar="NAME", help="One of torchvision's data sets instead, such as CIFAR10."),
     click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
@@ -43,6 +43,11 @@ _RUN = (
     click.option("--num-classes", type=_from(2), metavar="N", help="Outputs of the model.  [default: as the data has]"),
     click.option(
         "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
+    ),
+    click.option(
+        "--loss",
+        metavar="NAME|MODULE:FUNCTION",
+        help="A loss of torch.nn, or a function of (output, target) or of (model, batch).  [default: as the model has]",
     ),
     click.option(
         "--optimizer", metavar="NAME", help="Any of torch.optim.  [default: as torchvision trained the model, else SGD]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ Examples:
   lrfind run resnet18 --json | jq .advice.max_lr
   lrfind run deeplabv3_resnet50 --data streets --val
   lrfind run fasterrcnn_resnet50_fpn --data coco --weights DEFAULT
+  lrfind run train.models:build --data train.data:loaders
 
 \b
 PATH, or the same in PATH/train and PATH/val:
@@ -49,7 +51,16 @@ PATH, or the same in PATH/train and PATH/val:
   detection       a COCO file and images, as PATH/annotations.json and
                   PATH/images/*.jpg
   video           PATH/<class>/<sequence>/*.jpg
-  optical flow    .flo files and images, as in FlyingChairs or Sintel""",
+  optical flow    .flo files and images, as in FlyingChairs or Sintel
+
+\b
+MODULE:FUNCTION is a function of yours in a module of Python, looked up in the
+current folder too, and called with what it has parameters for:
+  MODEL   num_classes, image_size, weights; returns a torch.nn.Module
+  --data  batch_size, num_workers, image_size, num_classes, seed, val;
+          returns a DataLoader or a Dataset, or a pair of them, the second
+          for validation
+  --loss  (output, target), or (model, batch) where the first is named model""",
 )
 @click.argument("model", shell_complete=complete_model)
 @run_options
@@ -67,7 +78,7 @@ def run(
     optimizer_options: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Find the learning rate of torchvision's MODEL (`lrfind models` lists them) on your data.
+    """Find the learning rate of torchvision's MODEL (`lrfind models` lists them), or of yours, on your data.
 
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """
@@ -79,6 +90,7 @@ def run(
         from lrfinder.tasks.experiment import prepare
         from lrfinder.tasks.settings import Settings
 
+        _find_own_code(settings)
         check_target("--csv", csv_file, ".csv")
         page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet
         options = parse_pairs("--opt", optimizer_options)
@@ -87,7 +99,7 @@ def run(
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
-        name = f"{experiment.facts['model']}-{experiment.facts['optimizer'].lower()}"
+        name = f"{experiment.facts['model']}-{experiment.facts['optimizer'].lower()}".replace(":", ".")
         page = page_path(html_file, out / f"{name}.html")
         outputs = Outputs(out, name, csv_file, page)
         ctx.exit(_run(experiment, outputs, schedule, epochs, budget, json_of if as_json else as_text))
@@ -105,13 +117,14 @@ def _run(
     from lrfinder.tasks.record import run_record
 
     run = run_record(experiment, schedule, epochs)
-    result = dataclasses.replace(experiment.range_test(), run=run)
+    with redirect_stdout(sys.stderr):  # which a model of the user's own may print on
+        result = dataclasses.replace(experiment.range_test(), run=run)
     try:
         plan = _plan(result, experiment, schedule, epochs)
         outputs.save(result, plan)
         outputs.save_losses(result)
         if budget is not None and plan is not None:
-            with outputs.kept("the advice is not refined"):
+            with outputs.kept("the advice is not refined"), redirect_stdout(sys.stderr):
                 refined = experiment.refine(result, schedule, epochs, budget)
                 result = dataclasses.replace(refined, run=run)
                 plan = _plan(result, experiment, schedule, epochs)
@@ -123,6 +136,14 @@ def _run(
         raise KeyboardInterrupt(outputs.saved) from None
     outputs.check()
     return 0 if plan is not None else 1
+
+
+def _find_own_code(settings: dict[str, Any]) -> None:
+    """Have modules looked up in the current folder, as `python -m` does, where an option names code of the user's."""
+    from lrfinder.tasks.user_code import any_reference
+
+    if any_reference(settings["model"], settings["data"], settings["loss"]):
+        sys.path.insert(0, os.getcwd())
 
 
 def _plan(result: RangeTestResult, experiment: Experiment, schedule: str, epochs: int) -> Recipe | None:

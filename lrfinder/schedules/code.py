@@ -25,8 +25,9 @@ def scheduler_code(schedule: Schedule) -> str:
     """Imports, the scheduler on ``optimizer``, and the training loop with ``scheduler.step()`` in its place.
 
     The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone: for several
-    optimizers ``optimizers``, the list of them, and for a step of the user's own ``step_fn`` instead of ``model`` and
-    ``criterion``. Parameter groups are those of :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an
+    optimizers ``optimizers``, the list of them; for a loss of the user's own ``loss_fn`` instead of ``criterion``; and
+    for a step of their own ``step_fn`` instead of ``model`` and ``criterion``. Parameter groups are those of
+    :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an
     example.
     """
     loop = _loop_lines(schedule)

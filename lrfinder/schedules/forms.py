@@ -58,5 +58,7 @@ FORMS: dict[str, Form] = {
         ),
         imports=("import torch",),
     ),
+    "own loss": Form(drawn="data", lines=("loss = loss_fn(model, data)",)),
+    "output": Form(drawn="data", lines=('loss = model(**data)["loss"]',)),
 }
 """By the name that a loss of :mod:`lrfinder.tasks` has as its attribute ``form``."""

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import ConfigError
 from lrfinder.tasks.names import check_name
+from lrfinder.tasks.user_code import check_form, is_reference
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["FAMILIES", "Family", "Task", "family_of", "model_names"]
+__all__ = ["FAMILIES", "OWN", "Family", "Task", "family_of", "model_names"]
 
 _QUANTISED = "quantized_"
 _ALONE_HARMLESS = ("root", "download")  # say where `dataset` is
+_OWN_MODEL = "A model of your own is given as module:function, as in train.models:build."
 _LISTED = "a model of torchvision (`lrfind models` lists them)"
 
 
@@ -120,6 +122,9 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+# Models of the user's own, named as module:function. No row: it has no names, and its build takes all settings.
+OWN = Family(module="lrfinder.tasks.own", models="", batch_size=64)
+
 
 def model_names(family: str | None = None) -> list[str]:
     """Names of the models of one family, or of all, sorted.
@@ -133,11 +138,14 @@ def model_names(family: str | None = None) -> list[str]:
 
 
 def family_of(model: str) -> Family:
-    """The family that has the model.
+    """The family that has the model; ``OWN`` for ``module:function``, which is not imported here.
 
     Raises:
         ConfigError: no family has it, or it is quantised.
     """
+    check_form("model", model)
+    if is_reference(model):
+        return OWN
     families = {name: family for family in FAMILIES.values() for name in family.model_names()}
     if str(model).lower().startswith(_QUANTISED):
         plain = str(model).lower().removeprefix(_QUANTISED)
@@ -146,4 +154,6 @@ def family_of(model: str) -> Family:
             f"{model} cannot be trained: its weights are whole numbers of 8 bits, which have no gradient. Train "
             f"{instead} and quantise it afterwards."
         )
+    if any(sign in str(model) for sign in "./\\"):
+        raise ConfigError(f"model must be {_LISTED}; got {model!r}. {_OWN_MODEL}")
     return families[check_name("model", model, families, listed=_LISTED)]

@@ -18,9 +18,12 @@ from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, is_comparable, scaled_lr
 from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.memory import memory_errors_explained
+from lrfinder.tasks.own import build as build_own
+from lrfinder.tasks.own_loss import own_code_explained, with_loss
 from lrfinder.tasks.optimizers import build_optimizer, chosen_options
 from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
 from lrfinder.tasks.settings import Settings, check_settings
+from lrfinder.tasks.user_code import check_form, is_reference
 from lrfinder.training.setup import resolve_device
 
 __all__ = ["Experiment", "pick_device", "prepare"]
@@ -68,6 +71,7 @@ class Experiment:
             "device": str(self.finder.device),
             "amp": self.settings.amp,
             "seed": self.settings.seed,
+            "loss": self.settings.loss,
         }
 
     def range_test(self) -> RangeTestResult:
@@ -77,7 +81,7 @@ class Experiment:
             LRFinderError: the data or the settings turn out to be unusable, or the device's memory is too small.
         """
         chosen = self.settings
-        with memory_errors_explained(self.finder.device):
+        with own_code_explained(chosen), memory_errors_explained(self.finder.device):
             result = self.finder.range_test(
                 self.task.train_loader,
                 val_loader=self.task.val_loader,
@@ -95,7 +99,7 @@ class Experiment:
         Raises:
             LRFinderError: as :meth:`range_test`.
         """
-        with memory_errors_explained(self.finder.device):
+        with own_code_explained(self.settings), memory_errors_explained(self.finder.device):
             refined = self.finder.refine(
                 result,
                 self.task.train_loader,
@@ -145,18 +149,13 @@ def prepare(settings: Settings) -> Experiment:
         >>> experiment.range_test().curve.stop.name
         'COMPLETED'
     """
-    family = family_of(settings.model)
-    if settings.batch_size is None:
-        fake = family.fake_batch_size if settings.data == "fake" else None
-        settings = replace(settings, batch_size=fake or family.batch_size)
     check_settings(settings)
     device = pick_device(settings.device)
     amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
     torch.manual_seed(check_count("seed", settings.seed, 0, 2**64 - 1))
     with memory_errors_explained("cpu"):
         loading = {"workers": _workers(settings.workers, device), "pin_memory": device.type == "cuda"}
-        options = {name: getattr(settings, name) for name in _BUILT_FROM}
-        task = family.build(settings.model, settings.data, **loading, **options)
+        task, settings = _task(settings, **loading)
     model = _to_device(task.model, device)
     usual = default_optimizer(task.facts["model"], settings.weights)
     optimizer, usual_options = usual if settings.optimizer is None else (settings.optimizer, {})
@@ -172,6 +171,20 @@ def prepare(settings: Settings) -> Experiment:
         pretrained=True if settings.weights is not None else None,
     )
     return Experiment(settings=settings, task=task, finder=finder)
+
+
+def _task(settings: Settings, **loading: Any) -> tuple[Task, Settings]:
+    """The task, and the settings with the batch size in use."""
+    family = family_of(settings.model)
+    check_form("data", settings.data)
+    if is_reference(settings.model) or is_reference(settings.data):
+        task = build_own(settings, **loading)
+        return with_loss(task, settings.loss), replace(settings, batch_size=task.facts["batch_size"])
+    if settings.batch_size is None:
+        fake = family.fake_batch_size if settings.data == "fake" else None
+        settings = replace(settings, batch_size=fake or family.batch_size)
+    options = {name: getattr(settings, name) for name in _BUILT_FROM}
+    return with_loss(family.build(settings.model, settings.data, **loading, **options), settings.loss), settings
 
 
 def pick_device(name: str) -> torch.device:

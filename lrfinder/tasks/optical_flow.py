@@ -25,7 +25,7 @@ from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers
 from lrfinder.tasks.weights import load_state, read_state
 
-__all__ = ["FlowLoss", "build"]
+__all__ = ["FlowLoss", "build", "build_raft"]
 
 # Of torchvision's references/optical_flow: crops for FlyingChairs, weights of the predictions, and flow that counts.
 _CROP_HEIGHT, _CROP_WIDTH = 368, 496
@@ -102,7 +102,7 @@ def build(
     samples = open_flow(str(data), val=val).with_val(val, seed)
     height, width = (image_size, image_size) if image_size else _crop(samples.train[0][0])
     check_batch_memory(2 * batch_size, max(height, width))
-    network, notes = _model(name, weights)
+    network, notes = build_raft(name, weights)
     shape = (batch_size, 3, height, width)
     check_forward(name, network, shape, shape, inputs=f"images of {width}x{height} pixels", remedy="Set `image_size`.")
     augmented = Augmentation.of(partial(_augmented, size=(height, width)), *FLOW_STEPS)
@@ -141,7 +141,8 @@ def _crop(image: Image.Image) -> tuple[int, int]:
     return sides[0] // _STEP * _STEP, sides[1] // _STEP * _STEP
 
 
-def _model(name: str, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+def build_raft(name: str, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    """The model in training mode, and notes on its weights; arguments as in :func:`build`."""
     state = None if weights is None else read_state(name, weights)
     network: nn.Module = models.get_model(name, weights=None).train()
     if state is None:

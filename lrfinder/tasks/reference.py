@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, missing_recipe, reference_recipe
+from lrfinder.tasks.user_code import is_reference
 from lrfinder.tasks.weights import named_weights
 
 __all__ = ["default_optimizer", "nearest_recipe", "torchvision_recipe"]
@@ -17,7 +18,7 @@ def torchvision_recipe(model: str, weights: str | Path | None) -> ReferenceRecip
     """The recipe of the named weights, or why there is none; None for a model that the table does not have.
 
     Args:
-        model: as torchvision spells it.
+        model: as torchvision spells it, or a model of the user's own.
         weights: torchvision's name of some, such as ``"DEFAULT"``; for None and for a file of weights the first recipe
             of the model counts.
 
@@ -29,6 +30,8 @@ def torchvision_recipe(model: str, weights: str | Path | None) -> ReferenceRecip
         >>> recipe.weights, recipe.lr
         ('IMAGENET1K_V2', 0.5)
     """
+    if is_reference(model):
+        return None
     named = None if weights is None else named_weights(model, weights)
     entry = None if named is None else named.name
     return reference_recipe(model, entry) or missing_recipe(model, entry)
@@ -54,7 +57,7 @@ def nearest_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | 
 def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict[str, Any]]:
     """Class name and options of the optimizer that torchvision trained a model with.
 
-    Models without a recipe have AdamW if they are vision transformers, else SGD.
+    Models without a recipe have AdamW if they are vision transformers of torchvision, else SGD.
 
     Args:
         model, weights: as in :func:`nearest_recipe`.
@@ -66,6 +69,8 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
         >>> default_optimizer("vit_b_16", None), default_optimizer("densenet121", None)
         (('AdamW', {'weight_decay': 0.3}), ('SGD', {}))
     """
+    if is_reference(model):
+        return "SGD", {}
     recipe = nearest_recipe(model, weights)
     if recipe is None:
         return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}

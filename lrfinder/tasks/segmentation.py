@@ -25,7 +25,7 @@ from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.weights import load_state, read_state
 
-__all__ = ["SegmentationLoss", "build"]
+__all__ = ["SegmentationLoss", "build", "build_segmenter"]
 
 # Sides of the crops, and shorter sides of the images before, in torchvision's references/segmentation/train.py.
 _CROP, _RESIZED = 480, 520
@@ -109,7 +109,7 @@ def build(
     classes = chosen_classes(samples.name, samples.num_classes, num_classes)
     size = image_size or (_CROP if weights is not None else min(_CROP, -(-samples.size // _SIZE_STEP) * _SIZE_STEP))
     check_batch_memory(batch_size, size)
-    network, model_notes = _model(name, classes, weights)
+    network, model_notes = build_segmenter(name, classes, weights)
     words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {_CROP}."}
     check_forward(name, network, (batch_size, 3, size, size), **words)
     augmentation = refused(augment, str(data)) or _augmentation(size, classes)
@@ -129,7 +129,8 @@ def build(
     return assemble(name, samples, network, loading, criterion=loss, notes=notes, **known)
 
 
-def _model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+def build_segmenter(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    """The model in training mode, and notes on its weights; arguments as in :func:`build`."""
     state = None if weights is None else read_state(name, weights)
     arguments: dict[str, Any] = {"weights_backbone": None, "num_classes": num_classes}
     if not name.startswith("lraspp"):

@@ -21,9 +21,12 @@ class Settings:
     """Settings of an experiment: model, data, optimizer and sweep. All but the model have defaults.
 
     Args:
-        model: name of a model of torchvision; upper or lower case.
+        model: name of a model of torchvision, in upper or lower case, or ``module:function`` for a model of your own;
+            see :func:`lrfinder.tasks.own.build`.
         data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
-            such as :func:`lrfinder.tasks.classification.build`.
+            such as :func:`lrfinder.tasks.classification.build`. Data too may be ``module:function``.
+        loss: as in :func:`lrfinder.tasks.own_loss.with_loss`; None takes the family's, and for a model of your own the
+            one that fits the batches.
         batch_size: samples in a batch; None takes the family's.
         augment: of the training samples: ``"recipe"``, as torchvision's training program does, or ``"none"``.
         val: measure the loss on validation images, ``val_batches`` of them per iteration.
@@ -46,6 +49,7 @@ class Settings:
     weights: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
+    loss: str | None = None
     optimizer: str | None = None
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None

@@ -23,7 +23,7 @@ from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.weights import load_state, read_state
 
-__all__ = ["build"]
+__all__ = ["build", "build_video_model"]
 
 _SIZE_STEP = 32
 # Frames that torchvision's weights were trained on: of Swin 32, of the others 16 (references/video_classification).
@@ -86,7 +86,7 @@ def build(
     size = image_size or (own if weights is not None else _default_size(name, own, samples.size))
     check_batch_memory(batch_size * frames, size)
     words = {"inputs": f"frames of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}
-    network, model_notes = _model(name, classes, weights)
+    network, model_notes = build_video_model(name, classes, weights)
     check_forward(name, network, (batch_size, 3, frames, size, size), **words)
     augmentation = refused(augment, str(data)) or augment_clips(usual, size)
     samples = replace(samples, train=at_random(samples.train)) if augmentation.steps else samples
@@ -119,7 +119,8 @@ def _default_size(name: str, own: int, needed: int) -> int:
     return min(own, max(-(-needed // _SIZE_STEP) * _SIZE_STEP, _LEAST_SIZES.get(name, 0)))
 
 
-def _model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+def build_video_model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
+    """The model in training mode, and notes on its weights; arguments as in :func:`build`."""
     state = None if weights is None else read_state(name, weights)
     network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes)
     notes = [] if state is None else load_state(network, state, num_classes, name=name, origin=str(weights))

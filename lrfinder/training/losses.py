@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.training.batches import describe_batch
 
-__all__ = ["LossFn", "StepFn", "check_loss", "criterion_loss"]
+__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "criterion_loss"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -22,7 +22,7 @@ StepFn = Callable[[Any], Any] | tuple[Callable[[Any], Any], Callable[[], Any]]
 Or a pair: ``backward(batch) -> loss``, which fills the gradients, and ``update()``, which may return whether it did.
 """
 
-_HOW_TO_LOSS_FN = (
+HOW_TO_LOSS_FN = (
     "Pass loss_fn instead of criterion, for example "
     "LRFinder(model, optimizer, loss_fn=lambda model, batch: model(**batch).loss)."
 )
@@ -37,7 +37,7 @@ def criterion_loss(criterion: Callable[[Any, Any], Tensor]) -> LossFn:
     def loss_fn(model: nn.Module, batch: Any) -> Tensor:
         if not isinstance(batch, (list, tuple)) or len(batch) != 2:
             raise BatchError(
-                f"criterion needs batches of (inputs, target); got {describe_batch(batch)}. {_HOW_TO_LOSS_FN}"
+                f"criterion needs batches of (inputs, target); got {describe_batch(batch)}. {HOW_TO_LOSS_FN}"
             )
         inputs, target = batch
         output = model(inputs)
@@ -50,7 +50,7 @@ def criterion_loss(criterion: Callable[[Any, Any], Tensor]) -> LossFn:
             _check_labels(criterion, output, target)
             raise BatchError(
                 f"criterion {type(criterion).__name__} cannot take the model's output, {describe_batch(output)}, with "
-                f"the target, {describe_batch(target)}: {str(error).rstrip('. ')}. {_HOW_TO_LOSS_FN}"
+                f"the target, {describe_batch(target)}: {str(error).rstrip('. ')}. {HOW_TO_LOSS_FN}"
             ) from error
 
     return loss_fn

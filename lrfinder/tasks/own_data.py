@@ -1,0 +1,241 @@
+"""The user's own data: the loaders or data sets that a function returns; and images made ready for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+from torchvision.transforms import functional as F
+
+from lrfinder.errors import SetupError
+from lrfinder.tasks import images, samples
+from lrfinder.tasks.memory import check_batch_memory
+from lrfinder.tasks.samples import chosen_classes, parted
+from lrfinder.tasks.settings import Settings
+from lrfinder.tasks.torchvision_data import open_torchvision
+from lrfinder.tasks.user_code import Call, errors_explained, load_object
+from lrfinder.training.batches import batch_size, describe_batch
+
+__all__ = ["OwnData", "open_images", "open_own"]
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in torchvision's transforms
+_SIZE_STEP, _LARGEST = 32, 224
+_RETURNS = "a DataLoader, a Dataset, or a pair (train, val) of either"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """Loaders for a model and what is known of their batches.
+
+    Args:
+        name: what to call the data in print.
+        train: training batches; has a length.
+        val: validation batches; None where there are none.
+        first: the first training batch, on the CPU.
+        num_classes: where it is known.
+        image_size: pixels on a side, where the images were made here.
+        notes: what was chosen on the user's behalf, in sentences.
+        taken: settings that the user's function was given.
+    """
+
+    name: str
+    train: Any
+    val: Any
+    first: Any
+    num_classes: int | None
+    image_size: int | None = None
+    notes: tuple[str, ...] = ()
+    taken: set[str] = field(default_factory=set)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in the first batch."""
+        return batch_size(self.first)
+
+    @property
+    def samples(self) -> int:
+        """Training samples: of the data set where the loader has one, else in as many batches as the first."""
+        try:
+            return len(self.train.dataset)
+        except (AttributeError, TypeError):
+            return len(self.train) * self.batch_size
+
+
+def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: bool) -> OwnData:
+    """The data that ``settings.data`` names as ``module:function``.
+
+    The function is given what it has parameters for: ``batch_size``, ``workers`` or ``num_workers``, ``image_size`` and
+    ``num_classes`` where the user chose them, ``seed``, and ``val``, which says whether validation data is wanted.
+
+    Args:
+        settings: of the experiment.
+        batch_size: for a data set, or for a function that needs it, where the user chose none.
+        workers, pin_memory: of a loader over a data set.
+
+    Raises:
+        ConfigError: there is no such function, or it needs an argument that is not known here.
+        SetupError: it fails, or returns no batches.
+    """
+    reference, size = settings.data, settings.batch_size or batch_size
+    given = {name: getattr(settings, name) for name in ("batch_size", "workers", "image_size", "num_classes")}
+    given["num_workers"] = settings.workers
+    call = Call(
+        "data",
+        reference,
+        given=given,
+        known={"seed": settings.seed, "val": settings.val},
+        usual={"batch_size": size, "workers": workers, "num_workers": workers},
+    )
+    found = load_object("data", reference)
+    found = call.result(found) if callable(found) and not _is_data(found) else found
+    train, val = found if isinstance(found, tuple) and len(found) == 2 and all(map(_is_data, found)) else (found, None)
+    _check_kind(reference, train, found)
+    taken = {name.replace("num_workers", "workers") for name in call.taken}
+    loader = partial(_loader, batch_size=size, workers=workers, pin_memory=pin_memory, seed=settings.seed)
+    if _is_dataset(train):
+        taken |= {"batch_size", "workers"}
+        if settings.val and val is None:
+            train, val = parted(train, settings.seed)
+    elif settings.val and val is None:
+        raise SetupError(
+            f"`val` measures the loss on validation batches, and `data` {reference} gives training batches alone. "
+            "Return a pair (train, val)."
+        )
+    train_loader = loader(reference, train, train=True)
+    return OwnData(
+        name=reference,
+        train=train_loader,
+        val=loader(reference, val, train=False) if settings.val else None,
+        first=_first(reference, train_loader),
+        num_classes=settings.num_classes or _count_classes(train),
+        taken=taken,
+    )
+
+
+def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory: bool) -> OwnData:
+    """Images with one label each, such as the digits or a folder of classes, for a model of any kind.
+
+    The shorter side is resized to ``settings.image_size`` and the middle taken; the colours are normalised with
+    ImageNet's mean and standard deviation. Without it, images have the next multiple of 32 of their own size, at most
+    224.
+
+    Args:
+        settings, batch_size, workers, pin_memory: as in :func:`open_own`.
+
+    Raises:
+        ConfigError: an unknown data set, or a number out of its range.
+        SetupError: images that cannot be read.
+    """
+    wanted: dict[str, Any] = {"val": settings.val}
+    if settings.dataset is not None:
+        data = open_torchvision(settings.dataset, settings.root, download=settings.download, **wanted)
+    else:
+        data = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
+    data = data.held_out(settings.seed) if settings.val and data.val is None else data
+    needed, size = data.image_size, settings.batch_size or batch_size
+    side = settings.image_size or min(_LARGEST, -(-needed // _SIZE_STEP) * _SIZE_STEP)
+    check_batch_memory(size, side)
+    outputs = chosen_classes(data.name, data.num_classes, settings.num_classes)
+    loader = partial(
+        images.build_loader,
+        transform=partial(_normalised, size=side),
+        num_classes=outputs,
+        batch_size=size,
+        workers=workers,
+        pin_memory=pin_memory,
+        seed=settings.seed,
+    )
+    train = loader(data.train, train=True)
+    note = f"Images at {side}x{side} pixels (in the data about {needed}), with ImageNet's mean and standard deviation."
+    return OwnData(
+        name=data.name,
+        train=train,
+        val=loader(data.val, train=False) if settings.val else None,
+        first=next(iter(train)),
+        num_classes=outputs,
+        image_size=side,
+        notes=(note,),
+        taken={"batch_size", "workers", "image_size", *(("num_classes",) if settings.data == "fake" else ())},
+    )
+
+
+def _normalised(image: Image.Image, *, size: int) -> Tensor:
+    middle = F.center_crop(F.resize(image, [size], antialias=True), [size])
+    pixels: Tensor = F.convert_image_dtype(F.pil_to_tensor(middle), torch.float)
+    normalised: Tensor = F.normalize(pixels, mean=_MEAN, std=_STD)
+    return normalised
+
+
+def _is_dataset(found: Any) -> bool:
+    return isinstance(found, Dataset) and not isinstance(found, IterableDataset)
+
+
+def _is_data(found: Any) -> bool:
+    if isinstance(found, (type, str, bytes, Mapping, Tensor)):
+        return False
+    return _is_dataset(found) or (hasattr(found, "__iter__") and hasattr(found, "__len__"))
+
+
+def _check_kind(reference: str, train: Any, found: Any) -> None:
+    if isinstance(found, tuple) and train is found:  # not a pair of loaders or data sets
+        raise SetupError(f"`data` {reference} must return {_RETURNS}; got {describe_batch(found)}.")
+    if not _is_data(train):
+        what = describe_batch(found)
+        if hasattr(train, "__iter__") and not isinstance(train, (type, str, bytes, Mapping, Tensor)):
+            what += ", which has no length"
+        raise SetupError(f"`data` {reference} must return {_RETURNS}; got {what}.")
+    try:
+        with errors_explained(f"the length of `data` {reference} cannot be had"):
+            length = len(train)
+    except SetupError as error:
+        if isinstance(error.__cause__, TypeError):  # of a loader over an IterableDataset
+            raise SetupError(
+                f"`data` {reference} returns a {type(train).__name__} without a length, which the schedule needs. Give "
+                "its data set a method __len__."
+            ) from error
+        raise
+    if not length:
+        raise SetupError(f"`data` {reference} returns a {type(train).__name__} that is empty.")
+
+
+def _loader(reference: str, found: Any, *, train: bool, **loading: Any) -> Any:
+    """The loader itself, or one over the data set."""
+    if not _is_dataset(found):
+        return found
+    with errors_explained(f"the first sample of `data` {reference} cannot be read"):
+        sample = found[0]
+    pair = isinstance(sample, (tuple, list)) and len(sample) == 2
+    collate = _in_lists if pair and isinstance(sample[1], Mapping) else None
+    return samples.build_loader(found, train=train, collate=collate, what="samples", **loading)
+
+
+def _in_lists(batch: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Images and targets of a batch, each in a list: those of detection differ in size."""
+    return [image for image, _ in batch], [target for _, target in batch]
+
+
+def _first(reference: str, loader: Any) -> Any:
+    nothing = object()
+    with errors_explained(f"the first batch of `data` {reference} cannot be loaded"):
+        first = next(iter(loader), nothing)
+    if first is nothing:
+        raise SetupError(
+            f"`data` {reference} gives no batch at all. Check that drop_last=True does not drop the only one."
+        )
+    return first
+
+
+def _count_classes(found: Any) -> int | None:
+    """The classes that a data set has as its attribute ``classes``; None where it has none."""
+    for _ in range(4):  # a loader, over a part, of a data set
+        classes = getattr(found, "classes", None)
+        if isinstance(classes, (list, tuple)) and len(classes) > 1:
+            return len(classes)
+        found = getattr(found, "dataset", None)
+    return None

@@ -1,0 +1,196 @@
+"""torchvision's models on batches of the user's own: sizes and losses follow from the first batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks import FAMILIES, family_of
+from lrfinder.tasks.classification_models import build_classifier
+from lrfinder.tasks.detection import DetectionLoss
+from lrfinder.tasks.detection_models import build_detector
+from lrfinder.tasks.forward import check_forward
+from lrfinder.tasks.optical_flow import FlowLoss, build_raft
+from lrfinder.tasks.own_data import OwnData
+from lrfinder.tasks.segmentation import SegmentationLoss, build_segmenter
+from lrfinder.tasks.settings import Settings
+from lrfinder.tasks.video import build_video_model
+from lrfinder.training.batches import describe_batch, tensors_in
+
+__all__ = ["FamilyModel", "family_model"]
+
+_TAKES = {
+    "classification": "images of shape (N, 3, height, width) and labels",
+    "segmentation": "images of shape (N, 3, height, width) and masks of shape (N, height, width)",
+    "detection": "a list of images of shape (3, height, width) and a list of dictionaries with boxes and labels",
+    "video": "clips of shape (N, 3, frames, height, width) and labels",
+    "optical_flow": "first and second images of shape (N, 3, height, width), flow, and where it is valid",
+}
+_DIMENSIONS = {"classification": 4, "segmentation": 4, "video": 5, "optical_flow": 4}
+_MASKS = 3  # dimensions of the masks of a batch
+_FAMILY_BY_MODULE = {family.module: name for name, family in FAMILIES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyModel:
+    """A model of torchvision for the user's batches.
+
+    Args:
+        name: as torchvision spells it.
+        model: in training mode, on the CPU.
+        num_classes: its outputs; None where it has no classes.
+        image_size: pixels on a side, or height and width; of detection models, the shorter side that they resize to.
+        notes: what was chosen on the user's behalf, in sentences.
+        loss: ``criterion`` or ``loss_fn``.
+        taken: settings that had an effect.
+    """
+
+    name: str
+    model: nn.Module
+    num_classes: int | None
+    image_size: Any
+    notes: tuple[str, ...]
+    loss: Mapping[str, Any]
+    taken: tuple[str, ...] = ("num_classes", "weights")
+
+
+def family_model(settings: Settings, data: OwnData) -> FamilyModel:
+    """The model of torchvision that ``settings.model`` names, for the batches of ``data``.
+
+    Raises:
+        ConfigError: an unknown model or weights, or an unknown number of classes.
+        SetupError: batches that are not those of the model's family, or weights that do not fit.
+    """
+    row = family_of(settings.model)
+    name, family = row.check_model(settings.model), _FAMILY_BY_MODULE[row.module]
+    if settings.loss is None and not _fits(family, data.first):
+        raise _unfit(name, family, data)
+    if family == "detection":
+        return _detection(name, settings, data)
+    dimensions = _DIMENSIONS[family]
+    inputs = next((each for each in tensors_in(data.first) if each.ndim == dimensions), None)
+    if inputs is None:
+        raise _unfit(name, family, data)
+    return _BUILDERS[family](name, settings, data, tuple(inputs.shape))
+
+
+def _classification(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
+    count, _, height, width = shape
+    classes, side = _classes(name, settings, data), min(height, width)
+    known: dict[str, Any] = {"num_classes": classes, "weights": settings.weights, "batch_size": count}
+    found = build_classifier(name, needed_size=side, image_size=side, **known)
+    _check(name, found.model, data, shape)
+    notes = found.notes[1:]  # the first tells how images are resized
+    loss = {"criterion": found.criterion}
+    return FamilyModel(
+        name=name, model=found.model, num_classes=classes, image_size=_size(shape), notes=notes, loss=loss
+    )
+
+
+def _segmentation(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
+    classes = _classes(name, settings, data)
+    model, notes = build_segmenter(name, classes, settings.weights)
+    _check(name, model, data, shape)
+    loss = {"criterion": SegmentationLoss(auxiliary=getattr(model, "aux_classifier", None) is not None)}
+    return FamilyModel(
+        name=name, model=model, num_classes=classes, image_size=_size(shape), notes=tuple(notes), loss=loss
+    )
+
+
+def _video(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
+    classes = _classes(name, settings, data)
+    model, notes = build_video_model(name, classes, settings.weights)
+    _check(name, model, data, shape)
+    loss = {"criterion": nn.CrossEntropyLoss()}
+    return FamilyModel(
+        name=name, model=model, num_classes=classes, image_size=_size(shape), notes=tuple(notes), loss=loss
+    )
+
+
+def _optical_flow(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
+    model, notes = build_raft(name, settings.weights)
+    _check(name, model, data, shape, shape)
+    return FamilyModel(
+        name=name,
+        model=model,
+        num_classes=None,
+        image_size=_size(shape),
+        notes=tuple(notes),
+        loss={"loss_fn": FlowLoss()},
+        taken=("weights",),
+    )
+
+
+def _detection(name: str, settings: Settings, data: OwnData) -> FamilyModel:
+    classes = _classes(name, settings, data)
+    points = [each.shape[1] for each in _targets(data.first, "keypoints") if each.ndim == 3]
+    known: dict[str, Any] = {"weights": settings.weights, "image_size": settings.image_size}
+    found = build_detector(name, classes, max(points, default=0), **known)
+    return FamilyModel(
+        name=name,
+        model=found.model,
+        num_classes=classes,
+        image_size=found.image_size,
+        notes=found.notes,
+        loss={"loss_fn": DetectionLoss()},
+        taken=("num_classes", "weights", "image_size"),
+    )
+
+
+_BUILDERS: dict[str, Callable[[str, Settings, OwnData, tuple[int, ...]], FamilyModel]] = {
+    "classification": _classification,
+    "segmentation": _segmentation,
+    "video": _video,
+    "optical_flow": _optical_flow,
+}
+
+
+def _classes(name: str, settings: Settings, data: OwnData) -> int:
+    """Outputs of the model. Lists of names leave the background out, so they count for labels of a whole image only."""
+    counted = _FAMILY_BY_MODULE[family_of(name).module] in ("classification", "video")
+    classes = data.num_classes if counted else settings.num_classes
+    if classes is None:
+        else_ = ", or give the data set an attribute `classes`, a list" if counted else ", with the background"
+        raise ConfigError(f"how many classes {data.name} has is not known. Set `num_classes`{else_}.")
+    return classes
+
+
+def _fits(family: str, batch: Any) -> bool:
+    if not isinstance(batch, (list, tuple)) or len(batch) != (4 if family == "optical_flow" else 2):
+        return False
+    if family == "detection":
+        images, targets = batch
+        if not isinstance(images, (list, tuple)) or not isinstance(targets, (list, tuple)):
+            return False
+        return all(isinstance(each, Tensor) and each.ndim == 3 for each in images) and all(
+            isinstance(each, Mapping) and {"boxes", "labels"} <= {*each} for each in targets
+        )
+    if not all(isinstance(each, Tensor) for each in batch) or batch[0].ndim != _DIMENSIONS[family]:
+        return False
+    return family != "segmentation" or batch[1].ndim == _MASKS
+
+
+def _unfit(name: str, family: str, data: OwnData) -> SetupError:
+    got = describe_batch(data.first)
+    if isinstance(data.first, (list, tuple)):
+        got = ", ".join(describe_batch(each) for each in data.first[:4]) or got
+    return SetupError(f"{name} needs batches of {_TAKES[family]}; those of {data.name} are {got}.")
+
+
+def _targets(batch: Any, key: str) -> list[Tensor]:
+    targets = batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else []
+    return [each[key] for each in targets if isinstance(each, Mapping) and isinstance(each.get(key), Tensor)]
+
+
+def _check(name: str, model: nn.Module, data: OwnData, *shapes: tuple[int, ...]) -> None:
+    words = {"inputs": f"the batches of {data.name}", "remedy": f"They have the shape {shapes[0]}."}
+    check_forward(name, model, *shapes, **words)
+
+
+def _size(shape: tuple[int, ...]) -> int | list[int]:
+    height, width = shape[-2:]
+    return height if height == width else [height, width]
