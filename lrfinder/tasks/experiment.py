@@ -16,9 +16,10 @@ from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
 from lrfinder.tasks import Task, family_of
+from lrfinder.tasks.grouped import Grouped, grouped_optimizer
 from lrfinder.tasks.memory import memory_errors_explained
-from lrfinder.tasks.optimizers import build_optimizer, chosen_options
-from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
+from lrfinder.tasks.optimizers import chosen_options
+from lrfinder.tasks.reference import torchvision_recipe
 from lrfinder.tasks.settings import Settings, check_settings
 from lrfinder.training.setup import resolve_device
 
@@ -37,11 +38,13 @@ class Experiment:
     Args:
         settings: what it was prepared from, with the family's batch size where none was given.
         task: model, loss and loaders.
+        grouped: the optimizer, and what it trains.
         finder: over the model on its device.
     """
 
     settings: Settings
     task: Task
+    grouped: Grouped
     finder: LRFinder
 
     @property
@@ -61,6 +64,7 @@ class Experiment:
             **self.task.facts,
             "optimizer": type(self.finder.optimizer).__name__,
             "optimizer_options": chosen_options(self.finder.optimizer),
+            **self.grouped.facts,
             "batch_size": self.settings.batch_size,
             "accumulation_steps": self.settings.accumulation_steps,
             "steps_per_epoch": self.steps_per_epoch,
@@ -139,11 +143,10 @@ def prepare(settings: Settings) -> Experiment:
         options = {name: getattr(settings, name) for name in _BUILT_FROM}
         task = family.build(settings.model, settings.data, **loading, **options)
     model = _to_device(task.model, device)
-    usual = default_optimizer(task.facts["model"], settings.weights)
-    optimizer, usual_options = usual if settings.optimizer is None else (settings.optimizer, {})
+    grouped = grouped_optimizer(settings, task.facts["model"], model)
     finder = LRFinder(
         model,
-        build_optimizer(optimizer, settings.optimizer_options, model.parameters(), usual=usual_options),
+        grouped.optimizer,
         task.criterion,
         loss_fn=task.loss_fn,
         device=device,
@@ -152,7 +155,8 @@ def prepare(settings: Settings) -> Experiment:
         accumulation_steps=settings.accumulation_steps,
         pretrained=True if settings.weights is not None else None,
     )
-    return Experiment(settings=settings, task=task, finder=finder)
+    task = replace(task, notes=(*task.notes, *grouped.notes))
+    return Experiment(settings=settings, task=task, grouped=grouped, finder=finder)
 
 
 def pick_device(name: str) -> torch.device:

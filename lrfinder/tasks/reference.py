@@ -8,7 +8,7 @@ from typing import Any
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, missing_recipe, reference_recipe
 from lrfinder.tasks.weights import named_weights
 
-__all__ = ["default_optimizer", "torchvision_recipe"]
+__all__ = ["default_norm_weight_decay", "default_optimizer", "torchvision_recipe"]
 
 _TRANSFORMERS = ("vit_", "mvit_", "swin3d_")
 
@@ -50,9 +50,29 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
         >>> default_optimizer("vit_b_16", None), default_optimizer("densenet121", None)
         (('AdamW', {'weight_decay': 0.3}), ('SGD', {}))
     """
-    recipe = torchvision_recipe(model, weights)
-    if not isinstance(recipe, ReferenceRecipe):
-        recipe = reference_recipe(model)
+    recipe = _usable_recipe(model, weights)
     if recipe is None:
         return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}
     return recipe.optimizer, recipe.optimizer_options
+
+
+def default_norm_weight_decay(model: str, weights: str | Path | None) -> float | None:
+    """Weight decay of normalisation layers in torchvision's training, where it is another than that of the rest.
+
+    Args:
+        model, weights: as in :func:`default_optimizer`.
+
+    Raises:
+        ConfigError: unknown weights.
+
+    Example:
+        >>> default_norm_weight_decay("swin_t", None), default_norm_weight_decay("resnet18", None)
+        (0.0, None)
+    """
+    recipe = _usable_recipe(model, weights)
+    return None if recipe is None else recipe.norm_weight_decay
+
+
+def _usable_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | None:
+    recipe = torchvision_recipe(model, weights)
+    return recipe if isinstance(recipe, ReferenceRecipe) else reference_recipe(model)
