@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from lrfinder.files import read_value, write_json
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.defaults import make_schedule
+from lrfinder.schedules.grouping import Grouping
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.updates import Updates
 
@@ -42,6 +43,7 @@ def recipe(
     optimizers: Sequence[int] = (),
     own_step: bool = False,
     form: str = "plain",
+    grouping: Grouping | None = None,
     **options: Any,
 ) -> Recipe:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
@@ -70,6 +72,7 @@ def recipe(
         own_step: whether the printed lines call ``step_fn``, which makes the update.
         form: how the printed lines compute the loss, as :mod:`lrfinder.tasks` does: ``plain``, ``auxiliary 0.3``,
             ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection`` or ``optical flow``.
+        grouping: what is frozen and how the printed lines build the optimizer; None for an optimizer that is there.
         options: by kind, named as in torch where torch has the number:
 
             - onecycle: ``pct_start div_factor final_div_factor cycle_momentum base_momentum max_momentum``
@@ -97,7 +100,7 @@ def recipe(
     """
     making: dict[str, Any] = {"accumulation_steps": accumulation_steps, "clip_grad_norm": clip_grad_norm}
     making |= {"amp_dtype": amp_dtype, "grad_scaler": grad_scaler, "device": device, "form": form}
-    updates = Updates(optimizers=tuple(optimizers), own_step=own_step, **making)
+    updates = Updates(optimizers=tuple(optimizers), own_step=own_step, grouping=grouping, **making)
     schedule = make_schedule(
         kind,
         peak_lr=peak_lr,

@@ -24,8 +24,9 @@ from lrfinder.recipes import Recipe, recipe
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
-from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.forms import FORMS
+from lrfinder.schedules.grouping import Grouping
+from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 if TYPE_CHECKING:
@@ -132,8 +133,10 @@ class RangeTestResult:
         if facts is None:
             return {}
         names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step", "form")
+        groups = {"grouping": None if self.run is None else Grouping.from_setup(self.run.setup)}
+        known = {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
         several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
-        return {**several, **{name: getattr(facts, name) for name in names if getattr(facts, name) is not None}}
+        return {**groups, **several, **known}
 
     @overload
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...

@@ -18,6 +18,7 @@ from lrfinder.record.curve import StopReason
 
 __all__ = ["explain"]
 
+_LISTED_GROUPS = 6  # parameter groups whose scales are written out
 _FIRST = ("edge",)  # findings that precede the evidence
 
 
@@ -110,7 +111,10 @@ def _scaler_skips(found: Finding) -> str:
 
 def _groups(found: Finding) -> str:
     scales = ", ".join(map(format_lr, found.values))
-    return f"The learning rates are those of the reference parameter group; the groups train at {scales} times it."
+    if len(found.values) > _LISTED_GROUPS:
+        scales = f"{format_lr(max(found.values))} to {format_lr(min(found.values))}"
+    group = "the reference parameter group" + (f" ({found.detail})" if found.detail else "")
+    return f"The learning rates are those of {group}; the groups train at {scales} times it."
 
 
 def _lr(found: Finding) -> str:

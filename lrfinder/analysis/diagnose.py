@@ -187,7 +187,12 @@ def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
-    return Finding(code="groups", values=curve.group_scales) if len(set(curve.group_scales)) > 1 else None
+    if len(set(curve.group_scales)) == 1:
+        return None
+    names = curve.facts.group_names if curve.facts is not None else ()
+    reference = next(number for number, scale in enumerate(curve.group_scales) if scale)
+    name = names[reference] if len(names) == len(curve.group_scales) else ""
+    return Finding(code="groups", values=curve.group_scales, detail=name)
 
 
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (

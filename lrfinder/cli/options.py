@@ -60,6 +60,30 @@ _RUN = (
         help="An option of the optimizer; may be repeated.  [default: as torchvision's, or momentum=0.9 for SGD]",
     ),
     click.option(
+        "--freeze",
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave layers as they are, such as layer1, 'features.*' or all-but-head; may be repeated.",
+    ),
+    click.option(
+        "--head-lr-scale",
+        type=float,
+        metavar="X",
+        help="Train the head, whose outputs are the classes, at X times the learning rate of the rest.",
+    ),
+    click.option(
+        "--layer-decay", type=float, metavar="X", help="Learning rate of a layer over that of the next, 1 or less."
+    ),
+    click.option(
+        "--norm-weight-decay",
+        type=float,
+        metavar="X",
+        help="Weight decay of normalisation layers, such as 0.  [default: as torchvision's, or that of all]",
+    ),
+    click.option(
+        "--bias-weight-decay", type=float, metavar="X", help="The same of biases.  [default: that of all]"
+    ),
+    click.option(
         "--batch-size",
         type=_from(1),
         metavar="N",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.parts import of_part, other_parts
 from lrfinder.display.reference import reference_sentence
 from lrfinder.numbers import format_lr, geometric_mean, round_lr
 from lrfinder.record.run import RunRecord
@@ -27,6 +28,7 @@ class Decision:
 
     Args:
         lr: learning rate to use, ``base_lr`` of the advice; None where the curve has none.
+        lr_of: part of the model that it is for, as in "the head"; None where it is for all that is trained.
         interval: (low, high), where the best one is expected; None without ``lr``.
         limit: learning rate that no schedule should exceed: the geometric mean of the stability edge and of where the
             loss had diverged, or what the advice has above it; with one of the two, that one. The benchmark's page says
@@ -40,6 +42,7 @@ class Decision:
     """
 
     lr: float | None
+    lr_of: str | None
     interval: tuple[float, float] | None
     limit: float | None
     grade: str
@@ -75,6 +78,7 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
     scaled = None if run is None or not isinstance(row, ReferenceRecipe) else round_lr(scaled_lr(row, run.batch))
     decision = Decision(
         lr=advice.base_lr,
+        lr_of=None if run is None else run.setup.get("lr_of"),
         interval=advice.interval,
         limit=_limit(advice),
         grade=advice.grade,
@@ -84,7 +88,7 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
         sentences=(),
     )
     reference = "" if run is None else reference_sentence(row, run.setup)
-    return dataclasses.replace(decision, sentences=(_words(decision, advice), *filter(None, [reference])))
+    return dataclasses.replace(decision, sentences=(_words(decision, advice, run), *filter(None, [reference])))
 
 
 def _limit(advice: Advice) -> float | None:
@@ -98,7 +102,7 @@ def _limit(advice: Advice) -> float | None:
     return max(highest, round_lr(geometric_mean(found[0], found[-1])))
 
 
-def _words(decision: Decision, advice: Advice) -> str:
+def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
     codes = {finding.code: finding for finding in advice.findings}
     if decision.lr is None or decision.interval is None:
         cause = next((words for code, words in _CAUSES.items() if code in codes), None)
@@ -106,7 +110,10 @@ def _words(decision: Decision, advice: Advice) -> str:
     if "lr_free" in codes:
         return f"Keep {format_lr(decision.lr)}: {codes['lr_free'].detail} sets its own step size."
     low, high = map(format_lr, decision.interval)
-    words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)} ({low} to {high})"
+    setup = None if run is None else run.setup
+    words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
+    words += f"{of_part(setup)} ({low} to {high})"
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
+    words += other_parts(setup)
     return f"{words}; never above {format_lr(decision.limit)}." if decision.limit is not None else f"{words}."

@@ -39,7 +39,7 @@ def run_rows(curve: LossCurve, run: RunRecord | None) -> list[tuple[str, str]]:
     if run is None:
         return [*_curve_rows(curve), ("model, data, seed, versions", _UNKNOWN)]
     schedule = f"{run.schedule}, {run.epochs} epochs, {run.total_steps} updates"
-    rows = [(name.replace("_", " "), _words(value)) for name, value in run.setup.items() if value not in (None, {})]
+    rows = [(name.replace("_", " "), _words(value)) for name, value in run.setup.items() if value not in (None, {}, [])]
     return [*rows, ("schedule", schedule)]
 
 
@@ -61,6 +61,8 @@ def _start(each: Evidence) -> tuple[str, str, str]:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_words(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) and abs(value) < 10**15 else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lrfinder.advice.advise import Advice
+from lrfinder.display.parts import scales_in_words
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
@@ -80,7 +81,8 @@ def _group_fact(curve: LossCurve) -> str:
         places = [place for place, (_, count) in enumerate(several) for _ in range(count)]
         first = next((number for number, scale in enumerate(curve.group_scales) if scale != 0), 0)
         reference = f" (that of optimizer[{places[first]}])" if first < len(places) else ""
-    scales = ", ".join(f"{scale:g}" for scale in curve.group_scales)
+    names = curve.facts.group_names if curve.facts is not None else ()
+    scales = scales_in_words(curve.group_scales, names)
     count = len(curve.group_scales)
     if len(set(curve.group_scales)) == 1:
         return f"The {count} parameter groups{holders} have one learning rate."

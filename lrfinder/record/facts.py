@@ -47,6 +47,7 @@ class ModelFacts:
         device: kind of device, as in ``"cuda"``.
         maximize: whether the optimizer raises the loss, as with ``maximize=True``.
         optimizers: (class name, number of parameter groups) of each optimizer, where several were stepped together.
+        group_names: ``name`` of each parameter group; empty where one of them has none.
         own_step: whether a ``step_fn`` made the steps.
         form: how the loss was computed, where it was one of :mod:`lrfinder.tasks`; see
             :mod:`lrfinder.schedules.forms`.
@@ -77,6 +78,7 @@ class ModelFacts:
     device: str | None = None
     maximize: bool = False
     optimizers: tuple[tuple[str, int], ...] | None = None
+    group_names: tuple[str, ...] = ()
     own_step: bool = False
     form: str = "plain"
 
@@ -117,6 +119,7 @@ class ModelFacts:
         for name in ("maximize", "own_step"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
+        fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:

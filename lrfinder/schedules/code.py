@@ -26,14 +26,15 @@ def scheduler_code(schedule: Schedule) -> str:
 
     The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone: for several
     optimizers ``optimizers``, the list of them; for a loss of the user's own ``loss_fn`` instead of ``criterion``; and
-    for a step of their own ``step_fn`` instead of ``model`` and ``criterion``. Parameter groups are those of
-    :attr:`Schedule.group_scales`. See :meth:`lrfinder.Recipe.code` for an
-    example.
+    for a step of their own ``step_fn`` instead of ``model`` and ``criterion``. With a grouping they build
+    ``optimizer``, and need this package. Parameter groups are those of :attr:`Schedule.group_scales`. See
+    :meth:`lrfinder.Recipe.code` for an example.
     """
     loop = _loop_lines(schedule)
     if schedule.updates.optimizers:
         loop = [line for each in loop for line in _for_each(each)]
-    return "\n".join([*_import_lines(schedule), "", *_scheduler_lines(schedule), "", *loop, ""])
+    before = [*_import_lines(schedule), "", *schedule.updates.setup]
+    return "\n".join([*before, *_scheduler_lines(schedule), "", *loop, ""])
 
 
 def _import_lines(schedule: Schedule) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lrfinder.checks import check_choice, check_count, check_number
 from lrfinder.errors import ConfigError
 from lrfinder.schedules.forms import FORMS
+from lrfinder.schedules.grouping import Grouping
 
 __all__ = ["Updates"]
 
@@ -28,6 +29,8 @@ class Updates:
         optimizers: number of parameter groups of each optimizer, where there are several; they are in a list then.
         own_step: whether ``step_fn`` makes forward, backward and update, scaler, clipping and autocast included.
         form: how the loss is computed, a key of :data:`lrfinder.schedules.forms.FORMS`.
+        grouping: what is trained, and in which parameter groups; None where the lines take ``optimizer`` as it is.
+            The dictionary of its fields is accepted.
 
     Raises:
         ConfigError: a value outside its range.
@@ -45,6 +48,7 @@ class Updates:
     optimizers: tuple[int, ...] = ()
     own_step: bool = False
     form: str = "plain"
+    grouping: Grouping | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
@@ -59,6 +63,8 @@ class Updates:
             object.__setattr__(self, "grad_scaler", amp_dtype == "float16")
         elif not isinstance(self.grad_scaler, bool):
             raise ConfigError(f"grad_scaler must be True, False or None; got {self.grad_scaler!r}.")
+        if isinstance(self.grouping, Mapping):
+            object.__setattr__(self, "grouping", Grouping(**self.grouping))
         check_choice("form", self.form, FORMS)
         device = str(self.device).split(":")[0]
         if not device.isidentifier():
@@ -76,12 +82,18 @@ class Updates:
 
     @property
     def imports(self) -> list[str]:
-        """Lines to import what :meth:`in_batch`, :attr:`before` and :meth:`update` name."""
+        """Lines to import what :attr:`setup`, :attr:`before`, :meth:`in_batch` and :meth:`update` name."""
+        groups = [] if self.grouping is None else self.grouping.imports
         if self.own_step:
-            return []
+            return groups
         needed = self.clip_grad_norm is not None or self.amp_dtype is not None or self.grad_scaler
         torch = ["import torch"] if needed else []
-        return list(dict.fromkeys([*torch, *FORMS[self.form].imports]))
+        return list(dict.fromkeys([*groups, *torch, *FORMS[self.form].imports]))
+
+    @property
+    def setup(self) -> list[str]:
+        """Lines before the scheduler."""
+        return [] if self.grouping is None else [*self.grouping.lines, ""]
 
     @property
     def before(self) -> list[str]:

@@ -17,11 +17,12 @@ from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, is_comparable, scaled_lr
 from lrfinder.tasks import Task, family_of
+from lrfinder.tasks.grouped import Grouped, grouped_optimizer
 from lrfinder.tasks.memory import memory_errors_explained
+from lrfinder.tasks.optimizers import chosen_options
 from lrfinder.tasks.own import build as build_own
 from lrfinder.tasks.own_loss import own_code_explained, with_loss
-from lrfinder.tasks.optimizers import build_optimizer, chosen_options
-from lrfinder.tasks.reference import default_optimizer, torchvision_recipe
+from lrfinder.tasks.reference import torchvision_recipe
 from lrfinder.tasks.settings import Settings, check_settings
 from lrfinder.tasks.user_code import check_form, is_reference
 from lrfinder.training.setup import resolve_device
@@ -41,11 +42,13 @@ class Experiment:
     Args:
         settings: what it was prepared from, with the family's batch size where none was given.
         task: model, loss and loaders.
+        grouped: the optimizer, and what it trains.
         finder: over the model on its device.
     """
 
     settings: Settings
     task: Task
+    grouped: Grouped
     finder: LRFinder
 
     @property
@@ -65,6 +68,7 @@ class Experiment:
             **self.task.facts,
             "optimizer": type(self.finder.optimizer).__name__,
             "optimizer_options": chosen_options(self.finder.optimizer),
+            **self.grouped.facts,
             "batch_size": self.settings.batch_size,
             "accumulation_steps": self.settings.accumulation_steps,
             "steps_per_epoch": self.steps_per_epoch,
@@ -157,11 +161,10 @@ def prepare(settings: Settings) -> Experiment:
         loading = {"workers": _workers(settings.workers, device), "pin_memory": device.type == "cuda"}
         task, settings = _task(settings, **loading)
     model = _to_device(task.model, device)
-    usual = default_optimizer(task.facts["model"], settings.weights)
-    optimizer, usual_options = usual if settings.optimizer is None else (settings.optimizer, {})
+    grouped = grouped_optimizer(settings, task.facts["model"], model)
     finder = LRFinder(
         model,
-        build_optimizer(optimizer, settings.optimizer_options, model.parameters(), usual=usual_options),
+        grouped.optimizer,
         task.criterion,
         loss_fn=task.loss_fn,
         device=device,
@@ -170,7 +173,8 @@ def prepare(settings: Settings) -> Experiment:
         accumulation_steps=settings.accumulation_steps,
         pretrained=True if settings.weights is not None else None,
     )
-    return Experiment(settings=settings, task=task, finder=finder)
+    task = replace(task, notes=(*task.notes, *grouped.notes))
+    return Experiment(settings=settings, task=task, grouped=grouped, finder=finder)
 
 
 def _task(settings: Settings, **loading: Any) -> tuple[Task, Settings]:

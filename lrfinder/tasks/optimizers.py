@@ -34,7 +34,7 @@ def optimizer_names() -> list[str]:
 def build_optimizer(
     name: str,
     options: Mapping[str, Any],
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     *,
     usual: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
@@ -43,7 +43,7 @@ def build_optimizer(
     Args:
         name: as in ``torch.optim``; upper or lower case.
         options: keyword arguments of its constructor except ``lr``. SGD has momentum 0.9 unless they set another.
-        parameters: what it trains.
+        parameters: what it trains, or parameter groups.
         usual: options that hold where ``options`` does not set them, such as those of a recipe.
 
     Raises:

@@ -9,7 +9,7 @@ from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, missing_recipe, r
 from lrfinder.tasks.user_code import is_reference
 from lrfinder.tasks.weights import named_weights
 
-__all__ = ["default_optimizer", "nearest_recipe", "torchvision_recipe"]
+__all__ = ["default_norm_weight_decay", "default_optimizer", "nearest_recipe", "torchvision_recipe"]
 
 _TRANSFORMERS = ("vit_", "mvit_", "swin3d_")
 
@@ -75,3 +75,20 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
     if recipe is None:
         return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}
     return recipe.optimizer, recipe.optimizer_options
+
+
+def default_norm_weight_decay(model: str, weights: str | Path | None) -> float | None:
+    """Weight decay of normalisation layers in torchvision's training, where it is another than that of the rest.
+
+    Args:
+        model, weights: as in :func:`default_optimizer`.
+
+    Raises:
+        ConfigError: unknown weights.
+
+    Example:
+        >>> default_norm_weight_decay("swin_t", None), default_norm_weight_decay("resnet18", None)
+        (0.0, None)
+    """
+    recipe = nearest_recipe(model, weights)
+    return None if recipe is None else recipe.norm_weight_decay

@@ -32,6 +32,10 @@ class Settings:
         val: measure the loss on validation images, ``val_batches`` of them per iteration.
         optimizer, optimizer_options: as in :func:`lrfinder.tasks.optimizers.build_optimizer`. Where the optimizer is
             None, both are those of torchvision's recipe, apart from options that are given.
+        freeze: names and patterns of what is not trained, as in :func:`lrfinder.tasks.groups.freeze`.
+        head_lr_scale, layer_decay, norm_weight_decay, bias_weight_decay: as in
+            :func:`lrfinder.tasks.groups.parameter_groups`. Where the optimizer and ``norm_weight_decay`` are None, the
+            latter is that of torchvision's recipe.
         accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
         device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
         amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
@@ -52,6 +56,11 @@ class Settings:
     loss: str | None = None
     optimizer: str | None = None
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    head_lr_scale: float | None = None
+    layer_decay: float | None = None
+    norm_weight_decay: float | None = None
+    bias_weight_decay: float | None = None
     batch_size: int | None = None
     augment: str = "recipe"
     accumulation_steps: int = 1

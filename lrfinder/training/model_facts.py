@@ -51,6 +51,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         device=setup.device.type,
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
+        group_names=_group_names(setup),
         own_step=setup.step_fn is not None,
         form=_form(setup),
     )
@@ -164,6 +165,11 @@ def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
 def _optimizers(setup: TrainingSetup) -> tuple[tuple[str, int], ...] | None:
     parts = parts_of(setup.optimizer)
     return tuple((optimizer_name(part), len(part.param_groups)) for part in parts) if len(parts) > 1 else None
+
+
+def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
+    names = [group.get("name") for group in setup.optimizer.param_groups]
+    return tuple(map(str, names)) if None not in names else ()
 
 
 def _rms(parameters: list[Tensor]) -> Tensor | None:

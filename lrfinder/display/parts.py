@@ -1,0 +1,49 @@
+"""Which part of a model a learning rate is for, and what the others have, as parts of a sentence. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["of_part", "other_parts", "scales_in_words"]
+
+_LISTED = 6  # groups whose scales are written out
+
+
+def of_part(setup: Mapping[str, Any] | None) -> str:
+    """What the learning rate of a run is for, as in " for the head"; "" where it is for everything trained.
+
+    Args:
+        setup: of the run, with ``lr_of``; None where that is not known.
+    """
+    part = None if setup is None else setup.get("lr_of")
+    return f" for {part}" if part else ""
+
+
+def other_parts(setup: Mapping[str, Any] | None) -> str:
+    """Learning rates of the other parts, as in ", 10 times that for the head"; "" where there are none.
+
+    Example:
+        >>> other_parts({"lr_of": "all but the head", "head_lr_scale": 10.0, "layer_decay": None})
+        ', 10 times that for the head'
+    """
+    setup = setup or {}
+    scale, decay = setup.get("head_lr_scale"), setup.get("layer_decay")
+    if decay is None:
+        return "" if scale is None else f", {scale:g} times that for the head"
+    first = f"{1 / scale:.3g} times that for the last layer before it, then " if scale is not None else ""
+    return f", {first}{decay:g} times as much for each layer further from the output"
+
+
+def scales_in_words(scales: Sequence[float], names: Sequence[str] = ()) -> str:
+    """The scales of parameter groups with their names; of many groups the number, the largest and the smallest.
+
+    Example:
+        >>> scales_in_words((1.0, 10.0), ("all but the head", "head")), scales_in_words([0.5**i for i in range(9)])
+        ('1 (all but the head), 10 (head)', '1 to 0.00391')
+    """
+    if len(scales) > _LISTED:
+        return f"{max(scales):.3g} to {min(scales):.3g}"
+    if len(names) != len(scales):
+        return ", ".join(f"{scale:g}" for scale in scales)
+    return ", ".join(f"{scale:g} ({name})" for scale, name in zip(scales, names, strict=True))
