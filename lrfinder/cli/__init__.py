@@ -6,7 +6,6 @@ The commands import what they need when they run, so ``lrfind --help`` and ``lrf
 from __future__ import annotations
 
 import errno
-import re
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from lrfinder.cli.models import models
 from lrfinder.cli.run import run
 from lrfinder.cli.schedule import schedule
 from lrfinder.cli.show import show
-from lrfinder.cli.terminal import LateError, abandon_output, echo
+from lrfinder.cli.terminal import LateError, abandon_output, echo, with_options
 from lrfinder.errors import LRFinderError, NoAdviceError
 from lrfinder.numbers import printable
 
@@ -27,13 +26,6 @@ __all__ = ["main"]
 _INTERRUPTED = 130  # the status by which a shell recognises Ctrl-C
 _CLOSED_PIPE = 141  # and a closed pipe
 _WORKER_MARK = "DataLoader worker process"
-
-
-def _with_options(message: str, command: click.Command | None) -> str:
-    """The message, with each argument in backquotes that has an option of the command replaced by that option."""
-    parameters = command.params if command is not None else []
-    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option)}
-    return re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)
 
 
 class _Unusable(click.ClickException):
@@ -45,7 +37,7 @@ class _Unusable(click.ClickException):
         message = str(error)
         if _WORKER_MARK in message:  # torch passes on a worker's error with its whole traceback as the message
             message = message.strip().splitlines()[-1].partition(": ")[2]
-        super().__init__(printable(_with_options(" ".join(message.split()), command)))
+        super().__init__(printable(with_options(" ".join(message.split()), command)))
 
 
 class _NoAdvice(_Unusable):

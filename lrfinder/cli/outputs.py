@@ -21,6 +21,7 @@ from lrfinder.files import json_text, write_atomic, write_together
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
     from lrfinder.result import RangeTestResult
+    from lrfinder.tasks.estimate import Meter
     from lrfinder.tasks.experiment import Experiment
 
 T = TypeVar("T")
@@ -160,7 +161,14 @@ def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
     return f"{result_text(result)}\n{beside}{lines}\n{last}"
 
 
-def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+def as_json(
+    experiment: Experiment,
+    result: RangeTestResult,
+    plan: Recipe | None,
+    files: dict[str, str],
+    *,
+    meter: Meter | None = None,
+) -> str:
     """The same and the settings as strict JSON."""
     content = {
         "decision": result.decision.to_dict(),
@@ -169,6 +177,7 @@ def as_json(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
         "reference": reference_facts(experiment.reference, experiment.facts),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
+        **(meter.to_dict() if meter is not None else {}),
         "files": files,
     }
     return json.dumps(content, indent=1, allow_nan=False)

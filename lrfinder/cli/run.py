@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lrfinder.cli.completion import complete_model
 from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs, run_options
 from lrfinder.cli.targets import check_target, page_path
-from lrfinder.cli.terminal import echo
+from lrfinder.cli.terminal import echo, with_options
 from lrfinder.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def run(
         from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of
         from lrfinder.recipes import recipe
+        from lrfinder.tasks.estimate import Meter, estimate
         from lrfinder.tasks.experiment import prepare
         from lrfinder.tasks.settings import Settings
 
@@ -99,10 +101,16 @@ def run(
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
+        expected = estimate(experiment, epochs=epochs, budget=budget)
+        if expected is not None:
+            expected.check()
+            echo(with_options(expected.words, ctx.command), err=True)
+        meter = Meter(experiment.finder.device, expected)
         name = f"{experiment.facts['model']}-{experiment.facts['optimizer'].lower()}".replace(":", ".")
         page = page_path(html_file, out / f"{name}.html")
         outputs = Outputs(out, name, csv_file, page)
-        ctx.exit(_run(experiment, outputs, schedule, epochs, budget, json_of if as_json else as_text))
+        render = partial(json_of, meter=meter) if as_json else as_text
+        ctx.exit(_run(experiment, outputs, schedule, epochs, budget, render))
 
 
 def _run(

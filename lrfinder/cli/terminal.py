@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ import click
 
 from lrfinder.numbers import printable
 
-__all__ = ["LateError", "abandon_output", "echo"]
+__all__ = ["LateError", "abandon_output", "echo", "with_options"]
 
 
 class LateError(Exception):
@@ -36,3 +37,10 @@ def abandon_output() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def with_options(message: str, command: click.Command | None) -> str:
+    """The message, with each argument in backquotes that has an option of the command replaced by that option."""
+    parameters = command.params if command is not None else []
+    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option)}
+    return re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)

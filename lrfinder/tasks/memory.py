@@ -1,17 +1,19 @@
-"""Too little memory: found before it is used where that is possible, and explained where it is not."""
+"""Memory: how much there is and is used, and too little of it explained, before it is used where that is possible."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
 from lrfinder.errors import BatchError, SetupError
 
-__all__ = ["check_batch_memory", "memory_errors_explained"]
+__all__ = ["check_batch_memory", "memory_errors_explained", "peak_memory", "usable_memory", "used_memory"]
 
 _REMEDY = "Lower `batch_size` (and raise `accumulation_steps`) or `image_size`."
 _PIXEL = 3 * 4  # bytes: three colours in float32
@@ -23,6 +25,12 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _NO_WORKER = re.compile(r"DataLoader worker \(pid.*(?:exited unexpectedly|killed by signal)|insufficient shared memory")
+
+_STATUS, _SYSTEM = Path("/proc/self/status"), Path("/proc/meminfo")
+_CONTAINERS = (  # limit, use and what of that can be freed at once, of cgroups of version 2 and 1
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def check_batch_memory(batch_size: int, image_size: int) -> None:
@@ -60,6 +68,55 @@ def memory_errors_explained(device: torch.device | str) -> Iterator[None]:
                 f"{_REMEDY[0].lower()}{_REMEDY[1:]}"
             ) from error
         raise
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes that this process holds now: on a GPU those of torch's tensors, else of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _kilobytes(_STATUS, "VmRSS") or peak_memory(device) or 0
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process has held; None where the system does not tell. As :func:`used_memory`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def usable_memory(device: torch.device) -> int | None:
+    """Bytes that this process can hold at most: those it holds and those that are free, within a container's limit.
+
+    None where the system does not tell.
+    """
+    used = used_memory(device)
+    if device.type == "cuda":
+        return used + torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
+    available = _kilobytes(_SYSTEM, "MemAvailable")
+    if available is None:
+        return _physical_memory()
+    free = [available + (_kilobytes(_SYSTEM, "SwapFree") or 0), *_free_in_containers()]
+    return used + min(free)
+
+
+def _free_in_containers() -> Iterator[int]:
+    for folder, limit, usage, freeable in _CONTAINERS:
+        with suppress(OSError, ValueError):  # not in such a container, or without a limit: "max"
+            most, held = (int(Path(folder, name).read_text()) for name in (limit, usage))
+            rows = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
+            yield max(0, most - held + int(rows.get(freeable, 0)))
+
+
+def _kilobytes(path: Path, name: str) -> int | None:
+    """Bytes in the line of that name of a file of Linux that describes memory; None where there is none."""
+    with suppress(OSError):
+        found = re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
 
 
 def _physical_memory() -> int | None:
