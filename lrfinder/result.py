@@ -84,6 +84,7 @@ class RangeTestResult:
 
     def recipe(
         self,
+        /,
         kind: str,
         *,
         peak_lr: float | None = None,
