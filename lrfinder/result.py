@@ -85,6 +85,7 @@ class RangeTestResult:
 
     def recipe(
         self,
+        /,
         kind: str,
         *,
         peak_lr: float | None = None,

@@ -180,7 +180,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Any]:
         pairs: as typed.
 
     Raises:
-        ConfigError: a pair without ``=``.
+        ConfigError: a pair without ``=``, or one key twice.
 
     Example:
         >>> parse_pairs("--opt", ["betas=(0.9, 0.99)", "nesterov=True", "line_search_fn=strong_wolfe"])
@@ -191,6 +191,8 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise ConfigError(f"{option} takes KEY=VALUE, as in {option} gamma=0.1; got {pair!r}.")
+        if key in parsed:
+            raise ConfigError(f"{option} {key} is given twice. Give it once.")
         try:
             parsed[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

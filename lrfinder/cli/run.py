@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from lrfinder.checks import check_number
 from lrfinder.cli.completion import complete_model
 from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs, run_options
@@ -90,14 +92,19 @@ def run(
         from lrfinder.recipes import recipe
         from lrfinder.tasks.estimate import Meter, estimate
         from lrfinder.tasks.experiment import prepare
-        from lrfinder.tasks.settings import Settings
+        from lrfinder.tasks.settings import Settings, check_together
 
+        if budget is not None:
+            check_number("budget", budget, 0, 100)  # click's range has nan in it
         _find_own_code(settings)
         check_target("--csv", csv_file, ".csv")
         page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet
         options = parse_pairs("--opt", optimizer_options)
+        chosen = Settings(**settings, optimizer_options=options)
+        typed = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        check_together(chosen, typed)
         with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
-            experiment = prepare(Settings(**settings, optimizer_options=options))
+            experiment = prepare(chosen)
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)

@@ -12,6 +12,7 @@ import click
 from lrfinder.cli.options import parse_pairs
 from lrfinder.cli.plot import check_plot, write_plot
 from lrfinder.cli.terminal import echo
+from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None,
 
     check_plot(plot)
     settings = {key: value for key, value in given.items() if value is not None}
-    settings |= parse_pairs("--option", options)
+    pairs = parse_pairs("--option", options)
+    if twice := sorted(settings.keys() & pairs.keys()):
+        raise ConfigError(f"`{twice[0]}` and --option {twice[0]} set the same. Give one of them.")
+    settings |= pairs
     recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
     if plot is not None:
         write_plot(plot, partial(_draw, recipe))

@@ -35,8 +35,8 @@ def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) ->
     from lrfinder.result import RangeTestResult
 
     check_plot(plot)
-    page = page_path(html_file, file.with_suffix(".html"))
     result = RangeTestResult.load(file)
+    page = page_path(html_file, file.with_suffix(".html"))
     if plot is not None:
         write_plot(plot, result.plot)
     if page is not None:

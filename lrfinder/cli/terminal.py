@@ -40,7 +40,14 @@ def abandon_output() -> None:
 
 
 def with_options(message: str, command: click.Command | None) -> str:
-    """The message, with each argument in backquotes that has an option of the command replaced by that option."""
+    """The message with options of the command in place of the library's arguments.
+
+    Arguments are recognised in backquotes, as the first word of "NAME must ...", and by an underscore in their name.
+    """
     parameters = command.params if command is not None else []
-    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option)}
-    return re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)
+    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option) and each.name}
+    message = re.sub(r"^(\w+)(?= must\b)", lambda first: options.get(first[1], first[1]), message)
+    message = re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)
+    # Not within a path, a quoted value or another name.
+    snake = r"(?<![\w./\\'\"=-])([a-z]+(?:_[a-z]+)+)(?![\w/\\'\"-]|\.\w)"
+    return re.sub(snake, lambda found: options.get(found[1], found[1]), message)

@@ -42,7 +42,8 @@ class CocoFile:
         self.category_ids = sorted({_field(path, "category", each, "id", int) for each in content["categories"]})
         images = {_field(path, "image", each, "id", int): each for each in content["images"]}
         for each in images.values():
-            _field(path, "image", each, "file_name", str)
+            if "\0" in _field(path, "image", each, "file_name", str):
+                raise SetupError(f"the file_name {each['file_name']!r} in {path} cannot be the name of a file.")
         objects: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
         self.skipped = 0
         for each in content["annotations"]:
@@ -80,7 +81,10 @@ class CocoFile:
         Raises:
             SetupError: they are not three numbers each, or not the same number for every object.
         """
-        lengths = {len(each["keypoints"]) for _, found in self.images for each in found}
+        every = [each["keypoints"] for _, found in self.images for each in found]
+        if wrong := [each for each in every if not isinstance(each, list) or not all(map(_is_number, each))]:
+            raise SetupError(f"the keypoints in {self.path} must be lists of finite numbers; got {str(wrong[0])[:60]}.")
+        lengths = {len(each) for each in every}
         if len(lengths) > 1 or lengths.copy().pop() % 3:
             raise SetupError(
                 f"every object in {self.path} must have the same keypoints, three numbers (x, y, visibility) each; the "
@@ -173,4 +177,7 @@ def _field(path: Path, kind: str, row: dict[str, Any], name: str, type_: type) -
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -212,7 +212,7 @@ def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
         with memory_errors_explained(device):
             return model.to(device)
     except (AssertionError, RuntimeError) as error:  # a device this torch was not built for
-        raise SetupError(f"cannot use `device` {device}: {str(error).splitlines()[0]}") from error
+        raise SetupError(f"cannot use `device` {device}: {str(error).splitlines()[0].rstrip('.')}. Use cpu.") from error
 
 
 def _workers(requested: int | None, device: torch.device) -> int:

@@ -29,8 +29,16 @@ _TRAIN = ("train", "training")
 _VAL = ("val", "valid", "validation", "dev")
 _TEST = ("test", "testing")
 
-# Written by notebooks, archivers and systems, beside folders that begin with a dot.
-_NO_CLASS = ("__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found")
+# Written by notebooks, archivers, systems and lrfind itself, beside folders that begin with a dot.
+_NO_CLASS = (
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "lrfind-out",
+)
 
 # Names of folders for segmentation and detection, in lower case and in order of preference.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")

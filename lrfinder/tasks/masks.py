@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from lrfinder.errors import SetupError
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.fake import FakeScenes, Scene
 from lrfinder.tasks.folders import IMAGE_FOLDERS, TARGET_FOLDERS, class_folders, files_below, find_parts
 from lrfinder.tasks.samples import (
@@ -77,9 +77,12 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
         num_classes: that of the model; None counts the classes in the masks.
 
     Raises:
+        ConfigError: masks for fake data.
         SetupError: folders or files are missing, or the masks hold no classes.
     """
     if data == "fake":
+        if masks is not None:
+            raise ConfigError("`masks` is of no use for fake data, which has its own. Leave it out, or give `data`.")
         classes = num_classes or _FAKE_CLASSES
         parts = (Mapped(FakeScenes(_FAKE_SIZE, classes, seed), _as_mask) for seed in (0, 1))
         return Samples(name="fake", train=next(parts), val=next(parts), num_classes=classes, size=_FAKE_SIZE)
@@ -94,7 +97,8 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
     if binary:
         notes.append("The masks hold 0 and 255 alone: 255 counts as class 1, not as void.")
     elif classes < 2:
-        raise SetupError(f"the masks in {train_folders[1]} hold the class 0 alone; at least two classes are needed.")
+        alone = "the class 0" if 0 in seen else f"{VOID}, which is void,"
+        raise SetupError(f"the masks in {train_folders[1]} hold {alone} alone; at least two classes are needed.")
     if len(train) > _COUNTED:
         notes.append(f"Classes counted in {_COUNTED:,} of {len(train):,} masks.")
     val_part = MaskPairs(_pairs(*val_folders)[0], binary=binary) if val and val_folders is not None else None
@@ -130,7 +134,8 @@ def _labels_of(image: Image.Image, path: str) -> np.ndarray:
     if image.mode in ("P", "L", "1"):
         return np.asarray(image).astype(np.uint8)
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > VOID or (values != values.astype(np.uint8)).any():
+    # Any comparison with nan is false.
+    if not (values.min() >= 0 and values.max() <= VOID and (values == np.rint(values)).all()):
         raise SetupError(
             f"the mask {path} holds values from {values.min():g} to {values.max():g}; labels are whole numbers from 0 "
             f"to {VOID - 1}, and {VOID} is void."

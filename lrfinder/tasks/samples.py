@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lrfinder.checks import check_count
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder.errors import ConfigError, LRFinderError, SetupError
 from lrfinder.tasks.augment import Drawn, Draws
 from lrfinder.tasks.colour import in_colour
 
@@ -233,7 +233,9 @@ def opened_image(path: str | Path, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(path) as file:
             return use(file)
-    # Pillow raises SyntaxError and ValueError too for damaged files of some formats.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else error
+    except LRFinderError:  # a ValueError too
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # by format
+        reason = getattr(error, "strerror", None) or error
+        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else reason
         raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error

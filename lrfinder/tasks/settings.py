@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
 from lrfinder.checks import check_count, check_lr
 from lrfinder.errors import ConfigError
+from lrfinder.record.curve import SweepConfig
 
-__all__ = ["Settings", "check_settings"]
+__all__ = ["Settings", "check_settings", "check_together"]
 
 _LEAST_LR, _MOST_LR = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
@@ -77,12 +78,50 @@ class Settings:
     seed: int = 0
 
 
-def check_settings(settings: Settings) -> None:
-    """Reject numbers that torch cannot hold, before anything is built.
+# Settings that have no effect, each with what they need (True) or exclude (False).
+_TOGETHER = (
+    ("data", "dataset", False),
+    ("root", "dataset", True),
+    ("download", "dataset", True),
+    ("val_batches", "val", True),
+)
+
+
+def check_together(settings: Settings, given: Collection[str] | None = None) -> None:
+    """Reject settings that would have no effect beside, or without, another one.
+
+    Args:
+        settings: all of them.
+        given: names of those that the user gave; None takes those that differ from their defaults.
 
     Raises:
-        ConfigError: one is out of its range.
+        ConfigError: there is such a setting.
+
+    Example:
+        >>> check_together(Settings(model="resnet18", val_batches=8))
+        Traceback (most recent call last):
+        lrfinder.errors.ConfigError: `val_batches` has no effect without `val`. Set `val` too, or leave it out.
     """
+    if given is None:
+        given = {each.name for each in fields(Settings) if getattr(settings, each.name) != each.default}
+    for name, other, needed in _TOGETHER:
+        there = bool(getattr(settings, other))
+        if name not in given or there == needed:
+            continue
+        if needed:
+            raise ConfigError(f"`{name}` has no effect without `{other}`. Set `{other}` too, or leave it out.")
+        raise ConfigError(f"`{name}` and `{other}` both say which data to use. Give one of them.")
+
+
+def check_settings(settings: Settings) -> None:
+    """Reject numbers that torch cannot hold, and settings without effect, before anything is built.
+
+    Raises:
+        ConfigError: one is out of its range, or of no use.
+    """
+    check_together(settings)
+    if not settings.data:
+        raise ConfigError("`data` must be digits, fake or a folder; got an empty name.")
     for name in ("accumulation_steps", "val_batches"):
         check_count(name, getattr(settings, name))
     for name in ("start_lr", "end_lr"):
@@ -90,3 +129,7 @@ def check_settings(settings: Settings) -> None:
         if value is not None and not _LEAST_LR <= check_lr(name, value) <= _MOST_LR:
             allowed = f"a float32 number, from {_LEAST_LR:.2g} to {_MOST_LR:.2g}"
             raise ConfigError(f"{name} must be {allowed}; got {value!r}.")
+    if settings.num_iter is not None:
+        check_count("num_iter", settings.num_iter, 2)
+    if settings.start_lr is not None and settings.end_lr is not None:
+        SweepConfig(start_lr=settings.start_lr, end_lr=settings.end_lr, num_iter=2)  # rejects an end below the start
