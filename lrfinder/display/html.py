@@ -66,7 +66,7 @@ def result_html(
         _heading("Why"),
         _bullets(advice.reasons),
         _heading("Sweep"),
-        _bullets(sweep_facts(curve)),
+        _bullets(sweep_facts(curve, advice.reasons)),
     )
 
 
