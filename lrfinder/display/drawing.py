@@ -74,7 +74,7 @@ def cycle_for(ax: Axes) -> tuple[str, ...]:
 
 def shade(ax: Axes) -> float:
     """Opacity of a shaded stretch: on black, a faint colour is hardly seen."""
-    return 0.15 if cycle_for(ax) is LIGHT_CYCLE else 0.35
+    return 0.15 if cycle_for(ax) is LIGHT_CYCLE else 0.25
 
 
 def ink() -> Any:

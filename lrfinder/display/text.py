@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.decision import decide
-from lrfinder.display.page_rows import evidence_rows
+from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
@@ -17,7 +17,6 @@ __all__ = ["COLUMNS", "bullets", "describe"]
 
 COLUMNS = 80
 _NARROWEST = 24  # columns of a text beside others
-_EVIDENCE = ("", "seen", "factor", "LR", "weight")
 
 
 def describe(curve: LossCurve, advice: Advice, run: RunRecord | None = None, columns: int = COLUMNS) -> str:
@@ -69,13 +68,14 @@ def _evidence(advice: Advice, columns: int) -> list[str]:
     found = evidence_rows(advice.evidence)
     if not found:
         return []
-    rows = [_EVIDENCE, *found]
+    rows = [EVIDENCE_COLUMNS, *found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + 2 * len(widths) <= columns:
         lines = ["  " + "  ".join(map(str.ljust, row, widths)) for row in rows]
     else:
+        heads = EVIDENCE_COLUMNS[1:]
         parts = [
-            (name, ", ".join(f"{what} {value}" for what, value in zip(_EVIDENCE[1:], values, strict=True) if value))
+            (name, ", ".join(f"{what} {value}" for what, value in zip(heads, values, strict=True) if value))
             for name, *values in found
         ]
         lines = [line for name, text in parts for line in (f"  {name}", *_wrapped(text, columns, bullet="    "))]
