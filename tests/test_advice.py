@@ -81,7 +81,7 @@ def test_typical_lr_low_region_and_limit_are_averaged_on_a_log_scale(optimizer: 
     logarithm = (1 - of_sweep) * math.log(usual) + of_sweep * math.log(seen)
     logarithm += of_limit * (math.log(limit * FITTED.limit_part.of(kind)) - logarithm)
     assert advice.base_lr == pytest.approx(min(math.exp(logarithm), advice.ceiling or math.inf), rel=0.05)
-    assert "average on a log scale" in words(advice)
+    assert "weighted mean" in words(advice)
 
 
 @pytest.mark.parametrize("edge", [1e-4, 1e-3, 1e-1])

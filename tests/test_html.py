@@ -7,11 +7,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from curves import flat
+from curves import breaks, curve_of, flat
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advise import Advice, advise
 from lrfinder.display.html import recipe_html, result_html
 from lrfinder.recipes import recipe
+from lrfinder.record.curve import StopReason
 from lrfinder.tables.kinds import KINDS
 
 LIGHT, DARK = b"light png", b"dark png"
@@ -100,3 +101,13 @@ def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
     assert kind in words and "peak LR 0.012" in words
     assert plan.code() in words
     assert "after every batch" in words if plan.interval == "step" else "after every epoch" in words
+
+
+def test_the_html_has_the_arithmetic_of_the_advice_in_a_fold():
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, stop=StopReason.DIVERGED, optimizer="SGD")
+    advice = advise(curve)
+    page = Balanced(result_html(curve, advice, light=LIGHT, dark=DARK))
+    words = one_line(" ".join(page.words))
+    assert advice.evidence and "details" in page.seen
+    assert all(f"{each.part:.3g} {each.lr:.2g}" in words for each in advice.evidence)
+    assert "details" not in Balanced(result_html(flat(), NO_ADVICE, light=LIGHT, dark=DARK)).seen

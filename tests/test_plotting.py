@@ -18,6 +18,7 @@ from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, fall
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.curve_figure import curve_figure
 from lrfinder.display.curves_figure import curves_figure
+from lrfinder.display.drawing import set_axis
 from lrfinder.display.pictures import figure_png
 from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
 from lrfinder.display.schedule_figure import schedule_figure
@@ -315,3 +316,19 @@ def test_small_learning_rates_are_written_out_beside_their_ticks(ax):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_draws_without_a_warning(name):
     assert figure_png(lambda ax: plot_recipe(RECIPES[name], ax), dpi=40)
+
+
+NARROW_AND_WIDE = [(1e-3, 1.02e-3), (1.2e-3, 2e-3), (2e-6, 7e-5), (1e-3, 9e-3), (2e-3, 1.0), (1e-10, 1e4)]
+
+
+@pytest.mark.parametrize("limits", NARROW_AND_WIDE)
+def test_labels_of_the_lr_axis_do_not_touch(limits):
+    figure = Figure(figsize=(6.4, 3.2))
+    ax = figure.subplots()
+    set_axis(ax, limits, "log")
+    figure.canvas.draw()
+    labels = [label for minor in (False, True) for label in ax.get_xticklabels(minor=minor) if label.get_text()]
+    low, high = ax.bbox.x0 - 1, ax.bbox.x1 + 1
+    boxes = sorted((box.x0, box.x1) for box in (label.get_window_extent() for label in labels))
+    boxes = [box for box in boxes if low <= sum(box) / 2 <= high]
+    assert len(boxes) >= 2 and all(left[1] < right[0] for left, right in itertools.pairwise(boxes))

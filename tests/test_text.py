@@ -96,3 +96,22 @@ def test_no_line_is_longer_than_80_columns_unless_one_word_is(reasons, grade, st
     for line in describe(flat(stop=stop), advice_of(tuple(reasons), grade)).splitlines():
         assert len(line) <= 80 or len(line.split()) <= 2
         assert line == line.rstrip()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_the_arithmetic_is_a_table_within_the_width_and_not_in_the_reasons(columns):
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, stop=StopReason.DIVERGED, optimizer="SGD")
+    advice = advise(curve)
+    lines = describe(curve, advice, columns=columns).split("\n")
+    table = one_line(" ".join(lines[lines.index("Evidence") :]))
+    assert max(map(len, lines)) <= columns
+    for each in advice.evidence:
+        assert f"{each.part:.3g}" in table and (not each.weight or f"{each.weight:.0%}" in table)
+    assert not any("%" in reason or "times" in reason for reason in advice.reasons)
+
+
+def test_what_the_reasons_say_to_do_is_not_repeated_below_them():
+    curve = flat(stop=StopReason.INTERRUPTED)
+    hint = StopReason.INTERRUPTED.hint
+    assert one_line(describe(curve, advice_of((f"Early end. {hint}",)))).count(hint) == 1
+    assert one_line(describe(curve, advice_of())).count(hint) == 1

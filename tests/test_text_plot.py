@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,10 @@ def test_in_a_pipe_there_are_80_columns_and_no_colour(tmp_path: Path) -> None:
     program = f"from lrfinder.cli import main; main(['show', {str(path)!r}], prog_name='lrfind')"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "\n".join(plot(RESULT, 80)) in printed and "\x1b" not in printed
+
+
+def test_the_ends_of_the_axis_are_those_of_marks_outside_the_sweep():
+    advice = dataclasses.replace(RESULT.advice, base_lr=1e-5, max_lr=2.0)
+    lines = text_plot(RESULT.curve, RESULT.reading, advice, 80)
+    axis = next(i for i, line in enumerate(lines) if line.lstrip().startswith("+"))
+    assert lines[axis + 1].split() == ["1e-05", "2"]

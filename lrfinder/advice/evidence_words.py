@@ -1,8 +1,10 @@
-"""Sentences about the evidence and the situation that the advice follows from. No torch."""
+"""Sentences about the evidence and the situation that the advice follows from. No torch.
+
+Each says what was observed and which learning rate follows; factors and weights are in the table of the evidence.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
@@ -12,31 +14,23 @@ __all__ = ["evidence_sentences"]
 
 
 def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
-    """How the learning rates came about: where each number comes from, their mean, and what changed it."""
-    weighed = [each for each in evidence if each.name in _PARTS]
-    yield from (_ORIGINS[each.name](each) for each in weighed)
+    """How the learning rates came about: what each number follows from, their mean, and what changed it."""
+    weighed = [each for each in evidence if each.name in _ORIGINS]
+    if len(weighed) == 1 and weighed[0].name == "typical" and weighed[0].part == 1:
+        yield f"A typical LR for {weighed[0].source} is {format_lr(weighed[0].lr)}."
+    else:
+        yield from (_ORIGINS[each.name](each) for each in weighed)
     if len(weighed) > 1:
-        parts = ", ".join(f"{each.weight:.0%} {_PARTS[each.name]}" for each in weighed)
-        yield f"Their average on a log scale ({parts}) is {format_lr(weighted_mean(weighed))}."
+        yield f"The weighted mean of these is {format_lr(weighted_mean(weighed))}."
     yield from (_SITUATION[each.name](each) for each in evidence if each.name in _SITUATION)
     yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
-
-
-_PARTS = {
-    "typical": "typical LR",
-    "low region": "low region",
-    "limit": "limit",
-    "edge": "edge",
-    "trials": "trials",
-    "range test": "range test",
-}
 
 
 def _low_region(each: Evidence) -> str:
     low, high = map(format_lr, each.seen)
     return (
-        f"The loss is lowest between {low} and {high}. In calibration runs the best LR was about {each.part:.0%} of "
-        f"the middle of that range: {format_lr(each.lr)}."
+        f"The loss is lowest between {low} and {high}. In calibration runs the best LR was {_beside(each.part)} the "
+        f"middle of that range, here at {format_lr(each.lr)}."
     )
 
 
@@ -44,66 +38,77 @@ def _typical(each: Evidence) -> str:
     if each.source == "clipping":
         return _clipping(each)
     if each.part == 1:
-        return f"A typical peak LR for {each.source} is {format_lr(each.lr)}."
+        return f"A curve varies with its seed, so a typical peak LR for {each.source} counts too: {format_lr(each.lr)}."
     return (
-        f"The loss does not clearly fall. In calibration runs without a clear fall the best LR was about "
-        f"{each.part:.0%} of the typical peak LR of {each.source} ({format_lr(each.seen[0])}): {format_lr(each.lr)}."
+        f"In calibration runs without a clear fall of the loss the best LR was {_beside(each.part)} the typical peak "
+        f"LR of {each.source} ({format_lr(each.seen[0])}), here at {format_lr(each.lr)}."
     )
 
 
 def _limit(each: Evidence) -> str:
     seen = format_lr(each.seen[0])
     sentences = {
-        "edge": f"The stability edge is a limit as well: {each.part:.0%} of it is {format_lr(each.lr)}.",
-        "divergence": f"The loss had diverged at {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
-        "highest": f"The highest LR tried was {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
+        "edge": f"The edge is a limit as well, and a safe distance below it is {format_lr(each.lr)}.",
+        "divergence": f"The loss had diverged at {seen}, and a safe distance below that is {format_lr(each.lr)}.",
+        "highest": f"The highest LR tried was {seen}, and a safe distance below it is {format_lr(each.lr)}.",
     }
     return sentences[each.source]
 
 
 def _edge_alone(each: Evidence) -> str:
     where = f"{'the edge' if each.source == 'edge' else 'the highest LR tried'} ({format_lr(each.seen[0])})"
-    return f"The loss only rises, so {each.part:.0%} of {where} is used: {format_lr(each.lr)}."
+    return f"Without a fall of the loss only {where} can be used, and a safe distance below it is {format_lr(each.lr)}."
 
 
 def _ceiling(each: Evidence) -> str:
-    lr, seen = format_lr(each.lr), format_lr(math.sqrt(each.seen[0]) * math.sqrt(each.seen[1]))
+    lr = format_lr(each.lr)
     near = "the edge" if each.lr <= each.seen[0] else "where the loss had diverged"
     sentences = {
         "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
-        "edge": f"That is too close to the edge, so base_lr is lowered to {each.part:.0%} of the edge, {lr}.",
-        "edge and divergence": (
-            f"That is too close to {near}, so base_lr is lowered to {each.part:.0%} of {seen}, the middle of the "
-            f"edge and where the loss had diverged: {lr}."
-        ),
-        "above edge": f"That is too far above the edge, so base_lr is lowered to {each.part:g} times the edge, {lr}.",
+        "edge": f"That is too close to the edge, so base_lr is lowered to {lr}.",
+        "edge and divergence": f"That is too close to {near}, so base_lr is lowered to {lr}.",
+        "above edge": f"That is too far above the edge, so base_lr is lowered to {lr}.",
     }
     return sentences[each.source]
 
 
 def _batch_size(each: Evidence) -> str:
     reference, size = each.seen
-    how = "linearly" if each.source == "proportional" and size < reference else "by the square root"
-    what = "smaller" if size < reference else "larger"
+    fewer = size < reference
+    samples = f"{size:g} sample{'' if size == 1 else 's'}"
     return (
-        f"A batch has {size:g} samples, {what} than the {reference:g} of the calibration runs. Scaled "
-        f"{how}, times {each.part:.2g}, that is {format_lr(each.lr)}."
+        f"A batch has {samples}, {'fewer' if fewer else 'more'} than the {reference:g} of the calibration runs. "
+        f"Its gradient is {'noisier and needs a lower' if fewer else 'less noisy and allows a higher'} LR: "
+        f"{format_lr(each.lr)}."
     )
 
 
 def _model_size(each: Evidence) -> str:
     reference, size = each.seen
     return (
-        f"The network has {size:.2g} trainable parameters, those of the calibration runs at most {reference:g}; "
-        f"larger ones need a lower LR: times {each.part:.2g}, that is {format_lr(each.lr)}."
+        f"The network has {_number(size)} trainable parameters, those of the calibration runs at most "
+        f"{_number(reference)}. Larger ones need a lower LR: {format_lr(each.lr)}."
     )
 
 
 def _trained_weights(each: Evidence) -> str:
     return (
-        f"The weights have been trained before, and an LR for fresh weights would destroy what they hold: for "
-        f"{each.seen[1]:.2g} parameters times {each.part:.2g}, that is {format_lr(each.lr)}."
+        "The weights have been trained before, and an LR for fresh weights would destroy what they hold, so it is "
+        f"lowered to {format_lr(each.lr)}."
     )
+
+
+def _number(count: float) -> str:
+    """A large count in words, as in "11.2 million"."""
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:,.0f}"
+
+
+def _beside(part: float) -> str:
+    """Where a part of something lies: below it, near it, or above it."""
+    return "below" if part < 0.9 else "above" if part > 1.1 else "near"
 
 
 def _clipping(each: Evidence) -> str:

@@ -162,8 +162,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "decade matters, run the test with another seed or a larger batch."
     ),
     "only_rises": lambda found: (
-        "The loss only rises: the model is already trained, or nothing can be learnt this fast. The advice rests on "
-        "the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
+        "The loss never clearly falls: the model is already trained, or nothing can be learnt this fast. The advice "
+        "rests on the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
     ),
     "validation_lags": lambda found: (
         f"The validation loss fell by only {found.values[0]:.1%} of the fall of the training loss: the running "

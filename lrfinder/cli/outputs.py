@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
-from lrfinder.cli.report import result_text
+from lrfinder.cli.report import result_text, text_columns
 from lrfinder.cli.terminal import LateError, abandon_output, echo
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.display.text import bullets
@@ -151,7 +151,7 @@ def _reason(error: Exception) -> str:
 def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The advice in words, torchvision's recipe, the lines to paste, and the paths; a result that is in no file."""
     reference = reference_lines(experiment.reference, experiment.facts)
-    beside = "\n" + "\n".join(bullets("Reference", reference)) + "\n" if reference else ""
+    beside = "\n" + "\n".join(bullets("Reference", reference, text_columns())) + "\n" if reference else ""
     lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
     if "result" in files:
         last = "Files\n" + "\n".join(f"  {key:<8}{path}" for key, path in files.items())

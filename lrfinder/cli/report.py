@@ -11,15 +11,16 @@ from lrfinder.display.text_plot import text_plot
 if TYPE_CHECKING:
     from lrfinder.result import RangeTestResult
 
-__all__ = ["result_text"]
+__all__ = ["result_text", "text_columns"]
+
+
+def text_columns() -> int:
+    """Width of words: 80 columns at most, as longer lines are harder to read, and 80 in a pipe."""
+    return min(shutil.get_terminal_size().columns, COLUMNS)
 
 
 def result_text(result: RangeTestResult) -> str:
-    """What ``print(result)`` prints, and the curve below; in a pipe 80 columns, or those of the variable COLUMNS.
-
-    Words take 80 columns at most: longer lines are harder to read.
-    """
-    columns = shutil.get_terminal_size().columns
-    words = describe(result.curve, result.advice, result.run, min(columns, COLUMNS))
-    plot = text_plot(result.curve, result.reading, result.advice, columns)
+    """What ``print(result)`` prints, and the curve below; in a pipe 80 columns, or those of the variable COLUMNS."""
+    words = describe(result.curve, result.advice, result.run, text_columns())
+    plot = text_plot(result.curve, result.reading, result.advice, shutil.get_terminal_size().columns)
     return "\n".join([words, *(["", "Curve", *plot] if plot else [])])

@@ -7,11 +7,12 @@ light or dark.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-from matplotlib import colors, font_manager
+from matplotlib import colors, font_manager, ticker
 from matplotlib.axes import Axes
 
 from lrfinder.display.curve_figure import Span
@@ -32,6 +33,7 @@ __all__ = [
     "palette_for",
     "set_axis",
     "set_texts",
+    "shade",
     "text_size",
 ]
 
@@ -50,6 +52,7 @@ _LOOKS = {
 _SHADES = {"flat": 0.06, "falling": 0.14, "unstable": 0.24}
 _ROW = 1.35  # height of a row of labels, in font sizes
 _NAME = 0.55  # inches that the name of a regime needs
+_PART, _FEW = 0.7, 2.0  # decades: below, ticks are as on a linear axis; above, powers of ten are enough
 _NARROW = 4.0  # inches: axes that are not wider have smaller texts, and no second line of the title
 
 
@@ -69,6 +72,11 @@ def cycle_for(ax: Axes) -> tuple[str, ...]:
     return LIGHT_CYCLE if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else DARK_CYCLE
 
 
+def shade(ax: Axes) -> float:
+    """Opacity of a shaded stretch: on black, a faint colour is hardly seen."""
+    return 0.15 if cycle_for(ax) is LIGHT_CYCLE else 0.25
+
+
 def ink() -> Any:
     """Colour of text in the current style."""
     return matplotlib.rcParams["text.color"]
@@ -83,8 +91,23 @@ def set_axis(ax: Axes, limits: tuple[float, float], scale: str) -> None:
     """Set the horizontal axis, with a faint grid below the curves."""
     ax.set_xscale(scale)
     ax.set_xlim(limits)
+    if scale == "log":
+        _label_decades(ax, math.log10(limits[1]) - math.log10(limits[0]))
     ax.set_axisbelow(True)
     ax.grid(True, alpha=0.3, linewidth=0.6)
+
+
+def _label_decades(ax: Axes, decades: float) -> None:
+    """Label a logarithmic axis, where matplotlib's own labels between the powers of ten run into each other."""
+    if decades < _PART:
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
+    elif decades < _FEW:
+        ax.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
+        ax.xaxis.set_minor_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
+    else:
+        ax.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, marks: Sequence[Mark]) -> None:
@@ -118,7 +141,7 @@ def draw_regimes(ax: Axes, regimes: Sequence[Span]) -> None:
 def draw_interval(ax: Axes, whole: tuple[float, float], beyond: tuple[float, float] | None) -> None:
     """Shade the interval, and hatch the part that lies above the edge or outside the sweep."""
     color = palette_for(ax)["base_lr"]
-    ax.axvspan(*whole, color=color, alpha=0.15, linewidth=0, label="interval", zorder=0)
+    ax.axvspan(*whole, color=color, alpha=shade(ax), linewidth=0, label="interval", zorder=0)
     if beyond is not None:
         hatched: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "hatch": "///", "alpha": 0.5}
         ax.axvspan(*beyond, linewidth=0, label="beyond", zorder=0.1, **hatched)

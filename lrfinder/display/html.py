@@ -11,6 +11,7 @@ from html import escape
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.decision import decide
+from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, sweep_facts
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
@@ -65,8 +66,9 @@ def result_html(
         _table(advice_rows(advice)),
         _heading("Why"),
         _bullets(advice.reasons),
+        _evidence(advice),
         _heading("Sweep"),
-        _bullets(sweep_facts(curve)),
+        _bullets(sweep_facts(curve, advice.reasons)),
     )
 
 
@@ -121,6 +123,18 @@ def _table(rows: Sequence[tuple[str, str, str]]) -> str:
         for name, value, use in rows
     )
     return f'<table style="border: none; color: inherit"><tbody>{body}</tbody></table>'
+
+
+def _evidence(advice: Advice) -> str:
+    """The arithmetic behind the advice, folded; nothing without evidence."""
+    rows = evidence_rows(advice.evidence)
+    if not rows:
+        return ""
+    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in EVIDENCE_COLUMNS)
+    cells = ["".join(f'<td style="{_CELL}">{_escaped(value)}</td>' for value in row) for row in rows]
+    body = "".join(f'<tr style="background: none">{row}</tr>' for row in cells)
+    table = f'<table style="border: none; color: inherit"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<details style="margin: 0.6em 0 0.2em"><summary><strong>Evidence</strong></summary>{table}</details>'
 
 
 def _bullets(sentences: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def result_page(
         reference=[] if run is None else [_without_link(each) for each in reference_lines(row, run.setup)],
         link=None if row is None else row.link,
         run_rows=run_rows(curve, run),
-        sweep=sweep_facts(curve),
+        sweep=sweep_facts(curve, advice.reasons),
         other_rows=[_other(rule, curve, reading) for rule in _RULES],
         script=source,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode('ascii')}",

@@ -12,7 +12,10 @@ from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 
-__all__ = ["evidence_rows", "run_rows"]
+__all__ = ["EVIDENCE_COLUMNS", "evidence_rows", "run_rows"]
+
+EVIDENCE_COLUMNS = ("", "seen", "factor", "LR", "weight")
+"""Names of the columns of the evidence, where the table itself has a name."""
 
 _UNKNOWN = "not recorded: the test was made in Python"
 

@@ -29,6 +29,7 @@ from lrfinder.display.drawing import (
     palette_for,
     set_axis,
     set_texts,
+    shade,
     text_size,
 )
 from lrfinder.display.schedule_figure import schedule_figure
@@ -177,7 +178,7 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
     ax.set_ylim(shown.y_limits)
     ax.yaxis.set_major_formatter("{x:g}")  # a common factor of all ticks would stand where the labels do
     if shown.warmup:
-        ax.axvspan(0, shown.warmup, color=palette["base_lr"], alpha=0.15, linewidth=0, label="warm-up", zorder=0)
+        ax.axvspan(0, shown.warmup, color=palette["base_lr"], alpha=shade(ax), linewidth=0, label="warm-up", zorder=0)
     draw_marks(ax, shown.marks)
     if shown.momentum_limits is not None:
         twin = ax.twinx()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lrfinder.advice.advise import Advice
 from lrfinder.display.parts import scales_in_words
 from lrfinder.numbers import format_lr
@@ -51,12 +53,13 @@ def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
     ]
 
 
-def sweep_facts(curve: LossCurve) -> list[str]:
-    """Sentences about the sweep: why it ended and what to do about it, its range, and its cost."""
+def sweep_facts(curve: LossCurve, reasons: Sequence[str] = ()) -> list[str]:
+    """Sentences about the sweep: why it ended, what to do about it unless ``reasons`` say it, its range, its cost."""
     at = f" at lr {format_lr(curve.nonfinite_lr)}" if curve.nonfinite_lr is not None else ""
     name = f" ({curve.error})" if curve.error else ""
     ended = f"{curve.stop.sentence}{name}{at}."
-    facts = [f"{ended[0].upper()}{ended[1:]} {curve.stop.hint}".rstrip()]
+    hint = "" if any(curve.stop.hint in reason for reason in reasons) else curve.stop.hint
+    facts = [f"{ended[0].upper()}{ended[1:]} {hint}".rstrip()]
     if curve.lrs:
         spacing = "equal ratios" if curve.config.mode == "exp" else "equal differences"
         facts.append(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lrfinder.advice.advise import Advice
 from lrfinder.display.decision import decide
+from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
 from lrfinder.record.curve import LossCurve
@@ -40,7 +41,8 @@ def describe(curve: LossCurve, advice: Advice, run: RunRecord | None = None, col
             "",
             *bullets("Why", advice.reasons, columns),
             "",
-            *bullets("Sweep", sweep_facts(curve), columns),
+            *_evidence(advice, columns),
+            *bullets("Sweep", sweep_facts(curve, advice.reasons), columns),
         ]
     )
 
@@ -59,6 +61,25 @@ def _wrapped(text: str, columns: int, *, bullet: str = "") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _evidence(advice: Advice, columns: int) -> list[str]:
+    """The arithmetic behind the advice as a table; in a narrow terminal, the numbers of a row stand below its name."""
+    found = evidence_rows(advice.evidence)
+    if not found:
+        return []
+    rows = [EVIDENCE_COLUMNS, *found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 2 * len(widths) <= columns:
+        lines = ["  " + "  ".join(map(str.ljust, row, widths)) for row in rows]
+    else:
+        heads = EVIDENCE_COLUMNS[1:]
+        parts = [
+            (name, ", ".join(f"{what} {value}" for what, value in zip(heads, values, strict=True) if value))
+            for name, *values in found
+        ]
+        lines = [line for name, text in parts for line in (f"  {name}", *_wrapped(text, columns, bullet="    "))]
+    return ["Evidence", *(line.rstrip() for line in lines), ""]
 
 
 def _aligned(rows: Sequence[tuple[str, str, str]], columns: int) -> list[str]:

@@ -102,8 +102,9 @@ def _axis(shown: CurveFigure, width: int) -> str:
 
 
 def _ends(shown: CurveFigure, width: int) -> str:
-    """First and last learning rate below the ends of the axis."""
-    first, last = format_lr(shown.lrs[0]), format_lr(shown.lrs[-1])
+    """Lowest and highest learning rate, swept or marked, below the ends of the axis."""
+    known = [*shown.lrs, *(mark.x for mark in shown.marks)]
+    first, last = format_lr(min(known)), format_lr(max(known))
     return f"{first}{last:>{max(width - len(first), len(last) + 1)}}"
 
 
