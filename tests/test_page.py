@@ -125,6 +125,13 @@ def test_a_recipe_can_be_given_where_the_length_is_known() -> None:
     assert "not recorded: the test was made in Python" in result.to_html()
 
 
+def test_pictures_are_there_for_wide_and_for_narrow_windows() -> None:
+    shown = [each["class"] for each in PAGE.all("div") if each.get("class") in ("wide", "narrow")]
+    assert shown == ["wide", "narrow"] * 2
+    boxes = [str(each["viewbox"]).split() for each in PAGE.all("svg")]
+    assert [float(width) < 300 for _, _, width, _ in boxes] == [False, True] * 2  # points
+
+
 # --- self-contained -----------------------------------------------------------------------------------------------
 
 

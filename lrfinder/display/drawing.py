@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -54,6 +55,7 @@ _ROW = 1.35  # height of a row of labels, in font sizes
 _NAME = 0.55  # inches that the name of a regime needs
 _PART, _FEW = 0.7, 2.0  # decades: below, ticks are as on a linear axis; above, powers of ten are enough
 _NARROW = 4.0  # inches: axes that are not wider have smaller texts, and no second line of the title
+_LETTERS = 14  # of a title per inch of narrow axes
 
 
 def palette_for(ax: Axes) -> dict[str, str]:
@@ -118,7 +120,10 @@ def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, mar
     ax.set_xlabel(xlabel, fontsize=text_size(ax))
     ax.set_ylabel(ylabel, fontsize=text_size(ax))
     rows = 1 + max((mark.row for mark in marks), default=-1)
-    lines = [*title.split("\n"), *([subtitle] if subtitle and not _narrow(ax) else [])]
+    lines = [*title.split("\n"), *([subtitle] if subtitle else [])]
+    if _narrow(ax):
+        letters = round(_LETTERS * ax.bbox.width / ax.figure.dpi)
+        lines = [part for line in title.split("\n") for part in wrap(line, letters, break_on_hyphens=False)]
     ax.set_title("\n".join(lines), loc="left", fontsize=text_size(ax), pad=6 + rows * _row_points())
     if ax.figure.get_layout_engine() is None:
         box = ax.get_position()

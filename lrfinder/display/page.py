@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
 
 from lrfinder import __version__
 from lrfinder.advice.advise import Advice
@@ -18,7 +19,7 @@ from lrfinder.analysis.rules import Suggestion, minimum, slide, steepest, valley
 from lrfinder.display.decision import decide
 from lrfinder.display.page_rows import evidence_rows, run_rows
 from lrfinder.display.pictures import colours_of_page, figure_svg
-from lrfinder.display.plotting import plot_curve, plot_recipe
+from lrfinder.display.plotting import SIZE, plot_curve, plot_recipe
 from lrfinder.display.reference import reference_lines
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.errors import NoAdviceError
@@ -42,6 +43,7 @@ PAGE_COLOURS = {
 }
 """Variables of the style sheet by colour scheme."""
 
+_PHONE = (3.9, 3.5)  # inches; letters are read at the width of a phone, 375 pixels
 _RULES: tuple[Callable[..., Suggestion], ...] = (slide, valley, steepest, minimum)
 
 
@@ -96,12 +98,18 @@ def _pictures(
 ) -> dict[str, Any]:
     draw = partial(plot_curve, curve, advice, reading=reading, subject=() if run is None else run.subject)
     alt = f"Loss against learning rate, raw and smoothed. {decide(advice, run).sentences[0]}"
-    pictures: dict[str, Any] = {"curve_svg": figure_svg(lambda ax: draw(ax), name="curve", alt=printable(alt))}
+    pictures: dict[str, Any] = {"curve_svgs": _sizes(lambda ax: draw(ax), "curve", printable(alt))}
     if schedule is None:
-        return {**pictures, "schedule_svg": None, "code": None}
+        return {**pictures, "schedule_svgs": [], "code": None}
     alt = f"Learning rate over the training: {schedule.kind} with a peak of {format_lr(schedule.peak_lr)}."
-    drawn = figure_svg(lambda ax: plot_recipe(schedule, ax), name="schedule", alt=alt)
-    return {**pictures, "schedule_svg": drawn, "code": scheduler_code(schedule)}
+    drawn = _sizes(lambda ax: plot_recipe(schedule, ax), "schedule", alt)
+    return {**pictures, "schedule_svgs": drawn, "code": scheduler_code(schedule)}
+
+
+def _sizes(draw: Callable[[Axes], object], name: str, alt: str) -> list[tuple[str, str]]:
+    """The same picture for a wide and for a narrow window, each with its class in the style sheet."""
+    sizes = (("wide", name, SIZE), ("narrow", f"{name}-narrow", _PHONE))
+    return [(shown, figure_svg(draw, name=prefix, alt=alt, size=size)) for shown, prefix, size in sizes]
 
 
 def _other(rule: Callable[..., Suggestion], curve: LossCurve, reading: Reading) -> tuple[str, str, str]:

@@ -64,25 +64,28 @@ def figure_file(draw: Callable[[Axes], object], format: str) -> bytes:
     return figure_png(draw) if format == "png" else _rendered(draw, format)
 
 
-def figure_svg(draw: Callable[[Axes], object], *, name: str, alt: str) -> str:
+def figure_svg(
+    draw: Callable[[Axes], object], *, name: str, alt: str, size: tuple[float, float] = SIZE
+) -> str:
     """One ``svg`` element for a page: colours are variables, which :func:`colours_of_page` sets, letters are outlines.
 
     Args:
         draw: gets the axes, as in ``lambda ax: plot_curve(curve, ax=ax)``.
         name: begins the ids of the element, so that a page can have several.
         alt: what it shows, in a sentence.
+        size: width and height in inches.
     """
     salt: dict[str, Any] = {"svg.hashsalt": name, "svg.fonttype": "path", "grid.color": _GRID}
-    text = _rendered(draw, "svg", settings=salt, metadata={"Date": None}).decode("utf-8")
+    text = _rendered(draw, "svg", size=size, settings=salt, metadata={"Date": None}).decode("utf-8")
     inner = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL).partition(">")[2]
     # A prefix for every id and for what refers to it: matplotlib's own are the same in every picture.
     inner = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", inner)
     inner = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), inner)
-    size = re.search(r'viewBox="[^"]*"', text)
-    assert size is not None
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
     # Black is the default of matplotlib and of SVG, so matplotlib does not write it; the ink of the page is inherited.
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {size[0]} role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" '
         f'aria-labelledby="{name}-title" style="fill: var(--ink)"><title id="{name}-title">{escape(alt)}</title>{inner}'
     )
 
