@@ -1,6 +1,6 @@
 """Advice from a curve: learning rates per schedule, a grade of confidence, and the reasons.
 
-:mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.evidence` weighs what was read (with the
+:mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.combine` weighs what was read (with the
 formula), and :mod:`lrfinder.analysis.diagnose` finds what is unusual. This module turns that into advice. No torch.
 """
 
@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.advice.evidence import Estimate, Evidence, combine, peak_lr
+from lrfinder.advice.combine import Estimate, combine, peak_lr
+from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
 from lrfinder.advice.situation import contradicted
 from lrfinder.advice.words import explain
@@ -90,8 +91,8 @@ class Advice:
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
-                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: how much
-                it needs (nothing, up to the square root) depends on the task, and a range test does not show it.
+                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: what it
+                needs, up to the square root, depends on the task, and a range test does not show it.
             constants: of which the factors of the schedules are used.
 
         Raises:
@@ -112,8 +113,7 @@ class Advice:
         if kind in dict(self.peaks):  # found by trials for a training of that length
             return dict(self.peaks)[kind]
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
-        known = self.max_lr if kind == "onecycle" else None
-        lr = known or peak_lr(kind, self.base_lr, ceiling, constants=constants)
+        lr = (self.max_lr if kind == "onecycle" else None) or peak_lr(kind, self.base_lr, ceiling, constants=constants)
         factor = 1.0 if total_steps is None else LENGTH.factor(total_steps, "adaptive")
         return lr if factor == 1 else round_lr(lr * factor)
 
