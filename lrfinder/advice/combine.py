@@ -16,6 +16,9 @@ the LR b for cosine and the peak of schedule kind k are
     log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l + log s,   held at b <= c
     peak_k = min(phi_k * b, max(c, b))
 
+A new head alone on a frozen network has b at a part of the middle of edge and divergence: how large its features are
+decides its LR, so no LR is typical, and as no step can damage the network, that limit is all that bears on it.
+
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
 
@@ -25,13 +28,14 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence
-from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr, fine_tuned
+from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr, fine_tuned, head_alone
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.regimes import Reading
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.optimizers import is_lr_free, typical_lr
+from lrfinder.tables.situations import HEAD
 
 __all__ = ["Estimate", "combine", "peak_lr"]
 
@@ -74,8 +78,9 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
     u = typical_lr(curve.optimizer, curve.momentum, constants)
     if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
         return _estimate(u, "low", _typical(curve, u))
-    mean = _mean(curve, reading, constants)
-    limit = _limit(reading, constants)
+    head = _head(reading) if head_alone(curve.facts) else None
+    mean = head or _mean(curve, reading, constants)
+    limit = None if head else _limit(reading, constants)
     if limit is not None and u is not None:
         v = limit.weight
         mean = replace(
@@ -132,6 +137,17 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     apart = max(u, f) / min(u, f)
     grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
+
+
+def _head(reading: Reading) -> Estimate | None:
+    """The estimate for a new head alone, in a training of the reference length; None where the curve has no edge."""
+    if reading.edge_lr is None:
+        return None
+    diverged, _ = _divergence(reading)
+    seen = (min(reading.edge_lr, diverged), max(reading.edge_lr, diverged))
+    lr = clamp_lr(HEAD.part * geometric_mean(*seen))
+    evidence = Evidence(name="head", lr=lr, weight=1.0, part=HEAD.part, seen=seen, source="edge and divergence")
+    return _estimate(lr, "medium", evidence)
 
 
 def _typical(curve: LossCurve, lr: float) -> Evidence:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.numbers import format_lr
+from lrfinder.tables.situations import HEAD
 
 __all__ = ["evidence_sentences"]
 
@@ -26,6 +27,7 @@ _PARTS = {
     "typical": "typical LR",
     "low region": "low region",
     "limit": "limit",
+    "head": "head",
     "edge": "edge",
     "trials": "trials",
     "range test": "range test",
@@ -59,6 +61,14 @@ def _limit(each: Evidence) -> str:
         "highest": f"The highest LR tried was {seen}: {each.part:.0%} of that is {format_lr(each.lr)}.",
     }
     return sentences[each.source]
+
+
+def _head(each: Evidence) -> str:
+    edge, diverged = map(format_lr, each.seen)
+    return (
+        f"Only a new head is trained, on a frozen network. {each.part:.2g} times the middle of the edge and of where "
+        f"the loss had diverged ({edge} and {diverged}) is {format_lr(each.lr)}, for {HEAD.length.reference:g} steps."
+    )
 
 
 def _edge_alone(each: Evidence) -> str:
@@ -118,6 +128,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "low region": _low_region,
     "typical": _typical,
     "limit": _limit,
+    "head": _head,
     "edge": _edge_alone,
     "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
     "range test": lambda each: f"The range test advised {format_lr(each.lr)} for it.",
