@@ -134,7 +134,6 @@ def test_fresh_or_unknown_weights_change_nothing(pretrained: bool | None) -> Non
     assert advice(**LARGE, pretrained=pretrained).base_lr == advice(**LARGE).base_lr
 
 
-
 @pytest.mark.parametrize("trained", [(0.99,), (None,), (0.99, 0.0), None])
 def test_a_trained_body_that_is_trained_again_counts_as_trained(trained: tuple[float | None, ...] | None) -> None:
     known = {"pretrained": True, "trained": trained}
@@ -195,7 +194,7 @@ def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None
     assert known.edge_lr is not None and known.diverged_lr is not None and known.base_lr is not None
     assert known.base_lr == pytest.approx(HEAD.part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
     assert "Only a new head is trained" in words(optimizer, **NEW_HEAD)
-    assert known.grade == "medium" and Advice.from_dict(known.to_dict()) == known
+    assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
 
 
 @every_optimizer

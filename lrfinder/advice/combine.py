@@ -16,8 +16,8 @@ the LR b for cosine and the peak of schedule kind k are
     log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l + log s,   held at b <= c
     peak_k = min(phi_k * b, max(c, b))
 
-A new head alone on a frozen network has b at a part of the middle of edge and divergence: how large its features are
-decides its LR, so no LR is typical, and as no step can damage the network, that limit is all that bears on it.
+A new head alone on a frozen network has b at a part of the middle of edge and divergence: the size of its features
+decides its LR, so no LR is typical, and edge and divergence show that size.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
@@ -147,7 +147,7 @@ def _head(reading: Reading) -> Estimate | None:
     seen = (min(reading.edge_lr, diverged), max(reading.edge_lr, diverged))
     lr = clamp_lr(HEAD.part * geometric_mean(*seen))
     evidence = Evidence(name="head", lr=lr, weight=1.0, part=HEAD.part, seen=seen, source="edge and divergence")
-    return _estimate(lr, "medium", evidence)
+    return _estimate(lr, "low", evidence)  # features that tell little of the classes need ten times as much and more
 
 
 def _typical(curve: LossCurve, lr: float) -> Evidence:

@@ -134,7 +134,7 @@ HEAD = Head(
         ),
     ),
     source=(
-        "17 trainings of heads on 5 trained networks (cells of the situation head and the split fit in "
-        "scripts/situations/cells.csv); batch size, size of the head and a typical LR explain nothing more there"
+        "17 linear heads on the features of 3 trained networks (cells of the situation head and the split fit in "
+        "scripts/situations/cells.csv); batch size and typical LR explain nothing more there"
     ),
 )
