@@ -147,8 +147,9 @@ def head(data: Path, seed: int, *, trunk: str, optimizer: str, batch: int, hidde
     known = features(data, trunk)
     width = known.ours[0].shape[1]
     torch.manual_seed(seed)
-    layers = [nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, known.classes)]
-    model = Head(known.trunk, nn.Sequential(*layers) if hidden else nn.Linear(width, known.classes))
+    widths = (width, 256) if hidden else (width,)
+    layers = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+    model = Head(known.trunk, nn.Sequential(*layers, nn.Linear(widths[-1], known.classes)))
     return Training(
         model=model,
         optimizer=OPTIMIZERS[optimizer](model.head.parameters()),

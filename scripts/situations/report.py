@@ -27,8 +27,8 @@ INTRODUCTION = """# Advice by situation
 Written by `scripts/bench_situations`. Regret is 0 % for the best learning rate of a factor-2 grid of real trainings, of
 one seed (two for the heads whose features are kept), and 100 % for one that learns nothing. It is interpolated between
 the points of the grid. "Off" is the advice divided by the best. Each row is a range test; its advice is for the
-schedule and the length of the cell. The laws for trained weights, clipping and heads were chosen on cells of the split "fit":
-those "held-out" alone show what the advice is worth on others.
+schedule and the length of the cell. The laws for trained weights, clipping and heads were chosen on cells of the split
+"fit": those "held-out" alone show what the advice is worth on others.
 """
 
 
