@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder.advice.advise import Advice, advise
-from lrfinder.advice.evidence import combine, peak_lr
+from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError

@@ -249,7 +249,7 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
         (("resnet18", "--val", "--val-batches", 10**30), "--val-batches must be a whole number from 1 to"),
         (("resnet18", "--accumulation", 10**30), "--accumulation must be a whole number from 1 to"),
         (("resnet18", "--workers", "100000"), "--workers must be a whole number from 0 to 256; got 100000"),
-        (("resnet18", "--start-lr", "1e-300", "--end-lr", "1e300"), "--start-lr must be a float32 number, from 1.2e-38"),
+        (("resnet18", "--start-lr", "1e-300", "--end-lr", "1e300"), "--start-lr must be a float32 number, from"),
         (("resnet18", "--end-lr", "1e39"), "--end-lr must be a float32 number, from 1.2e-38 to 3.4e+38; got 1e+39"),
         (("resnet18", "--start-lr", "nan"), "--start-lr must be a positive finite number; got nan"),
         (("resnet18", "--optimizer", "Adam", "--opt", "betas=3"), "betas of Adam must be 2 finite numbers"),

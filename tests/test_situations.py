@@ -18,10 +18,11 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables import situations
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LENGTH, MODEL_SIZE, TRAINED, Law
 from lrfinder.training.contents import target_count
 
 LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "trained weights": TRAINED, "length": LENGTH}
+LAWS |= {"length of a head": HEAD.length}
 RULES = ("proportional", "adaptive")
 every_rule = pytest.mark.parametrize("rule", RULES)
 every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -61,7 +62,7 @@ def words(optimizer: str = "AdamW", **facts: Any) -> str:
 
 def test_every_row_has_a_source() -> None:
     rows = [value for value in vars(situations).values() if hasattr(value, "source") and not isinstance(value, type)]
-    assert len(rows) == 5 and all(row.source for row in rows)
+    assert len(rows) == 6 and all(row.source for row in rows)
 
 
 @every_law
@@ -133,11 +134,6 @@ def test_fresh_or_unknown_weights_change_nothing(pretrained: bool | None) -> Non
     assert advice(**LARGE, pretrained=pretrained).base_lr == advice(**LARGE).base_lr
 
 
-def test_a_new_head_on_a_frozen_body_counts_as_fresh() -> None:
-    head = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
-    assert advice(**LARGE, **head).base_lr == advice(**LARGE).base_lr
-
-
 @pytest.mark.parametrize("trained", [(0.99,), (None,), (0.99, 0.0), None])
 def test_a_trained_body_that_is_trained_again_counts_as_trained(trained: tuple[float | None, ...] | None) -> None:
     known = {"pretrained": True, "trained": trained}
@@ -184,6 +180,78 @@ def test_the_reasons_of_a_saved_advice_are_read_back() -> None:
 
 def test_unknown_facts_give_no_adjustment() -> None:
     assert not list(adjustments(None, "adaptive")) and not list(adjustments(ModelFacts(), "adaptive"))
+
+
+# --- a new head alone -------------------------------------------------------------------------------------------------
+
+NEW_HEAD: dict[str, Any] = {"pretrained": True, "trainable": 770, "trained": (0.0,), "frozen_trained": 1.0}
+every_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+
+
+@every_optimizer
+def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None:
+    known = advice(optimizer, **NEW_HEAD)
+    assert known.edge_lr is not None and known.diverged_lr is not None and known.base_lr is not None
+    assert known.base_lr == pytest.approx(HEAD.part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
+    assert "Only a new head is trained" in words(optimizer, **NEW_HEAD)
+    assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
+
+
+@every_optimizer
+@pytest.mark.parametrize("facts", [{"batch_size": 4}, {"trainable": 4_000_000}])
+def test_batch_and_size_of_a_head_change_nothing(optimizer: str, facts: dict[str, Any]) -> None:
+    assert advice(optimizer, **{**NEW_HEAD, **facts}).base_lr == advice(optimizer, **NEW_HEAD).base_lr
+
+
+@pytest.mark.parametrize("optimizer", ["Novel", "SGD"])
+def test_a_head_alone_needs_no_typical_lr(optimizer: str) -> None:
+    assert [each.name for each in advice(optimizer, **NEW_HEAD).evidence] == ["head"]
+
+
+def test_a_head_in_a_longer_training_gets_a_lower_lr() -> None:
+    known = advice(**NEW_HEAD)
+    at = {steps: known.lr_for("cosine", total_steps=steps) for steps in (1, 125, 500, 2000, 32_000)}
+    assert at[500] == known.base_lr == known.lr_for("cosine")
+    assert at[2000] == pytest.approx(at[500] / 2, rel=0.06) and at[32_000] == pytest.approx(at[500] / 8, rel=0.06)
+    assert at[125] == pytest.approx(2 * at[500], rel=0.06) and known.ceiling is not None
+    assert at[500] < at[1] <= known.ceiling * 1.06
+
+
+@pytest.mark.parametrize("frozen", [{"frozen_trained": 1.0}, {"frozen_trained": None}])
+def test_a_head_too_small_to_be_examined_counts_as_new(frozen: dict[str, Any]) -> None:
+    small = {**NEW_HEAD, **frozen, "trained": (None,)}
+    assert advice(**small, frozen=770_000).base_lr == advice(**NEW_HEAD).base_lr
+    assert "Only a new head" not in words(**small, frozen=770)
+
+
+def test_adapters_are_neither_a_head_nor_fine_tuned() -> None:
+    adapters = {**NEW_HEAD, "trainable_depth": 24}
+    assert "Only a new head" not in words(**adapters) and "trained before" not in words(**adapters)
+    assert "Only a new head" in words(**{**adapters, "trainable_depth": 3})
+
+
+def test_weights_that_are_trained_on_are_no_new_head() -> None:
+    assert "Only a new head" not in words(**{**NEW_HEAD, "trained": (0.0, 0.9)}, frozen=10**6)
+
+
+def test_a_head_whose_curve_has_no_edge_is_advised_like_a_network() -> None:
+    fields = {"optimizer": "AdamW", "momentum": 0.9, "facts": ModelFacts(**NEW_HEAD)}
+    known = advise(curve_of(bowl, start=1e-6, end=0.01, noise=0.01, **fields))
+    assert known.edge_lr is None and "head" not in [each.name for each in known.evidence]
+
+
+def test_the_range_test_of_a_real_model_finds_its_new_head() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64)).requires_grad_(False)
+    head = nn.Linear(64, 3)
+    finder = LRFinder(
+        nn.Sequential(body, head),
+        torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9),
+        nn.CrossEntropyLoss(),
+        pretrained=True,
+    )
+    known = finder.range_test([(torch.randn(32, 8), torch.randint(0, 3, (32,)))], progress=False).advice
+    assert [each.name for each in known.evidence] == ["head"]
 
 
 # --- clipping ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Advice from a curve: learning rates per schedule, a grade of confidence, and the reasons.
 
-:mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.evidence` weighs what was read (with the
+:mod:`lrfinder.analysis.regimes` reads the curve, :mod:`lrfinder.advice.combine` weighs what was read (with the
 formula), and :mod:`lrfinder.analysis.diagnose` finds what is unusual. This module turns that into advice. No torch.
 """
 
@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.advice.evidence import Estimate, Evidence, combine, peak_lr
+from lrfinder.advice.combine import Estimate, combine, peak_lr
+from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted
+from lrfinder.advice.situation import contradicted, length_factor
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -25,7 +26,6 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr
-from lrfinder.tables.situations import LENGTH
 
 __all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
@@ -90,8 +90,9 @@ class Advice:
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
-                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: how much
-                it needs (nothing, up to the square root) depends on the task, and a range test does not show it.
+                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: what it
+                needs, up to the square root, depends on the task, and a range test does not show it. A new head alone
+                gets an LR by the square root, as far as 500 steps are from its length.
             constants: of which the factors of the schedules are used.
 
         Raises:
@@ -112,10 +113,9 @@ class Advice:
         if kind in dict(self.peaks):  # found by trials for a training of that length
             return dict(self.peaks)[kind]
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
-        known = self.max_lr if kind == "onecycle" else None
-        lr = known or peak_lr(kind, self.base_lr, ceiling, constants=constants)
-        factor = 1.0 if total_steps is None else LENGTH.factor(total_steps, "adaptive")
-        return lr if factor == 1 else round_lr(lr * factor)
+        lr = (self.max_lr if kind == "onecycle" else None) or peak_lr(kind, self.base_lr, ceiling, constants=constants)
+        factor = 1.0 if total_steps is None else length_factor(self.evidence, total_steps)
+        return lr if factor == 1 else round_lr(min(lr * factor, max(lr, ceiling)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives equal advice back."""
@@ -241,7 +241,7 @@ def _findings(
     typical = typical_lr(curve.optimizer, curve.momentum, constants)
     if typical is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
-    elif all(each.name != "typical" for each in estimate.evidence):
+    elif not {"typical", "head"} & {each.name for each in estimate.evidence}:
         found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
     if reading.edge_lr is not None and (base := round_lr(estimate.base_lr)) > reading.edge_lr:
         found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))

@@ -1,45 +1,15 @@
-"""The weighted mean from which every learning rate of the advice follows, as a formula and as a list of evidence.
-
-Three numbers are known: the typical LR of the optimizer, where the loss of this sweep is lowest, and where it breaks.
-None is enough. The typical LR is not about this model, and no point of a curve is a
-constant factor away from the best LR, which depends on the schedule and the length of the training. With the symbols
-
-    u   typical LR of the optimizer,
-    f   a fitted part of the middle of the low region,
-    l   a fitted part of the limit: of the edge, for SGD of where the loss had diverged,
-    w   weight of the low region (sweep_weight), v weight of the limit (limit_weight),
-    c   the ceiling: a fitted part of the edge, for SGD of the mean of edge and divergence,
-    s   factors of the situation: :mod:`lrfinder.tables.situations`,
-
-the LR b for cosine and the peak of schedule kind k are
-
-    log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l + log s,   held at b <= c
-    peak_k = min(phi_k * b, max(c, b))
-
-Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
-"""
+"""What an advice is made of: learning rates with their weights, each with what it was seen from. No torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr, fine_tuned
-from lrfinder.analysis.diagnose import GRADES
-from lrfinder.analysis.regimes import Reading
 from lrfinder.errors import ConfigError
-from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
-from lrfinder.record.curve import LossCurve
-from lrfinder.tables.constants import FITTED, Constants
-from lrfinder.tables.optimizers import is_lr_free, typical_lr
 
-__all__ = ["Estimate", "Evidence", "combine", "peak_lr", "weighted_mean"]
-
-_MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
-_FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
-_OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
+__all__ = ["Evidence", "weighted_mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +17,10 @@ class Evidence:
     """One learning rate that the advice is made of.
 
     Args:
-        name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"edge"`` (where nothing else is
-            known), ``"ceiling"`` (which the others are held below), ``"trials"`` (what a trial search found), ``"range
-            test"`` (the advice that it started from), or a factor of the situation on the mean (``SITUATION``).
+        name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"head"`` (a part of the limit, for a
+            new head alone), ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held below),
+            ``"trials"`` (what a trial search found), ``"range test"`` (the advice that it started from), or a factor
+            of the situation on the mean (``SITUATION``).
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
             that lowered the mean has weight 0, and so has a factor, whose ``lr`` is the product.
@@ -77,174 +48,6 @@ class Evidence:
         return cls(name=str(content["name"]), source=str(content["source"]), seen=seen, **numbers)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """The combined evidence.
-
-    Args:
-        base_lr: b, unrounded; > 0.
-        ceiling: c, which no schedule exceeds; > 0.
-        grade: best grade that the agreement of the evidence allows.
-        evidence: what b is made of.
-    """
-
-    base_lr: float
-    ceiling: float
-    grade: str
-    evidence: tuple[Evidence, ...]
-
-    @property
-    def uncertainty(self) -> float:
-        """By how much the factors of the situation widen an interval: the root of their product, at least 1."""
-        factors = (each.part for each in self.evidence if each.name in SITUATION)
-        return math.sqrt(math.prod(max(factor, 1 / factor) for factor in factors))
-
-
 def weighted_mean(evidence: Iterable[Evidence]) -> float:
     """Mean of the learning rates on a logarithmic scale, by their weights, which add up to 1."""
     return float(math.prod(each.lr**each.weight for each in evidence))
-
-
-def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED) -> Estimate:
-    """The weighted mean of the evidence, held below the ceiling; see the formula above.
-
-    Args:
-        curve: a curve that can be read.
-        reading: what it shows.
-        constants: fitted parts, weights and factors.
-    """
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
-    if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
-        return _estimate(u, "low", _typical(curve, u))
-    mean = _mean(curve, reading, constants)
-    limit = _limit(reading, constants)
-    if limit is not None and u is not None:
-        v = limit.weight
-        mean = replace(
-            mean,
-            base_lr=mean.base_lr ** (1 - v) * limit.lr**v,
-            evidence=(*(replace(each, weight=(1 - v) * each.weight) for each in mean.evidence), limit),
-        )
-    for each in adjustments(curve.facts, reading.update_rule):
-        lr = clamp_lr(mean.base_lr * each.factor)
-        factor = Evidence(
-            name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
-        )
-        grade = mean.grade if 1 / _FAR <= each.factor <= _FAR else max(mean.grade, "medium", key=GRADES.index)
-        mean = replace(mean, base_lr=lr, grade=grade, evidence=(*mean.evidence, factor))
-    ceiling = _ceiling(reading, constants)
-    if mean.base_lr <= ceiling.lr:
-        return replace(mean, ceiling=ceiling.lr)
-    return replace(mean, base_lr=ceiling.lr, ceiling=ceiling.lr, evidence=(*mean.evidence, ceiling))
-
-
-def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants = FITTED) -> float:
-    """Peak LR for a schedule kind, to two significant digits: ``min(phi_k * b, max(c, b))``, with b rounded likewise.
-
-    Args:
-        kind: one of the schedule kinds.
-        base_lr: b; > 0.
-        ceiling: c; > 0, infinite for none.
-        constants: of which the factors phi are used.
-    """
-    base = round_lr(base_lr)
-    return round_lr(clamp_lr(min(base * constants.peak_factor(kind), max(ceiling, base))))
-
-
-def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
-    """The mean of typical LR and low region, the ceiling left open."""
-    low = _low_region(reading, constants)
-    u = _typical_lr(curve, reading, low, constants)
-    if u is None and low is None:
-        return _without_anything(reading, constants)
-    if u is None:
-        assert low is not None
-        return _estimate(low.lr, "medium", low)
-    clipped = clipped_lr(curve) if reading.update_rule == "proportional" else None
-    typical = _typical(curve, u)
-    if clipped is not None and clipped > u:
-        u, typical = clipped, replace(typical, lr=clipped, seen=(clipped, clipped), source="clipping")
-    if low is None:
-        part = constants.trained_part.of(reading.update_rule)
-        return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
-    f = low.lr
-    w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    if clipped is not None or fine_tuned(curve.facts):
-        w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
-    apart = max(u, f) / min(u, f)
-    grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
-    return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
-
-
-def _typical(curve: LossCurve, lr: float) -> Evidence:
-    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(lr, lr), source=curve.optimizer)
-
-
-def _typical_lr(
-    curve: LossCurve, reading: Reading, low: Evidence | None, constants: Constants
-) -> float | None:
-    """The typical LR, where it can be about a loss of this unit: SGD needs a tenth of the LR for ten times the loss."""
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
-    # Without an edge the low region ends where the sweep does.
-    if u is None or reading.update_rule == "adaptive" or reading.edge_lr is None:
-        return u
-    seen = low.lr if low is not None else reading.edge_lr
-    return u if max(u, seen) <= _OTHER_UNIT * min(u, seen) else None
-
-
-def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:
-    return Estimate(base_lr=base_lr, ceiling=math.inf, grade=grade, evidence=evidence)
-
-
-def _low_region(reading: Reading, constants: Constants) -> Evidence | None:
-    if reading.low_region is None:
-        return None
-    part = constants.low_region_part.of(reading.update_rule)
-    lr = clamp_lr(geometric_mean(*reading.low_region) * part)
-    return Evidence(name="low region", lr=lr, weight=1.0, part=part, seen=reading.low_region, source="low region")
-
-
-def _without_anything(reading: Reading, constants: Constants) -> Estimate:
-    """An unknown optimizer whose loss only rises."""
-    seen, source = (reading.lrs[-1], "highest") if reading.edge_lr is None else (reading.edge_lr, "edge")
-    lr, part = clamp_lr(constants.unknown_part * seen), constants.unknown_part
-    return _estimate(lr, "low", Evidence(name="edge", lr=lr, weight=1.0, part=part, seen=(seen, seen), source=source))
-
-
-def _limit(reading: Reading, constants: Constants) -> Evidence | None:
-    """The limit as evidence of its own; None where the curve has no edge."""
-    rule = reading.update_rule
-    if reading.edge_lr is None:
-        return None
-    seen, source = (reading.edge_lr, "edge") if rule == "adaptive" else _divergence(reading)
-    part = constants.limit_part.of(rule)
-    weight = constants.limit_weight.of(rule)
-    return Evidence(name="limit", lr=clamp_lr(part * seen), weight=weight, part=part, seen=(seen, seen), source=source)
-
-
-def _ceiling(reading: Reading, constants: Constants) -> Evidence:
-    """Upper limit of the LR of every schedule."""
-    rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
-    if edge is None:
-        return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
-    # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
-    part = constants.edge_part.of(rule, falls=reading.low_region is not None)
-    if rule == "adaptive":
-        lr = clamp_lr(part * edge)
-        return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=(edge, edge), source="edge")
-    # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
-    # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
-    diverged, _ = _divergence(reading)
-    middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
-    if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
-        part = _MOST_ABOVE_EDGE
-        return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")
-    both, source = (min(edge, diverged), max(edge, diverged)), "edge and divergence"
-    return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=both, source=source)
-
-
-def _divergence(reading: Reading) -> tuple[float, str]:
-    """LR at which the loss had diverged; without divergence, the highest LR tried."""
-    if reading.diverged_lr is None:
-        return reading.lrs[-1], "highest"
-    return reading.diverged_lr, "divergence"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.numbers import format_lr
+from lrfinder.tables.situations import HEAD
 
 __all__ = ["evidence_sentences"]
 
@@ -53,6 +54,15 @@ def _limit(each: Evidence) -> str:
         "highest": f"The highest LR tried was {seen}, and a safe distance below it is {format_lr(each.lr)}.",
     }
     return sentences[each.source]
+
+
+def _head(each: Evidence) -> str:
+    edge, diverged = map(format_lr, each.seen)
+    return (
+        "Only a new head is trained, on a frozen network, and the size of its features decides: from the edge "
+        f"({edge}) and where the loss had diverged ({diverged}) follows {format_lr(each.lr)} for a training of "
+        f"{HEAD.length.reference:g} steps."
+    )
 
 
 def _edge_alone(each: Evidence) -> str:
@@ -123,6 +133,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "low region": _low_region,
     "typical": _typical,
     "limit": _limit,
+    "head": _head,
     "edge": _edge_alone,
     "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
     "range test": lambda each: f"The range test advised {format_lr(each.lr)} for it.",

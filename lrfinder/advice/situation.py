@@ -5,19 +5,24 @@ Within what the calibration runs cover every factor is 1, and no law is mentione
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from lrfinder.advice.evidence import Evidence
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LENGTH, MODEL_SIZE, TRAINED, Law
 
-__all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned"]
+__all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
+__all__ += ["length_factor"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
 
 _FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
+_DEEPEST_HEAD = 3  # weights in a row, as of a head with two hidden layers
+_FEW_BESIDE = 10  # times as many frozen elements
 _SAME = 0.02  # a factor so near 1 changes no digit worth a sentence
 
 
@@ -37,7 +42,7 @@ class Adjustment:
 
 
 def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
-    """The factors that are not 1, for an update rule.
+    """The factors that are not 1, for an update rule; none for a new head alone, which has evidence of its own.
 
     Args:
         facts: of the model, the optimizer and the first batch; what is unknown changes nothing.
@@ -48,7 +53,7 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
         >>> [(each.name, each.factor) for each in adjustments(facts, "proportional")]
         [('batch size', 0.125)]
     """
-    if facts is None:
+    if facts is None or head_alone(facts):
         return
     size = facts.batch_size
     if size is not None:
@@ -70,10 +75,39 @@ def fine_tuned(facts: ModelFacts | None) -> bool:
         >>> fine_tuned(ModelFacts(pretrained=True, trained=(0.0,), frozen_trained=1.0))
         False
     """
-    if facts is None or not facts.pretrained:
+    return facts is not None and bool(facts.pretrained) and not _new_on_frozen(facts)
+
+
+def head_alone(facts: ModelFacts | None) -> bool:
+    """Whether a new head is all that is trained, on a frozen network that is trained.
+
+    Adapters, which are many new weights within the network, are no head.
+
+    Example:
+        >>> new = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
+        >>> head_alone(ModelFacts(**new)), head_alone(ModelFacts(**new, trainable_depth=24)), head_alone(ModelFacts())
+        (True, False, False)
+    """
+    return facts is not None and (facts.trainable_depth or 0) <= _DEEPEST_HEAD and _new_on_frozen(facts)
+
+
+def _new_on_frozen(facts: ModelFacts) -> bool:
+    """Whether all that is trained is new, on a frozen network that is trained.
+
+    Few new elements cannot be told from trained ones; they count as new where far more is frozen.
+    """
+    if not facts.pretrained:
         return False
-    head_alone = (facts.frozen_trained or 0.0) >= TRAINED_SHARE and _most_trained(facts, unknown=1.0) < TRAINED_SHARE
-    return not head_alone
+    few = (facts.frozen or 0) >= _FEW_BESIDE * (facts.trainable or math.inf)
+    if not few and (facts.frozen_trained or 0.0) < TRAINED_SHARE:
+        return False
+    return _most_trained(facts, unknown=0.0 if few else 1.0) < TRAINED_SHARE
+
+
+def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
+    """Factor of the LR for a training of that length, where the advice is made of this evidence."""
+    law = HEAD.length if any(each.name == "head" for each in evidence) else LENGTH
+    return law.factor(total_steps, "adaptive")
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:

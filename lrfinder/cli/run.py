@@ -91,20 +91,12 @@ def run(
         from lrfinder.cli.outputs import as_json as json_of
         from lrfinder.recipes import recipe
         from lrfinder.tasks.estimate import Meter, estimate
-        from lrfinder.tasks.experiment import prepare
-        from lrfinder.tasks.settings import Settings, check_together
 
         if budget is not None:
             check_number("budget", budget, 0, 100)  # click's range has nan in it
-        _find_own_code(settings)
         check_target("--csv", csv_file, ".csv")
         page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet
-        options = parse_pairs("--opt", optimizer_options)
-        chosen = Settings(**settings, optimizer_options=options)
-        typed = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        check_together(chosen, typed)
-        with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
-            experiment = prepare(chosen)
+        experiment = _prepared(ctx, optimizer_options, settings)
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
@@ -118,6 +110,19 @@ def run(
         outputs = Outputs(out, name, csv_file, page)
         render = partial(json_of, meter=meter) if as_json else as_text
         ctx.exit(_run(experiment, outputs, schedule, epochs, budget, render))
+
+
+def _prepared(ctx: click.Context, optimizer_options: tuple[str, ...], settings: dict[str, Any]) -> Experiment:
+    """The experiment that the options describe."""
+    from lrfinder.tasks.experiment import prepare
+    from lrfinder.tasks.settings import Settings, check_together
+
+    _find_own_code(settings)
+    chosen = Settings(**settings, optimizer_options=parse_pairs("--opt", optimizer_options))
+    typed = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    check_together(chosen, typed)
+    with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
+        return prepare(chosen)
 
 
 def _run(

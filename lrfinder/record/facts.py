@@ -28,6 +28,7 @@ class ModelFacts:
         trainable: number of trainable parameters (elements).
         frozen: number of frozen parameters (elements).
         depth: number of weights.
+        trainable_depth: number of trainable weights.
         fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
         weight_rms: root mean square of the weights of each parameter group, shape (groups,); None in place of a group
             without weights.
@@ -62,6 +63,7 @@ class ModelFacts:
     trainable: int | None = None
     frozen: int | None = None
     depth: int | None = None
+    trainable_depth: int | None = None
     fan_in: tuple[int, int, int] | None = None
     weight_rms: tuple[float | None, ...] | None = None
     norm_layers: tuple[tuple[str, int], ...] | None = None
@@ -104,7 +106,7 @@ class ModelFacts:
             AttributeError, TypeError, ValueError: a field is unknown, or has not the type it should have.
         """
         fields = dict(content)
-        for name in ("trainable", "frozen", "depth", "optimizer_steps", "batch_size", "targets"):
+        for name in ("trainable", "frozen", "depth", "trainable_depth", "optimizer_steps", "batch_size", "targets"):
             fields[name] = _known(int, fields.get(name))
         if (fan_in := fields.get("fan_in")) is not None:
             smallest, median, largest = map(int, fan_in)

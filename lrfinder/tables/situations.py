@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import ByRule
 
-__all__ = ["BATCH_SIZE", "CLIPPED", "LENGTH", "MODEL_SIZE", "TRAINED", "Clipped", "Law"]
+__all__ = ["BATCH_SIZE", "CLIPPED", "HEAD", "LENGTH", "MODEL_SIZE", "TRAINED", "Clipped", "Head", "Law"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,21 @@ class Clipped:
     source: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A new head alone on a frozen network that is trained.
+
+    Args:
+        part: best LR of a training of the reference length, as a part of the middle of edge and divergence.
+        length: how it depends on the length of the training.
+        source: where the part comes from.
+    """
+
+    part: float
+    length: Law
+    source: str
+
+
 _FLAT = ByRule(proportional=0.0, adaptive=0.0)
 
 BATCH_SIZE = Law(
@@ -104,5 +119,22 @@ TRAINED = Law(
     source=(
         "24 calibration runs start from trained weights, of networks of up to 65,000 parameters, and their best LR is "
         "not lower; the powers were chosen on our own fine-tunings of 0.4 to 23 million parameters"
+    ),
+)
+HEAD = Head(
+    part=1 / 32,
+    length=Law(
+        reference=500,
+        below=ByRule(proportional=-0.5, adaptive=-0.5),
+        above=ByRule(proportional=-0.5, adaptive=-0.5),
+        highest=1e6,
+        source=(
+            "the training of a linear head is a convex problem, and this is the length in its bounds; between 200 and "
+            "2,000 steps our own trainings of heads have powers of 0 to -0.5 with SGD and -0.5 to -1 with Adam"
+        ),
+    ),
+    source=(
+        "17 linear heads on the features of 3 trained networks (cells of the situation head and the split fit in "
+        "scripts/situations/cells.csv); batch size and typical LR explain nothing more there"
     ),
 )

@@ -152,6 +152,7 @@ def _sizes(model: nn.Module) -> dict[str, Any] | None:
         "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "frozen": sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
         "depth": len(fan_in),
+        "trainable_depth": sum(each.requires_grad and each.ndim >= 2 for each in parameters),
         "fan_in": (min(fan_in), statistics.median_low(fan_in), max(fan_in)) if fan_in else None,
     }
 

@@ -19,7 +19,7 @@ import pandas as pd
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.truth import Truth
 from lrfinder.advice.advise import advise
-from lrfinder.advice.evidence import combine, peak_lr
+from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve

@@ -23,6 +23,7 @@ PIP = {  # name of an import: name of its package
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "facenet_pytorch": "facenet-pytorch",
     "h5py": "h5py",
+    "resemblyzer": "resemblyzer",
     "sklearn": "scikit-learn",
     "transformers": "transformers",
 }
@@ -70,10 +71,12 @@ class Cell:
         steps: optimizer steps of the whole training.
         schedule: "constant", "linear" or "cosine".
         centre: learning rate that the factor-2 grid starts from.
+        split: "fit" if a law was chosen on it, else "held-out".
+        seeds: trainings whose final losses are averaged.
         published: learning rate of a published recipe for it; None where there is none.
         source: where that is published.
         needs: imports, of the packages in :data:`PIP`.
-        folder: folder of ``--data`` that it reads; empty for none.
+        folder: folders of ``--data`` that it reads; empty for none.
         clip: highest norm of the gradient; None for no limit.
         warmup: steps over which the learning rate rises.
         floor: last learning rate of a cosine, as a part of the first.
@@ -85,6 +88,8 @@ class Cell:
     steps: int
     schedule: str
     centre: float
+    split: str
+    seeds: int = 1
     published: float | None = None
     source: str = ""
     needs: tuple[str, ...] = ()
@@ -98,4 +103,5 @@ class Cell:
         packages = [PIP[name] for name in self.needs if importlib.util.find_spec(name) is None]
         if packages:
             return f"pip install {' '.join(packages)}"
-        return f"the folder {self.folder} in --data" if self.folder and not (data / self.folder).is_dir() else ""
+        folders = [name for name in self.folder.split() if not (data / name).is_dir()]
+        return f"{' and '.join(folders)} in --data" if folders else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from situations import images, language, sentences
+from situations import heads, images, language, sentences
 from situations.cell import Cell, Training
 
 __all__ = ["CELLS"]
@@ -30,20 +30,27 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
 }
 
 
+def head(name: str) -> Callable[[Path, int], Training]:
+    """Builder of a head alone, from a name as in ``"head-effnet-sgd-32-200"``: trunk, optimizer, batch and steps."""
+    _, trunk, optimizer, batch, _, *hidden = name.split("-")
+    return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
+
+
 def cells() -> tuple[Cell, ...]:
     with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(
         Cell(
-            build=BUILDERS[row["name"]],
+            build=BUILDERS.get(row["name"]) or head(row["name"]),
             steps=int(row["steps"]),
+            seeds=int(row["seeds"]),
             centre=float(row["centre"]),
             published=float(row["published"]) if row["published"] else None,
             needs=tuple(row["needs"].split()),
             clip=float(row["clip"]) if row["clip"] else None,
             warmup=int(row["warmup"]),
             floor=float(row["floor"]),
-            **{name: row[name] for name in ("name", "situation", "schedule", "folder", "source")},
+            **{name: row[name] for name in ("name", "situation", "schedule", "folder", "split", "source")},
         )
         for row in rows
     )

@@ -76,10 +76,15 @@ def word_lstm(data: Path, seed: int) -> Training:
     )
 
 
+def vocabulary(folder: Path) -> dict[str, int]:
+    """Number of each character for textgenrnn, from 1."""
+    return dict(json.loads((folder / "textgenrnn_vocab.json").read_text(encoding="utf-8")))
+
+
 def textgenrnn(data: Path, seed: int) -> Training:
     """The character model of textgenrnn, trained on texts of the web, tuned to Python: AdamW, batch 16."""
     folder = data / "textgenrnn"
-    names = json.loads((folder / "textgenrnn_vocab.json").read_text(encoding="utf-8"))
+    names = vocabulary(folder)
     ids = torch.tensor([names.get(character, 0) for character in sources(500_000)])
     torch.manual_seed(seed)
     model = CharacterModel(folder / "textgenrnn_weights.hdf5")

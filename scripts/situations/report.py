@@ -25,10 +25,10 @@ NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near;
 INTRODUCTION = """# Advice by situation
 
 Written by `scripts/bench_situations`. Regret is 0 % for the best learning rate of a factor-2 grid of real trainings, of
-one seed, and 100 % for one that learns nothing. It is interpolated between the points of the grid. "Off" is the advice
-divided by the best. Each row is a range test; its advice is for the schedule and the length of the cell. The laws for
-trained weights and for clipping were chosen on these cells but for `minilm_sst2` and `effnet_cifar_sgd-head`: those two
-alone show what the advice is worth on others.
+one seed (two for the heads whose features are kept), and 100 % for one that learns nothing. It is interpolated between
+the points of the grid. "Off" is the advice divided by the best. Each row is a range test; its advice is for the
+schedule and the length of the cell. The laws for trained weights, clipping and heads were chosen on cells of the split
+"fit": those "held-out" alone show what the advice is worth on others.
 """
 
 
@@ -51,6 +51,7 @@ def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[s
     return {
         "cell": cell.name,
         "situation": cell.situation,
+        "split": cell.split,
         "seed": seed,
         "best": 2**truth.best,
         "advice": lr,
@@ -101,7 +102,8 @@ def write(out: Path) -> str:
     if not found:
         return "Nothing to report: no cell has both a range test and trainings."
     rows = pd.DataFrame(found).astype(dict.fromkeys(("advice", "off", "published", "its regret"), float))
-    sums = [summary(str(name), each) for name, each in rows.groupby("situation", sort=False)]
+    groups = rows.groupby(["situation", "split"], sort=False)
+    sums = [summary(f"{name} ({split})", each) for (name, split), each in groups]
     sums_text = str(pd.DataFrame([*sums, summary("all", rows)]).to_markdown(index=False, disable_numparse=True))
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
     parts = [INTRODUCTION + "\n## By situation", sums_text, "## By range test", table(rows), "## Published", sources]

@@ -18,7 +18,7 @@ from situations.cell import Cell, Training, loss_of
 
 from lrfinder import LRFinder
 
-__all__ = ["Run", "final_loss", "grid", "sweep", "train"]
+__all__ = ["Run", "averaged", "final_loss", "grid", "sweep"]
 
 Run = Mapping[str, Any]
 """What :func:`train` returned."""
@@ -65,6 +65,15 @@ def train(cell: Cell, data: Path, lr: float, seed: int) -> dict[str, Any]:
         "clipped": clipped / len(losses),
         "seconds": round(time.perf_counter() - begin, 1),
     }
+
+
+def averaged(cell: Cell, data: Path, lr: float) -> Run:
+    """The trainings of all seeds of the cell as one, with the mean of their losses."""
+    runs = [train(cell, data, lr, seed) for seed in range(cell.seeds)]
+    if len(runs) == 1:
+        return runs[0]
+    before, after = (sum(map(loss, runs)) / len(runs) for loss in (lambda run: float(run["before"]), final_loss))
+    return {**runs[0], "before": before, "after": after, "seconds": round(sum(run["seconds"] for run in runs), 1)}
 
 
 def factor(cell: Cell, step: int) -> float:
