@@ -315,7 +315,14 @@ def test_a_factor_of_more_than_five_is_a_reason_for_a_low_grade(lr: float, words
     beside = beside_published(advice, 0.025, "step", "torchvision")
     assert words in beside.reasons[0] and beside.reasons[1:] == advice.reasons
     assert (beside.grade, beside.base_lr, beside.findings[0].caps_grade) == ("low", lr, "low")
+    assert beside.interval is not None and advice.interval is not None
+    assert beside.interval == (min(advice.interval[0], 0.025), max(advice.interval[1], 0.025))
     assert beside_published(beside, 0.025, "step", "torchvision") is beside  # it is said once
+
+
+def test_the_interval_does_not_reach_above_divergence() -> None:
+    advice = dataclasses.replace(advice_of(0.001), edge_lr=0.004, diverged_lr=0.01)
+    assert beside_published(advice, 0.025, "step", "torchvision").interval == (0.001 / 3, 0.01)
 
 
 @pytest.mark.parametrize("lr", [0.0051, 0.025, 0.12])

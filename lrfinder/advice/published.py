@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.diagnose import GRADES, Finding
+from lrfinder.numbers import round_lr
 
 __all__ = ["beside_published"]
 
@@ -16,6 +18,8 @@ _BEST_GRADE = "low"  # of four trainings of scripts/bench_recipes that far from 
 
 def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> Advice:
     """The same learning rates, with a finding and a low grade where a published one is far from them.
+
+    The interval then reaches to the published one, but not above where the loss had diverged.
 
     Args:
         advice: of a range test.
@@ -34,7 +38,7 @@ def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> A
         >>> print(far.reasons[0])
         The advice for a cosine schedule, 0.1, is 10 times torchvision's of 0.01. Try both in short trainings.
     """
-    if advice.base_lr is None or any(each.code == _CODE for each in advice.findings):
+    if advice.base_lr is None or advice.interval is None or any(each.code == _CODE for each in advice.findings):
         return advice
     advised = advice.lr_for(schedule)
     if 1 / _FAR <= lr / advised <= _FAR:
@@ -43,4 +47,6 @@ def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> A
         code=_CODE, lr=advised, values=(lr,), detail=f"{source} {schedule}", caps_grade=_BEST_GRADE
     )
     grade = max(advice.grade, _BEST_GRADE, key=GRADES.index)
-    return dataclasses.replace(advice.with_findings(finding), grade=grade)
+    (low, high), limit = advice.interval, advice.diverged_lr or advice.edge_lr or math.inf
+    interval = (min(low, round_lr(lr)), max(high, round_lr(min(lr, limit))))
+    return dataclasses.replace(advice.with_findings(finding), grade=grade, interval=interval)
