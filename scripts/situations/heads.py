@@ -51,7 +51,7 @@ class Unit(sentences.Classifier):
 
     def __init__(self) -> None:
         super().__init__(sentences.MODULES, "whole")
-        self.head = nn.Sequential(Norm1(), self.head)
+        self.head = nn.Sequential(Norm1(), self.head)  # type: ignore[assignment]
 
 
 class Norm1(nn.Module):
