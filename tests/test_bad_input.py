@@ -319,7 +319,7 @@ ROWS = [
     ("schedule {b}/good.json --total-steps 9 --option pct_start=nan", "pct_start must be"),
     ("schedule {b}/good.json --total-steps 9 --plot x.jpg", "--plot takes a file that ends in"),
     ("schedule {b}/good.json --total-steps 9 --option self=1", "onecycle has no option 'self'"),
-    ("schedule {b}/good.json --total-steps 9 --option peak_lr=1 --peak-lr 2", "--peak-lr and --option peak_lr set the"),
+    ("schedule {b}/good.json --total-steps 9 --option peak_lr=1 --peak-lr 2", "--peak-lr and an --option set the same"),
     # completion
     ("completion csh", "'csh' is not one of"),
     # commands

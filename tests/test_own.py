@@ -531,7 +531,7 @@ def test_data_that_cannot_be_had_is_one_sentence(data: str, sentence: str) -> No
         ("mine.models:Small", "mine.data:loaders", {"batch_size": 3}, "`batch_size` would have no effect: mine.models"),
         ("mine.models:Small", "mine.data:loaders", {"workers": 3}, "`workers` would have no effect"),
         ("squeezenet1_1", "mine.data:loader", {"image_size": 64}, "`image_size` would have no effect: mine.data:"),
-        ("mine.models:Small", "mine.data:loader", {"dataset": "CIFAR10"}, "`dataset` and `data` mine.data:loader name"),
+        ("mine.models:Small", "mine.data:loader", {"dataset": "CIFAR10"}, "`data` and `dataset` both say which data"),
         ("mine.models:Small", "digits", {"masks": "m"}, "`masks` is for torchvision's segmentation models"),
         ("mine.models:Small", "mine.data:loader", {"val": True}, "gives training batches alone. Return a pair"),
         ("squeezenet1_1", "mine.data:loaders", {}, "how many classes mine.data:loaders has is not known. Set `num_cl"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.errors import ConfigError
+from lrfinder.checks import check_lr, check_number
 
 __all__ = ["Evidence", "weighted_mean"]
 
@@ -39,13 +39,20 @@ class Evidence:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Evidence:
-        """Evidence from the dictionary of its fields; numbers are checked by their type."""
-        low, high = content["seen"]
-        numbers = {name: float(content[name]) for name in ("lr", "weight", "part")}
-        seen = (float(low), float(high))
-        if not all(math.isfinite(number) for number in (*numbers.values(), *seen)):
-            raise ConfigError(f"the numbers of evidence must be finite; got {(*numbers.values(), *seen)}")
-        return cls(name=str(content["name"]), source=str(content["source"]), seen=seen, **numbers)
+        """Evidence from the dictionary of its fields.
+
+        Raises:
+            ConfigError: a number that it cannot be.
+        """
+        low, high = (check_number("each of seen", each, 0.0) for each in content["seen"])
+        return cls(
+            name=str(content["name"]),
+            lr=check_lr("lr of evidence", content["lr"]),
+            weight=check_number("weight of evidence", content["weight"], 0.0, 1.0),
+            part=check_number("part of evidence", content["part"], 0.0),
+            seen=(low, high),
+            source=str(content["source"]),
+        )
 
 
 def weighted_mean(evidence: Iterable[Evidence]) -> float:

@@ -100,7 +100,8 @@ def run(
         length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
         recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
         echo(_headline(experiment), err=True)
-        expected = estimate(experiment, epochs=epochs, budget=budget)
+        with redirect_stdout(sys.stderr):  # a model of the user's own may print
+            expected = estimate(experiment, epochs=epochs, budget=budget)
         if expected is not None:
             expected.check()
             echo(with_options(expected.words, ctx.command), err=True)

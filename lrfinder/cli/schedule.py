@@ -60,7 +60,7 @@ def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None,
     settings = {key: value for key, value in given.items() if value is not None}
     pairs = parse_pairs("--option", options)
     if twice := sorted(settings.keys() & pairs.keys()):
-        raise ConfigError(f"`{twice[0]}` and --option {twice[0]} set the same. Give one of them.")
+        raise ConfigError(f"`{twice[0]}` and an --option set the same. Give one of them.")
     settings |= pairs
     recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
     if plot is not None:

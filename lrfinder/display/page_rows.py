@@ -8,7 +8,7 @@ from typing import Any
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.situation import SITUATION
 from lrfinder.display.summary import optimizers_of
-from lrfinder.numbers import format_lr
+from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 
@@ -58,7 +58,7 @@ def _curve_rows(curve: LossCurve) -> list[tuple[str, str]]:
 def _start(each: Evidence) -> tuple[str, str, str]:
     low, high = map(format_lr, each.seen)
     name = each.name if each.source == each.name or each.name in SITUATION else f"{each.name} ({each.source})"
-    return name, low if low == high else f"{low} to {high}", f"{each.part:.3g}"
+    return printable(name), low if low == high else f"{low} to {high}", f"{each.part:.3g}"
 
 
 def _words(value: Any) -> str:

@@ -65,6 +65,8 @@ class Updates:
             raise ConfigError(f"grad_scaler must be True, False or None; got {self.grad_scaler!r}.")
         if isinstance(self.grouping, Mapping):
             object.__setattr__(self, "grouping", Grouping(**self.grouping))
+        elif self.grouping is not None and not isinstance(self.grouping, Grouping):
+            raise ConfigError(f"grouping must be a Grouping or None; got {self.grouping!r}.")
         check_choice("form", self.form, FORMS)
         device = str(self.device).split(":")[0]
         if not device.isidentifier():

@@ -126,9 +126,6 @@ def _load(model: nn.Module, settings: Settings, data: OwnData) -> list[str]:
 
 def _check_sources(settings: Settings) -> None:
     """Refuse options that say where other data is."""
-    own_data = is_reference(settings.data)
-    if settings.dataset is not None and own_data:
-        raise ConfigError(f"`dataset` and `data` {settings.data} name two data sets. Leave one of them out.")
     if settings.masks is not None:
         raise ConfigError(
             "`masks` is for torchvision's segmentation models on a folder. For others, give images and masks by a "

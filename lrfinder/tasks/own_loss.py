@@ -37,7 +37,7 @@ class OwnLoss:
 
 
 class OutputLoss:
-    """The entry ``loss`` of the output, for batches that are dictionaries: what models of Hugging Face return.
+    """The entry ``loss`` of the output, for batches that are dictionaries, as many language models return it.
 
     Args:
         name: of the model, for a message.

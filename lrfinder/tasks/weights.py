@@ -145,7 +145,7 @@ def _read_file(path: Path) -> State:
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor) and key != "n_averaged"}
     names = {key: _WRAPPERS.sub("", str(key)) for key in tensors}
     if any(name != key for key, name in names.items()):
-        # Beside a wrapped model, Lightning keeps what else its module has, such as the weights of a loss.
+        # Beside a wrapped model, some trainers keep what else their module has, such as the weights of a loss.
         names = {key: name for key, name in names.items() if name != key}
     state = State({_OLD_DENSENET.sub(r"\1\2", name): tensors[key] for key, name in names.items()})
     if len(held) > 1:
