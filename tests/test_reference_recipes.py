@@ -344,6 +344,9 @@ def test_without_advice_there_is_nothing_to_compare() -> None:
         ({"optimizer": "Adam"}, None),
         ({"optimizer_options": {"momentum": 0.5}}, None),
         ({"weights": "file"}, None),
+        ({"freeze": ("features.0",)}, None),
+        ({"head_lr_scale": 10.0}, None),
+        ({"bias_weight_decay": 0.0}, 0.01 / 128 * 16),
     ],
 )
 def test_an_experiment_is_compared_with_the_recipe_at_its_batch_or_not(

@@ -117,9 +117,14 @@ class Experiment:
 
     @property
     def published_lr(self) -> float | None:
-        """Peak learning rate of torchvision's recipe at this batch; None where it is for another optimizer or start."""
-        row, facts = self.reference, self.facts
-        if not isinstance(row, ReferenceRecipe) or self.settings.weights is not None:
+        """Peak learning rate of torchvision's recipe at this batch; None where it is for another training.
+
+        That is one with another optimizer, from weights, or with another rate for some layers.
+        """
+        row, facts, chosen = self.reference, self.facts, self.settings
+        if not isinstance(row, ReferenceRecipe) or chosen.weights is not None:
+            return None
+        if chosen.freeze or chosen.head_lr_scale is not None or chosen.layer_decay is not None:
             return None
         if not is_comparable(row, facts["optimizer"], facts["optimizer_options"]):
             return None
