@@ -79,11 +79,11 @@ def test_the_title_without_optimizer_and_without_advice():
 @pytest.mark.parametrize(
     ("name", "base_lr", "words"),
     [
-        ("clean", 0.09, "between 0.03 and 0.18 (shaded)"),
-        ("clean", 0.3, "between 0.1 and 0.6 (shaded, hatched where unstable)"),
-        ("clean", 3.0, "between 1 and 6 (hatched: unstable)"),
-        ("never turned", 0.03, "between 0.01 and 0.06 (shaded)"),
-        ("never turned", 0.09, "between 0.03 and 0.18 (shaded, hatched where not swept)"),
+        ("clean", 0.09, "at 0.03 to 0.18 (shaded)"),
+        ("clean", 0.3, "at 0.1 to 0.6 (hatched where unstable)"),
+        ("clean", 3.0, "at 1 to 6 (hatched: unstable)"),
+        ("never turned", 0.03, "at 0.01 to 0.06 (shaded)"),
+        ("never turned", 0.09, "at 0.03 to 0.18 (hatched where not swept)"),
     ],
 )
 def test_the_subtitle_says_where_the_interval_lies(name, base_lr, words):

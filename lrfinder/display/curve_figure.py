@@ -138,8 +138,8 @@ def _subtitle(reading: Reading, advice: Advice | None) -> str:
     why, beyond = "not swept" if reading.edge_lr is None else "unstable", _beyond(reading, advice)
     part = "shaded"
     if beyond is not None:
-        part = f"shaded, hatched where {why}" if beyond[0] > advice.interval[0] else f"hatched: {why}"
-    return f"best base_lr expected between {low:g} and {high:g} ({part})"
+        part = f"hatched where {why}" if beyond[0] > advice.interval[0] else f"hatched: {why}"
+    return f"best base_lr expected at {low:g} to {high:g} ({part})"
 
 
 def _note(curve: LossCurve, reading: Reading) -> str:
