@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from torchvision import models
 
 from lrfinder.advice.advise import Advice
-from lrfinder.advice.published import beside_published
+from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.cli import main
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.errors import ConfigError
@@ -355,7 +355,10 @@ def test_an_experiment_is_compared_with_the_recipe_at_its_batch_or_not(
     if "weights" in changes:
         torch.save(models.squeezenet1_1(num_classes=10).state_dict(), tmp_path / "weights.pt")
         changes = {"weights": str(tmp_path / "weights.pt")}
-    assert prepare(Settings(model="squeezenet1_1", batch_size=16, **changes)).published_lr == lr
+    experiment = prepare(Settings(model="squeezenet1_1", batch_size=16, **changes))
+    assert published_lr(recipe_of("squeezenet1_1"), experiment.facts) == lr
+    facts = reference_facts(recipe_of("squeezenet1_1"), experiment.facts)
+    assert facts is not None and facts["comparable"] == (lr is not None)
 
 
 def test_the_result_of_an_experiment_says_that_the_recipe_is_far(monkeypatch: pytest.MonkeyPatch) -> None:

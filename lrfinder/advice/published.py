@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.numbers import round_lr
+from lrfinder.tables.recipes import ReferenceRecipe, is_comparable, scaled_lr
 
-__all__ = ["beside_published"]
+__all__ = ["beside_published", "published_lr"]
 
 _CODE = "far_from_published"
+_ANOTHER_RATE = ("weights", "freeze", "head_lr_scale", "layer_decay")  # settings that change which one is right
 _FAR = 5.0  # ratio of the two that is reported
-_BEST_GRADE = "low"  # of four trainings of scripts/bench_recipes that far from the recipe two learnt nothing
+_BEST_GRADE = "low"  # of five trainings of scripts/bench_recipes that far from the recipe two learnt nothing
+
+
+def published_lr(recipe: ReferenceRecipe, setup: Mapping[str, Any]) -> float | None:
+    """Peak learning rate of the recipe at the batch of a training; None where the two may not be compared.
+
+    That is where the training has another optimizer, starts from weights, or has another rate for some layers.
+
+    Args:
+        recipe: of torchvision.
+        setup: of the training, as a run records it; a setting that is missing counts as not chosen.
+
+    Example:
+        >>> from lrfinder.tables.recipes import reference_recipe
+        >>> setup = {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}, "batch_size": 64}
+        >>> setup |= {"accumulation_steps": 1, "weights": None}
+        >>> recipe = reference_recipe("resnet18")
+        >>> published_lr(recipe, setup), published_lr(recipe, {**setup, "freeze": ["layer1"]})
+        (0.025, None)
+    """
+    changed = any(setup.get(name) not in (None, [], ()) for name in _ANOTHER_RATE)
+    if changed or not is_comparable(recipe, setup["optimizer"], setup["optimizer_options"]):
+        return None
+    return scaled_lr(recipe, int(setup["batch_size"] * setup["accumulation_steps"]))
 
 
 def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> Advice:

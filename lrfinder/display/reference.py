@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from lrfinder.advice.published import published_lr
 from lrfinder.numbers import format_lr
 from lrfinder.tables.recipes import STEP_SIZE, NoRecipe, ReferenceRecipe, is_comparable, scaled_lr, scaling
 
@@ -82,7 +83,7 @@ def reference_facts(row: ReferenceRecipe | NoRecipe | None, setup: Mapping[str, 
         "your_batch": batch,
         "scaling": scaling(row.optimizer),
         "scaled_lr": scaled_lr(row, batch),
-        "comparable": _is_comparable(row, setup) and setup["weights"] is None,
+        "comparable": published_lr(row, setup) is not None,
     }
 
 

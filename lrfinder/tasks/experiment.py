@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrfinder.advice.published import beside_published
+from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.checks import check_choice, check_count
 from lrfinder.errors import SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
-from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, is_comparable, scaled_lr
+from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
 from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.grouped import Grouped, grouped_optimizer
 from lrfinder.tasks.memory import memory_errors_explained
@@ -115,23 +115,10 @@ class Experiment:
             )
         return self._beside_recipe(refined)
 
-    @property
-    def published_lr(self) -> float | None:
-        """Peak learning rate of torchvision's recipe at this batch; None where it is for another training.
-
-        That is one with another optimizer, from weights, or with another rate for some layers.
-        """
-        row, facts, chosen = self.reference, self.facts, self.settings
-        if not isinstance(row, ReferenceRecipe) or chosen.weights is not None:
-            return None
-        if chosen.freeze or chosen.head_lr_scale is not None or chosen.layer_decay is not None:
-            return None
-        if not is_comparable(row, facts["optimizer"], facts["optimizer_options"]):
-            return None
-        return scaled_lr(row, facts["batch_size"] * facts["accumulation_steps"])
-
     def _beside_recipe(self, result: RangeTestResult) -> RangeTestResult:
-        row, lr = self.reference, self.published_lr
+        """The result with a low grade where torchvision's recipe, if it may be compared, has a far learning rate."""
+        row = self.reference
+        lr = published_lr(row, self.facts) if isinstance(row, ReferenceRecipe) else None
         if lr is None or not isinstance(row, ReferenceRecipe):
             return result
         return replace(result, advice=beside_published(result.advice, lr, row.schedule, "torchvision"))
