@@ -1,11 +1,16 @@
-"""Images of any mode in colour with eight bits, at the range of brightness that they were saved with."""
+"""Images of any mode in colour, at the range of brightness that they were saved with, and normalised for a model."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as F
 
-__all__ = ["in_colour"]
+__all__ = ["in_colour", "normalised"]
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in torchvision's presets
 
 
 def in_colour(image: Image.Image) -> Image.Image:
@@ -25,6 +30,12 @@ def in_colour(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # else Pillow warns
     return image.convert("RGB")
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Pixels of eight bits as floats, with ImageNet's mean and standard deviation."""
+    normal: Tensor = F.normalize(F.convert_image_dtype(pixels, torch.float), mean=_MEAN, std=_STD)
+    return normal
 
 
 def _top(image: Image.Image) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
@@ -15,6 +14,7 @@ from torchvision.transforms import functional as F
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks import images, samples
+from lrfinder.tasks.colour import normalised
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import chosen_classes, parted
 from lrfinder.tasks.settings import Settings
@@ -24,7 +24,6 @@ from lrfinder.training.batches import batch_size, describe_batch
 
 __all__ = ["OwnData", "open_images", "open_own"]
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in torchvision's transforms
 _SIZE_STEP, _LARGEST = 32, 224
 _RETURNS = "a DataLoader, a Dataset, or a pair (train, val) of either"
 
@@ -144,7 +143,7 @@ def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory
     outputs = chosen_classes(data.name, data.num_classes, settings.num_classes)
     loader = partial(
         images.build_loader,
-        transform=partial(_normalised, size=side),
+        transform=partial(_resized, size=side),
         num_classes=outputs,
         batch_size=size,
         workers=workers,
@@ -165,11 +164,8 @@ def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory
     )
 
 
-def _normalised(image: Image.Image, *, size: int) -> Tensor:
-    middle = F.center_crop(F.resize(image, [size], antialias=True), [size])
-    pixels: Tensor = F.convert_image_dtype(F.pil_to_tensor(middle), torch.float)
-    normalised: Tensor = F.normalize(pixels, mean=_MEAN, std=_STD)
-    return normalised
+def _resized(image: Image.Image, *, size: int) -> Tensor:
+    return normalised(F.pil_to_tensor(F.center_crop(F.resize(image, [size], antialias=True), [size])))
 
 
 def _is_dataset(found: Any) -> bool:

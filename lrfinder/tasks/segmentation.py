@@ -19,6 +19,7 @@ from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.assemble import Loading, assemble
 from lrfinder.tasks.augment import Augmentation, refused
 from lrfinder.tasks.augment_scenes import augment_masks
+from lrfinder.tasks.colour import normalised
 from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.masks import VOID, open_masks
 from lrfinder.tasks.memory import check_batch_memory
@@ -149,7 +150,7 @@ def _augmentation(size: int, num_classes: int) -> Augmentation:
 
 def _augmented(sample: tuple[Image.Image, np.ndarray], *, change: Any, num_classes: int) -> tuple[Tensor, Tensor]:
     pixels, mask = change(sample[0], _mask(sample[1], num_classes))
-    return _normalised(pixels), mask[0].long()
+    return normalised(pixels), mask[0].long()
 
 
 def _transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -158,13 +159,7 @@ def _transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_class
     shorter = size * _RESIZED // _CROP if size == _CROP else size
     image = F.center_crop(F.resize(image, [shorter], antialias=True), [size])
     mask = F.center_crop(F.resize(mask, [shorter], InterpolationMode.NEAREST), [size])
-    return _normalised(F.pil_to_tensor(image)), mask[0].long()
-
-
-def _normalised(pixels: Tensor) -> Tensor:
-    pixels = F.convert_image_dtype(pixels, torch.float)
-    normal: Tensor = F.normalize(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    return normal
+    return normalised(F.pil_to_tensor(image)), mask[0].long()
 
 
 def _mask(labels: np.ndarray, num_classes: int) -> Tensor:
