@@ -1,4 +1,4 @@
-"""A small classification network, batches for it, and one iteration of its training."""
+"""A small classification network, batches for it, one iteration of its training, and a small model of each family."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.step import TrainStep
 
 CLASSES = 3
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "classification": {"model": "squeezenet1_1", "image_size": 32},
+    "segmentation": {"model": "lraspp_mobilenet_v3_large", "image_size": 32},
+    "detection": {"model": "fasterrcnn_mobilenet_v3_large_320_fpn", "image_size": 32},
+    "video": {"model": "mc3_18", "image_size": 16},
+    "optical_flow": {"model": "raft_small"},
+}
 
 
 def network(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Sequential:

@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import SMALLEST
 from torch import nn
 from torchvision import models
 
@@ -348,13 +349,6 @@ def test_the_shell_refuses_in_its_own_words(options: str, message: str, tmp_path
 
 # --- lines to paste ---------------------------------------------------------------------------------------------------
 
-REAL: dict[str, dict[str, Any]] = {
-    "classification": {"model": "squeezenet1_1", "image_size": 32},
-    "segmentation": {"model": "lraspp_mobilenet_v3_large", "image_size": 32},
-    "detection": {"model": "fasterrcnn_mobilenet_v3_large_320_fpn", "image_size": 32},
-    "video": {"model": "mc3_18", "image_size": 16},
-    "optical_flow": {"model": "raft_small"},
-}
 FIRST = {
     "classification": "features.0",
     "segmentation": "backbone.0",
@@ -383,12 +377,12 @@ KINDS = ("constant", "onecycle", "cosine", "cyclic")
 @functools.cache
 def task_of(family: str) -> Task:
     torch.manual_seed(0)
-    return FAMILIES[family].build(data="fake", batch_size=2, **REAL[family])
+    return FAMILIES[family].build(data="fake", batch_size=2, **SMALLEST[family])
 
 
 # Of optical flow, whose steps are slow, there is no head; these of the models have no normalisation that is trained.
 WITHOUT = [(family, "no weight decay on norms") for family in ("classification", "detection")]
-CASES = [(family, option) for family in REAL for option in OPTIONS if (family, option) not in WITHOUT]
+CASES = [(family, option) for family in SMALLEST for option in OPTIONS if (family, option) not in WITHOUT]
 CASES = [(family, option) for family, option in CASES if family != "optical_flow" or option == "a part frozen"]
 
 
