@@ -199,6 +199,16 @@ def test_quoted_advice_numbers_are_the_measured_ones() -> None:
     assert other["name"] == "fastai slide" and "fastai's `slide`" in text
 
 
+def test_quoted_comparison_with_the_recipes_is_the_measured_one() -> None:
+    pairs = json.loads((RESULTS / "recipes.json").read_text(encoding="utf-8"))["pairs"]
+    gains = [100 * (pair["recipe"]["accuracy"] - pair["advice"]["accuracy"]) for pair in pairs]
+    higher, lower = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    mean = sum(gains) / len(gains)
+    told = f"in {higher} of {len(gains)} trainings of six models and less in {lower}, by {mean:.1f} points on average"
+    assert told in " ".join(section("What it cannot know").split())
+    assert len({pair["model"] for pair in pairs}) == 6
+
+
 def test_quoted_cost_ratios_are_the_measured_ones() -> None:
     path = RESULTS / "cost.json"
     if not path.exists():
