@@ -1,8 +1,8 @@
 """The weighted mean of the evidence, from which every learning rate of the advice follows, as a formula.
 
 Three numbers are known: the typical LR of the optimizer, where the loss of this sweep is lowest, and where it breaks.
-None is enough. The typical LR is not about this model, and no point of a curve is a
-constant factor away from the best LR, which depends on the schedule and the length of the training. With the symbols
+None is enough. The typical LR is not about this model, and no point of a curve is a constant factor away from the best
+LR, which depends on the schedule and the length of the training. With the symbols
 
     u   typical LR of the optimizer,
     f   a fitted part of the middle of the low region,

@@ -36,6 +36,6 @@ def refuse_launcher(command: str, environment: Mapping[str, str] = os.environ) -
     if environment.get("RANK", "0") != "0":
         raise OtherRankError
     raise ConfigError(
-        f"{command} tests a model on one device, and torchrun (or a launcher like it) has started several processes. "
+        f"{command} tests a model on one device, and torchrun or a similar launcher has started several processes. "
         "Run it without torchrun, or call LRFinder inside the distributed training."
     )

@@ -48,9 +48,8 @@ def build(
 ) -> Task:
     """A torchvision video model for the classes of the data, with its loss and loaders of clips.
 
-    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence, or from a random place where training
-    is augmented. Random weights are drawn from torch's
-    global generator.
+    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence, or from a random place where
+    training is augmented. Random weights are drawn from torch's global generator.
 
     Args:
         model: name of one of torchvision's video models; upper or lower case.
