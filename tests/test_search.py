@@ -87,6 +87,13 @@ def test_a_larger_budget_gives_longer_trials_and_then_confirmation() -> None:
     assert plans[2]["confirmation"][1] > plans[2]["screening"][1]
 
 
+@pytest.mark.parametrize(("trainings", "trials", "least_part"), [(1, 2, 0.3), (2, 2, 0.8), (3, 4, 0.6), (9, 14, 0.6)])
+def test_a_budget_of_several_trainings_gives_more_long_trials(trainings: int, trials: int, least_part: float) -> None:
+    confirmation = plan_search(trainings * TOTAL, TOTAL)["confirmation"]
+    assert confirmation.trials == trials
+    assert least_part * TOTAL <= confirmation.steps <= TOTAL
+
+
 def test_steps_left_by_a_diverged_trial_are_given_to_others() -> None:
     def count(part: float) -> int:
         search = TrialSearch(record())
@@ -184,6 +191,30 @@ def test_a_first_confirmation_that_goes_wrong_is_followed_by_half_its_lr(wrong: 
     assert screened is not None and best is not None
     assert tried(search.record, "confirmation") == pytest.approx([screened, screened / 2])
     assert best < screened / 2
+
+
+@given(log_bottom=st.floats(-1.5, 1.5), off=st.sampled_from([1 / 4, 1.0, 4.0]))
+def test_confirmations_go_on_until_the_best_lies_between_two_others(log_bottom: float, off: float) -> None:
+    # The short trials find a best LR that is up to a factor 4 off.
+    bottom = INITIAL * 2**log_bottom
+    search = TrialSearch(record(budget_steps=9 * TOTAL, start_loss=15.0))
+    while not search.done:
+        search.add(outcome(search, bowl(bottom * off if search.stage == "screening" else bottom)(search.lr)))
+    lrs = sorted(tried(search.record, "confirmation"))
+    assert lrs[0] < bottom < lrs[-1]
+    assert best_trial_lr(search.record) == pytest.approx(bottom, rel=0.25)
+    assert search.record.spent < 9 * TOTAL / 2
+
+
+def test_confirmations_that_diverge_early_leave_their_steps_to_lower_lrs() -> None:
+    search = TrialSearch(record(budget_steps=WITH_CONFIRMATION))
+    while not search.done:
+        high = search.stage == "confirmation" and search.lr > INITIAL / 5
+        loss = None if high else bowl(INITIAL)(search.lr)
+        search.add(outcome(search, loss, search.steps // 10 if high else None))
+    lrs = tried(search.record, "confirmation")
+    assert lrs[:3] == pytest.approx([lrs[0], lrs[0] / 2, lrs[0] / 4]) and min(lrs) <= INITIAL / 5
+    assert best_trial_lr(search.record) <= INITIAL / 5
 
 
 # --- an interrupt -----------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 Two stages. *Screening*: four trials of a sixteenth of the training each, at a constant LR with a short cooldown. The LR
 that is best in such a trial is near the one that is best in the whole training; short copies of a decaying schedule
 prefer one that is too high. The trials start at the advised LR and at four times above and below it, and close in on
-the best. *Confirmation*, where the budget allows: two longer trials of the schedule itself, one at the LR that the
-screening found and one at twice that (at half, where the first went wrong).
+the best. *Confirmation*, where the budget allows: longer trials of the schedule itself, one at the LR that the
+screening found and one at twice that (at half, where the first went wrong). A budget of more than one training has
+room for more of them, which go on by factors of two until the best lies between two others.
 
 Which LR the trials show to be best is decided in :mod:`lrfinder.advice.verdict`.
 """
@@ -28,9 +29,11 @@ from lrfinder.tables.kinds import KIND_TABLE, KINDS
 __all__ = ["StagePlan", "TrialPlan", "TrialSearch", "plan_search", "whole_schedule"]
 
 _SCREENING_STRIDE, _CONFIRMATION_STRIDE = 4.0, 2.0  # factors between neighbours at the start of a stage
+_SAME = 0.1  # relative difference up to which a trial would tell nothing that another has not told
 _CLOSE = 2.0  # no LR is tried between neighbours this near: losses are flat around the best
 _FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: fewer decide nothing
-_CONFIRMATIONS = 2
+_CONFIRMATIONS = 2  # at least
+_LONG_ENOUGH = 0.6  # part of the training: beyond it another LR is worth more than longer trials
 _COOLDOWN = 0.2  # part of a screening trial
 
 
@@ -66,9 +69,11 @@ def plan_search(budget_steps: int, total_steps: int, *, constants: Constants = F
     else:
         return {}
     plan = {"screening": StagePlan(count, steps)}
-    left = min((budget_steps - count * steps) // _CONFIRMATIONS, total_steps)
-    if left >= max(_FEWEST_STEPS, search.confirmation_part * total_steps):
-        plan["confirmation"] = StagePlan(_CONFIRMATIONS, left)
+    left = budget_steps - count * steps
+    confirmations = max(_CONFIRMATIONS, int(left / (_LONG_ENOUGH * total_steps)))
+    steps = min(left // confirmations, total_steps)
+    if steps >= max(_FEWEST_STEPS, search.confirmation_part * total_steps):
+        plan["confirmation"] = StagePlan(confirmations, steps)
     return plan
 
 
@@ -150,7 +155,8 @@ class TrialSearch:
     Args:
         record: the empty record to fill.
         ceiling: LR that no trial may exceed, the initial one aside; None for none. Ignored where ``min_improvement`` of
-            the record is above 0: with pretrained weights the edge is read too low to be a ceiling.
+            the record is above 0: with pretrained weights the edge is read too low to be a ceiling. Ignored too in
+            confirmation trials of more than half of the training: they show themselves where it becomes unstable.
         constants: lengths and number of trials, and how their losses are compared.
 
     Example:
@@ -209,7 +215,7 @@ class TrialSearch:
         if best is None:  # far too high, or there is no loss at any LR
             within = len(trials) < 2 * self._plan["screening"].trials
             return trials[0].lr / _SCREENING_STRIDE if within else None
-        return self._beyond(trials, best) or _between(trials, best)
+        return self._beyond(trials, best, _SCREENING_STRIDE) or _between(trials, best)
 
     def _opening(self, trials: Sequence[Trial]) -> float | None:
         """An LR above and one below the initial LR, whatever the losses are; None once both were tried."""
@@ -218,11 +224,11 @@ class TrialSearch:
             return above
         return self._untried(initial / _SCREENING_STRIDE, trials) if trials[0].lr >= initial else None
 
-    def _beyond(self, trials: Sequence[Trial], best: Trial) -> float | None:
+    def _beyond(self, trials: Sequence[Trial], best: Trial, stride: float) -> float | None:
         """An LR outside those tried, where the best is the outermost."""
-        if best is trials[-1] and (above := self._untried(best.lr * _SCREENING_STRIDE, trials)) is not None:
+        if best is trials[-1] and (above := self._untried(best.lr * stride, trials)) is not None:
             return above
-        return self._untried(best.lr / _SCREENING_STRIDE, trials) if best is trials[0] else None
+        return self._untried(best.lr / stride, trials) if best is trials[0] else None
 
     def _screening_steps_left(self) -> int:
         """Optimizer steps left for screening; a trial that was stopped early leaves its steps to others."""
@@ -230,13 +236,13 @@ class TrialSearch:
         return self.record.budget_steps - self.record.spent - confirmations * steps
 
     def _next_confirmation(self) -> float | None:
-        trials = self.record.in_stage("confirmation")
-        if len(trials) == self._plan["confirmation"].trials:
+        if self.record.budget_steps - self.record.spent < self.steps:
             return None
-        first = trials[0]
-        if first.loss is not None and first.loss < self.record.start_loss:
-            return self._untried(first.lr * _CONFIRMATION_STRIDE, trials)
-        return first.lr / _CONFIRMATION_STRIDE
+        trials = self.record.in_stage("confirmation")
+        best = best_trial(trials)
+        if best is None or best.loss_or_inf >= self.record.start_loss:
+            return trials[0].lr / _CONFIRMATION_STRIDE
+        return self._beyond(trials, best, _CONFIRMATION_STRIDE)
 
     def _untried(self, lr: float, trials: Sequence[Trial]) -> float | None:
         """The LR held within the allowed range; None where it was tried already.
@@ -245,5 +251,6 @@ class TrialSearch:
         a trial has shown an improvement, unless the range test had shown one (``min_improvement`` is 0).
         """
         lowest = 0.0 if self.record.improved or self.record.min_improvement == 0 else self.record.initial_lr
-        lr = min(max(lr, lowest), self._ceiling)
-        return None if any(math.isclose(trial.lr, lr) for trial in trials) else lr
+        long_enough = self.steps >= _LONG_ENOUGH * self.record.total_steps
+        lr = min(max(lr, lowest), math.inf if long_enough else self._ceiling)
+        return None if any(math.isclose(trial.lr, lr, rel_tol=_SAME) for trial in trials) else lr
