@@ -8,7 +8,7 @@ LR at the lowest point of
 
 is chosen, so near ties go to the initial LR, the more so the shorter the trials. What the trials found is then weighed
 against the advice that they started from, each by its variance in octaves: the advice by its interval, the trials by
-``trial_variance * sqrt(total_steps / steps)`` of the longest. Where the trial at the initial LR did not improve the
+``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial LR did not improve the
 loss, the trials alone count. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lrfinder.advice.advise import Advice, rounded_advice
+from lrfinder.advice.advise import Advice, octave_variance, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.words import explain
@@ -42,7 +42,6 @@ __all__ = [
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
 _AGREED = 2.0  # factor up to which search and range test count as agreed
-_OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 
 
 def min_improvement(reading: Reading, *, constants: Constants = FITTED) -> float:
@@ -175,10 +174,11 @@ def _weighed(advice: Advice, record: TrialRecord, found: float, constants: Const
     """What the trials found and, unless they refute it, the LR that they started from, with their weights."""
     initial = record.initial_lr
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
-    refuted = not at_initial or any(trial.loss_or_inf >= record.start_loss for trial in at_initial)
-    prior = (math.log2(constants.spread.of(advice.grade)) / _OUTSIDE_INTERVAL) ** 2
+    longest = max(at_initial, key=lambda trial: trial.steps, default=None)
+    refuted = longest is None or longest.loss_or_inf >= record.start_loss
+    prior = octave_variance(advice)
     steps = max(trial.steps for trial in record.trials)
-    measured = constants.search.trial_variance * math.sqrt(record.total_steps / steps)
+    measured = constants.search.trial_variance * record.total_steps / steps
     weight = 1.0 if refuted else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
