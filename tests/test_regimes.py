@@ -449,3 +449,47 @@ def test_an_explosion_within_two_steps_puts_no_edge_below_the_low_region(seed: i
     assert reading.low_region is not None and reading.edge_lr is not None and reading.edge_interval is not None
     assert reading.edge_lr >= reading.low_region[0] >= 0.08
     assert reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
+
+
+def dies(at: float = 0.01, *, tail: float = 0.0, level: float = 2.3, noise: float = 0.05, seed: int = 0) -> LossCurve:
+    """Batch noise around 2.3 that shrinks to the part ``tail`` of itself, around ``level``, from a learning rate on."""
+    curve = curve_of(lambda x: 2.3, start=1e-5, end=10.0, count=73, noise=noise, seed=seed, optimizer="SGD")
+    losses = [
+        loss if lr < at else level + tail * (loss - 2.3) for lr, loss in zip(curve.lrs, curve.losses, strict=True)
+    ]
+    return dataclasses.replace(curve, losses=tuple(losses))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("at", [1e-3, 0.01, 0.3])
+def test_a_network_that_dies_is_seen_where_its_losses_become_equal(at: float, seed: int) -> None:
+    reading = read_curve(dies(at, seed=seed))
+    assert reading.dead_lr == pytest.approx(at, rel=0.25)
+    assert reading.edge_lr is not None and reading.edge_lr <= reading.dead_lr
+    assert reading.diverged_lr == reading.dead_lr
+    advice = advise(dies(at, seed=seed))
+    assert advice.base_lr is not None and advice.base_lr < at and advice.grade == "low"
+    assert any(reason.startswith("From lr=") and "same for every batch" in reason for reason in advice.reasons)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [dies(tail=0.5), dies(level=1.8), dies(noise=0.0), dies(at=8.0)],
+    ids=["less noise", "a lower loss that stays", "no noise at all", "equal losses at the very end"],
+)
+def test_a_network_that_lives_is_not_taken_for_dead(curve: LossCurve) -> None:
+    assert read_curve(curve).dead_lr is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_losses_of_few_digits_are_not_taken_for_a_dead_network(seed: int) -> None:
+    curve = curve_of(lambda x: 2.3, noise=0.006, seed=seed)  # bfloat16 has steps of 0.016 there
+    coarse = tuple(round(loss * 64) / 64 for loss in curve.losses)
+    assert read_curve(dataclasses.replace(curve, losses=coarse)).dead_lr is None
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-5, 5), seed=st.integers(0, 100))
+def test_where_a_network_dies_does_not_depend_on_the_unit_of_the_loss(scale: float, shift: float, seed: int) -> None:
+    curve = dies(tail=0.01, seed=seed)
+    other = dataclasses.replace(curve, losses=tuple(scale * loss + shift for loss in curve.losses))
+    assert read_curve(other).dead_lr == read_curve(curve).dead_lr is not None

@@ -161,6 +161,11 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "The edge is blurred: the loss rises in more than one step, and the middle of them is taken. Where half a "
         "decade matters, run the test with another seed or a larger batch."
     ),
+    "dead": lambda found: (
+        f"From lr={_lr(found)} on, the loss is the same for every batch: an update has left the network with one output "
+        "for every input, as where all ReLUs of a layer give 0. Use warm-up, normalisation layers or another "
+        "initialisation."
+    ),
     "only_rises": lambda found: (
         "The loss never clearly falls: the model is already trained, or nothing can be learnt this fast. The advice "
         "rests on the edge and the optimizer alone; start with warm-up, and compare it with a third of it."

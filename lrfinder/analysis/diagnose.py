@@ -118,6 +118,10 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
     return None
 
 
+def _dead(curve: LossCurve, reading: Reading) -> Finding | None:
+    return None if reading.dead_lr is None else Finding(code="dead", lr=reading.dead_lr, caps_grade="low")
+
+
 def _blurred_edge(curve: LossCurve, reading: Reading) -> Finding | None:
     interval = reading.edge_interval
     if interval is None or interval[1] <= BLURRED * interval[0]:
@@ -198,6 +202,7 @@ def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _ended_early,
     _edge_position,
+    _dead,
     _blurred_edge,
     _weak_fall,
     _validation_lags,

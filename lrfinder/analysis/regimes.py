@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrfinder.analysis.series import Series, series_of
+from lrfinder.analysis.series import Series, dead_from, series_of
 from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
 from lrfinder.numbers import clamp_lr
@@ -66,6 +66,8 @@ class Reading:
         edge_interval: (low, high) around the edge: how far it moves with the stretch of the rise it is read from.
         diverged_lr: where the loss had given back most of its fall for good, as a sweep that stops early defines it;
             None when it never had.
+        dead_lr: from where on the loss was the same for every batch: the network gave one output for every input. The
+            edge and ``diverged_lr`` are no higher. None when it never was.
     """
 
     lrs: tuple[float, ...]
@@ -83,6 +85,7 @@ class Reading:
     edge_lr: float | None
     edge_interval: tuple[float, float] | None
     diverged_lr: float | None
+    dead_lr: float | None = None
 
 
 class _Fall(NamedTuple):
@@ -111,19 +114,26 @@ def read_curve(curve: LossCurve) -> Reading:
         >>> round(read_curve(sweep.curve()).edge_lr, 2)
         1.0
     """
-    series = series_of(curve)
+    whole = series_of(curve)
+    dead = dead_from(whole)
+    series = whole if dead is None else series_of(curve, dead)
     fall = _fall(series)
     edge = _edge(curve, series)
+    diverged, dead_lr = _diverged_lr(curve, whole.lrs), None
+    if dead is not None:
+        dead_lr = float(whole.lrs[dead])
+        edge = edge if edge.lr is not None else _Edge(dead_lr, (float(whole.lrs[dead - 1]), dead_lr))
+        diverged = min(dead_lr, diverged or dead_lr)
     if edge.lr is not None and edge.interval is not None and fall.region is not None:
         # A net that explodes within two steps outgrows every quadratic, and its limit is solved for far too low. Where
         # most of the fall was still to come, it was not unstable.
         low, high = (max(end, fall.region[0]) for end in edge.interval)
         edge = _Edge(max(edge.lr, fall.region[0]), (low, high))
     return Reading(
-        lrs=tuple(series.lrs.tolist()),
-        losses=tuple((series.losses / series.scale).tolist()),
-        smooth=tuple((series.smooth / series.scale).tolist()),
-        width=series.width,
+        lrs=tuple(whole.lrs.tolist()),
+        losses=tuple((whole.losses / whole.scale).tolist()),
+        smooth=tuple((whole.smooth / whole.scale).tolist()),
+        width=whole.width,
         update_rule=update_rule(curve.optimizer),
         noise_std=series.unscaled(series.noise),
         level=series.level / series.scale,
@@ -134,7 +144,8 @@ def read_curve(curve: LossCurve) -> Reading:
         low_region=fall.region,
         edge_lr=edge.lr,
         edge_interval=edge.interval,
-        diverged_lr=_diverged_lr(curve, series.lrs),
+        diverged_lr=diverged,
+        dead_lr=dead_lr,
     )
 
 

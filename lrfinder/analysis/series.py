@@ -13,9 +13,13 @@ from lrfinder.analysis.smoothing import noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["Series", "series_of"]
+__all__ = ["Series", "dead_from", "series_of"]
 
 _FIRST = 5  # losses whose median is the level at the start
+_STEPS = 8  # differences of neighbouring losses that show the batch noise at the start
+_DEAD_STEPS = 10  # and that have to be small in a row; at twelve per decade, most of one
+_DEAD_PART = 0.1  # of the usual difference, that is small
+_ROUNDED = 0.25  # part of equal neighbours from which on the losses move by their rounding, and equal ones say nothing
 
 
 class Series(NamedTuple):
@@ -35,9 +39,9 @@ class Series(NamedTuple):
         return min(value / self.scale, sys.float_info.max)
 
 
-def series_of(curve: LossCurve) -> Series:
-    """Series of a curve; of a training that raises its loss, with the sign turned."""
-    pairs = curve.pairs()
+def series_of(curve: LossCurve, end: int | None = None) -> Series:
+    """Series of a curve up to a point; of a training that raises its loss, with the sign turned."""
+    pairs = tuple(values[:end] for values in curve.pairs())
     lrs, losses = (np.asarray(values, dtype=np.float64) for values in pairs)
     losses = -losses if curve.maximized else losses
     if not len(losses):
@@ -48,3 +52,22 @@ def series_of(curve: LossCurve) -> Series:
     smoothed = smooth(losses, width)
     level = median(losses[:_FIRST].tolist())
     return Series(lrs, losses, smoothed, width, noise(losses), level, max(level - float(smoothed.min()), 0.0), scale)
+
+
+def dead_from(series: Series) -> int | None:
+    """First point from which on the loss is the same for every batch, at the level of the start or above it.
+
+    The network then gives one output for every input, as after an update that leaves all its ReLUs at 0. None of 366
+    sweeps of the calibration runs does so.
+
+    """
+    steps = np.abs(np.diff(series.losses))
+    if len(steps) < _STEPS + _DEAD_STEPS:
+        return None
+    usual = median(steps[:_STEPS].tolist())
+    small = (steps < _DEAD_PART * usual) & (series.losses[1:] > series.level - 2 * usual)
+    runs = np.convolve(small[_STEPS:], np.ones(_DEAD_STEPS), mode="valid") == _DEAD_STEPS
+    if not runs.any():
+        return None
+    first = _STEPS + int(runs.argmax())
+    return first if (steps[:first] == 0).mean() < _ROUNDED else None
