@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from situations import heads, images, language, sentences
+from situations import heads, images, language, sentences, whole
 from situations.cell import Cell, Training
 
 __all__ = ["CELLS"]
@@ -36,12 +36,21 @@ def head(name: str) -> Callable[[Path, int], Training]:
     return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
 
 
+def tuned(name: str) -> Callable[[Path, int], Training]:
+    """Builder of a trunk tuned whole, from a name as in ``"whole-onet-adamw-32-300"``."""
+    _, trunk, optimizer, batch, _ = name.split("-")
+    return partial(whole.whole, trunk=trunk, optimizer=optimizer, batch=int(batch))
+
+
+NAMED = {"head": head, "whole": tuned}  # by the first word of the name
+
+
 def cells() -> tuple[Cell, ...]:
     with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(
         Cell(
-            build=BUILDERS.get(row["name"]) or head(row["name"]),
+            build=BUILDERS.get(row["name"]) or NAMED[row["name"].split("-")[0]](row["name"]),
             steps=int(row["steps"]),
             seeds=int(row["seeds"]),
             centre=float(row["centre"]),
