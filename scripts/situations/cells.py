@@ -37,12 +37,12 @@ def head(name: str) -> Callable[[Path, int], Training]:
 
 
 def tuned(name: str) -> Callable[[Path, int], Training]:
-    """Builder of a trunk tuned whole, from a name as in ``"whole-onet-adamw-32-300"``."""
-    _, trunk, optimizer, batch, _ = name.split("-")
-    return partial(whole.whole, trunk=trunk, optimizer=optimizer, batch=int(batch))
+    """Builder of a trunk tuned whole or by LoRA, from a name as in ``"whole-onet-adamw-16-300"`` or ``"lora-..."``."""
+    way, trunk, optimizer, batch, _ = name.split("-")
+    return partial(whole.whole, trunk=trunk, optimizer=optimizer, batch=int(batch), lora=way == "lora")
 
 
-NAMED = {"head": head, "whole": tuned}  # by the first word of the name
+NAMED = {"head": head, "whole": tuned, "lora": tuned}  # by the first word of the name
 
 
 def cells() -> tuple[Cell, ...]:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from trained_packages import weights
 
-__all__ = ["head"]
+__all__ = ["OPTIMIZERS", "TRUNKS", "head", "untrained"]
 
 MOST = 6_000  # samples for training
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -85,11 +85,11 @@ def enlarged(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.stack([row[1] for row in rows])
 
 
-def efficientnet(data: Path, seed: int, *, optimizer: str, head: bool = False) -> Training:
-    """EfficientNet-Lite1 trained on ImageNet, a new head, CIFAR-10 at 64 pixels, batch 32; whole or the head alone."""
+def efficientnet(data: Path, seed: int, *, optimizer: str, head: bool = False, number: int = 1) -> Training:
+    """EfficientNet-Lite trained on ImageNet, a new head, CIFAR-10 at 64 pixels, batch 32; whole or the head alone."""
     ours, held = tensors(data, "train", 8_000), tensors(data, "test", 512)
     torch.manual_seed(seed)
-    model: Any = efficientnet_lite()
+    model: Any = efficientnet_lite(number)
     if head:
         model.requires_grad_(False)
         model._fc.requires_grad_(True)  # the package has no other name for its head

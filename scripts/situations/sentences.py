@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trained_packages import minilm_encoder, minilm_folder
 
-__all__ = ["minilm"]
+__all__ = ["LoRA", "minilm"]
 
 LENGTH, WIDTH = 32, 384  # most tokens of a sentence, and width of the encoder
 MODULES, PER_MODULE = 77, 60
