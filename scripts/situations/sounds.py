@@ -48,13 +48,13 @@ def natural(generator: torch.Generator) -> torch.Tensor:
 
 
 @functools.cache
-def timbres(data: Path) -> Task:
-    """Sounds of 1024 samples of any pitch, and which of 8 spectra is theirs but for a factor at each harmonic."""
+def timbres(data: Path, length: int = 1024) -> Task:
+    """Sounds of any pitch, and which of 8 spectra is theirs but for a factor at each harmonic."""
     classes, generator = draws(8)
     spectra = torch.exp(torch.randn(8, len(HARMONICS), generator=generator))
     varied = spectra[classes] * torch.exp(0.3 * torch.randn(COUNT, len(HARMONICS), generator=generator))
     pitch = 33 * torch.rand(COUNT, 1, generator=generator)
-    return tones(pitch.expand(-1, 1024), varied, generator), classes
+    return tones(pitch.expand(-1, length), varied, generator), classes
 
 
 @functools.cache

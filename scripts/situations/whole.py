@@ -32,7 +32,7 @@ TRUNKS: dict[str, Callable[[Path, int], Training]] = {
     "crepe": partial(task, net=nets.Crepe, samples=sounds.timbres),
     "pesto": partial(task, net=nets.Pesto, samples=sounds.pitches),
     "fcpe": partial(task, net=nets.Fcpe, samples=sounds.mel_contours),
-    "silero": partial(task, net=nets.Silero, samples=sounds.contours),
+    "silero": partial(task, net=nets.Silero, samples=partial(sounds.timbres, length=4160)),
     "beatnet": partial(task, net=nets.BeatNet, samples=sounds.metres),
     "attacut": partial(task, net=nets.Attacut, samples=sounds.code),
 }
