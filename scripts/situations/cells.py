@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from situations import heads, images, language, sentences, whole
+from situations import heads, images, language, reviews, scratch, sentences, whole
 from situations.cell import Cell, Training
+
+from lrfinder.tables.recipes import reference_recipe, scaled_lr
 
 __all__ = ["CELLS"]
 
@@ -27,42 +29,64 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
     "lstm_lm": language.word_lstm,
     "char_gpt": language.char_gpt,
     "onet_cifar": images.onet,
+    "hours_mlp": scratch.hours,
+    "digits_resnet": scratch.digits,
+    "cifar_mlp": scratch.dense,
+    "sst2_gru": reviews.gru,
+    "sst2_transformer": reviews.transformer,
+    "sst2_lstm": reviews.lstm,
+    "gru_lm": reviews.gru_lm,
+    "cifar_vit": scratch.vit,
+    "cifar_wrn": scratch.convolutional,
 }
 
 
-def head(name: str) -> Callable[[Path, int], Training]:
-    """Builder of a head alone, from a name as in ``"head-effnet-sgd-32-200"``: trunk, optimizer, batch and steps."""
-    _, trunk, optimizer, batch, _, *hidden = name.split("-")
-    return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
+def builder(name: str) -> Callable[[Path, int], Training]:
+    """Builder of a cell, from its name.
+
+    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and ``"lora-..."`` that holds trunk, optimizer, batch
+    and steps, in ``"tv-resnet18"`` the model.
+    """
+    kind, *parts = name.split("-")
+    if kind == "tv":
+        return partial(scratch.recipe, model=parts[0])
+    if kind == "head":
+        trunk, optimizer, batch, _, *hidden = parts
+        return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
+    if kind in ("whole", "lora"):
+        trunk, optimizer, batch, _ = parts
+        return partial(whole.whole, trunk=trunk, optimizer=optimizer, batch=int(batch), lora=kind == "lora")
+    return BUILDERS[name]
 
 
-def tuned(name: str) -> Callable[[Path, int], Training]:
-    """Builder of a trunk tuned whole or by LoRA, from a name as in ``"whole-onet-adamw-16-300"`` or ``"lora-..."``."""
-    way, trunk, optimizer, batch, _ = name.split("-")
-    return partial(whole.whole, trunk=trunk, optimizer=optimizer, batch=int(batch), lora=way == "lora")
+def published(row: Mapping[str, str]) -> tuple[float | None, str]:
+    """The published learning rate and its source, which for models of torchvision are in the table of recipes."""
+    recipe = reference_recipe(row["name"].removeprefix("tv-"))
+    if recipe is not None:
+        return scaled_lr(recipe, scratch.RECIPE_BATCH), f"torchvision, {recipe.source}"
+    return float(row["published"]) if row["published"] else None, row["source"]
 
 
-NAMED = {"head": head, "whole": tuned, "lora": tuned}  # by the first word of the name
+def cell(row: Mapping[str, str]) -> Cell:
+    lr, source = published(row)
+    return Cell(
+        build=builder(row["name"]),
+        steps=int(row["steps"]),
+        seeds=int(row["seeds"]),
+        centre=float(row["centre"]),
+        published=lr,
+        source=source,
+        needs=tuple(row["needs"].split()),
+        clip=float(row["clip"]) if row["clip"] else None,
+        warmup=int(row["warmup"]),
+        floor=float(row["floor"]),
+        **{name: row[name] for name in ("name", "situation", "schedule", "folder", "split")},
+    )
 
 
 def cells() -> tuple[Cell, ...]:
     with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return tuple(
-        Cell(
-            build=BUILDERS.get(row["name"]) or NAMED[row["name"].split("-")[0]](row["name"]),
-            steps=int(row["steps"]),
-            seeds=int(row["seeds"]),
-            centre=float(row["centre"]),
-            published=float(row["published"]) if row["published"] else None,
-            needs=tuple(row["needs"].split()),
-            clip=float(row["clip"]) if row["clip"] else None,
-            warmup=int(row["warmup"]),
-            floor=float(row["floor"]),
-            **{name: row[name] for name in ("name", "situation", "schedule", "folder", "split", "source")},
-        )
-        for row in rows
-    )
+        return tuple(map(cell, csv.DictReader(file)))
 
 
 CELLS = cells()

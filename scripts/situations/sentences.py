@@ -23,10 +23,10 @@ Texts = tuple[list[str], list[int]]
 """Sentences and their classes."""
 
 
-def sst2(data: Path) -> tuple[Texts, Texts]:
-    """Sentences of film reviews and whether they praise: all for training, 256 for validation."""
+def sst2(data: Path, held: int = 256) -> tuple[Texts, Texts]:
+    """Sentences of film reviews and whether they praise: all for training, ``held`` for validation."""
     found: list[Texts] = []
-    for part, most in (("train", None), ("dev", 256)):
+    for part, most in (("train", None), ("dev", held)):
         with open(data / "sst2" / f"{part}.tsv", encoding="utf-8") as file:
             rows = [line.rstrip("\n").split("\t") for line in file]
         rows = [row for row in rows if len(row) == 2 and row[1] in ("0", "1")][:most]
