@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The models are tiny: more threads only wait for each other, all the more when tests run side by side.
 torch.set_num_threads(1)
 
+# The collected tests are a million objects that last as long as the process: no search for garbage visits them.
+gc.disable()
+
 # The same examples in every run (the suite is a gate, not a search), and no time limit per example.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
@@ -30,15 +34,13 @@ def the_same_kernels_every_time() -> Iterator[None]:
         yield
 
 
-# Tests of these modules share processes or a trainer that takes seconds to import: each module on one core.
-TOGETHER = {"test_ranks", "test_rank_faults", "test_lightning", "test_transformers"}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        if item.path.stem in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; run them all with `pytest -m gpu`"))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
