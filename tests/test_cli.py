@@ -33,7 +33,7 @@ COMMANDS = sorted(main.commands)
 TINY = ("run", "squeezenet1_1", "--num-iter", "4", "--batch-size", "8", "--start-lr", "1e-4", "--end-lr", "1e-2")
 # The same with a curve that can be read.
 READABLE = (
-    *("run", "shufflenet_v2_x0_5", "--batch-size", "16", "--num-iter", "60", "--start-lr", "1e-3", "--end-lr", "100"),
+    *("run", "shufflenet_v2_x0_5", "--batch-size", "8", "--num-iter", "30", "--start-lr", "1e-3", "--end-lr", "100"),
     *("--epochs", "2"),
 )
 
@@ -55,19 +55,22 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
 
 
-def loaded_modules(*arguments: object) -> set[str]:
-    """Top-level modules that are loaded after the command, run in an interpreter of its own."""
-    call = f"main({[str(each) for each in arguments]!r}, standalone_mode=False)"
-    done = run_python(f"from lrfinder.cli import main\n{call}\nimport sys\nprint('\\nLOADED', *sys.modules)")
-    assert done.returncode == 0, done.stderr
-    return {name.partition(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A whole run, and the folder it wrote to."""
     out = tmp_path_factory.mktemp("run") / "deep" / "out"
     return lrfind(*READABLE, "--out", out), out
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """What a whole run with trials prints as JSON, and its folder, where losses of another run were."""
+    out = tmp_path_factory.mktemp("refined")
+    (out / "losses.CSV").write_text("of another run")
+    options = ("--schedule", "cosine", "--refine", "0.15", "--json", "--csv", out / "losses.CSV")
+    result = lrfind(*READABLE, *options, "--out", out)
+    assert result.exit_code == 0
+    return json.loads(result.stdout), out
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def without_advice(tmp_path: Path) -> Path:
 def test_a_run_ends_with_advice_in_words_and_the_lines_to_paste(done: tuple[Result, Path]) -> None:
     result, out = done
     loaded = RangeTestResult.load(out / "shufflenet_v2_x0_5-sgd.json")
-    plan = loaded.recipe("onecycle", epochs=2, steps_per_epoch=1797 // 16)
+    plan = loaded.recipe("onecycle", epochs=2, steps_per_epoch=1797 // 8)
     assert result.exit_code == 0
     assert str(loaded) in result.stdout
     assert plan.code() in result.stdout
@@ -106,14 +109,12 @@ def test_a_run_writes_plot_result_and_recipe_and_names_them(done: tuple[Result, 
     assert (out / "shufflenet_v2_x0_5-sgd-onecycle.py").read_text() == plan.code()
 
 
-def test_refine_tries_the_schedule_and_the_recipe_has_the_best_lr(tmp_path: Path) -> None:
-    result = lrfind(*READABLE, "--schedule", "cosine", "--refine", "0.15", "--json", "--out", tmp_path)
-    loaded = RangeTestResult.load(tmp_path / "shufflenet_v2_x0_5-sgd.json")
-    assert result.exit_code == 0
+def test_refine_tries_the_schedule_and_the_recipe_has_the_best_lr(refined: tuple[dict[str, Any], Path]) -> None:
+    content, out = refined
+    loaded = RangeTestResult.load(out / "shufflenet_v2_x0_5-sgd.json")
     assert loaded.trials is not None and loaded.trials.schedule == "cosine"
     assert 0 < loaded.trials.spent <= 0.15 * loaded.trials.total_steps
-    assert loaded.trials.total_steps == 2 * (1797 // 16)
-    content = json.loads(result.stdout)
+    assert loaded.trials.total_steps == 2 * (1797 // 8)
     assert content["trials"]["trials"] and content["recipe"]["peak_lr"] == loaded.lr_for("cosine")
 
 
@@ -125,17 +126,16 @@ def test_an_invalid_budget_to_refine_with_is_rejected(part: str, tmp_path: Path)
 def test_the_setup_is_printed_on_stderr(done: tuple[Result, Path]) -> None:
     assert done[0].stderr.splitlines()[:3] == [
         "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",
-        f"SGD(momentum=0.9), batch 16, {torch.ones(0, device=pick_device('auto')).device}",
+        f"SGD(momentum=0.9), batch 8, {torch.ones(0, device=pick_device('auto')).device}",
         "Images at 32x32 pixels (in the data about 8, the model's own size is 224).",
     ]
 
 
-def test_json_is_all_there_is_on_stdout_and_agrees_with_the_files(tmp_path: Path) -> None:
-    result = lrfind(*READABLE, "--json", "--schedule", "cosine", "--out", tmp_path)
-    content = json.loads(result.stdout)
+def test_json_is_all_there_is_on_stdout_and_agrees_with_the_files(refined: tuple[dict[str, Any], Path]) -> None:
+    content, _ = refined
     loaded = RangeTestResult.load(content["files"]["result"])
     assert content["advice"] == json.loads(json.dumps(loaded.advice.to_dict()))
-    assert content["recipe"]["peak_lr"] == loaded.lr_for("cosine", 2 * 112)
+    assert content["recipe"]["peak_lr"] == loaded.lr_for("cosine", 2 * 224)
     assert content["code"] == Path(content["files"]["code"]).read_text()
     assert content["setup"]["optimizer_options"] == {"momentum": 0.9}
     assert content["setup"]["image_size"] == 32
@@ -215,45 +215,10 @@ def test_a_folder_of_images_and_a_file_of_weights_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("resnet19",), "(`lrfind models` lists them); got 'resnet19'. Did you mean 'resnet18'?"),
-        (("resnet18", "--data", "nowhere"), "must be digits, fake or a folder of images; 'nowhere' does not exist"),
-        (("resnet18", "--dataset", "CIFAR10", "--root", "nowhere"), "Set --download to fetch it there, or give"),
-        (("resnet18", "--optimizer", "Adan"), "--optimizer must be one of ASGD"),
-        (("resnet18", "--opt", "speed=1"), "SGD has no option 'speed'; its options are momentum, dampening"),
-        (("resnet18", "--opt", "momentum"), "--opt takes KEY=VALUE"),
-        (("resnet18", "--opt", "lr=0.1"), "set its bounds with --start-lr and --end-lr"),
-        (("resnet18", "--opt", "momentum=-1"), "SGD cannot be built with momentum=-1: Invalid momentum value"),
-        (("resnet18", "--optimizer", "Muon"), "Muon cannot be built with its defaults: "),
-        (("resnet18", "--device", "warp"), "'warp' is not a device"),
-        (("resnet18", "--device", "meta"), "device meta computes nothing"),
-        (("resnet18", "--device", "cuda:99"), "device cuda:99 is not"),
-        (("resnet18", "--weights", "nope.pth"), "--weights must be a file or one of IMAGENET1K_V1"),
-        (("resnet18", "--num-classes", "9"), "Set --num-classes to 10 or leave it out"),
-        (("resnet18", "--batch-size", "1"), "set --batch-size to 2 or more"),
-        (("resnet18", "--batch-size", "1798"), "fewer than a batch of 1798. Lower --batch-size"),
         (("alexnet", "--image-size", "31"), "Set another --image-size; its own is 224"),
-        (("resnet18", "--start-lr", "1", "--end-lr", "0.1"), "--end-lr must be greater than --start-lr"),
-        (("resnet18", "--start-lr", "-1"), "--start-lr must be a positive finite number; got -1.0"),
-        (("resnet18", "--num-iter", "1"), "--num-iter must be a whole number of at least 2"),
-        (("resnet18", "--clip-grad-norm", "0"), "--clip-grad-norm must be positive"),
-        (("resnet18", "--schedule", "cosin"), "'cosin' is not one of"),
-        (("resnet18", "--epochs", "0"), "0 is not in the range x>=1"),
-        (("resnet18", "--epochs", 10**30), "--epochs must be a whole number from 1 to"),
-        (("resnet18", "--seed", 2**64), "18446744073709551616 is not in the range"),
-        (("resnet18", "--num-iter", 10**30), "--num-iter must be a whole number from 2 to"),
-        (("resnet18", "--batch-size", 10**30), "--batch-size must be a whole number from 1 to"),
-        (("resnet18", "--num-classes", 10**30), "--num-classes must be a whole number from 2 to"),
+        (("resnet18", "--batch-size", "1"), "set --batch-size to 2 or more"),
         (("resnet18", "--num-classes", 10**14), "Lower --batch-size (and raise --accumulation) or --image-size."),
-        (("resnet18", "--image-size", 10**30), "--image-size must be a whole number from 1 to"),
         (("squeezenet1_1", "--image-size", 10**6), "pixels takes 768,000 GB; this machine has"),
-        (("resnet18", "--val", "--val-batches", 10**30), "--val-batches must be a whole number from 1 to"),
-        (("resnet18", "--accumulation", 10**30), "--accumulation must be a whole number from 1 to"),
-        (("resnet18", "--workers", "100000"), "--workers must be a whole number from 0 to 256; got 100000"),
-        (("resnet18", "--start-lr", "1e-300", "--end-lr", "1e300"), "--start-lr must be a float32 number, from"),
-        (("resnet18", "--end-lr", "1e39"), "--end-lr must be a float32 number, from 1.2e-38 to 3.4e+38; got 1e+39"),
-        (("resnet18", "--start-lr", "nan"), "--start-lr must be a positive finite number; got nan"),
-        (("resnet18", "--optimizer", "Adam", "--opt", "betas=3"), "betas of Adam must be 2 finite numbers"),
-        (("resnet18", "--opt", "weight_decay=1e400"), "weight_decay of SGD must be a finite number; got inf"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence_and_leaves_no_file(
@@ -316,17 +281,16 @@ def late(result: Result) -> str:
 
 
 # A name that matplotlib refuses, as it does the inline backend of a notebook where that is not installed.
-@pytest.mark.parametrize("command, backend", [("run", "nonsense"), ("show", "module://no.such"), ("schedule", "inlin")])
+@pytest.mark.parametrize("command, backend", [("show", "module://no.such"), ("schedule", "inlin")])
 def test_the_backend_of_a_notebook_changes_nothing(saved: Path, tmp_path: Path, command: str, backend: str) -> None:
     arguments = {
-        "run": [*TINY, "--out", str(tmp_path)],
         "show": ["show", str(saved), "--plot", str(tmp_path / "squeezenet1_1-sgd.png")],
         "schedule": ["schedule", str(saved), "--total-steps", "90", "--plot", str(tmp_path / "squeezenet1_1-sgd.png")],
     }[command]
     # A process of its own: matplotlib reads the variable once, when it is imported.
     program = [sys.executable, "-c", f"from lrfinder.cli import main; main({arguments}, prog_name='lrfind')"]
     ended = subprocess.run(program, env={**os.environ, "MPLBACKEND": backend}, capture_output=True, text=True)
-    assert (ended.returncode, "Traceback" in ended.stderr) == (1 if command == "run" else 0, False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
     assert (tmp_path / "squeezenet1_1-sgd.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -372,7 +336,7 @@ def test_memory_that_ends_in_a_trial_keeps_the_range_test(tmp_path: Path, monkey
 
     def forward(module: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         calls.append(output)
-        if len(calls) > 100:  # past the sweep of 60 steps
+        if len(calls) > 40:  # past the sweep of 30 steps
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(output, target)
 
@@ -396,23 +360,25 @@ def test_ctrl_c_after_the_sweep_names_the_saved_result(tmp_path: Path, monkeypat
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_stdout_keeps_the_files(tmp_path: Path) -> None:
     program = f"from lrfinder.cli import main; main({[*TINY, '--out', str(tmp_path)]}, prog_name='lrfind')"
+    another_backend = {**os.environ, "MPLBACKEND": "nonsense"}  # which changes nothing, as above
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, env=another_backend, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 3
     assert "the result is not printed: No space left on device" in ended.stderr.splitlines()[-1]
-    assert (tmp_path / "squeezenet1_1-sgd.png").exists()
+    assert (tmp_path / "squeezenet1_1-sgd.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("arguments", [("models",), (*TINY, "--out", "{out}")])
-def test_a_closed_pipe_ends_with_the_shells_status_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    call = [each.format(out=tmp_path) for each in arguments]
+@pytest.mark.parametrize("command", ["show", "run"])
+def test_a_closed_pipe_ends_with_the_shells_status_and_no_traceback(tmp_path: Path, saved: Path, command: str) -> None:
+    call = ["show", str(saved)] if command == "show" else [*TINY, "--out", str(tmp_path)]
     program = f"from lrfinder.cli import main; main({call}, prog_name='lrfind')"
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as closed:
         ended = subprocess.run([sys.executable, "-c", program], stdout=closed, stderr=subprocess.PIPE, text=True)
     assert (ended.returncode, "Error" in ended.stderr, "Traceback" in ended.stderr) == (141, False, False)
-    assert len(list(tmp_path.iterdir())) == (2 if "run" in arguments else 0)
+    assert len(list(tmp_path.iterdir())) == (2 if command == "run" else 0)
 
 
 # --- wrong input ----------------------------------------------------------------------------------------------------
@@ -572,24 +538,6 @@ def test_schedule_takes_warm_up_and_any_option_of_the_kind(saved: Path, tmp_path
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    "options, sentence",
-    [
-        ((), "onecycle needs the length of the training"),
-        (("--kind", "cosin"), "'cosin' is not one of"),
-        (("--total-steps", "0"), "0 is not in the range x>=1"),
-        (("--total-steps", "9", "--epochs", "3"), "give --total-steps, or epochs with --steps-per-epoch, not both"),
-        (("--total-steps", "9", "--option", "speed=1"), "speed"),
-        (("--total-steps", "9", "--option", "speed"), "--option takes KEY=VALUE"),
-        (("--total-steps", "9", "--option", "kind=cosin"), "Did you mean 'cosine'?"),
-        (("--total-steps", "9", "--option", "pct_start=high"), "pct_start must be"),
-        (("--total-steps", "9", "--peak-lr", "-1"), "--peak-lr must be a positive finite number"),
-    ],
-)
-def test_a_schedule_that_cannot_be_made_is_one_sentence(saved: Path, options: tuple[str, ...], sentence: str) -> None:
-    assert sentence in refused("schedule", saved, *options)
-
-
 def test_a_schedule_from_a_curve_without_advice_exits_with_1(without_advice: Path) -> None:
     result = lrfind("schedule", without_advice, "--total-steps", 100)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -615,12 +563,10 @@ def test_csv_has_each_step_of_the_curve_with_all_digits(tmp_path: Path) -> None:
     assert sorted(path.name for path in file.parent.iterdir() if path.name.startswith(".")) == []
 
 
-def test_csv_replaces_an_older_one_and_stays_after_refining(tmp_path: Path) -> None:
-    file = tmp_path / "losses.CSV"
-    file.write_text("of another run")
-    done = lrfind(*READABLE, "--out", tmp_path / "out", "--csv", file, "--refine", "0.7")
-    assert done.exit_code == 0 and f"  csv     {file}" in done.stdout
-    assert file.read_text().startswith("step,lr,loss\n0,0.001,")
+def test_csv_replaces_an_older_one_and_stays_after_refining(refined: tuple[dict[str, Any], Path]) -> None:
+    content, out = refined
+    assert content["files"]["csv"] == str(out / "losses.CSV")
+    assert (out / "losses.CSV").read_text().startswith("step,lr,loss\n0,0.001,")
 
 
 @pytest.mark.parametrize(
@@ -716,19 +662,6 @@ def test_the_first_help_names_every_command_and_the_exit_statuses() -> None:
 
 def test_the_version_is_the_packages() -> None:
     assert lrfind("--version").stdout == f"lrfind, version {__version__}\n"
-
-
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("completion", "zsh")])
-def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    assert not {"torch", "torchvision", "matplotlib", "scipy", "numpy", "PIL"} & loaded_modules(*arguments)
-
-
-def test_saved_results_are_read_without_torch(saved: Path, tmp_path: Path) -> None:
-    plotted = loaded_modules("show", saved, "--plot", tmp_path / "x.png")
-    assert "matplotlib" in plotted
-    assert not {"torch", "torchvision"} & plotted
-    schedule = loaded_modules("schedule", saved, "--total-steps", 100)
-    assert not {"torch", "torchvision", "matplotlib"} & schedule
 
 
 def test_wrong_input_ends_the_process_with_2_and_no_traceback() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lrfinder import LossCurve, RangeTestResult, StopReason, SweepConfig, advise
 
+COMPLETION = ["completion", "zsh"]
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "matplotlib", "click", "tqdm", "PIL"]
 
 
@@ -88,7 +89,7 @@ def test_the_finder_loads_neither_torchvision_nor_matplotlib_nor_click() -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "--help"], ["show", "--help"], ["models", "--help"], ["schedule", "--help"]],
+    [["--help"], ["--version"], *([name, "--help"] for name in ("run", "show", "models", "schedule")), COMPLETION],
     ids=" ".join,
 )
 def test_help_and_version_of_the_command_load_click_alone(arguments: list[str]) -> None:
@@ -104,8 +105,13 @@ def test_showing_a_saved_result_in_the_shell_loads_no_torch(saved: str) -> None:
     assert "Learning-rate range test" in printed
 
 
+def test_drawing_a_saved_result_in_the_shell_loads_no_torch(saved: str, tmp_path: Path) -> None:
+    loaded, _ = loaded_by(COMMAND, "show", saved, "--plot", str(tmp_path / "x.png"))
+    assert "matplotlib" in loaded and not loaded & {"torch", "torchvision"}
+
+
 def test_scheduling_from_a_saved_result_in_the_shell_loads_no_torch(saved: str) -> None:
     arguments = ["schedule", saved, "--kind", "cosine", "--epochs", "3", "--steps-per-epoch", "10"]
     loaded, printed = loaded_by(COMMAND, *arguments)
-    assert not loaded & {"torch", "torchvision", "tqdm"}
+    assert not loaded & {"torch", "torchvision", "matplotlib", "tqdm"}
     assert "CosineAnnealingLR" in printed
