@@ -313,11 +313,10 @@ def test_a_notebook_gets_a_picture_and_a_page_and_no_open_figure(result):
 @pytest.mark.parametrize(
     ("use", "packages"),
     [
-        ("", ("torch", "matplotlib", "scipy")),
         ("str(result); result.recipe('cosine', total_steps=100)", ("torch", "matplotlib", "scipy")),
         ("result.reading", ("torch", "matplotlib")),
     ],
-    ids=["opening", "printing", "reading"],
+    ids=["printing", "reading"],
 )
 def test_a_saved_result_is_opened_without_a_heavy_import(tmp_path, use, packages):
     RESULT.save(tmp_path / "lr.json")
