@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice.search import TrialSearch, plan_search, whole_schedule
+from lrfinder.advice.search import TrialSearch, plan_search
+from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
     advice_without_trials,

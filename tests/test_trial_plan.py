@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lrfinder.advice.search import TrialPlan, whole_schedule
+from lrfinder.advice.trial_plan import TrialPlan, whole_schedule
 from lrfinder.errors import ConfigError
 from lrfinder.recipes import recipe
 from lrfinder.tables.kinds import KINDS

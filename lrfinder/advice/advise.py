@@ -27,9 +27,7 @@ from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.optimizers import typical_lr
 
-__all__ = ["GRADES", "Advice", "advise", "octave_variance", "rounded_advice"]
-
-_OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
+__all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,18 +189,6 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         findings=findings,
         constants=constants,
     )
-
-
-def octave_variance(advice: Advice) -> float:
-    """Variance of ``base_lr`` in squared octaves, as the lower half of its interval has it.
-
-    Example:
-        >>> advice = Advice(max_lr=0.1, base_lr=0.1, min_lr=0.01, interval=(0.025, 0.2), grade="low")
-        >>> round(octave_variance(advice), 2)
-        2.44
-    """
-    assert advice.base_lr is not None and advice.interval is not None
-    return (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
 
 
 def rounded_advice(

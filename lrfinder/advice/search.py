@@ -7,7 +7,8 @@ the best. *Confirmation*, where the budget allows: longer trials of the schedule
 screening found and one at twice that (at half, where the first went wrong). A budget of more than one training has
 room for more of them, which go on by factors of two until the best lies between two others.
 
-Which LR the trials show to be best is decided in :mod:`lrfinder.advice.verdict`.
+Which LR the trials show to be best is decided in :mod:`lrfinder.advice.verdict`, and each step of a trial in
+:mod:`lrfinder.advice.trial_plan`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lrfinder.advice.verdict import screened_lr
-from lrfinder.checks import check_choice
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
-from lrfinder.schedules.defaults import make_schedule
-from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.constants import FITTED, Constants
-from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
-__all__ = ["StagePlan", "TrialPlan", "TrialSearch", "plan_search", "whole_schedule"]
+__all__ = ["StagePlan", "TrialSearch", "plan_search"]
 
 _SCREENING_STRIDE, _CONFIRMATION_STRIDE = 4.0, 2.0  # factors between neighbours at the start of a stage
 _SAME = 0.1  # relative difference up to which a trial would tell nothing that another has not told
@@ -34,7 +30,6 @@ _CLOSE = 2.0  # no LR is tried between neighbours this near: losses are flat aro
 _FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: fewer decide nothing
 _CONFIRMATIONS = 2  # at least
 _LONG_ENOUGH = 0.6  # part of the training: beyond it another LR is worth more than longer trials
-_COOLDOWN = 0.2  # part of a screening trial
 
 
 class StagePlan(NamedTuple):
@@ -77,21 +72,6 @@ def plan_search(budget_steps: int, total_steps: int, *, constants: Constants = F
     return plan
 
 
-def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[str, Any]) -> Schedule:
-    """The schedule of the training that the search is for, with that peak.
-
-    A kind whose LR follows the loss (``plateau``) is replaced by its surrogate, ``multistep``.
-
-    Raises:
-        ConfigError: an option that the schedule does not have, or out of its range.
-    """
-    surrogate = KIND_TABLE[check_choice("kind", kind, KINDS)].surrogate
-    if surrogate:
-        make_schedule(kind, peak_lr=peak_lr, **options)  # refuses options that the kind does not have
-        return make_schedule(surrogate, peak_lr=peak_lr, total_steps=total_steps, warmup_steps=0)
-    return make_schedule(kind, peak_lr=peak_lr, total_steps=total_steps, **options)
-
-
 def _between(trials: Sequence[Trial], best: Trial) -> float | None:
     """The middle between the best trial and its better neighbour, the other one where that is close already."""
     at = trials.index(best)
@@ -102,53 +82,6 @@ def _between(trials: Sequence[Trial], best: Trial) -> float | None:
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialPlan:
-    """Learning rate and momentum of every step of a trial.
-
-    A confirmation trial is the whole schedule compressed: its step t has what the training has at the same part of its
-    length. A screening trial is constant with a cooldown over the last fifth, after the schedule's own warm-up.
-
-    Args:
-        stage: ``"screening"`` or ``"confirmation"``.
-        lr: peak learning rate; > 0.
-        steps: length of the trial in optimizer steps; >= 1.
-        schedule: of the whole training, with any peak.
-
-    Example:
-        >>> schedule = make_schedule("linear", peak_lr=1.0, total_steps=1000)
-        >>> plan = TrialPlan(stage="confirmation", lr=0.2, steps=50, schedule=schedule)
-        >>> round(plan.lr_at(25), 3), round(plan.lr_at(49), 4)
-        (0.105, 0.0042)
-    """
-
-    stage: str
-    lr: float
-    steps: int
-    schedule: Schedule
-
-    def lr_at(self, t: int) -> float:
-        """Learning rate of step ``t``, from 0 to ``steps - 1``."""
-        whole = self.schedule
-        assert whole.total_steps is not None
-        warmup = min(whole.warmup_steps * self.steps // whole.total_steps, self.steps // 2)
-        if self.stage == "confirmation":
-            part = whole.lr_at(self._whole_step(t)) / whole.peak_lr
-        elif t < warmup:
-            part = whole.lr_at(t * whole.warmup_steps // warmup) / whole.peak_lr
-        else:
-            part = min(1.0, (self.steps - t) / (_COOLDOWN * self.steps))
-        return self.lr * part
-
-    def momentum_at(self, t: int) -> float | None:
-        """Momentum of step ``t`` where the schedule cycles it, else None."""
-        return self.schedule.momentum_at(self._whole_step(t)) if self.stage == "confirmation" else None
-
-    def _whole_step(self, t: int) -> int:
-        assert self.schedule.total_steps is not None
-        return t * self.schedule.total_steps // self.steps
-
-
 class TrialSearch:
     """A search in progress: run a trial of ``steps`` in ``stage`` with ``lr``, ``add`` it, until ``done``.
 
@@ -156,7 +89,7 @@ class TrialSearch:
         record: the empty record to fill.
         ceiling: LR that no trial may exceed, the initial one aside; None for none. Ignored where ``min_improvement`` of
             the record is above 0: with pretrained weights the edge is read too low to be a ceiling. Ignored too in
-            confirmation trials of more than half of the training: they show themselves where it becomes unstable.
+            trials of more than half of the training: they show themselves where it becomes unstable.
         constants: lengths and number of trials, and how their losses are compared.
 
     Example:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lrfinder.advice.advise import Advice, octave_variance, rounded_advice
+from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.words import explain
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
+_OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 _AGREED = 2.0  # factor up to which search and range test count as agreed
 
 
@@ -176,7 +177,8 @@ def _weighed(advice: Advice, record: TrialRecord, found: float, constants: Const
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
     longest = max(at_initial, key=lambda trial: trial.steps, default=None)
     refuted = longest is None or longest.loss_or_inf >= record.start_loss
-    prior = octave_variance(advice)
+    assert advice.base_lr is not None and advice.interval is not None  # or there were no trials
+    prior = (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
     steps = max(trial.steps for trial in record.trials)
     measured = constants.search.trial_variance * record.total_steps / steps
     weight = 1.0 if refuted else prior / (prior + measured)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lrfinder.advice.search import TrialPlan, TrialSearch
+from lrfinder.advice.search import TrialSearch
+from lrfinder.advice.trial_plan import TrialPlan
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, maximizes, set_lr, set_momentum
 from lrfinder.record.trials import Trial
