@@ -217,6 +217,18 @@ def test_confirmations_that_diverge_early_leave_their_steps_to_lower_lrs() -> No
     assert best_trial_lr(search.record) <= INITIAL / 5
 
 
+@pytest.mark.parametrize("bottom", [INITIAL / 4, INITIAL * 4])
+@pytest.mark.parametrize("fall", [0.0, 20.0], ids=["fall seen", "no fall seen"])
+def test_trials_nearly_as_long_as_the_training_pass_the_limits_of_short_ones(bottom: float, fall: float) -> None:
+    limits = {"ceiling": INITIAL, "start_loss": 15.0, "min_improvement": fall}
+    short, long = (run(bowl(bottom), budget_steps=trainings * TOTAL, **limits) for trainings in (1, 4))
+    assert min(tried(long, "confirmation")) < bottom < max(tried(long, "confirmation"))
+    if bottom > INITIAL and not fall:
+        assert max(trial.lr for trial in short.trials) == pytest.approx(INITIAL)
+    if bottom < INITIAL and fall:
+        assert min(trial.lr for trial in short.trials) == pytest.approx(INITIAL)
+
+
 # --- an interrupt -----------------------------------------------------------------------------------------------------
 
 

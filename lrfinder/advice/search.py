@@ -181,9 +181,10 @@ class TrialSearch:
         """The LR held within the allowed range; None where it was tried already.
 
         From trained weights a short trial prefers an LR that is too low. So none below the initial LR is tried before
-        a trial has shown an improvement, unless the range test had shown one (``min_improvement`` is 0).
+        a trial has shown an improvement, unless the range test had shown one (``min_improvement`` is 0). A trial of
+        more than half of the training needs neither limit.
         """
-        lowest = 0.0 if self.record.improved or self.record.min_improvement == 0 else self.record.initial_lr
-        long_enough = self.steps >= _LONG_ENOUGH * self.record.total_steps
-        lr = min(max(lr, lowest), math.inf if long_enough else self._ceiling)
+        if self.steps < _LONG_ENOUGH * self.record.total_steps:
+            lowest = 0.0 if self.record.improved or self.record.min_improvement == 0 else self.record.initial_lr
+            lr = min(max(lr, lowest), self._ceiling)
         return None if any(math.isclose(trial.lr, lr, rel_tol=_SAME) for trial in trials) else lr
