@@ -9,6 +9,7 @@ import pytest
 import torch
 from curves import curve_of
 from torch import nn
+from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.advice.advise import Advice, advise
@@ -17,12 +18,14 @@ from lrfinder.analysis.diagnose import GRADES
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables import situations
+from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.recipes import reference_recipe, scaled_lr
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, Law
 from lrfinder.training.contents import target_count
 
 LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "trained weights": TRAINED, "length": LENGTH}
-LAWS |= {"length of a head": HEAD.length}
+LAWS |= {"length of a head": HEAD.length, "size with layer normalisation": LAYER_NORM_SIZE}
 RULES = ("proportional", "adaptive")
 every_rule = pytest.mark.parametrize("rule", RULES)
 every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -62,7 +65,7 @@ def words(optimizer: str = "AdamW", **facts: Any) -> str:
 
 def test_every_row_has_a_source() -> None:
     rows = [value for value in vars(situations).values() if hasattr(value, "source") and not isinstance(value, type)]
-    assert len(rows) == 6 and all(row.source for row in rows)
+    assert len(rows) == 7 and all(row.source for row in rows)
 
 
 @every_law
@@ -90,6 +93,19 @@ def test_the_lr_falls_with_the_size_as_in_the_table_of_gpt_3() -> None:
     assert published < MODEL_SIZE.factor(175e9, "adaptive") / MODEL_SIZE.factor(125e6, "adaptive") < 3 * published
 
 
+@pytest.mark.parametrize("model", ["vit_b_16", "vit_l_32", "swin_t", "swin_v2_b", "convnext_tiny", "maxvit_t"])
+def test_large_networks_with_layer_norm_come_near_torchvisions_recipes(model: str) -> None:
+    recipe = reference_recipe(model)
+    assert recipe is not None and recipe.optimizer == "AdamW"
+    size = models.get_model_weights(model)["IMAGENET1K_V1"].meta["num_params"]
+    length = LENGTH.factor(300 * 1_281_167 / recipe.batch, "adaptive")
+    ours, without = (
+        FITTED.typical_lr["adam"] * law.factor(size, "adaptive") * length for law in (LAYER_NORM_SIZE, MODEL_SIZE)
+    )
+    assert 1 / 3 < ours / scaled_lr(recipe, 32) < 3
+    assert without > 2 * ours
+
+
 # --- the advice -------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +118,21 @@ def test_facts_within_the_calibration_runs_change_nothing() -> None:
 def test_a_batch_of_four_gets_the_lr_of_its_law(optimizer: str, expected: float) -> None:
     assert ratio(optimizer, batch_size=4) == pytest.approx(expected, rel=0.06)
     assert "A batch has 4 samples" in words(optimizer, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "power"),
+    [
+        ("LayerNorm", {}, -0.4),
+        ("LlamaRMSNorm", {}, -0.4),
+        ("BatchNorm2d", {}, -0.2),
+        ("LayerNorm", {"pretrained": True}, -0.4),  # of which half is for the trained weights, as with any other layer
+        ("BatchNorm2d", {"pretrained": True}, -0.4),
+    ],
+)
+def test_the_law_for_the_size_depends_on_the_normalisation(name: str, facts: dict[str, Any], power: float) -> None:
+    found = ratio(trainable=6_500_000, norm_layers=((name, 12),), **facts)
+    assert found == pytest.approx(100**power, rel=0.06)
 
 
 def test_batches_that_are_accumulated_count_together() -> None:

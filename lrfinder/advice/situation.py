@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lrfinder.advice.evidence import Evidence
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, Law
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
 __all__ += ["length_factor"]
@@ -61,8 +61,10 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
         size = max(size, min(facts.targets or 1, int(BATCH_SIZE.reference))) * facts.accumulation_steps
         yield from _by_law("batch size", BATCH_SIZE, size, rule)
     if facts.trainable:
-        yield from _by_law("model size", MODEL_SIZE, facts.trainable, rule)
-        if fine_tuned(facts):
+        tuned = fine_tuned(facts)
+        law = LAYER_NORM_SIZE if _layer_normalised(facts) and not tuned else MODEL_SIZE  # TRAINED was chosen beside it
+        yield from _by_law("model size", law, facts.trainable, rule)
+        if tuned:
             yield from _by_law("trained weights", TRAINED, facts.trainable, rule)
 
 
@@ -123,6 +125,10 @@ def contradicted(facts: ModelFacts | None) -> str | None:
         seen = max(_most_trained(facts, unknown=1.0), facts.frozen_trained or 0.0)
         return "fresh" if seen < _FEW else None
     return "trained" if _most_trained(facts, unknown=0.0) >= TRAINED_SHARE else None
+
+
+def _layer_normalised(facts: ModelFacts) -> bool:
+    return any("LayerNorm" in name or "RMSNorm" in name for name, _ in facts.norm_layers or ())
 
 
 def _most_trained(facts: ModelFacts, unknown: float) -> float:
