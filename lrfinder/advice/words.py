@@ -162,8 +162,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "decade matters, run the test with another seed or a larger batch."
     ),
     "dead": lambda found: (
-        f"From lr={_lr(found)} on, the loss is the same for every batch: an update has left the network with one output "
-        "for every input, as where all ReLUs of a layer give 0. Use warm-up, normalisation layers or another "
+        f"From lr={_lr(found)} on, the loss is the same for every batch: an update has left the network with one "
+        "output for every input, as where all ReLUs of a layer give 0. Use warm-up, normalisation layers or another "
         "initialisation."
     ),
     "only_rises": lambda found: (

@@ -58,7 +58,7 @@ def whole(data: Path, seed: int, *, trunk: str, optimizer: str, batch: int, lora
 
 def adapt(model: nn.Module) -> None:
     """Freeze all but the head, and add LoRA to the linear layers of the trunk."""
-    linear = [name for name, each in model.named_modules() if isinstance(each, nn.Linear) and name != "head"]
+    linear = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear) and name != "head"}
     model.requires_grad_(False).get_submodule("head").requires_grad_(True)
-    for name in linear:
-        model.set_submodule(name, sentences.LoRA(model.get_submodule(name)))
+    for name, layer in linear.items():
+        model.set_submodule(name, sentences.LoRA(layer))
