@@ -28,7 +28,7 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence
-from lrfinder.advice.situation import SITUATION, adjustments, clipped_lr, fine_tuned, head_alone
+from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.regimes import Reading
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -59,12 +59,6 @@ class Estimate:
     ceiling: float
     grade: str
     evidence: tuple[Evidence, ...]
-
-    @property
-    def uncertainty(self) -> float:
-        """By how much the factors of the situation widen an interval: the root of their product, at least 1."""
-        factors = (each.part for each in self.evidence if each.name in SITUATION)
-        return math.sqrt(math.prod(max(factor, 1 / factor) for factor in factors))
 
 
 def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED) -> Estimate:
