@@ -209,6 +209,24 @@ def test_quoted_comparison_with_the_recipes_is_the_measured_one() -> None:
     assert len({pair["model"] for pair in pairs}) == 6
 
 
+@pytest.mark.parametrize(
+    ("words", "situation"),
+    [
+        ("range tests with small batches", "small batch"),
+        ("of clipped recurrent nets", "recurrent, clipped"),
+        ("of adapters", "adapters"),
+        ("of fine-tuned nets", "fine-tuned"),
+        ("of new heads alone", "head"),
+        ("of a larger net", "from scratch"),
+    ],
+)
+def test_quoted_shares_of_near_advice_are_the_measured_ones(words: str, situation: str) -> None:
+    table = (RESULTS / "situations.md").read_text(encoding="utf-8").splitlines()
+    [row] = [line for line in table if line.startswith(f"| {situation} (held-out) ")]
+    near = row.split("|")[5].strip()
+    assert f"{near} {words}" in " ".join(section("What it cannot know").split())
+
+
 def test_quoted_cost_ratios_are_the_measured_ones() -> None:
     path = RESULTS / "cost.json"
     if not path.exists():

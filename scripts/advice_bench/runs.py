@@ -24,7 +24,7 @@ from lrfinder.result import RangeTestResult
 
 __all__ = ["BUDGETS", "emitted", "grid_search", "refinement", "suggestions", "sweep"]
 
-BUDGETS = (0.25, 1.0)
+BUDGETS = (0.25, 1.0, 3.0)
 CANDIDATES = 8  # learning rates of the search over a grid, factor 2 apart around the fitted default
 LOWEST = 1e-7  # where the other finders begin, as in the README of torch-lr-finder
 
