@@ -243,4 +243,3 @@ def test_an_interrupt_ends_the_search_and_keeps_what_was_run(budget_steps: int, 
     assert search.done
     assert search.record.interrupted and len(search.record.trials) == after
     assert (best_trial_lr(search.record) is None) == (after == 0)
-
