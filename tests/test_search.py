@@ -229,6 +229,17 @@ def test_trials_nearly_as_long_as_the_training_pass_the_limits_of_short_ones(bot
         assert min(trial.lr for trial in short.trials) == pytest.approx(INITIAL)
 
 
+@pytest.mark.parametrize("trainings", [1, 9, 100])
+def test_trials_that_all_end_in_their_first_step_do_not_go_on_for_ever(trainings: int) -> None:
+    search = TrialSearch(record(budget_steps=trainings * TOTAL))
+    while not search.done:
+        failed = search.stage == "confirmation"
+        search.add(outcome(search, None if failed else bowl(INITIAL)(search.lr), 1 if failed else None))
+    planned = plan_search(trainings * TOTAL, TOTAL)["confirmation"].trials
+    assert planned < len(tried(search.record, "confirmation")) <= 2 * planned
+    assert best_trial_lr(search.record) is not None
+
+
 # --- an interrupt -----------------------------------------------------------------------------------------------------
 
 

@@ -146,8 +146,7 @@ class TrialSearch:
             return opening
         best = best_trial(trials)
         if best is None:  # far too high, or there is no loss at any LR
-            within = len(trials) < 2 * self._plan["screening"].trials
-            return trials[0].lr / _SCREENING_STRIDE if within else None
+            return trials[0].lr / _SCREENING_STRIDE if self._few(trials) else None
         return self._beyond(trials, best, _SCREENING_STRIDE) or _between(trials, best)
 
     def _opening(self, trials: Sequence[Trial]) -> float | None:
@@ -163,15 +162,19 @@ class TrialSearch:
             return above
         return self._untried(best.lr / stride, trials) if best is trials[0] else None
 
+    def _few(self, trials: Sequence[Trial]) -> bool:
+        """Whether the stage had less than twice its trials: those that end in their first step never use up a budget."""
+        return len(trials) < 2 * self._plan[self.stage].trials
+
     def _screening_steps_left(self) -> int:
         """Optimizer steps left for screening; a trial that was stopped early leaves its steps to others."""
         confirmations, steps = self._plan.get("confirmation", StagePlan(0, 0))
         return self.record.budget_steps - self.record.spent - confirmations * steps
 
     def _next_confirmation(self) -> float | None:
-        if self.record.budget_steps - self.record.spent < self.steps:
-            return None
         trials = self.record.in_stage("confirmation")
+        if self.record.budget_steps - self.record.spent < self.steps or not self._few(trials):
+            return None
         best = best_trial(trials)
         if best is None or best.loss_or_inf >= self.record.start_loss:
             return trials[0].lr / _CONFIRMATION_STRIDE
