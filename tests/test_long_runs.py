@@ -120,7 +120,7 @@ def test_nothing_piles_up_in_hundreds_of_range_tests() -> None:
     gc.collect()
     assert counts(lab) == before
     assert len(gc.get_objects()) - objects < 60
-    assert resident() - memory < 5e6
+    assert resident() - memory < 8e6
     with traced() as grown:
         run(30)
     assert grown() < 30e3
@@ -162,4 +162,4 @@ def test_nothing_piles_up_in_a_sweep_of_5_000_iterations() -> None:
     assert len(result.curve) == 5_000 and result.curve.stop is StopReason.COMPLETED
     assert len(taken) == 10
     assert all(found == taken[0][0] for found, _ in taken)
-    assert taken[-1][1] - taken[0][1] < 4e6
+    assert taken[-1][1] - taken[0][1] < 8e6

@@ -59,7 +59,6 @@ def dead_from(series: Series) -> int | None:
 
     The network then gives one output for every input, as after an update that leaves all its ReLUs at 0. None of 366
     sweeps of the calibration runs does so.
-
     """
     steps = np.abs(np.diff(series.losses))
     if len(steps) < _STEPS + _DEAD_STEPS:
