@@ -163,7 +163,7 @@ class TrialSearch:
         return self._untried(best.lr / stride, trials) if best is trials[0] else None
 
     def _few(self, trials: Sequence[Trial]) -> bool:
-        """Whether the stage had less than twice its trials: those that end in their first step never use up a budget."""
+        """Whether the stage had less than twice its trials: those that end in their first step use up no budget."""
         return len(trials) < 2 * self._plan[self.stage].trials
 
     def _screening_steps_left(self) -> int:
