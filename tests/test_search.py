@@ -219,7 +219,7 @@ def test_confirmations_that_diverge_early_leave_their_steps_to_lower_lrs() -> No
 
 @pytest.mark.parametrize("bottom", [INITIAL / 4, INITIAL * 4])
 @pytest.mark.parametrize("fall", [0.0, 20.0], ids=["fall seen", "no fall seen"])
-def test_trials_nearly_as_long_as_the_training_pass_the_limits_of_short_ones(bottom: float, fall: float) -> None:
+def test_trials_nearly_as_long_as_the_training_pass_the_short_ones_limits(bottom: float, fall: float) -> None:
     limits = {"ceiling": INITIAL, "start_loss": 15.0, "min_improvement": fall}
     short, long = (run(bowl(bottom), budget_steps=trainings * TOTAL, **limits) for trainings in (1, 4))
     assert min(tried(long, "confirmation")) < bottom < max(tried(long, "confirmation"))
