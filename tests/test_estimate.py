@@ -168,6 +168,14 @@ def test_a_run_that_cannot_fit_ends_before_it_starts(tmp_path: Path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no memory by process")
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
+    held = b"x" * 1_000_000_000
+    program = "import torch; from lrfinder.tasks.memory import peak_memory; print(peak_memory(torch.device('cpu')))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 50e6 < int(ended.stdout) < len(held)
+
+
 def test_memory_of_a_run_is_within_a_factor_two_of_its_estimate(tmp_path: Path) -> None:
     program = "from lrfinder.cli import main; main()"
     sweep = ("--num-iter", "2", "--start-lr", "1e-4", "--end-lr", "1e-3")

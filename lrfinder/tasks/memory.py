@@ -81,6 +81,8 @@ def peak_memory(device: torch.device) -> int | None:
     """The most bytes that this process has held; None where the system does not tell. As :func:`used_memory`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if (held := _kilobytes(_STATUS, "VmHWM")) is not None:  # the other number holds that of the starting process too
+        return held
     try:
         import resource
     except ImportError:  # not on Windows
