@@ -57,7 +57,7 @@ def advice(base_lr: float, **fields: Any) -> Advice:
         "max_lr": FITTED.peak_factor("onecycle") * base_lr,
         "base_lr": base_lr,
         "min_lr": base_lr / 100,
-        "interval": (base_lr / 3, base_lr * 3),
+        "interval": (base_lr / FITTED.spread.low, base_lr * FITTED.spread.low),
         "grade": "low",
         "reasons": ("By hand.",),
     }

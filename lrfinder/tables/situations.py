@@ -108,7 +108,7 @@ LAYER_NORM_SIZE = Law(
     source=(
         "torchvision's recipes with AdamW for networks with layer normalisation (ViT, Swin, ConvNeXt, MaxViT; 28 to "
         "306 million parameters) have powers of -0.4 to -0.6 at a batch of 32, of which their length is a part; our "
-        "own trainings of three transformers of 0.4 to 1.2 million have -0.3 to -0.8"
+        "own trainings of a ViT, a GPT and a text encoder of 0.4 to 1.2 million have -0.3 to -0.8"
     ),
 )
 LENGTH = Law(
