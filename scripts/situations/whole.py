@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from situations import heads, images, nets, sentences, sounds
+from situations import drawn, heads, images, nets, packaged, sentences, sounds
 from situations.cell import Training, shuffled
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -35,6 +35,12 @@ TRUNKS: dict[str, Callable[[Path, int], Training]] = {
     "silero": partial(task, net=nets.Silero, samples=partial(sounds.timbres, length=4160)),
     "beatnet": partial(task, net=nets.BeatNet, samples=sounds.metres),
     "attacut": partial(task, net=nets.Attacut, samples=sounds.code),
+    "ppocr": partial(task, net=packaged.PPOcr, samples=drawn.faces),
+    "rxnmapper": partial(task, net=packaged.RxnMapper, samples=drawn.formulas),
+    "batdetect": partial(task, net=packaged.BatDetect, samples=drawn.calls),
+    "deepcr": partial(task, net=packaged.DeepCR, samples=drawn.skies),
+    "g2p": partial(task, net=packaged.G2p, samples=drawn.letters),
+    "wordllama": partial(task, net=packaged.WordLlama, samples=drawn.reviews),
 }
 
 
