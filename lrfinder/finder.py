@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.advice.search import TrialSearch, plan_search
+from lrfinder.advice.situation import is_probed
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -22,6 +23,7 @@ from lrfinder.advice.verdict import (
 )
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
 from lrfinder.record.curve import LossCurve
+from lrfinder.record.facts import ModelFacts
 from lrfinder.record.trials import TrialRecord
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
@@ -36,7 +38,7 @@ from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
-from lrfinder.training.validation import Validation, check_probe
+from lrfinder.training.validation import Validation, check_probe, probe_for
 
 __all__ = ["LRFinder"]
 
@@ -153,6 +155,10 @@ class LRFinder:
         that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid synchronising every step;
         iterations that ran past the end of the sweep are discarded.
 
+        Where more than 65,000 weights that are trained already are trained further, the range starts a decade lower,
+        and the first batches are a probe: they are not trained on, and their loss in eval mode is measured after each
+        update (``curve.probe_losses``). These are 64 samples, in 4 batches and in half of the loader at most.
+
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
                 passed directly loses the batches drawn from it.
@@ -189,22 +195,30 @@ class LRFinder:
         ranks, asked = setup.ranks, (request, val_batches, val_loader is None, *setup.alike)
         # kept twice: meets what is raised between block and exit.
         with ranks.session(arguments=asked), tensor_lrs(setup.optimizer), kept, kept as state, ranks.resharded():
-            known_facts = functools.cache(take_facts(setup).result)
-            step = training_step(setup)
+            known, step = functools.cache(take_facts(setup).result), training_step(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
 
+                facts = functools.partial(_facts, known, batches, ranks.size)
+
                 def take(driver: SweepDriver) -> LossCurve:
-                    first = (batches.first_size, batches.first_targets)
-                    facts = known_facts(*(count and count * ranks.size for count in first))
-                    self.last_curve = driver.curve(batches=batches.drawn, clipped_part=step.clipped_part, facts=facts)
+                    parts: dict[str, Any] = {"clipped_part": step.clipped_part, "facts": facts()}
+                    self.last_curve = driver.curve(batches=batches.drawn, **parts)
                     return self.last_curve
 
-                self.last_curve = run_sweeps(
-                    setup, step, batches, state, request, validation, progress=progress, on_step=on_step, take=take
-                )
+                shown: dict[str, Any] = {"progress": progress, "on_step": on_step, "take": take}
+                measured = validation or self._probe(batches, facts)
+                self.last_curve = run_sweeps(setup, step, batches, state, request, measured, **shown)
         return RangeTestResult(curve=self.last_curve)
+
+    def _probe(self, batches: Batches, facts: Callable[[], ModelFacts]) -> Validation | None:
+        """Probe beside the training loss, where weights are trained that have been trained before; else None."""
+        if self.setup.ranks.together:
+            return None
+        with contextlib.suppress(StopIteration):  # which will end the sweep
+            batches.peek(1)  # its size is one of the facts
+        return probe_for(self.setup, batches) if is_probed(facts()) else None
 
     def refine(
         self,
@@ -289,3 +303,8 @@ class LRFinder:
             search.interrupt()
         advice = refined_advice(result.advice, search.record)
         return RangeTestResult(curve=result.curve, advice=advice, trials=search.record)
+
+
+def _facts(known: Callable[..., ModelFacts], batches: Batches, ranks: int) -> ModelFacts:
+    """The facts with the first batch of all ranks."""
+    return known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))

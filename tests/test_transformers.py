@@ -46,10 +46,10 @@ def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.disable_progress_bar()
 
 
-def language_model(dropout: float = 0.1) -> GPT2LMHeadModel:
+def language_model(dropout: float = 0.1, width: int = 16) -> GPT2LMHeadModel:
     torch.manual_seed(0)
     rates = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
-    sizes = {"vocab_size": WORDS, "n_positions": LENGTH, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    sizes = {"vocab_size": WORDS, "n_positions": LENGTH, "n_embd": width, "n_layer": 1, "n_head": 2}
     return GPT2LMHeadModel(GPT2Config(**sizes, **rates, bos_token_id=0, eos_token_id=0, loss_type="ForCausalLM"))
 
 
@@ -332,6 +332,25 @@ def test_gradients_of_an_update_that_has_begun_are_kept() -> None:
         trainer.train()
         weights.append(torch.cat([each.detach().flatten() for each in trainer.model.parameters()]).tolist())
     assert between.trainer is None and weights[0] == weights[1]
+
+
+def tuned(trainer: Trainer) -> RangeTestResult:
+    return range_test(trainer, pretrained=True, **SHORT)
+
+
+def test_a_probe_of_trained_weights_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare(tmp_path, monkeypatch, lambda: build(model=language_model(width=80)), tuned)
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["one batch", "two batches"])
+def test_a_probe_is_the_loss_of_the_trainer_in_eval_mode(calls: int) -> None:
+    model = language_model(width=80)
+    alike = {"train_dataset": sentences(1) * 44}
+    trainer = build(model=model, parts=alike, gradient_accumulation_steps=calls, label_smoothing_factor=0.1)
+    curve = range_test(trainer, pretrained=True, **{**SHORT, "start_lr": 1e-12, "end_lr": 1e-11}).curve
+    batch = {name: value[None] for name, value in sentences(1)[0].items()}
+    expected = trainer.compute_loss(model.eval(), batch).item()
+    assert curve.probe_losses == pytest.approx([expected] * SHORT["num_iter"], rel=1e-5)
 
 
 def test_two_range_tests_are_equal() -> None:

@@ -241,7 +241,7 @@ def _findings(
     typical = typical_lr(curve.optimizer, curve.momentum, constants)
     if typical is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
-    elif not {"typical", "head"} & {each.name for each in estimate.evidence}:
+    elif not {"typical", "head", "probe"} & {each.name for each in estimate.evidence}:
         found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
     if reading.edge_lr is not None and (base := round_lr(estimate.base_lr)) > reading.edge_lr:
         found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))

@@ -17,7 +17,9 @@ the LR b for cosine and the peak of schedule kind k are
     peak_k = min(phi_k * b, max(c, b))
 
 A new head alone on a frozen network has b at a part of the middle of edge and divergence: the size of its features
-decides its LR, so no LR is typical, and edge and divergence show that size.
+decides its LR, so no LR is typical, and edge and divergence show that size. Trained weights whose probe shows a gain
+have b at the middle of what the formula gives for their training loss and of a part of the probe's low region and edge:
+on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
@@ -27,15 +29,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone
 from lrfinder.analysis.diagnose import GRADES
-from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.optimizers import is_lr_free, typical_lr
-from lrfinder.tables.situations import HEAD
+from lrfinder.tables.situations import HEAD, PROBE
 
 __all__ = ["Estimate", "combine", "peak_lr"]
 
@@ -72,6 +74,8 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
     u = typical_lr(curve.optimizer, curve.momentum, constants)
     if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
         return _estimate(u, "low", _typical(curve, u))
+    if reading.probed:
+        return _probed(curve, reading, constants)
     head = _head(reading) if head_alone(curve.facts) else None
     mean = head or _mean(curve, reading, constants)
     limit = None if head else _limit(reading, constants)
@@ -142,6 +146,33 @@ def _head(reading: Reading) -> Estimate | None:
     lr = clamp_lr(HEAD.part * geometric_mean(*seen))
     evidence = Evidence(name="head", lr=lr, weight=1.0, part=HEAD.part, seen=seen, source="edge and divergence")
     return _estimate(lr, "low", evidence)  # features that tell little of the classes need ten times as much and more
+
+
+def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
+    """The estimate for trained weights whose probe shows a gain."""
+    assert reading.low_region is not None
+    training = replace(curve, probe_losses=())
+    usual, weight = combine(training, read_curve(training), constants=constants).base_lr, PROBE.weight
+    found = [("low region", PROBE.low_region_part, reading.low_region)]
+    if (edge := reading.edge_lr) is not None:
+        found.append(("edge", PROBE.edge_part, (edge, edge)))
+    shown = [
+        Evidence(
+            name="probe",
+            lr=clamp_lr(part * geometric_mean(*seen)),
+            weight=weight / len(found),
+            part=part,
+            seen=seen,
+            source=source,
+        )
+        for source, part, seen in found
+    ]
+    usually = Evidence(
+        name="training loss", lr=usual, weight=1 - weight, part=1.0, seen=(usual, usual), source=curve.optimizer
+    )
+    evidence = (*shown, usually)
+    mean = clamp_lr(weighted_mean(evidence))
+    return replace(_estimate(mean, "medium", *evidence), ceiling=max(edge or reading.lrs[-1], mean))
 
 
 def _typical(curve: LossCurve, lr: float) -> Evidence:

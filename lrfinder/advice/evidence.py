@@ -18,7 +18,9 @@ class Evidence:
 
     Args:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"head"`` (a part of the limit, for a
-            new head alone), ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held below),
+            new head alone), ``"probe"`` (a part of what the probe of trained weights shows), ``"training loss"`` (what
+            all but the probe gives), ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held
+            below),
             ``"trials"`` (what a trial search found), ``"range test"`` (the advice that it started from), or a factor
             of the situation on the mean (``SITUATION``).
         lr: the learning rate it stands for; > 0.

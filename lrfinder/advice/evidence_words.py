@@ -65,6 +65,17 @@ def _head(each: Evidence) -> str:
     )
 
 
+def _probe(each: Evidence) -> str:
+    low, high = map(format_lr, each.seen)
+    if each.source == "edge":
+        return f"Above {high} it rises for good, and a safe distance below that is {format_lr(each.lr)}."
+    return (
+        "The weights have been trained before, and what destroys them shows on samples that are not trained on: their "
+        f"loss is lowest between {low} and {high}. In trainings of such networks the best LR was below that range, "
+        f"here at {format_lr(each.lr)}."
+    )
+
+
 def _edge_alone(each: Evidence) -> str:
     where = f"{'the edge' if each.source == 'edge' else 'the highest LR tried'} ({format_lr(each.seen[0])})"
     return f"Without a fall of the loss only {where} can be used, and a safe distance below it is {format_lr(each.lr)}."
@@ -134,6 +145,11 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "typical": _typical,
     "limit": _limit,
     "head": _head,
+    "probe": _probe,
+    "training loss": lambda each: (
+        f"The training loss, and what is typical of {each.source or 'the optimizer'}, of this batch and of trained "
+        f"weights of this size, give {format_lr(each.lr)}."
+    ),
     "edge": _edge_alone,
     "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
     "range test": lambda each: f"The range test advised {format_lr(each.lr)} for it.",

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from lrfinder.advice.evidence import Evidence
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, PROBE, TRAINED
+from lrfinder.tables.situations import Law
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["length_factor"]
+__all__ += ["is_probed", "length_factor"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -91,6 +92,19 @@ def head_alone(facts: ModelFacts | None) -> bool:
         (True, False, False)
     """
     return facts is not None and (facts.trainable_depth or 0) <= _DEEPEST_HEAD and _new_on_frozen(facts)
+
+
+def is_probed(facts: ModelFacts) -> bool:
+    """Whether a range test measures a probe: trained weights, or adapters of them, that the calibration runs lack.
+
+    Example:
+        >>> large = {"trainable": 4_000_000, "trained": (0.99,)}
+        >>> is_probed(ModelFacts(pretrained=True, **large)), is_probed(ModelFacts(pretrained=False, **large))
+        (True, False)
+        >>> is_probed(ModelFacts(pretrained=True, trainable=20_000, trained=(0.99,)))
+        False
+    """
+    return bool(facts.pretrained) and (facts.trainable or 0) > PROBE.larger_than and not head_alone(facts)
 
 
 def _new_on_frozen(facts: ModelFacts) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.repeats import repeat_period
+from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.analysis.smoothing import noise, scale_of, smooth
 from lrfinder.analysis.stability import BLURRED
 from lrfinder.checks import check_choice
@@ -23,12 +24,9 @@ from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.tables.optimizers import find_optimizer
 
-__all__ = ["FEWEST_POINTS", "GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
+__all__ = ["GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
 
 GRADES = ("high", "medium", "low", "none")
-
-FEWEST_POINTS = 9
-"""Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
 
 _NOISY = 5.0  # a smaller drop, in noises, caps the grade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high

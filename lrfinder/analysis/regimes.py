@@ -14,12 +14,13 @@ rate moved up to three times as much.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
+from lrfinder.analysis.probe import probe_curve, shows_gain
 from lrfinder.analysis.series import Series, dead_from, series_of
 from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
@@ -68,6 +69,7 @@ class Reading:
             None when it never had.
         dead_lr: from where on the loss was the same for every batch: the network gave one output for every input. The
             edge and ``diverged_lr`` are no higher. None when it never was.
+        probed: whether all of it is about the loss of the probe, where that shows a gain; else about that of the curve.
     """
 
     lrs: tuple[float, ...]
@@ -86,6 +88,7 @@ class Reading:
     edge_interval: tuple[float, float] | None
     diverged_lr: float | None
     dead_lr: float | None = None
+    probed: bool = False
 
 
 class _Fall(NamedTuple):
@@ -114,6 +117,13 @@ def read_curve(curve: LossCurve) -> Reading:
         >>> round(read_curve(sweep.curve()).edge_lr, 2)
         1.0
     """
+    shown = probe_curve(curve)
+    if shown is not None and shows_gain(curve, (probe := _read(shown)).total_drop, probe.lowest_lr):
+        return replace(probe, probed=True)
+    return _read(curve)
+
+
+def _read(curve: LossCurve) -> Reading:
     whole = series_of(curve)
     dead = dead_from(whole)
     series = whole if dead is None else series_of(curve, dead)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrfinder.analysis.diagnose import FEWEST_POINTS
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.analysis.smoothing import scale_of
 from lrfinder.errors import NoAdviceError
 from lrfinder.numbers import clamp_lr, geometric_mean

@@ -13,7 +13,10 @@ from lrfinder.analysis.smoothing import noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["Series", "dead_from", "series_of"]
+__all__ = ["FEWEST_POINTS", "Series", "dead_from", "series_of"]
+
+FEWEST_POINTS = 9
+"""Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
 
 _FIRST = 5  # losses whose median is the level at the start
 _STEPS = 8  # differences of neighbouring losses that show the batch noise at the start

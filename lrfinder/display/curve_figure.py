@@ -101,7 +101,7 @@ def curve_figure(
         title=_title(curve, advice, subject),
         subtitle=_subtitle(reading, advice),
         xlabel=f"learning rate ({_stop_words(curve)})",
-        ylabel=f"{'training' if curve.measured == 'before' else 'validation'} loss (raw and smoothed)",
+        ylabel=f"{_measured(curve, reading)} (raw and smoothed)",
         note=_note(curve, reading),
     )
 
@@ -153,6 +153,12 @@ def _note(curve: LossCurve, reading: Reading) -> str:
     if found.code == "nonfinite_early":
         return f"the loss became nan or infinite\nafter {points} points; {needed} are needed"
     return f"too few points: {points} of at least {needed}"
+
+
+def _measured(curve: LossCurve, reading: Reading) -> str:
+    if reading.probed:
+        return "loss on samples not trained on"
+    return "training loss" if curve.measured == "before" else "validation loss"
 
 
 def _stop_words(curve: LossCurve) -> str:

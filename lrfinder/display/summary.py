@@ -67,7 +67,9 @@ def sweep_facts(curve: LossCurve, reasons: Sequence[str] = ()) -> list[str]:
             f"in {spacing}."
         )
     kind = "training" if curve.measured == "before" else "validation"
-    facts.append(f"{_count(curve.batches, 'training batch', 'training batches')} used; the losses are {kind} losses.")
+    beside = ", beside those on samples not trained on" if curve.probe_losses else ""
+    used = _count(curve.batches, "training batch", "training batches")
+    facts.append(f"{used} used; the losses are {kind} losses{beside}.")
     if curve.skipped:
         facts.append(f"{_count(curve.skipped, 'update')} skipped by the GradScaler and tried again.")
     if len(curve.group_scales) > 1:

@@ -116,6 +116,7 @@ class _Sweep(TrainerCallback):
         finder = LRFinder(
             trainer.model_wrapped,
             trainer.optimizer,
+            loss_fn=partial(_loss_in_eval_mode, trainer),
             step_fn=(partial(_backward, trainer), partial(_update, trainer)),
             amp_dtype={"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision),
             grad_scaler=accelerator.scaler,
@@ -125,6 +126,14 @@ class _Sweep(TrainerCallback):
         )
         self.result = finder.range_test(kwargs["train_dataloader"], **self._options)
         raise _SweepIsOver
+
+
+def _loss_in_eval_mode(trainer: Any, model: Any, batch: Any) -> Tensor:
+    """The loss of samples that are not trained on, where the weights are trained already."""
+    inputs = trainer._prepare_inputs(copy.copy(batch))  # of which compute_loss may take entries out
+    with trainer.compute_loss_context_manager():
+        loss: Tensor = trainer.compute_loss(model, inputs)
+    return loss
 
 
 def _backward(trainer: Any, drawn: Any) -> Tensor:

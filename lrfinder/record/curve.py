@@ -81,6 +81,8 @@ _SHORT = {
     StopReason.ERROR: "an exception was raised",
 }
 
+_SERIES = ("lrs", "losses", "train_losses", "probe_losses")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
@@ -149,6 +151,8 @@ class LossCurve:
         clipped_part: part of the gradients that clipping changed, from 0 to 1; None without clipping.
         facts: the model and its optimizer before any step; None when they were not taken.
         train_losses: raw training losses beside validation losses, up to the first that is not finite; else empty.
+        probe_losses: raw losses of fixed samples that are not trained on, beside training losses: after each update, in
+            eval mode, up to the first that is not finite. Empty where none were measured.
 
     Raises:
         ConfigError: lengths differ, or a value is not finite.
@@ -169,11 +173,14 @@ class LossCurve:
     clipped_part: float | None = None
     facts: ModelFacts | None = None
     train_losses: tuple[float, ...] = ()
+    probe_losses: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.lrs) != len(self.losses):
             raise ConfigError(f"lrs and losses must have one length; got {len(self.lrs)} and {len(self.losses)}.")
-        if not all(math.isfinite(value) for value in (*self.lrs, *self.losses, *self.train_losses)):
+        if (more := len(self.probe_losses) - len(self.losses)) > 0:
+            raise ConfigError(f"probe_losses must be no more than losses; got {more} more.")
+        if not all(math.isfinite(value) for name in _SERIES for value in getattr(self, name)):
             raise ConfigError("lrs and losses must be finite; leave a non-finite loss out and set nonfinite_lr.")
         check_choice("measured", self.measured, ("before", "after"))
         if self.nonfinite_lr is not None:
@@ -187,10 +194,8 @@ class LossCurve:
         return len(self.lrs)
 
     def __repr__(self) -> str:
-        # The numbers themselves would fill a screen.
-        ends = f", lr {self.lrs[0]:.2g} to {self.lrs[-1]:.2g}" if self.lrs else ""
-        lowest = f", lowest loss {min(self.losses):.4g}" if self.losses else ""
-        return f"<LossCurve: {len(self)} iterations{ends}{lowest}, {self.stop.value}>"
+        ends = f", lr {self.lrs[0]:.2g} to {self.lrs[-1]:.2g}, lowest loss {min(self.losses):.4g}" if self.lrs else ""
+        return f"<LossCurve: {len(self)} iterations{ends}, {self.stop.value}>"
 
     def pairs(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Each learning rate with the first loss that shows its effect: ``(lrs, losses)``, shape (m,) each.
@@ -217,8 +222,8 @@ class LossCurve:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` gives an equal curve back."""
         content = {**dataclasses.asdict(self), "stop": self.stop.value}
-        unused = [name for name in ("train_losses", "clipped_part") if content[name] in ((), None)]
-        return {name: value for name, value in content.items() if name not in unused}
+        optional = ("train_losses", "probe_losses", "clipped_part")
+        return {name: value for name, value in content.items() if name not in optional or value not in ((), None)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> LossCurve:
@@ -231,17 +236,14 @@ class LossCurve:
             return cls(
                 **{
                     **content,
-                    "lrs": tuple(map(float, content["lrs"])),
-                    "losses": tuple(map(float, content["losses"])),
-                    "train_losses": tuple(map(float, content.get("train_losses", ()))),
+                    **{name: tuple(map(float, content[name])) for name in _SERIES if name in content},
                     "group_scales": tuple(map(float, content["group_scales"])),
                     "stop": StopReason(content["stop"]),
                     "config": SweepConfig(**content["config"]),
                     "error": str(content.get("error", "")),
                     "optimizer": str(content["optimizer"]),
                     "momentum": float(content["momentum"]),
-                    "batches": check_count("batches", content["batches"], 0),
-                    "skipped": check_count("skipped", content["skipped"], 0),
+                    **{name: check_count(name, content[name], 0) for name in ("batches", "skipped")},
                     "clipped_part": check_part("clipped_part", content.get("clipped_part")),
                     "facts": ModelFacts.from_dict(content["facts"]) if content.get("facts") is not None else None,
                 }

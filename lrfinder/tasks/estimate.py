@@ -10,12 +10,15 @@ from typing import Any
 import torch
 
 from lrfinder.advice.search import plan_search
+from lrfinder.advice.situation import is_probed
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import optimizer_name
 from lrfinder.tables.optimizers import update_rule
+from lrfinder.tables.situations import PROBE
 from lrfinder.tasks.estimate_steps import FullError, Line, Probe
 from lrfinder.tasks.experiment import Experiment
 from lrfinder.tasks.memory import peak_memory
+from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import choose_range
 from lrfinder.training.state import preserved
 
@@ -206,17 +209,19 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     chosen, task = experiment.settings, experiment.task
     kind = update_rule(optimizer_name(experiment.finder.optimizer))
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
-    config, _ = choose_range(1.0, kind=kind, **given)
-    validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * _FORWARD
-    validated /= chosen.accumulation_steps
-    steps = config.num_iter * (1 + validated)
+    probed = task.val_loader is None and is_probed(take_facts(experiment.finder.setup).result())
+    config, _ = choose_range(1.0, kind=kind, lower=probed, **given)
+    forward = _FORWARD / chosen.accumulation_steps
+    validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward
+    beside = min(PROBE.batches, math.ceil(PROBE.samples / (chosen.batch_size or 1))) * forward if probed else validated
+    steps = config.num_iter * (1 + beside)
     if chosen.start_lr is None or chosen.end_lr is None:
         steps += _SEARCHED
     if budget is None:
         return steps
     total = epochs * experiment.steps_per_epoch
     stages = plan_search(int(budget * total), total).values()
-    validated = validated or min(_HELD_OUT, len(task.train_loader) // 5) * _FORWARD / chosen.accumulation_steps
+    validated = validated or min(_HELD_OUT, len(task.train_loader) // 5) * forward
     return steps + sum(stage.trials * (stage.steps + validated) for stage in stages)
 
 

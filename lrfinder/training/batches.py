@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -112,6 +113,14 @@ class Batches:
                 f"the loader must be an iterable of batches, such as a DataLoader or a list; got a "
                 f"{type(loader).__name__}, which cannot be iterated."
             ) from error
+
+    @property
+    def length(self) -> int | None:
+        """Batches of the loader; None where it does not tell."""
+        try:
+            return operator.length_hint(self._loader) or None
+        except Exception:  # from a length of the user's own
+            return None
 
     def draw(self, count: int) -> list[Any]:
         """The next ``count`` batches, on the device.

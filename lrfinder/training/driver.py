@@ -100,7 +100,7 @@ class SweepDriver:
         self._losses = DeferredLosses(setup.device, read_every=self.read_every)
         self._on_loss = on_loss
         self._skipped_in_a_row = 0
-        self._trained: list[Tensor] = []  # on the device, as the loss of the sweep is another
+        self._beside: list[Tensor] = []  # on the device, as the loss of the sweep is another
 
     @property
     def done(self) -> bool:
@@ -118,7 +118,7 @@ class SweepDriver:
             raise RuntimeError("the sweep is over; check driver.done before each step.")
         set_lr(self.setup.optimizer, lr, self._scales)
 
-    def after_step(self, loss: Tensor, updated: bool = True, *, trained: Tensor | None = None) -> None:
+    def after_step(self, loss: Tensor, updated: bool = True, *, beside: Tensor | None = None) -> None:
         """Take the loss of the step just made; afterwards :attr:`done` may be true.
 
         Args:
@@ -126,12 +126,13 @@ class SweepDriver:
                 already; measured before the update, or after it where the sweep
                 was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
             updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
-            trained: the training loss of the step, where ``loss`` is a validation loss.
+            beside: the training loss of the step, where ``loss`` is a validation loss, or the loss of a probe after it,
+                where ``loss`` is the training loss.
         """
-        if updated and trained is not None:
-            if self._ranks.together and trained.numel() == 1:
-                trained = self._ranks.exchange(trained)
-            self._trained.append(trained.detach().reshape(-1)[0].clone())
+        if updated and beside is not None:
+            if self._ranks.together and beside.numel() == 1:
+                beside = self._ranks.exchange(beside)
+            self._beside.append(beside.detach().reshape(-1)[0].clone())
         if self._ranks.together and loss.numel() == 1:
             loss = self._ranks.exchange(loss)
         if updated:
@@ -177,14 +178,14 @@ class SweepDriver:
             batches=batches,
             skipped=self.skipped,
             error=self._error,
-            train_losses=self._train_losses(),
+            **{"probe_losses" if self.sweep.measured == "before" else "train_losses": self._losses_beside()},
             clipped_part=clipped_part,
             facts=facts,
         )
 
-    def _train_losses(self) -> tuple[float, ...]:
-        trained = self._trained[: len(self.sweep.losses)]
-        losses = torch.stack(trained).tolist() if trained else []
+    def _losses_beside(self) -> tuple[float, ...]:
+        beside = self._beside[: len(self.sweep.losses)]
+        losses = torch.stack(beside).tolist() if beside else []
         return tuple(itertools.takewhile(math.isfinite, losses))
 
     def _skip(self, loss: float) -> list[float]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lrfinder.analysis.diagnose import FEWEST_POINTS, unreadable
+from lrfinder.analysis.diagnose import unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.errors import SetupError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.record.sweep import Sweep
@@ -58,7 +59,7 @@ def run_sweeps(
         batches: where the batches come from.
         state: snapshot that every sweep starts from.
         request: what the user gave.
-        validation: measures the recorded loss; None for the training loss.
+        validation: measures the recorded loss, or a probe beside it; None for the training loss alone.
         progress: whether to show a bar.
         on_step: called with (step, LR, loss) for each loss that is read, a last one that is not finite included; steps
             count from 0 through all sweeps.
@@ -67,10 +68,12 @@ def run_sweeps(
     _meet_with_batches(setup, batches)
     curves: list[LossCurve] = []
     counter = itertools.count()
-    ramp: tuple[SweepConfig, int] | None = find_range(setup, step, batches, state, request)
+    ramp: tuple[SweepConfig, int] | None = find_range(
+        setup, step, batches, state, request, lower=validation is not None and validation.beside
+    )
     while ramp is not None:
         config, extend = ramp
-        sweep = Sweep(config, measured="before" if validation is None else "after", extend=extend)
+        sweep = Sweep(config, measured="before" if validation is None or validation.beside else "after", extend=extend)
         with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
             shown = bar.record if bar.shown else None
             report = shown if on_step is None else partial(_report, counter, on_step, shown)
@@ -101,7 +104,8 @@ def run_sweep(
         driver: of the sweep.
         step: makes one optimizer step.
         batches: where its micro-batches come from, ``accumulation_steps`` of the driver's set-up at a time.
-        validation: measures the loss that is recorded, after each update; None records the loss of the step.
+        validation: measures the loss that is recorded, or the probe beside it, after each update; None records the loss
+            of the step alone.
         state: of the start, by which :mod:`lrfinder.training.failures` tells divergence from other exceptions; None
             raises every exception.
     """
@@ -116,13 +120,13 @@ def run_sweep(
                 return
             measure = partial(_measured, driver, step, drawn, validation)
             try:
-                loss, updated, trained = measure()
+                loss, updated, beside = measure()
             except Exception as error:
                 if not _ends_sweep(driver, error, measure, state):
                     raise
                 driver.end(StopReason.ERROR, error=failure_name(error))
                 return
-            driver.after_step(loss, updated, trained=trained)
+            driver.after_step(loss, updated, beside=beside)
     except BaseException as error:
         driver.end(StopReason.INTERRUPTED)
         # Ignore errors raised after the sweep's end: the weights have diverged by then.
@@ -157,6 +161,8 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
         return True  # it ended early, so it diverged
     if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
         return True
+    if reading.probed:
+        return False  # its range starts low enough
     # The very first loss is from before any update.
     hidden = (-1 if curve.maximized else 1) * curve.losses[0] - reading.level
     fall = hidden + reading.total_drop
@@ -201,11 +207,12 @@ def _report(
 def _measured(
     driver: SweepDriver, step: Step, batches: Sequence[Any], validation: Validation | None
 ) -> tuple[Tensor, bool, Tensor | None]:
-    """The loss to record, whether the step updated, and its training loss where another is recorded."""
+    """The loss to record, whether the step updated, and the loss beside it: of the step, or of a probe."""
     loss, updated = step(batches)
     if validation is None or not updated:
         return loss, updated, None
     ranks = driver.setup.ranks
     if ranks.together and driver.read_every == 1 and ranks.has_stopped(loss):
         return loss, updated, None
-    return ranks.measured(validation.loss, driver.setup.device), updated, loss
+    measured = ranks.measured(validation.loss, driver.setup.device)
+    return (loss, updated, measured) if validation.beside else (measured, updated, loss)

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from lrfinder.analysis.diagnose import FEWEST_POINTS
+from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.checks import check_lr
 from lrfinder.param_groups import group_scales, maximizes, optimizer_name, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
@@ -31,6 +31,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
     "proportional": (1e-3, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
     "adaptive": (10**-2.5, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
 }
+_LOWER = 0.1  # trained weights are often destroyed at a tenth of what fresh ones bear, and their range starts lower
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
 _FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
@@ -71,7 +72,13 @@ class SweepRequest:
 
 
 def find_range(
-    setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot, request: SweepRequest
+    setup: TrainingSetup,
+    step: TrainStep,
+    batches: Batches,
+    state: Snapshot,
+    request: SweepRequest,
+    *,
+    lower: bool = False,
 ) -> tuple[SweepConfig, int]:
     """The sweep to run, and the iterations it may be extended by. Trains only where an end of the range is missing.
 
@@ -81,10 +88,11 @@ def find_range(
         batches: where the sweep's batches come from. Those used here are not lost: the sweep starts with them.
         state: snapshot from which every update starts, and which is restored at the end.
         request: what the user gave.
+        lower: start a chosen range lower, for trained weights.
     """
     searching = request.start_lr is None or request.end_lr is None
     critical = _measured_critical_lr(setup, step, batches, state) if searching else None
-    return choose_range(critical, **vars(request), kind=update_rule(optimizer_name(setup.optimizer)))
+    return choose_range(critical, **vars(request), kind=update_rule(optimizer_name(setup.optimizer)), lower=lower)
 
 
 def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:
@@ -145,6 +153,7 @@ def choose_range(
     mode: str = "exp",
     early_stop: bool = True,
     kind: str = "adaptive",
+    lower: bool = False,
 ) -> tuple[SweepConfig, int]:
     """The sweep to run, and the iterations it may be extended by. A number that is given is obeyed.
 
@@ -156,6 +165,7 @@ def choose_range(
         mode: ``"exp"`` or ``"linear"``.
         early_stop: passed to :class:`SweepConfig`.
         kind: update rule of the optimizer, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
+        lower: start a decade lower.
 
     Example:
         >>> config, extend = choose_range(0.1, kind="proportional")
@@ -163,6 +173,7 @@ def choose_range(
         ('0.0001 to 0.32', 43, 57)
     """
     below, above = _AROUND[kind]
+    below *= _LOWER if lower else 1.0
     low, high = (critical * below, critical * above) if critical is not None else _WIDEST
     span = high / low
     end = end_lr if end_lr is not None else (high if start_lr is None or start_lr < high else start_lr * span)

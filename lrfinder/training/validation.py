@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrfinder.checks import check_count
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import mode_switches
-from lrfinder.training.batches import batch_size, move
+from lrfinder.tables.situations import PROBE
+from lrfinder.training.batches import Batches, batch_size, move
 from lrfinder.training.setup import TrainingSetup
 
-__all__ = ["Validation", "check_probe", "hold_out", "validation_for"]
+__all__ = ["Validation", "check_probe", "hold_out", "probe_for", "validation_for"]
 
 _NEEDS_GRAD = "requires?[_ ]grad"  # in what torch raises for a gradient that no_grad() has cut off
 _HELD_OUT_PART, _MAX_HELD_OUT = 5, 16  # one batch in five of the loader is held out, 16 at most
@@ -74,6 +76,25 @@ def hold_out(loader: Iterable[Any]) -> list[Any]:
     return batches
 
 
+def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
+    """Probe of the next batches, which are drawn and not trained on; None where their loss cannot be measured.
+
+    That is so where too few batches come, and where the loss exists in training mode alone, as those of torchvision's
+    detection models.
+    """
+    if setup.loss_fn is None or setup.ranks.together:
+        return None
+    drawn: list[Any] = []
+    most = min(PROBE.batches, max(1, (batches.length or 2 * PROBE.batches) // 2))
+    try:
+        while sum(map(batch_size, drawn)) < PROBE.samples and len(drawn) < most:
+            drawn += batches.draw(1)
+        probe = Validation(setup, drawn, len(drawn), beside=True)
+        return probe if probe.loss().isfinite() else None
+    except Exception:  # of any kind, as it comes from a model in a mode that the user may never use
+        return None
+
+
 class Validation:
     """Loss over a validation loader, or over a fixed probe of its first batches.
 
@@ -85,17 +106,22 @@ class Validation:
             which is in eval mode during a pass where it has one.
         loader: iterable of batches.
         count: number of batches drawn once and kept as the probe; None goes through the whole loader each time.
+        beside: the loss is recorded beside the training loss. BatchNorm layers in training mode then use the statistics
+            of each batch: their running ones trail behind the updates of a sweep, and would show damage that is none.
 
     Raises:
         SetupError: ``loader`` is an iterator, and no probe is kept of it; or the training is a ``step_fn`` alone.
     """
 
-    def __init__(self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None) -> None:
+    def __init__(
+        self, setup: TrainingSetup, loader: Iterable[Any], count: int | None = None, *, beside: bool = False
+    ) -> None:
         if setup.loss_fn is None:
             raise SetupError(
                 "step_fn trains, so it cannot measure a validation loss. Pass loss_fn (or criterion) beside it: "
                 "LRFinder(model, optimizer, step_fn=step, loss_fn=lambda model, batch: scalar)."
             )
+        self.beside = beside
         self._setup, self._loss_fn = setup, setup.loss_fn
         self._loader = loader
         self._with_grad = False
@@ -115,7 +141,8 @@ class Validation:
         """
         device = self._setup.device
         total, samples = torch.zeros((), device=device), 0
-        with _evaluating(self._setup), torch.no_grad(), self._setup.autocast():
+        mode = _evaluating(self._setup, batch_statistics=self.beside)
+        with mode, torch.no_grad(), self._setup.autocast():
             for batch in self._loader:
                 size = batch_size(batch)
                 total += self._loss_of(move(batch, device)).reshape(()).float() * size
@@ -138,18 +165,34 @@ class Validation:
 
 
 @contextlib.contextmanager
-def _evaluating(setup: TrainingSetup) -> Iterator[None]:
-    """Context in eval mode, of the model and of an optimizer that has one; the modes are restored on the way out."""
+def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iterator[None]:
+    """Context in eval mode, of the model and of an optimizer that has one; the modes are restored on the way out.
+
+    ``batch_statistics``: BatchNorm layers in training mode stay in it, and leave their running statistics alone.
+    """
     flags = [(module, module.training) for module in setup.model.modules()]
     modes = mode_switches(setup.optimizer)
     trains = modes is not None and any(group.get("train_mode", True) for group in setup.optimizer.param_groups)
     setup.model.eval()
     if modes is not None:
         modes[1]()
+    momenta = [(each, each.momentum) for each, training in flags if training and isinstance(each, _BatchNorm)]
+    momenta = momenta if batch_statistics else []
+    for norm, _ in momenta:
+        norm.training, norm.momentum = True, 0.0
     try:
-        yield
+        with _uncompiled(setup.model) if batch_statistics else contextlib.nullcontext():
+            yield
     finally:
+        for norm, momentum in momenta:
+            norm.momentum = momentum
         if modes is not None and trains:
             modes[0]()
         for module, training in flags:
             module.training = training
+
+
+def _uncompiled(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Context in which nothing is compiled for a mode that the training does not use."""
+    compiled = (hasattr(each, "_orig_mod") or each._compiled_call_impl is not None for each in model.modules())
+    return torch.compiler.set_stance("force_eager") if any(compiled) else contextlib.nullcontext()
