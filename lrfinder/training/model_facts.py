@@ -1,7 +1,8 @@
 """Takes :class:`ModelFacts` from a model and its optimizer, before the first step.
 
 It changes nothing, and it fails for no model: a fact that cannot be determined is None. On a GPU the numbers are
-computed on the device and queued there; they are read after the sweep, so the host does not wait for them.
+computed on the device and queued there. The host waits for them once, before the sweep, as trained weights are swept
+with a probe; with other ranks after it.
 """
 
 from __future__ import annotations
