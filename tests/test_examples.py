@@ -36,7 +36,7 @@ NOTEBOOKS = {
 
 # One of them writes to a folder of one's own, the others to the usual one.
 ARGUMENTS = {
-    "gan": ("--epochs", "25"),
+    "gan": ("--epochs", "45"),
     "lightning_module": ("--epochs", "3"),
     "any_training_step": ("--out", "plots/today"),
 }
