@@ -18,8 +18,8 @@ the LR b for cosine and the peak of schedule kind k are
 
 A new head alone on a frozen network has b at a part of the middle of edge and divergence: the size of its features
 decides its LR, so no LR is typical, and edge and divergence show that size. Trained weights whose probe shows a gain
-have b at the middle of what the formula gives for their training loss and of a part of the probe's low region and edge:
-on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
+have b at a weighted mean of what the formula gives for their training loss and of parts of the probe's low region and
+edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
@@ -152,7 +152,7 @@ def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimat
     """The estimate for trained weights whose probe shows a gain."""
     assert reading.low_region is not None
     training = replace(curve, probe_losses=())
-    usual, weight = combine(training, read_curve(training), constants=constants).base_lr, PROBE.weight
+    usual = combine(training, read_curve(training), constants=constants).base_lr
     found = [("low region", PROBE.low_region_part, reading.low_region)]
     if (edge := reading.edge_lr) is not None:
         found.append(("edge", PROBE.edge_part, (edge, edge)))
@@ -160,7 +160,7 @@ def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimat
         Evidence(
             name="probe",
             lr=clamp_lr(part * geometric_mean(*seen)),
-            weight=weight / len(found),
+            weight=PROBE.weight / len(found),
             part=part,
             seen=seen,
             source=source,
@@ -168,7 +168,7 @@ def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimat
         for source, part, seen in found
     ]
     usually = Evidence(
-        name="training loss", lr=usual, weight=1 - weight, part=1.0, seen=(usual, usual), source=curve.optimizer
+        name="training loss", lr=usual, weight=1 - PROBE.weight, part=1.0, seen=(usual, usual), source=curve.optimizer
     )
     evidence = (*shown, usually)
     mean = clamp_lr(weighted_mean(evidence))

@@ -20,9 +20,8 @@ class Evidence:
         name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"head"`` (a part of the limit, for a
             new head alone), ``"probe"`` (a part of what the probe of trained weights shows), ``"training loss"`` (what
             all but the probe gives), ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held
-            below),
-            ``"trials"`` (what a trial search found), ``"range test"`` (the advice that it started from), or a factor
-            of the situation on the mean (``SITUATION``).
+            below), ``"trials"`` (what a trial search found), ``"range test"`` (the advice that it started from), or a
+            factor of the situation on the mean (``SITUATION``).
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
             that lowered the mean has weight 0, and so has a factor, whose ``lr`` is the product.

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from lrfinder.advice.evidence import Evidence
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, PROBE, TRAINED
-from lrfinder.tables.situations import Law
+from lrfinder.tables.situations import (
+    BATCH_SIZE,
+    CLIPPED,
+    HEAD,
+    LAYER_NORM_SIZE,
+    LENGTH,
+    MODEL_SIZE,
+    PROBE,
+    TRAINED,
+    Law,
+)
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
 __all__ += ["is_probed", "length_factor"]

@@ -162,7 +162,7 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
         return True
     if reading.probed:
-        return False  # its range starts low enough
+        return False  # the losses below are not those of the probe
     # The very first loss is from before any update.
     hidden = (-1 if curve.maximized else 1) * curve.losses[0] - reading.level
     fall = hidden + reading.total_drop

@@ -82,7 +82,7 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     That is so where too few batches come, and where the loss exists in training mode alone, as those of torchvision's
     detection models.
     """
-    if setup.loss_fn is None or setup.ranks.together:
+    if setup.loss_fn is None:
         return None
     drawn: list[Any] = []
     most = min(PROBE.batches, max(1, (batches.length or 2 * PROBE.batches) // 2))
@@ -176,8 +176,8 @@ def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iter
     setup.model.eval()
     if modes is not None:
         modes[1]()
-    momenta = [(each, each.momentum) for each, training in flags if training and isinstance(each, _BatchNorm)]
-    momenta = momenta if batch_statistics else []
+    norms = [each for each, training in flags if batch_statistics and training and isinstance(each, _BatchNorm)]
+    momenta = [(norm, norm.momentum) for norm in norms]
     for norm, _ in momenta:
         norm.training, norm.momentum = True, 0.0
     try:
