@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from situations.packaged import rxnmapper_folder
 from situations.sentences import sst2
-from situations.sounds import Task, contours
+from situations.sounds import COUNT, HELD, Task, contours
 from trained_packages import folder
 
 __all__ = ["calls", "faces", "formulas", "letters", "reviews", "skies"]
 
-COUNT, HELD = 3_500, 512  # samples, of which so many for validation come first
 FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10", "cmb10", "cmtt10")
 GROUPS = ("C(=O)N", "C(=O)O", "S(=O)(=O)N", "NC(=O)N", "OC(=O)N", "C(=O)NC(=O)", "S(=O)(=O)", "OC(=O)O")
 PIECES = ("C", "CC", "COC", "CNC", "C(C)C", "C(=O)C", "C=C", "CSC", "C(F)C", "C(N)C", "C(O)C", "c1ccccc1", "C1CC1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,8 @@ test; its advice is for the schedule and the length of the cell. "Held" is how o
 for 80 %, has the best in it. The laws were chosen on cells of the split "fit": those "held-out" alone show what the
 advice is worth on others. A cell whose best training lowers the validation loss by less than 5 % is not counted, as
 chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
-number, was chosen with the held-out fine-tunings as well.
+number, was chosen with the held-out fine-tunings as well. "Without probe" is the advice from the training losses of the
+same range tests.
 """
 
 
@@ -50,9 +52,9 @@ def truth_of(runs: Sequence[Run]) -> Truth | None:
 
 def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[str, Any]:
     """A range test: its advice, and what the trainings say about it and about the published learning rate."""
-    advice = advise(LossCurve.from_dict(curve))
-    lr, best = None, 2**truth.best
-    held = False
+    recorded = LossCurve.from_dict(curve)
+    advice, plain = advise(recorded), advise(dataclasses.replace(recorded, probe_losses=()))
+    lr, best, held = None, 2**truth.best, False
     if advice.base_lr is not None and advice.interval is not None:
         lr = advice.lr_for(cell.schedule, total_steps=cell.steps)
         low, high = (lr / advice.base_lr * end for end in advice.interval)
@@ -66,6 +68,7 @@ def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[s
         "advice": lr,
         "off": None if lr is None else lr / best,
         "regret": truth.regret(lr),
+        "plain": truth.regret(None if plain.base_lr is None else plain.lr_for(cell.schedule, total_steps=cell.steps)),
         "held": held,
         "grade": advice.grade,
         "published": cell.published,
@@ -86,6 +89,7 @@ def summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "held": f"{rows['held'].sum()} of {len(rows)}",
         "published: mean regret": percent(published.mean()),
         "published: worst": percent(published.max()),
+        "without probe: mean regret": percent(rows["plain"].mean()),
     }
 
 
@@ -122,6 +126,6 @@ def write(out: Path) -> str:
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
     without = "Not counted: " + (", ".join(left_out) or "none") + "."
     parts = [INTRODUCTION + "\n## By situation", sums_text, without]
-    parts += ["## By range test", table(rows.drop(columns="held")), "## Published", sources]
+    parts += ["## By range test", table(rows.drop(columns=["held", "plain"])), "## Published", sources]
     write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
     return sums_text

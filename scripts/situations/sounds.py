@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from trained_packages import folder
 
-__all__ = ["Task", "code", "contours", "metres", "mel_contours", "pitches", "timbres"]
+__all__ = ["COUNT", "HELD", "Task", "code", "contours", "metres", "mel_contours", "pitches", "timbres"]
 
-RATE, COUNT = 16_000, 3_500  # samples of a second, and sounds
+RATE, COUNT, HELD = 16_000, 3_500, 512  # samples of a second, sounds, and the first of them for validation
 HARMONICS = torch.arange(1, 9)
 TOKENS = (tokenize.NAME, tokenize.NUMBER, tokenize.OP, tokenize.STRING, tokenize.COMMENT)  # classes from 1
 Task = tuple[torch.Tensor, torch.Tensor]

@@ -15,14 +15,12 @@ from torch.utils.data import TensorDataset
 
 __all__ = ["whole"]
 
-HELD = 512  # samples for validation
-
 
 def task(
     data: Path, seed: int, *, net: Callable[[int], nn.Module], samples: Callable[[Path], sounds.Task]
 ) -> Training:
     inputs, classes = samples(data)
-    ours, held = (TensorDataset(inputs[part], classes[part]) for part in (slice(HELD, None), slice(HELD)))
+    ours, held = (TensorDataset(inputs[at], classes[at]) for at in (slice(sounds.HELD, None), slice(sounds.HELD)))
     return heads.untrained(net(int(classes.max()) + 1), ours, held, seed)
 
 
