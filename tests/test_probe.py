@@ -331,6 +331,7 @@ def test_without_an_edge_the_low_region_is_all() -> None:
 def test_the_reasons_say_what_was_measured() -> None:
     reasons = " ".join(advise(with_probe()).reasons)
     assert "trained before" in reasons and "not trained on" in reasons and "training loss" in reasons
+    assert "below the middle of that range" in reasons and "that loss rises for good" in reasons
 
 
 # --- its record -------------------------------------------------------------------------------------------------------

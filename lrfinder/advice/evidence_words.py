@@ -68,11 +68,11 @@ def _head(each: Evidence) -> str:
 def _probe(each: Evidence) -> str:
     low, high = map(format_lr, each.seen)
     if each.source == "edge":
-        return f"Above {high} it rises for good, and a safe distance below that is {format_lr(each.lr)}."
+        return f"Above {high} that loss rises for good, and a safe distance below is {format_lr(each.lr)}."
     return (
         "The weights have been trained before, and what destroys them shows on samples that are not trained on: their "
-        f"loss is lowest between {low} and {high}. In trainings of such networks the best LR was below that range, "
-        f"here at {format_lr(each.lr)}."
+        f"loss is lowest between {low} and {high}. In trainings of such networks the best LR was below the middle of "
+        f"that range, here at {format_lr(each.lr)}."
     )
 
 
