@@ -584,7 +584,7 @@ def test_advice_far_too_low_moves_up_and_stays_below_the_stability_limit(
     result, refined = bowl_search(h, limit / too_low, budget=budget)
     assert refined.trials is not None
     assert result.lr_for("constant") < refined.lr_for("constant") < limit
-    assert max(trial.lr for trial in refined.trials.trials if trial.loss is not None) < limit
+    assert max(trial.lr for trial in refined.trials.trials if trial.loss is not None) <= limit * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e4])
@@ -645,7 +645,7 @@ def test_the_advice_for_the_schedule_lies_between_range_test_and_trials(schedule
     assert ends[0] * 0.9 <= refined.lr_for(schedule) <= ends[1] * 1.1
     assert refined.lr_for(schedule) == float(f"{refined.lr_for(schedule):.2g}")
     low, high = refined.advice.interval or (math.inf, 0.0)
-    assert low * 0.95 <= best_trial_lr(record) / FITTED.peak_factor(schedule) <= high * 1.05
+    assert low < refined.lr_for(schedule) / FITTED.peak_factor(schedule) < high
     assert refined.advice.grade in ("high", "medium")
     assert refined.curve == result.curve
 

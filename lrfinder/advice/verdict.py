@@ -1,14 +1,9 @@
 """The outcome of a trial search: the LR that its trials show to be best, and the advice that follows. No torch.
 
 The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
-the best trial and its neighbours, elsewhere by straight lines. With x the distance from the initial LR in octaves, the
-LR at the lowest point of
-
-    part(x) + pull * total_steps / steps * x**2
-
-is chosen, so near ties go to the initial LR, the more so the shorter the trials. What the trials found is then weighed
-against the advice that they started from, each by its variance in octaves: the advice by its interval, the trials by
-``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial LR did not improve the
+the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
+That is then weighed against the advice that the trials started from, each by its variance in octaves: the advice by its
+interval, the trials by ``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial LR did not improve the
 loss, the trials alone count. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
@@ -99,8 +94,7 @@ def _stage_lr(
         parabola = np.polynomial.Polynomial.fit(octaves[around], parts[around], 2)
         inside = (grid >= octaves[at - 1]) & (grid <= octaves[at + 1])
         joined[inside] = parabola(grid[inside])
-    pull = constants.search.pull * record.total_steps / max(trial.steps for trial in trials)
-    lowest = float(initial_lr * 2.0 ** grid[int((joined + pull * grid**2).argmin())])
+    lowest = float(initial_lr * 2.0 ** grid[np.lexsort((abs(grid), joined))[0]])  # of ties, that near the initial LR
     too_high = _lowest_too_high(record, trials, best)
     return lowest if too_high is None else min(lowest, too_high / constants.search.margin)
 

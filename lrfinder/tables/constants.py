@@ -84,7 +84,6 @@ class SearchConstants:
         screening_part: length of a screening trial, as a part of the training.
         confirmation_part: shortest confirmation trial, as a part of the training.
         margin: factor below an LR at which a trial went wrong that is taken to be safe.
-        pull: weight of the distance from the initial LR, in squared octaves, against the losses.
         trial_variance: of what trials as long as the training find, in squared octaves.
         worst_part: losses count as at most this part of the best improvement.
         min_improvement_noises: batch noises by which a loss has to fall to show learning.
@@ -95,7 +94,6 @@ class SearchConstants:
     screening_part: float
     confirmation_part: float
     margin: float
-    pull: float
     trial_variance: float
     worst_part: float
     min_improvement_noises: float
