@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,9 +18,8 @@ from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
     advice_without_trials,
-    divergence_level,
-    min_improvement,
     refined_advice,
+    trial_levels,
 )
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
 from lrfinder.record.curve import LossCurve
@@ -285,13 +285,13 @@ class LRFinder:
         check_repeatable(train_loader)
         initial_lr, budget_steps = result.lr_for(schedule, total_steps), int(budget * total_steps)
         whole = whole_schedule(schedule, initial_lr, total_steps, options)
-        if not plan_search(budget_steps, total_steps):
-            advice = advice_without_search(result.advice, schedule, budget_steps)
-            return RangeTestResult(curve=result.curve, advice=advice)
+        if not (stages := plan_search(budget_steps, total_steps, probed=result.reading.probed)):
+            return dataclasses.replace(result, advice=advice_without_search(result.advice, schedule, budget_steps))
         plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
-        plan["min_improvement"] = min_improvement(result.reading)
-        search, limit, ceiling = None, divergence_level(result.reading), result.advice.ceiling
+        limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
+        plan |= {"probed": result.reading.probed, "min_improvement": least}
+        search, ceiling = None, result.advice.ceiling
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:

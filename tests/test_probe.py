@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from lrfinder import LRFinder
 from lrfinder.advice.advise import advise
 from lrfinder.advice.evidence import weighted_mean
+from lrfinder.advice.verdict import trial_levels
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.facts import ModelFacts
+from lrfinder.result import RangeTestResult
 from lrfinder.tables.situations import PROBE
 from lrfinder.training.range_search import choose_range
 
@@ -379,3 +381,32 @@ def test_a_gpu_measures_what_the_cpu_does() -> None:
     curve = swept(model=model)
     assert curve.probe_losses == pytest.approx(expected.probe_losses, rel=1e-3)
     assert curve.losses == pytest.approx(expected.losses, rel=1e-3)
+
+
+# --- trials after a probe ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [0.25, 1.0])
+def test_trials_after_a_probe_are_watched_by_the_training_loss(budget: float) -> None:
+    lr_finder = finder()
+    curve = lr_finder.range_test(batches(), **SWEEP).curve
+    # A fall and a rise of a loss that is far below the training loss.
+    probe = tuple(0.3 * abs(step - 8) / 8 for step in range(len(curve.losses)))
+    result = RangeTestResult(curve=dataclasses.replace(curve, probe_losses=probe))
+    refined = lr_finder.refine(result, batches(), schedule="constant", total_steps=200, budget=budget, progress=False)
+    assert result.reading.probed and refined.trials is not None and refined.trials.probed
+    # A long trial may show any improvement; a short one of trained weights often shows none.
+    assert refined.trials.min_improvement == (trial_levels(curve, compressed=False)[1] if budget < 1 else 0)
+    assert all(trial.loss is not None for trial in refined.trials.trials if trial.lr <= refined.trials.initial_lr)
+
+
+@pytest.mark.parametrize("budget", [0.25, 1.0])
+def test_refine_after_a_probe_leaves_no_trace_and_tells_its_steps(budget: float) -> None:
+    lr_finder = finder()
+    result = lr_finder.range_test(batches(), progress=False)
+    before = weights(lr_finder.setup.model)
+    refined = lr_finder.refine(result, batches(), schedule="linear", total_steps=160, budget=budget, progress=False)
+    assert result.reading.probed and refined.trials is not None
+    assert {trial.steps for trial in refined.trials.trials if trial.loss is not None} == {10 if budget < 1 else 40}
+    assert f"trials of {10 if budget < 1 else 40} steps" in " ".join(refined.advice.reasons)
+    assert torch.equal(weights(lr_finder.setup.model), before)

@@ -55,20 +55,20 @@ def test_the_budget_is_never_exceeded_whatever_the_losses_are(
     assert best_trial_lr(search.record) is None or best_trial_lr(search.record) > 0
 
 
-@given(total_steps=st.integers(1, 10**6), part=st.floats(0.001, 3.0))
-def test_a_plan_fits_its_budget_and_no_trial_is_too_short(total_steps: int, part: float) -> None:
+@given(total_steps=st.integers(1, 10**6), part=st.floats(0.001, 3.0), probed=st.booleans())
+def test_a_plan_fits_its_budget_and_no_trial_is_too_short(total_steps: int, part: float, probed: bool) -> None:
     budget_steps = int(part * total_steps)
-    plan = plan_search(budget_steps, total_steps)
-    assert sum(count * steps for count, steps in plan.values()) <= budget_steps
-    assert all(10 <= steps <= total_steps for _, steps in plan.values())
+    plan = plan_search(budget_steps, total_steps, probed=probed)
+    assert sum(stage.trials * stage.steps for stage in plan.values()) <= budget_steps
+    assert all(10 <= stage.steps <= total_steps for stage in plan.values())
     assert set(plan) in (set(), {"screening"}, {"screening", "confirmation"})
-    assert not plan or plan["screening"][0] >= 3
+    assert not plan or plan["screening"].trials >= 3
 
 
 @pytest.mark.parametrize("total_steps", [1000, 10**5])
 def test_a_search_needs_three_trials_of_ten_steps(total_steps: int) -> None:
     assert plan_search(29, total_steps) == {}
-    assert plan_search(30, total_steps) == {"screening": (3, 10)}
+    assert plan_search(30, total_steps) == {"screening": (3, 10, False)}
 
 
 @pytest.mark.parametrize("budget_steps", [1, 1, 29])
@@ -92,6 +92,15 @@ def test_a_budget_of_several_trainings_gives_more_long_trials(trainings: int, tr
     confirmation = plan_search(trainings * TOTAL, TOTAL)["confirmation"]
     assert confirmation.trials == trials
     assert least_part * TOTAL <= confirmation.steps <= TOTAL
+
+
+@pytest.mark.parametrize(("quarters", "part"), [(3 - 1 / TOTAL, None), (3, 3 / 16), (4, 1 / 4), (12, 1 / 4)])
+def test_after_a_probe_trials_have_the_schedule_where_three_quarters_fit(quarters: float, part: float | None) -> None:
+    budget_steps = int(quarters * TOTAL / 4)
+    screening = plan_search(budget_steps, TOTAL, probed=True)["screening"]
+    usual = plan_search(budget_steps, TOTAL)["screening"]
+    assert not usual.compressed
+    assert screening == (usual if part is None else (4, part * TOTAL, True))
 
 
 def test_steps_left_by_a_diverged_trial_are_given_to_others() -> None:
@@ -145,6 +154,12 @@ def test_no_trial_exceeds_the_ceiling_but_the_initial_lr_may(
     made = run(bowl(INITIAL * 2**log_bottom), budget_steps=budget_steps, start_loss=100.0, ceiling=ceiling)
     assert made.trials[0].lr == INITIAL
     assert all(trial.lr <= max(ceiling, INITIAL) * (1 + 1e-6) for trial in made.trials)
+
+
+@budgets
+def test_after_a_probe_its_edge_is_no_ceiling(budget_steps: int) -> None:
+    made = run(bowl(16 * INITIAL), budget_steps=budget_steps, start_loss=100.0, ceiling=INITIAL, probed=True)
+    assert max(tried(made)) >= 16 * INITIAL
 
 
 @budgets

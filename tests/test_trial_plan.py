@@ -17,7 +17,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 def plan_of(stage: str, kind: str, lr: float, steps: int, total_steps: int, **options: Any) -> TrialPlan:
     """A trial at ``lr``, for a schedule whose peak is 0.1."""
     whole = whole_schedule(kind, 0.1, total_steps, options)
-    return TrialPlan(stage=stage, lr=lr, steps=steps, schedule=whole)
+    return TrialPlan(stage=stage, compressed=stage == "confirmation", lr=lr, steps=steps, schedule=whole)
 
 
 def lrs_of(plan: TrialPlan) -> list[float]:

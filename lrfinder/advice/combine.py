@@ -32,6 +32,7 @@ from dataclasses import dataclass, replace
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone
 from lrfinder.analysis.diagnose import GRADES
+from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
@@ -151,8 +152,7 @@ def _head(reading: Reading) -> Estimate | None:
 def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     """The estimate for trained weights whose probe shows a gain."""
     assert reading.low_region is not None
-    training = replace(curve, probe_losses=())
-    usual = combine(training, read_curve(training), constants=constants).base_lr
+    usual = combine(plain := without_probe(curve), read_curve(plain), constants=constants).base_lr
     found = [("low region", PROBE.low_region_part, reading.low_region)]
     if (edge := reading.edge_lr) is not None:
         found.append(("edge", PROBE.edge_part, (edge, edge)))

@@ -3,7 +3,9 @@
 Two stages. *Screening*: four trials of a sixteenth of the training each, at a constant LR with a short cooldown. The LR
 that is best in such a trial is near the one that is best in the whole training; short copies of a decaying schedule
 prefer one that is too high. The trials start at the advised LR and at four times above and below it, and close in on
-the best. *Confirmation*, where the budget allows: longer trials of the schedule itself, one at the LR that the
+the best. Trained weights first lose what they had at every LR that is worth it, so trials of a sixteenth say little
+there. Where the range test had a probe and the budget allows, each has a quarter of the training and copies its
+schedule. *Confirmation*, where the budget allows: longer trials of the schedule itself, one at the LR that the
 screening found and one at twice that (at half, where the first went wrong). A budget of more than one training has
 room for more of them, which go on by factors of two until the best lies between two others.
 
@@ -33,42 +35,49 @@ _LONG_ENOUGH = 0.6  # part of the training: beyond it another LR is worth more t
 
 
 class StagePlan(NamedTuple):
-    """Number of ``trials`` in one stage, and ``steps`` of each."""
+    """Number of ``trials`` in one stage, ``steps`` of each, and whether these are the whole schedule ``compressed``."""
 
     trials: int
     steps: int
+    compressed: bool
 
 
-def plan_search(budget_steps: int, total_steps: int, *, constants: Constants = FITTED) -> dict[str, StagePlan]:
+def plan_search(
+    budget_steps: int, total_steps: int, *, probed: bool = False, constants: Constants = FITTED
+) -> dict[str, StagePlan]:
     """Number and length of the trials of each stage; empty where the budget has no room for a search.
 
     Args:
         budget_steps: optimizer steps of all trials together.
         total_steps: optimizer steps of the training; >= 1.
+        probed: whether the range test had a probe that shows a gain.
         constants: lengths and number of trials.
 
     Example:
         >>> plan_search(250, 1000)
-        {'screening': StagePlan(trials=4, steps=62)}
+        {'screening': StagePlan(trials=4, steps=62, compressed=False)}
         >>> plan_search(1000, 1000)["confirmation"]
-        StagePlan(trials=2, steps=376)
+        StagePlan(trials=2, steps=376, compressed=True)
+        >>> plan_search(1000, 1000, probed=True)
+        {'screening': StagePlan(trials=4, steps=250, compressed=True)}
         >>> plan_search(29, 1000)
         {}
     """
     search = constants.search
-    longest = max(_FEWEST_STEPS, int(search.screening_part * total_steps))
+    quarters = probed and budget_steps >= _FEWEST_TRIALS * search.probed_part * total_steps
+    longest = max(_FEWEST_STEPS, int((search.probed_part if quarters else search.screening_part) * total_steps))
     for count in range(search.trials, _FEWEST_TRIALS - 1, -1):
         steps = min(budget_steps // count, longest)
         if steps >= _FEWEST_STEPS:
             break
     else:
         return {}
-    plan = {"screening": StagePlan(count, steps)}
+    plan = {"screening": StagePlan(count, steps, quarters)}
     left = budget_steps - count * steps
     confirmations = max(_CONFIRMATIONS, int(left / (_LONG_ENOUGH * total_steps)))
     steps = min(left // confirmations, total_steps)
     if steps >= max(_FEWEST_STEPS, search.confirmation_part * total_steps):
-        plan["confirmation"] = StagePlan(confirmations, steps)
+        plan["confirmation"] = StagePlan(confirmations, steps, True)
     return plan
 
 
@@ -87,9 +96,10 @@ class TrialSearch:
 
     Args:
         record: the empty record to fill.
-        ceiling: LR that no trial may exceed, the initial one aside; None for none. Ignored where ``min_improvement`` of
-            the record is above 0: with pretrained weights the edge is read too low to be a ceiling. Ignored too in
-            trials of more than half of the training: they show themselves where it becomes unstable.
+        ceiling: LR that no trial may exceed, the initial one aside; None for none. Ignored where the range test had a
+            probe, and where ``min_improvement`` of the record is above 0: the edge of trained weights is read too low
+            to be a ceiling. Ignored too in trials of more than half of the training: they show themselves where it
+            becomes unstable.
         constants: lengths and number of trials, and how their losses are compared.
 
     Example:
@@ -105,8 +115,9 @@ class TrialSearch:
         self.record = record
         self.stage = "screening"
         self._constants = constants
-        self._plan = plan_search(record.budget_steps, record.total_steps, constants=constants)
-        self._ceiling = math.inf if ceiling is None or record.min_improvement > 0 else max(ceiling, record.initial_lr)
+        self._plan = plan_search(record.budget_steps, record.total_steps, probed=record.probed, constants=constants)
+        unlimited = ceiling is None or record.probed or record.min_improvement > 0
+        self._ceiling = math.inf if unlimited else max(ceiling or 0.0, record.initial_lr)
         self._next: float | None = record.initial_lr if self._plan else None
 
     @property
@@ -125,6 +136,11 @@ class TrialSearch:
     def steps(self) -> int:
         """Optimizer steps of the next trial."""
         return self._plan[self.stage].steps
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the next trial has the whole schedule, compressed; else a constant LR with a cooldown."""
+        return self._plan[self.stage].compressed
 
     def add(self, trial: Trial) -> None:
         """Take a trial that was run; the next follows from all of them."""
@@ -168,8 +184,8 @@ class TrialSearch:
 
     def _screening_steps_left(self) -> int:
         """Optimizer steps left for screening; a trial that was stopped early leaves its steps to others."""
-        confirmations, steps = self._plan.get("confirmation", StagePlan(0, 0))
-        return self.record.budget_steps - self.record.spent - confirmations * steps
+        confirmation = self._plan.get("confirmation", StagePlan(0, 0, True))
+        return self.record.budget_steps - self.record.spent - confirmation.trials * confirmation.steps
 
     def _next_confirmation(self) -> float | None:
         trials = self.record.in_stage("confirmation")

@@ -34,23 +34,25 @@ def whole_schedule(kind: str, peak_lr: float, total_steps: int, options: dict[st
 class TrialPlan:
     """Learning rate and momentum of every step of a trial.
 
-    A confirmation trial is the whole schedule compressed: its step t has what the training has at the same part of its
-    length. A screening trial is constant with a cooldown over the last fifth, after the schedule's own warm-up.
+    A trial may be the whole schedule compressed: its step t has what the training has at the same part of its length.
+    Else it is constant with a cooldown over the last fifth, after the schedule's own warm-up.
 
     Args:
         stage: ``"screening"`` or ``"confirmation"``.
+        compressed: whether it is the whole schedule compressed.
         lr: peak learning rate; > 0.
         steps: length of the trial in optimizer steps; >= 1.
         schedule: of the whole training, with any peak.
 
     Example:
         >>> schedule = make_schedule("linear", peak_lr=1.0, total_steps=1000)
-        >>> plan = TrialPlan(stage="confirmation", lr=0.2, steps=50, schedule=schedule)
+        >>> plan = TrialPlan(stage="confirmation", compressed=True, lr=0.2, steps=50, schedule=schedule)
         >>> round(plan.lr_at(25), 3), round(plan.lr_at(49), 4)
         (0.105, 0.0042)
     """
 
     stage: str
+    compressed: bool
     lr: float
     steps: int
     schedule: Schedule
@@ -60,7 +62,7 @@ class TrialPlan:
         whole = self.schedule
         assert whole.total_steps is not None
         warmup = min(whole.warmup_steps * self.steps // whole.total_steps, self.steps // 2)
-        if self.stage == "confirmation":
+        if self.compressed:
             part = whole.lr_at(self._whole_step(t)) / whole.peak_lr
         elif t < warmup:
             part = whole.lr_at(t * whole.warmup_steps // warmup) / whole.peak_lr
@@ -70,7 +72,7 @@ class TrialPlan:
 
     def momentum_at(self, t: int) -> float | None:
         """Momentum of step ``t`` where the schedule cycles it, else None."""
-        return self.schedule.momentum_at(self._whole_step(t)) if self.stage == "confirmation" else None
+        return self.schedule.momentum_at(self._whole_step(t)) if self.compressed else None
 
     def _whole_step(self, t: int) -> int:
         assert self.schedule.total_steps is not None

@@ -3,8 +3,9 @@
 The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
 the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
 That is then weighed against the advice that the trials started from, each by its variance in octaves: the advice by its
-interval, the trials by ``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial LR did not improve the
-loss, the trials alone count. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
+interval, the trials by ``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial
+LR did not improve the loss, the trials alone count. The constants are fitted to real trainings:
+:mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
-from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.probe import without_probe
+from lrfinder.analysis.regimes import read_curve
 from lrfinder.numbers import round_lr
+from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
 from lrfinder.tables.constants import FITTED, Constants
 
@@ -29,10 +32,9 @@ __all__ = [
     "advice_without_search",
     "advice_without_trials",
     "best_trial_lr",
-    "divergence_level",
-    "min_improvement",
     "refined_advice",
     "screened_lr",
+    "trial_levels",
 ]
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
@@ -40,14 +42,23 @@ _OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: 
 _AGREED = 2.0  # factor up to which search and range test count as agreed
 
 
-def min_improvement(reading: Reading, *, constants: Constants = FITTED) -> float:
-    """Fall of the loss that counts as an improvement: any, if the range test showed a fall, else some batch noises."""
-    return 0.0 if reading.onset_lr is not None else constants.search.min_improvement_noises * reading.noise_std
+def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = FITTED) -> tuple[float, float]:
+    """What trials are held to, by the training loss of the range test, as theirs is watched.
 
+    Args:
+        curve: of the range test.
+        compressed: whether the screening trials are long ones, which have the whole schedule.
+        constants: of which the one for an improvement is used.
 
-def divergence_level(reading: Reading) -> float:
-    """Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises."""
-    return reading.level + reading.total_drop + 10 * reading.noise_std
+    Returns:
+        Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises. Fall
+        of the loss that counts as an improvement: any in long trials and if the range test had shown a fall, else some
+        batch noises.
+    """
+    reading = read_curve(without_probe(curve))
+    any_counts = compressed or reading.onset_lr is not None
+    least = 0.0 if any_counts else constants.search.min_improvement_noises * reading.noise_std
+    return reading.level + reading.total_drop + 10 * reading.noise_std, least
 
 
 def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:

@@ -14,7 +14,7 @@ from lrfinder.analysis.series import FEWEST_POINTS, series_of
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
 
-__all__ = ["probe_curve", "shows_gain"]
+__all__ = ["probe_curve", "shows_gain", "without_probe"]
 
 _GAIN = 0.5  # 0.8 to 33 on 40 sweeps for new tasks, 0 to 0.4 on 18 of trainings that go on with what they have learnt
 
@@ -30,6 +30,11 @@ def probe_curve(curve: LossCurve) -> LossCurve | None:
     return dataclasses.replace(
         curve, lrs=curve.lrs[: len(losses)], losses=losses, probe_losses=(), measured="after", stop=stop
     )
+
+
+def without_probe(curve: LossCurve) -> LossCurve:
+    """The curve of the training loss alone."""
+    return dataclasses.replace(curve, probe_losses=())
 
 
 def shows_gain(curve: LossCurve, drop: float, lowest_lr: float | None) -> bool:

@@ -75,6 +75,7 @@ class TrialRecord:
         initial_lr: advised LR that the search started from; > 0.
         start_loss: validation loss before any training; finite.
         min_improvement: fall of the loss below ``start_loss`` that counts as an improvement; >= 0.
+        probed: whether the range test had a probe that shows a gain, as trained weights have for a new task.
         measured: ``"validation"`` or, without a validation loader, ``"held-out"`` training batches.
         trials: in the order in which they were run.
         interrupted: whether Ctrl-C ended the search.
@@ -97,6 +98,7 @@ class TrialRecord:
     initial_lr: float
     start_loss: float
     min_improvement: float = 0.0
+    probed: bool = False
     measured: str = "validation"
     trials: tuple[Trial, ...] = ()
     interrupted: bool = False

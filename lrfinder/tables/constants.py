@@ -82,6 +82,7 @@ class SearchConstants:
     Args:
         trials: screening trials at most.
         screening_part: length of a screening trial, as a part of the training.
+        probed_part: the same after a range test with a probe.
         confirmation_part: shortest confirmation trial, as a part of the training.
         margin: factor below an LR at which a trial went wrong that is taken to be safe.
         trial_variance: of what trials as long as the training find, in squared octaves.
@@ -92,6 +93,7 @@ class SearchConstants:
 
     trials: int
     screening_part: float
+    probed_part: float
     confirmation_part: float
     margin: float
     trial_variance: float

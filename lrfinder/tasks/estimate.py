@@ -220,7 +220,7 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     if budget is None:
         return steps
     total = epochs * experiment.steps_per_epoch
-    stages = plan_search(int(budget * total), total).values()
+    stages = plan_search(int(budget * total), total, probed=probed).values()
     validated = validated or min(_HELD_OUT, len(task.train_loader) // 5) * forward
     return steps + sum(stage.trials * (stage.steps + validated) for stage in stages)
 
