@@ -216,6 +216,7 @@ def test_unknown_facts_give_no_adjustment() -> None:
 # --- a new head alone -------------------------------------------------------------------------------------------------
 
 NEW_HEAD: dict[str, Any] = {"pretrained": True, "trainable": 770, "trained": (0.0,), "frozen_trained": 1.0}
+LINEAR_HEAD = {**NEW_HEAD, "trainable_depth": 1}
 every_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 
 
@@ -223,9 +224,46 @@ every_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None:
     known = advice(optimizer, **NEW_HEAD)
     assert known.edge_lr is not None and known.diverged_lr is not None and known.base_lr is not None
-    assert known.base_lr == pytest.approx(HEAD.part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
+    part = HEAD.part / HEAD.usual_fall
+    assert known.base_lr == pytest.approx(part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
     assert "Only a new head is trained" in words(optimizer, **NEW_HEAD)
     assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
+
+
+def linear_head(optimizer: str = "AdamW", *, fall: float, noise: float = 0.001, scale: float = 1.0) -> Advice:
+    """Advice for a linear head whose loss fell by that part in the sweep."""
+    fields: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "facts": ModelFacts(**LINEAR_HEAD)}
+
+    def loss(x: float) -> float:
+        return scale * (2.0 - 2 * fall * (2.0 - bowl(x)) if x < -1 else 2.0 - 2 * fall + 3 * (x + 1))
+
+    return advise(curve_of(loss, start=1e-6, end=100.0, noise=scale * noise, **fields))
+
+
+@every_optimizer
+@pytest.mark.parametrize(("fall", "counts_as"), [(0.9, 0.9), (0.25, 0.25), (0.1, 0.1), (0.01, HEAD.least_fall)])
+def test_a_linear_head_gets_the_more_the_less_the_loss_fell(optimizer: str, fall: float, counts_as: float) -> None:
+    known = linear_head(optimizer, fall=fall)
+    assert known.edge_lr is not None and known.diverged_lr is not None and known.base_lr is not None
+    shown = HEAD.part / counts_as * (known.edge_lr * known.diverged_lr) ** 0.5
+    assert known.ceiling is not None and known.base_lr == pytest.approx(min(shown, known.ceiling), rel=0.1)
+    assert ("more than usual" in " ".join(known.reasons)) == (counts_as < HEAD.usual_fall)
+
+
+def test_a_fall_of_a_linear_head_that_the_noise_could_hide_counts_as_one() -> None:
+    clear, hidden = (linear_head(fall=0.07, noise=noise) for noise in (0.001, 0.5))
+    assert clear.evidence[0].part > 2 * hidden.evidence[0].part
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_loss_of_another_unit_changes_nothing_for_a_linear_head(scale: float) -> None:
+    assert linear_head(fall=0.25, scale=scale).base_lr == linear_head(fall=0.25).base_lr
+
+
+def test_a_head_whose_loss_may_be_negative_gets_the_usual_part() -> None:
+    fields: dict[str, Any] = {"optimizer": "AdamW", "momentum": 0.9, "facts": ModelFacts(**LINEAR_HEAD)}
+    known = advise(curve_of(lambda x: bowl(x) - 3.0, start=1e-6, end=100.0, noise=0.01, **fields))
+    assert known.evidence[0].part == pytest.approx(HEAD.part / HEAD.usual_fall)
 
 
 @every_optimizer

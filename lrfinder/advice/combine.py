@@ -16,8 +16,8 @@ the LR b for cosine and the peak of schedule kind k are
     log b = (1 - v) * [(1 - w) * log u + w * log f] + v * log l + log s,   held at b <= c
     peak_k = min(phi_k * b, max(c, b))
 
-A new head alone on a frozen network has b at a part of the middle of edge and divergence: the size of its features
-decides its LR, so no LR is typical, and edge and divergence show that size. Trained weights whose probe shows a gain
+A new head alone on a frozen network has b at a part of the middle of edge and divergence, which show the size of its
+features; the more of the loss was gone in the sweep, the smaller is the part. Trained weights whose probe shows a gain
 have b at a weighted mean of what the formula gives for their training loss and of parts of the probe's low region and
 edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
@@ -30,7 +30,7 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone
+from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone, head_fall
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -77,7 +77,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         return _estimate(u, "low", _typical(curve, u))
     if reading.probed:
         return _probed(curve, reading, constants)
-    head = _head(reading) if head_alone(curve.facts) else None
+    head = _head(curve, reading) if head_alone(curve.facts) else None
     mean = head or _mean(curve, reading, constants)
     limit = None if head else _limit(reading, constants)
     if limit is not None and u is not None:
@@ -138,15 +138,16 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
 
 
-def _head(reading: Reading) -> Estimate | None:
+def _head(curve: LossCurve, reading: Reading) -> Estimate | None:
     """The estimate for a new head alone, in a training of the reference length; None where the curve has no edge."""
     if reading.edge_lr is None:
         return None
     diverged, _ = _divergence(reading)
     seen = (min(reading.edge_lr, diverged), max(reading.edge_lr, diverged))
-    lr = clamp_lr(HEAD.part * geometric_mean(*seen))
-    evidence = Evidence(name="head", lr=lr, weight=1.0, part=HEAD.part, seen=seen, source="edge and divergence")
-    return _estimate(lr, "low", evidence)  # features that tell little of the classes need ten times as much and more
+    part = HEAD.part / head_fall(curve.facts, reading)
+    lr = clamp_lr(part * geometric_mean(*seen))
+    evidence = Evidence(name="head", lr=lr, weight=1.0, part=part, seen=seen, source="edge and divergence")
+    return _estimate(lr, "low", evidence)  # features of other networks have needed ten times as much
 
 
 def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:

@@ -58,9 +58,12 @@ def _limit(each: Evidence) -> str:
 
 def _head(each: Evidence) -> str:
     edge, diverged = map(format_lr, each.seen)
+    fall = HEAD.part / each.part
+    more = f"more than usual as at most {fall:.0%}" if fall < HEAD.usual_fall else f"less than usual as {fall:.0%}"
+    part = "" if fall == HEAD.usual_fall else f" ({more} of the loss was gone in the sweep)"
     return (
-        "Only a new head is trained, on a frozen network, and the size of its features decides: from the edge "
-        f"({edge}) and where the loss had diverged ({diverged}) follows {format_lr(each.lr)} for a training of "
+        "Only a new head is trained, on a frozen network, and its features decide: from the edge "
+        f"({edge}) and where the loss had diverged ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
         f"{HEAD.length.reference:g} steps."
     )
 

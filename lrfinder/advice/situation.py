@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lrfinder.advice.evidence import Evidence
+from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.situations import (
@@ -25,7 +26,7 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["is_probed", "length_factor"]
+__all__ += ["head_fall", "is_probed", "length_factor"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -101,6 +102,17 @@ def head_alone(facts: ModelFacts | None) -> bool:
         (True, False, False)
     """
     return facts is not None and (facts.trainable_depth or 0) <= _DEEPEST_HEAD and _new_on_frozen(facts)
+
+
+def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
+    """Part of its level by which the sweep of a linear head lowered the loss, from 1/16 to 1; 1/2 for other heads.
+
+    Features that tell much of the classes lower the loss long before the edge; those that tell little need an LR as
+    near to the edge as can be. A fall below the batch noise cannot be seen, so the noise counts as one.
+    """
+    if facts is None or facts.trainable_depth != 1 or not reading.level > 0:
+        return HEAD.usual_fall
+    return min(max(reading.total_drop, reading.noise_std, HEAD.least_fall * reading.level) / reading.level, 1.0)
 
 
 def is_probed(facts: ModelFacts) -> bool:

@@ -67,12 +67,17 @@ class Head:
     """A new head alone on a frozen network that is trained.
 
     Args:
-        part: best LR of a training of the reference length, as a part of the middle of edge and divergence.
+        part: best LR of a training of the reference length, as a part of the middle of edge and divergence, where a
+            linear head is done after the sweep: where the loss fell to 0. It is the larger the less the loss fell.
+        least_fall: part of its level by which the loss falls at least; less counts as this.
+        usual_fall: the same of a head of several layers, and where the level is not known.
         length: how it depends on the length of the training.
         source: where the part comes from.
     """
 
     part: float
+    least_fall: float
+    usual_fall: float
     length: Law
     source: str
 
@@ -157,7 +162,9 @@ TRAINED = Law(
     ),
 )
 HEAD = Head(
-    part=1 / 32,
+    part=1 / 64,
+    least_fall=1 / 16,
+    usual_fall=1 / 2,
     length=Law(
         reference=500,
         below=ByRule(proportional=-0.5, adaptive=-0.5),
@@ -169,8 +176,8 @@ HEAD = Head(
         ),
     ),
     source=(
-        "17 linear heads on the features of 3 trained networks (cells of the situation head and the split fit in "
-        "scripts/situations/cells.csv); batch size and typical LR explain nothing more there"
+        "46 heads on the features of 13 trained networks (cells of the situation head and the split fit in "
+        "scripts/situations/cells.csv); batch size and typical LR explain little more there"
     ),
 )
 PROBE = Probe(
