@@ -19,7 +19,7 @@ from lrfinder.advice.advise import advise
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["write"]
+__all__ = ["NEAR", "percent", "row_of", "truth_of", "write"]
 
 SEEDS = range(10)
 NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near; the advice is rounded
@@ -106,8 +106,8 @@ def table(rows: pd.DataFrame) -> str:
     return str(text.to_markdown(index=False, disable_numparse=True))
 
 
-def write(out: Path) -> str:
-    """Write situations.md; return the summary."""
+def write(out: Path, *more: str) -> str:
+    """Write situations.md, with more sections; return the summary."""
     content = load(out)
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -126,6 +126,7 @@ def write(out: Path) -> str:
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
     without = "Not counted: " + (", ".join(left_out) or "none") + "."
     parts = [INTRODUCTION + "\n## By situation", sums_text, without]
-    parts += ["## By range test", table(rows.drop(columns=["held", "plain"])), "## Published", sources]
+    parts += [*filter(None, more), "## By range test", table(rows.drop(columns=["held", "plain"]))]
+    parts += ["## Published", sources]
     write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
     return sums_text

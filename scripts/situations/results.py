@@ -14,19 +14,19 @@ __all__ = ["FILE", "add", "key", "load"]
 FILE = "situations.json"
 
 
-def key(cell: str, seed: int) -> str:
-    """Name of a run, as in ``"char_gpt | 0"``."""
-    return f"{cell} | {seed}"
+def key(cell: str, *parts: float) -> str:
+    """Name of a run, as in ``"char_gpt | 0"``: with the seed, and of a trial search the budget."""
+    return " | ".join((cell, *map(str, parts)))
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:
-    """By :func:`key`: ``sweeps``, a curve each, and ``trainings``, those of a grid each."""
+    """By :func:`key`: ``sweeps``, a curve each, ``refined``, what a trial search found, and ``trainings`` of a grid."""
     found = json.loads((out / FILE).read_text(encoding="utf-8")) if (out / FILE).exists() else {}
-    return {"sweeps": found.get("sweeps", {}), "trainings": found.get("trainings", {})}
+    return {kind: found.get(kind, {}) for kind in ("sweeps", "refined", "trainings")}
 
 
 def add(out: Path, kind: str, name: str, result: Any) -> None:
-    """Keep a result: instead of the one before for a sweep, after those before for a training."""
+    """Keep a result: after those before for a training, else instead of the one before."""
     content = load(out)  # now, as another program may have added to it
     content[kind][name] = [*content[kind].get(name, ()), result] if kind == "trainings" else result
     out.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,10 @@ import torch
 from situations.cell import Cell, Training, loss_of
 
 from lrfinder import LRFinder
+from lrfinder.record.curve import LossCurve
+from lrfinder.result import RangeTestResult
 
-__all__ = ["Run", "averaged", "final_loss", "grid", "sweep"]
+__all__ = ["Run", "averaged", "final_loss", "grid", "refine", "sweep"]
 
 Run = Mapping[str, Any]
 """What :func:`train` returned."""
@@ -26,11 +28,24 @@ BELOW, ABOVE = 0.08, 0.5  # regret at the two ends that the grid may stop at
 LOWEST, HIGHEST = -8, 10  # log2 of the grid's ends, relative to its centre
 
 
+def finder_of(cell: Cell, run: Training) -> LRFinder:
+    return LRFinder(run.model, run.optimizer, loss_fn=loss_of, clip_grad_norm=cell.clip)
+
+
 def sweep(cell: Cell, data: Path, seed: int) -> dict[str, Any]:
     """The curve of a range test, as a dictionary."""
     run = cell.build(data, seed)
-    finder = LRFinder(run.model, run.optimizer, loss_fn=loss_of, clip_grad_norm=cell.clip)
-    return finder.range_test(run.loader, progress=False).curve.to_dict()
+    return finder_of(cell, run).range_test(run.loader, progress=False).curve.to_dict()
+
+
+def refine(cell: Cell, data: Path, curve: dict[str, Any], budget: float) -> dict[str, Any]:
+    """Learning rate and interval of a trial search after that range test, on the data of seed 0."""
+    run, result = cell.build(data, 0), RangeTestResult(curve=LossCurve.from_dict(curve))
+    length: dict[str, Any] = {"schedule": cell.schedule, "total_steps": cell.steps, "budget": budget}
+    better = finder_of(cell, run).refine(result, run.loader, run.validation, progress=False, **length)
+    lr, base_lr = better.lr_for(cell.schedule, cell.steps), better.advice.base_lr
+    assert better.advice.interval is not None and base_lr is not None
+    return {"lr": lr, "interval": [lr / base_lr * end for end in better.advice.interval]}
 
 
 def train(cell: Cell, data: Path, lr: float, seed: int) -> dict[str, Any]:
