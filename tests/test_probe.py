@@ -330,6 +330,15 @@ def test_without_an_edge_the_low_region_is_all() -> None:
     assert [each.source for each in advice.evidence] == ["low region", "AdamW"] and advice.grade == "low"
 
 
+@pytest.mark.parametrize(("optimizer", "grade"), [("SGD", "low"), ("AdamW", "medium")])
+def test_fine_tuning_with_sgd_is_graded_lower_and_sent_to_refine(optimizer: str, grade: str) -> None:
+    curve = dataclasses.replace(with_probe(), optimizer=optimizer)
+    advice, plain = advise(curve), advise(dataclasses.replace(curve, probe_losses=()))
+    sent = "Refine it with a budget of one training"
+    assert reading(curve).probed and advice.grade == grade
+    assert (sent in " ".join(advice.reasons)) == (optimizer == "SGD") and sent not in " ".join(plain.reasons)
+
+
 def test_the_reasons_say_what_was_measured() -> None:
     reasons = " ".join(advise(with_probe()).reasons)
     assert "trained before" in reasons and "not trained on" in reasons and "training loss" in reasons

@@ -108,7 +108,8 @@ def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
     """Part of its level by which the sweep of a linear head lowered the loss, from 1/16 to 1; 1/2 for other heads.
 
     Features that tell much of the classes lower the loss long before the edge; those that tell little need an LR as
-    near to the edge as can be. A fall below the batch noise cannot be seen, so the noise counts as one.
+    near to the edge as can be. A fall below the batch noise cannot be seen, so the noise counts as one. The lowest
+    possible loss is taken to be 0, as that of cross-entropy is; a constant that is added to the loss raises the LR.
     """
     if facts is None or facts.trainable_depth != 1 or not reading.level > 0:
         return HEAD.usual_fall
