@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from trained_packages import folder, weights
 
-__all__ = ["BatDetect", "DeepCR", "G2p", "PPOcr", "RxnMapper", "WordLlama", "rxnmapper_folder"]
+__all__ = ["ALL", "BatDetect", "DeepCR", "G2p", "PPOcr", "RxnMapper", "WordLlama", "rxnmapper_folder"]
 
 
 def from_onnx(package: str, file: str, last: str) -> nn.Module:
@@ -159,3 +161,8 @@ class WordLlama(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         mask = (tokens != 0)[..., None]
         return self.head((self.embed(tokens) * mask).sum(1) / mask.sum(1))  # type: ignore[no-any-return]
+
+
+ALL: dict[str, Callable[[], nn.Module]] = {  # for scripts/bench_trained --also situations.packaged
+    net.__name__.lower(): partial(net, 8) for net in (BatDetect, DeepCR, G2p, PPOcr, RxnMapper, WordLlama)
+}
