@@ -18,15 +18,11 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
     ),
     "search_interrupted": lambda found: "The trial search was interrupted before its first trial.",
     "no_trial_learned": lambda found: (
-        f"Trial search: no trial lowered the {found.detail} loss it started from, so the advice is that of the range "
-        "test."
+        f"Trial search: no trial lowered the {found.detail} loss noticeably, as is typical of short trials of trained "
+        "weights. The advice is that of the range test."
     ),
     "outside_screening": lambda found: (
         f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
-    ),
-    "no_improvement": lambda found: (
-        "No trial improved the loss noticeably, which is typical of pretrained weights. Short trials underestimate the "
-        "best LR there, so LRs below the range test's were not tried."
     ),
 }
 """By code, the sentence of each finding of a trial search."""

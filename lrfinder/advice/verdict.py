@@ -52,8 +52,8 @@ def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = F
 
     Returns:
         Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises. Fall
-        of the loss that counts as an improvement: any in long trials and if the range test had shown a fall, else some
-        batch noises.
+        of the loss that counts as an improvement: any in long trials and if the range test had shown a fall, else half
+        of the batch noise.
     """
     reading = read_curve(without_probe(curve))
     any_counts = compressed or reading.onset_lr is not None
@@ -72,6 +72,8 @@ def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> floa
         >>> round(best_trial_lr(record), 2)
         0.19
     """
+    if not record.improved:
+        return None
     screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
     if not confirmations:
         return screened
@@ -111,13 +113,10 @@ def _stage_lr(
 
 
 def _lowest_too_high(record: TrialRecord, trials: tuple[Trial, ...], best: Trial) -> float | None:
-    """Lowest LR above the best at which a trial ended no better than it started.
+    """Lowest LR above the best at which a trial ended no better than it started; None for none.
 
-    A short training has less time to diverge than a long one, so the margin below it counts. From trained weights the
-    loss rises at first at every high LR, so there it means nothing.
+    A short training has less time to diverge than a long one, so the margin below it counts.
     """
-    if not record.improved:
-        return None
     bad = (trial.lr for trial in trials if trial.lr > best.lr and trial.loss_or_inf >= record.start_loss)
     return next(bad, None)
 
@@ -196,8 +195,6 @@ def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
     screened = record.in_stage("screening")
     if not screened[0].lr < found < screened[-1].lr:
         yield Finding(code="outside_screening", lr=found, caps_grade="medium")
-    if not record.improved:
-        yield Finding(code="no_improvement", caps_grade="medium")
 
 
 def _grade(advice: Advice, record: TrialRecord, found: float) -> str:
