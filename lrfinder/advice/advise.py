@@ -14,7 +14,7 @@ from typing import Any
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted, length_factor
+from lrfinder.advice.situation import contradicted, length_factor, spread_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -180,7 +180,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     return rounded_advice(
         estimate.base_lr,
         estimate.ceiling,
-        constants.spread.of(grade),
+        spread_of(estimate.evidence, grade, constants),
         grade=grade,
         min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
         edge_lr=None if own_step else reading.edge_lr,

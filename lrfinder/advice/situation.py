@@ -13,6 +13,7 @@ from lrfinder.advice.evidence import Evidence
 from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.tables.constants import Constants
 from lrfinder.tables.situations import (
     BATCH_SIZE,
     CLIPPED,
@@ -26,7 +27,7 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["head_fall", "is_probed", "length_factor"]
+__all__ += ["head_fall", "is_probed", "length_factor", "spread_of"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -146,6 +147,12 @@ def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
     """Factor of the LR for a training of that length, where the advice is made of this evidence."""
     law = HEAD.length if any(each.name == "head" for each in evidence) else LENGTH
     return law.factor(total_steps, "adaptive")
+
+
+def spread_of(evidence: Iterable[Evidence], grade: str, constants: Constants) -> float:
+    """Half width of the interval of an advice that is made of this evidence, as a factor."""
+    head = any(each.name == "head" for each in evidence)
+    return HEAD.spread if head else constants.spread.of(grade)
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:

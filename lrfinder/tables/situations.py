@@ -71,6 +71,7 @@ class Head:
             linear head is done after the sweep: where the loss fell to 0. It is the larger the less the loss fell.
         least_fall: part of its level by which the loss falls at least; less counts as this.
         usual_fall: the same of a head of several layers, and where the level is not known.
+        spread: half width of the interval, as a factor.
         length: how it depends on the length of the training.
         source: where the part comes from.
     """
@@ -78,6 +79,7 @@ class Head:
     part: float
     least_fall: float
     usual_fall: float
+    spread: float
     length: Law
     source: str
 
@@ -165,6 +167,7 @@ HEAD = Head(
     part=1 / 64,
     least_fall=1 / 16,
     usual_fall=1 / 2,
+    spread=10.0,
     length=Law(
         reference=500,
         below=ByRule(proportional=-0.5, adaptive=-0.5),
@@ -177,7 +180,8 @@ HEAD = Head(
     ),
     source=(
         "46 heads on the features of 13 trained networks (cells of the situation head and the split fit in "
-        "scripts/situations/cells.csv); batch size and typical LR explain little more there"
+        "scripts/situations/cells.csv); batch size and typical LR explain little more there; "
+        "the interval held the best LR in 86 of their 92 range tests and in 27 of 42 on 7 other networks"
     ),
 )
 PROBE = Probe(
