@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.advice.search import TrialSearch, plan_search
-from lrfinder.advice.situation import is_probed
+from lrfinder.advice.situation import head_alone, is_probed
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -291,7 +291,8 @@ class LRFinder:
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
         plan |= {"probed": result.reading.probed, "min_improvement": least}
-        search, ceiling = None, result.advice.ceiling
+        # The best LR of a new head may be at the edge or above.
+        search, ceiling = None, None if head_alone(result.curve.facts) else result.advice.ceiling
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:

@@ -229,10 +229,10 @@ def test_quoted_regrets_of_torchvisions_models_are_the_measured_ones() -> None:
     assert f"its mean regret there is {row[6]}, that of the advice {row[2]}" in limits()
 
 
-def situation_row(name: str) -> list[str]:
-    """Cells of a row of the first table of situations.md."""
-    table = (RESULTS / "situations.md").read_text(encoding="utf-8").splitlines()
-    [row] = [line for line in table if line.startswith(f"| {name} ")]
+def situation_row(name: str, table: int = 0) -> list[str]:
+    """Cells of a row of the tables of situations.md: 0 for the advice, 1 after refine."""
+    lines = (RESULTS / "situations.md").read_text(encoding="utf-8").splitlines()
+    row = [line for line in lines if line.startswith(f"| {name} ")][table]
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 

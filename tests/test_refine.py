@@ -23,6 +23,7 @@ from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.advice.search import plan_search
 from lrfinder.advice.verdict import best_trial_lr
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.trials import DivergenceMonitor
@@ -609,14 +610,18 @@ def test_a_trial_that_diverges_ends_early_and_does_not_decide(steps: int) -> Non
     assert (best_trial_lr(refined.trials) or limit) < limit
 
 
-def test_no_trial_exceeds_the_ceiling_where_the_sweep_improved_the_loss() -> None:
+NEW_HEAD = ModelFacts(pretrained=True, trained=(0.0,), frozen_trained=1.0)
+
+
+@pytest.mark.parametrize("facts", [ModelFacts(), NEW_HEAD], ids=["a network", "a new head"])
+def test_only_trials_of_a_new_head_exceed_the_ceiling(facts: ModelFacts) -> None:
     world = seeded(WORLDS["SGD with momentum"])
-    result = finder(world).range_test(world.loader)
-    result = dataclasses.replace(result, advice=advice(0.02, ceiling=0.03, edge_lr=0.06))
+    curve = dataclasses.replace(finder(world).range_test(world.loader).curve, facts=facts)
+    result = RangeTestResult(curve=curve, advice=advice(0.02, ceiling=0.03, edge_lr=0.06))
     refined = finder(world).refine(result, world.loader, **LONG)
     assert refined.trials is not None
     assert refined.trials.min_improvement == 0, "the sweep saw learning, or its edge would be no limit"
-    assert max(trial.lr for trial in refined.trials.trials) <= 0.03 * (1 + 1e-6)
+    assert (max(trial.lr for trial in refined.trials.trials) <= 0.03 * (1 + 1e-6)) == (facts is not NEW_HEAD)
 
 
 @pytest.mark.parametrize("schedule", KINDS)
