@@ -291,8 +291,7 @@ class LRFinder:
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
         plan |= {"probed": result.reading.probed, "min_improvement": least}
-        # The best LR of a new head may be at the edge or above.
-        search, ceiling = None, None if head_alone(result.curve.facts) else result.advice.ceiling
+        search, ceiling = None, None if head_alone(result.curve.facts) else result.advice.ceiling  # it may need more
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:
