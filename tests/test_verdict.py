@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from searches import INITIAL, SCREENING, WITH_CONFIRMATION, bowl, budgets, diverges_above, outcome, record, run, trials
 
 from lrfinder.advice.advise import Advice
+from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.search import TrialSearch
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -25,6 +26,7 @@ from lrfinder.numbers import round_lr
 from lrfinder.record.trials import Trial, TrialRecord
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.situations import HEAD
 
 
 @pytest.mark.parametrize("octaves", [-2.0, -1.3, -0.7, 0.0, 0.4, 1.0, 1.7, 2.0])
@@ -210,6 +212,15 @@ def test_trials_that_refute_the_initial_lr_count_alone(loss: float | None) -> No
     made = record(start_loss=2.0, trials=trials((INITIAL / 16, 1.5), (INITIAL / 4, 1.0), (INITIAL, loss)))
     evidence = refined_advice(advice(), made).evidence
     assert [(each.name, each.weight) for each in evidence] == [("trials", 1.0)]
+
+
+def test_the_interval_of_a_new_head_stays_wide() -> None:
+    made = record(start_loss=2.0, trials=around(INITIAL, stage="screening", stride=4, steps=60))
+    head = Evidence(name="head", lr=INITIAL, weight=1.0, part=0.1, seen=(INITIAL, 4.0), source="edge and divergence")
+    wide, usual = (refined_advice(advice("low", evidence=each), made).interval for each in ((head,), ()))
+    assert wide is not None and usual is not None
+    assert wide[1] / wide[0] == pytest.approx(HEAD.spread**2, rel=0.1)
+    assert usual[1] / usual[0] == pytest.approx(FITTED.spread.medium**2, rel=0.1)
 
 
 def test_a_search_without_a_best_lr_changes_no_number() -> None:

@@ -4,8 +4,8 @@ The losses of a stage, as parts of the best improvement, are joined over the log
 the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
 That is then weighed against the advice that the trials started from, each by its variance in octaves: the advice by its
 interval, the trials by ``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial
-LR did not improve the loss, the trials alone count. The constants are fitted to real trainings:
-:mod:`lrfinder.tables.constants`.
+LR did not improve the loss, the trials alone count; where no trial did, the advice stays. The constants are fitted to
+real trainings: :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
+from lrfinder.advice.situation import spread_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
@@ -145,7 +146,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
         ceiling,
-        constants.search.spread if grade == "high" else constants.spread.medium,
+        constants.search.spread if grade == "high" else spread_of(advice.evidence, "medium", constants),
         min_lr=advice.min_lr,
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,
