@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from lrfinder.advice.advise import Advice, advise
+from lrfinder.analysis.diagnose import Finding
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
@@ -136,6 +137,11 @@ def test_a_file_written_before_0_1_0_is_still_read(tmp_path):
     assert RangeTestResult.load(tmp_path / "lr.json") == dataclasses.replace(RESULT, trials=TRIALS)
     write_json(tmp_path / "lr.json", "result", {"curve": content["curve"], "advice": content["advice"]})
     assert RangeTestResult.load(tmp_path / "lr.json") == RESULT
+
+
+def test_a_finding_of_an_earlier_version_is_still_put_into_words():
+    advice = RESULT.advice.with_findings(Finding(code="no_improvement", caps_grade="medium"))
+    assert "No trial improved the loss noticeably" in dataclasses.replace(RESULT, advice=advice).to_html()
 
 
 def test_a_path_may_be_a_string(tmp_path):

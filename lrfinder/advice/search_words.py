@@ -24,6 +24,8 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
     "outside_screening": lambda found: (
         f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
     ),
+    # In files written before 0.1.0.
+    "no_improvement": lambda found: "No trial improved the loss noticeably, as is typical of pretrained weights.",
 }
 """By code, the sentence of each finding of a trial search."""
 
