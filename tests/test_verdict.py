@@ -214,13 +214,14 @@ def test_trials_that_refute_the_initial_lr_count_alone(loss: float | None) -> No
     assert [(each.name, each.weight) for each in evidence] == [("trials", 1.0)]
 
 
-def test_the_interval_of_a_new_head_stays_wide() -> None:
-    made = record(start_loss=2.0, trials=around(INITIAL, stage="screening", stride=4, steps=60))
+def test_agreement_makes_a_new_head_no_surer() -> None:
+    ran = (("screening", 4, 60), ("confirmation", 2, 250))
+    made = record(start_loss=2.0, trials=sum((around(INITIAL, stage=a, stride=b, steps=c) for a, b, c in ran), ()))
     head = Evidence(name="head", lr=INITIAL, weight=1.0, part=0.1, seen=(INITIAL, 4.0), source="edge and divergence")
-    wide, usual = (refined_advice(advice("low", evidence=each), made).interval for each in ((head,), ()))
-    assert wide is not None and usual is not None
-    assert wide[1] / wide[0] == pytest.approx(HEAD.spread**2, rel=0.1)
-    assert usual[1] / usual[0] == pytest.approx(FITTED.spread.medium**2, rel=0.1)
+    new, usual = (refined_advice(advice("low", evidence=each), made) for each in ((head,), ()))
+    assert (new.grade, usual.grade) == ("medium", "high") and new.interval and usual.interval
+    assert new.interval[1] / new.interval[0] == pytest.approx(HEAD.spread**2, rel=0.1)
+    assert usual.interval[1] / usual.interval[0] == pytest.approx(FITTED.search.spread**2, rel=0.1)
 
 
 def test_a_search_without_a_best_lr_changes_no_number() -> None:

@@ -27,7 +27,7 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["head_fall", "is_probed", "length_factor", "spread_of"]
+__all__ += ["head_fall", "is_probed", "length_factor", "of_head", "spread_of"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -145,14 +145,18 @@ def _new_on_frozen(facts: ModelFacts) -> bool:
 
 def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
     """Factor of the LR for a training of that length, where the advice is made of this evidence."""
-    law = HEAD.length if any(each.name == "head" for each in evidence) else LENGTH
+    law = HEAD.length if of_head(evidence) else LENGTH
     return law.factor(total_steps, "adaptive")
+
+
+def of_head(evidence: Iterable[Evidence]) -> bool:
+    """Whether an advice that is made of this evidence is for a new head alone."""
+    return any(each.name == "head" for each in evidence)
 
 
 def spread_of(evidence: Iterable[Evidence], grade: str, constants: Constants) -> float:
     """Half width of the interval of an advice that is made of this evidence, as a factor."""
-    head = any(each.name == "head" for each in evidence)
-    return HEAD.spread if head else constants.spread.of(grade)
+    return HEAD.spread if of_head(evidence) else constants.spread.of(grade)
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
-from lrfinder.advice.situation import spread_of
+from lrfinder.advice.situation import of_head, spread_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
@@ -70,8 +70,8 @@ def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> floa
         >>> record = TrialRecord(
         ...     schedule="cosine", total_steps=1000, budget_steps=200, initial_lr=0.1, start_loss=2.0, trials=trials
         ... )
-        >>> round(best_trial_lr(record), 2)
-        0.19
+        >>> best_trial_lr(record)
+        0.4
     """
     if not record.improved:
         return None
@@ -199,7 +199,10 @@ def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
 
 
 def _grade(advice: Advice, record: TrialRecord, found: float) -> str:
-    """Screening trials alone find the best LR as well as a range test does and no better; agreement makes it sure."""
+    """Screening trials alone find the best LR as well as a range test does and no better; agreement makes it sure.
+
+    Of a new head it does not: range test and trials may agree far below the best LR.
+    """
     agreed = max(found, record.initial_lr) <= _AGREED * min(found, record.initial_lr)
-    confirmed = agreed and bool(record.in_stage("confirmation"))
+    confirmed = agreed and bool(record.in_stage("confirmation")) and not of_head(advice.evidence)
     return "high" if advice.grade == "high" or confirmed else "medium"
