@@ -127,7 +127,7 @@ def test_the_constants_are_those_of_the_file_and_survive_a_round_trip() -> None:
     assert Constants.from_dict(FITTED.to_dict()) == FITTED
 
 
-@pytest.mark.parametrize(("change", "name"), [({"worst": 1.0}, "worst"), ({"edge_part": {"adaptive": 0.5}}, "edge")])
+@pytest.mark.parametrize(("change", "name"), [({"pull": 1.0}, "pull"), ({"edge_part": {"adaptive": 0.5}}, "edge")])
 def test_constants_with_a_wrong_name_are_refused(change: dict[str, Any], name: str) -> None:
     with pytest.raises(TypeError):
         Constants.from_dict({**FITTED.to_dict(), **change})

@@ -91,8 +91,13 @@ def run_search(search: TrialSearch, runner: TrialRunner, schedule: Schedule, *, 
     with progress_bar(search.record.budget_steps, "LR trials", shown=progress) as bar:
         while not search.done:
             bar.note(f"{search.stage} lr {search.lr:.1e}")
-            length: dict[str, Any] = {"steps": search.steps, "compressed": search.compressed}
-            plan = TrialPlan(stage=search.stage, lr=search.lr, schedule=schedule, **length)
+            plan = TrialPlan(
+                stage=search.stage,
+                compressed=search.compressed,
+                lr=search.lr,
+                steps=search.steps,
+                schedule=schedule,
+            )
             search.add(runner.run(plan, on_step=bar.advance))
 
 

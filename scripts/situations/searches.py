@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from situations.cell import Cell
 from situations.cells import CELLS
 from situations.report import NEAR, percent, row_of, truth_of
 from situations.results import key
@@ -21,7 +22,7 @@ it. Regret as above. The difference to the range test is in points, with a 95 % 
 """
 
 
-def row(cell: Any, content: Mapping[str, Any]) -> dict[str, Any] | None:
+def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
     """A range test with seed 0 and the searches after it: regret, how far off, and whether the best was held."""
     truth, curve = truth_of(content["trainings"].get(key(cell.name, 0), ())), content["sweeps"].get(key(cell.name, 0))
     found = {budget: content["refined"].get(key(cell.name, 0, budget)) for budget in BUDGETS}
@@ -31,8 +32,8 @@ def row(cell: Any, content: Mapping[str, Any]) -> dict[str, Any] | None:
     known = {"situation": f"{cell.situation} ({cell.split})", "regret 0": before["regret"], "off 0": before["off"]}
     for budget, each in found.items():
         known[f"regret {budget}"] = truth.regret(each["lr"])
-        known[f"off {budget}"] = each["lr"] / 2**truth.best
-        known[f"held {budget}"] = each["interval"][0] <= 2**truth.best <= each["interval"][1]
+        known[f"off {budget}"] = each["lr"] / before["best"]
+        known[f"held {budget}"] = each["interval"][0] <= before["best"] <= each["interval"][1]
     return known
 
 
