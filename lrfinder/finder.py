@@ -238,6 +238,7 @@ class LRFinder:
 
         Every trial starts from the same state and is trained on the same batches; the loss at its end decides. The
         state is restored, as after :meth:`range_test`, which depends on neither schedule nor length of the training.
+        Where that had a probe, short trials say little, and a ``budget`` of 0.75 or more is spent on longer ones.
 
         Args:
             result: of :meth:`range_test` on the same objects.
