@@ -33,6 +33,7 @@ _LOWER_ITER = 37  # twelve per decade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows nothing below it
 _HIDDEN_PART = 0.5  # of the fall: where the first losses hold that much of it, the sweep started in its middle
 _HIDDEN_NOISES = 5.0
+_RISING = 6  # losses from before any update on; of a level start they have at most one inversion in 0.8 % of sweeps
 _FINITE_START = 5  # losses that must have been recorded before an exception can be divergence
 
 Step = Callable[[Sequence[Any]], tuple[Tensor, bool]]
@@ -164,9 +165,13 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     if reading.probed:
         return False  # the losses below are not those of the probe
     # The very first loss is from before any update.
-    hidden = (-1 if curve.maximized else 1) * curve.losses[0] - reading.level
+    sign = -1 if curve.maximized else 1
+    hidden = sign * curve.losses[0] - reading.level
     fall = hidden + reading.total_drop
-    return reading.onset_lr is None and hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
+    if reading.onset_lr is not None:
+        return False
+    inversions = sum(sign * a >= sign * b for a, b in itertools.combinations(curve.losses[:_RISING], 2))
+    return inversions <= 1 or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
 
 
 def _meet_with_batches(setup: TrainingSetup, batches: Batches) -> None:
