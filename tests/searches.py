@@ -54,6 +54,12 @@ def trials(*pairs: tuple[float, float | None], stage: str = "screening", steps: 
     return tuple(Trial(lr=lr, steps=steps, loss=loss, stage=stage) for lr, loss in pairs)
 
 
+def around(best: float, *, stage: str, stride: float, steps: int) -> tuple[Trial, ...]:
+    """Three trials with the lowest loss in the middle."""
+    losses = {best / stride: 1.2, best: 1.0, best * stride: 1.2}
+    return trials(*losses.items(), stage=stage, steps=steps)
+
+
 def tried(made: TrialRecord, stage: str = "screening") -> list[float]:
     """Learning rates of a stage, in the order in which they ran."""
     return [trial.lr for trial in made.trials if trial.stage == stage]

@@ -23,7 +23,7 @@ from searches import (
 )
 
 from lrfinder.advice.search import TrialSearch, plan_search
-from lrfinder.advice.verdict import best_trial_lr, screened_lr
+from lrfinder.advice.trial_reading import best_trial_lr, screened_lr
 from lrfinder.tables.constants import FITTED
 
 # --- the budget -------------------------------------------------------------------------------------------------------

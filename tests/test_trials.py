@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from searches import INITIAL, WITH_CONFIRMATION, bowl, budgets, diverges_above, record, run, trials, tried
 
-from lrfinder.advice.verdict import best_trial_lr
+from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.errors import ConfigError, FileFormatError
 from lrfinder.record.trials import Trial, TrialRecord
 

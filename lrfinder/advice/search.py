@@ -9,7 +9,7 @@ schedule. *Confirmation*, where the budget allows: longer trials of the schedule
 screening found and one at twice that (at half, where the first went wrong). A budget of more than one training has
 room for more of them, which go on by factors of two until the best lies between two others.
 
-Which LR the trials show to be best is decided in :mod:`lrfinder.advice.verdict`, and each step of a trial in
+Which LR the trials show to be best is decided in :mod:`lrfinder.advice.trial_reading`, and each step of a trial in
 :mod:`lrfinder.advice.trial_plan`.
 """
 
@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lrfinder.advice.verdict import screened_lr
+from lrfinder.advice.trial_reading import screened_lr
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
 from lrfinder.tables.constants import FITTED, Constants
 

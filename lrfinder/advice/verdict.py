@@ -1,11 +1,9 @@
-"""The outcome of a trial search: the LR that its trials show to be best, and the advice that follows. No torch.
+"""The outcome of a trial search: the advice that follows from what its trials show. No torch.
 
-The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
-the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
-That is then weighed against the advice that the trials started from, each by its variance in octaves: the advice by its
-interval, the trials by ``trial_variance * total_steps / steps`` of the longest. Where the longest trial at the initial
-LR did not improve the loss, the trials alone count; where no trial did, the advice stays. The constants are fitted to
-real trainings: :mod:`lrfinder.tables.constants`.
+The LR that they show (:mod:`lrfinder.advice.trial_reading`) is weighed against the advice that they started from, each
+by its variance in octaves: the advice by its interval, the trials by ``trial_variance * total_steps / steps`` of the
+longest. Where the longest trial at the initial LR did not improve the loss, the trials alone count; where no trial did,
+the advice stays. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -14,31 +12,22 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.situation import of_head, spread_of
+from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
-from lrfinder.record.trials import Trial, TrialRecord, best_trial
+from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import FITTED, Constants
 
-__all__ = [
-    "advice_without_search",
-    "advice_without_trials",
-    "best_trial_lr",
-    "refined_advice",
-    "screened_lr",
-    "trial_levels",
-]
+__all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "trial_levels"]
 
-_GRID = 1 / 16  # octaves between the LRs that are compared
 _OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 _AGREED = 2.0  # factor up to which search and range test count as agreed
 
@@ -60,66 +49,6 @@ def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = F
     any_counts = compressed or reading.onset_lr is not None
     least = 0.0 if any_counts else constants.search.min_improvement_noises * reading.noise_std
     return reading.level + reading.total_drop + 10 * reading.noise_std, least
-
-
-def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
-    """LR for the training that the search is for, between the LRs tried; None where the trials show none.
-
-    Example:
-        >>> trials = tuple(Trial(lr=lr, steps=60, loss=loss) for lr, loss in ((0.1, 1.5), (0.4, 1.0), (0.025, 1.9)))
-        >>> record = TrialRecord(
-        ...     schedule="cosine", total_steps=1000, budget_steps=200, initial_lr=0.1, start_loss=2.0, trials=trials
-        ... )
-        >>> best_trial_lr(record)
-        0.4
-    """
-    if not record.improved:
-        return None
-    screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
-    if not confirmations:
-        return screened
-    confirmed = _stage_lr(record, confirmations, screened or record.initial_lr, constants)
-    if confirmed is None and screened is not None:
-        # Confirmation trials that went wrong show that the LR is too high, and no more.
-        return min(screened, confirmations[0].lr) / constants.search.margin
-    return confirmed
-
-
-def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
-    """Best LR by the screening trials; None where none of them came below the loss it started from."""
-    return _stage_lr(record, record.in_stage("screening"), record.initial_lr, constants)
-
-
-def _stage_lr(
-    record: TrialRecord, trials: tuple[Trial, ...], initial_lr: float, constants: Constants
-) -> float | None:
-    best = best_trial(trials)
-    if best is None or best.loss_or_inf >= record.start_loss:
-        return None
-    octaves = np.log2([trial.lr / initial_lr for trial in trials])
-    improvement = record.start_loss - best.loss_or_inf
-    worst = constants.search.worst_part
-    parts = [min((trial.loss_or_inf - best.loss_or_inf) / improvement, worst) for trial in trials]
-    grid = np.arange(octaves[0], octaves[-1] + 1e-9, _GRID) if len(octaves) > 1 else octaves
-    joined = np.interp(grid, octaves, parts)
-    at = trials.index(best)
-    if 0 < at < len(trials) - 1 and max(parts[at - 1], parts[at + 1]) < worst:
-        around = slice(at - 1, at + 2)
-        parabola = np.polynomial.Polynomial.fit(octaves[around], parts[around], 2)
-        inside = (grid >= octaves[at - 1]) & (grid <= octaves[at + 1])
-        joined[inside] = parabola(grid[inside])
-    lowest = float(initial_lr * 2.0 ** grid[np.lexsort((abs(grid), joined))[0]])  # of ties, that near the initial LR
-    too_high = _lowest_too_high(record, trials, best)
-    return lowest if too_high is None else min(lowest, too_high / constants.search.margin)
-
-
-def _lowest_too_high(record: TrialRecord, trials: tuple[Trial, ...], best: Trial) -> float | None:
-    """Lowest LR above the best at which a trial ended no better than it started; None for none.
-
-    A short training has less time to diverge than a long one, so the margin below it counts.
-    """
-    bad = (trial.lr for trial in trials if trial.lr > best.lr and trial.loss_or_inf >= record.start_loss)
-    return next(bad, None)
 
 
 def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants = FITTED) -> Advice:

@@ -1,0 +1,76 @@
+"""Which LR the trials of a search show to be best for the training that they are for. No torch.
+
+The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
+the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrfinder.record.trials import Trial, TrialRecord, best_trial
+from lrfinder.tables.constants import FITTED, Constants
+
+__all__ = ["best_trial_lr", "screened_lr"]
+
+_GRID = 1 / 16  # octaves between the LRs that are compared
+
+
+def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+    """LR for the training that the search is for, between the LRs tried; None where the trials show none.
+
+    Example:
+        >>> trials = tuple(Trial(lr=lr, steps=60, loss=loss) for lr, loss in ((0.1, 1.5), (0.4, 1.0), (0.025, 1.9)))
+        >>> record = TrialRecord(
+        ...     schedule="cosine", total_steps=1000, budget_steps=200, initial_lr=0.1, start_loss=2.0, trials=trials
+        ... )
+        >>> best_trial_lr(record)
+        0.4
+    """
+    if not record.improved:
+        return None
+    screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
+    if not confirmations:
+        return screened
+    confirmed = _stage_lr(record, confirmations, screened or record.initial_lr, constants)
+    if confirmed is None and screened is not None:
+        # Confirmation trials that went wrong show that the LR is too high, and no more.
+        return min(screened, confirmations[0].lr) / constants.search.margin
+    return confirmed
+
+
+def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+    """Best LR by the screening trials; None where none of them came below the loss it started from."""
+    return _stage_lr(record, record.in_stage("screening"), record.initial_lr, constants)
+
+
+def _stage_lr(
+    record: TrialRecord, trials: tuple[Trial, ...], initial_lr: float, constants: Constants
+) -> float | None:
+    best = best_trial(trials)
+    if best is None or best.loss_or_inf >= record.start_loss:
+        return None
+    octaves = np.log2([trial.lr / initial_lr for trial in trials])
+    improvement = record.start_loss - best.loss_or_inf
+    worst = constants.search.worst_part
+    parts = [min((trial.loss_or_inf - best.loss_or_inf) / improvement, worst) for trial in trials]
+    grid = np.arange(octaves[0], octaves[-1] + 1e-9, _GRID) if len(octaves) > 1 else octaves
+    joined = np.interp(grid, octaves, parts)
+    at = trials.index(best)
+    if 0 < at < len(trials) - 1 and max(parts[at - 1], parts[at + 1]) < worst:
+        around = slice(at - 1, at + 2)
+        parabola = np.polynomial.Polynomial.fit(octaves[around], parts[around], 2)
+        inside = (grid >= octaves[at - 1]) & (grid <= octaves[at + 1])
+        joined[inside] = parabola(grid[inside])
+    lowest = float(initial_lr * 2.0 ** grid[np.lexsort((abs(grid), joined))[0]])  # of ties, that near the initial LR
+    too_high = _lowest_too_high(record, trials, best)
+    return lowest if too_high is None else min(lowest, too_high / constants.search.margin)
+
+
+def _lowest_too_high(record: TrialRecord, trials: tuple[Trial, ...], best: Trial) -> float | None:
+    """Lowest LR above the best at which a trial ended no better than it started; None for none.
+
+    A short training has less time to diverge than a long one, so the margin below it counts.
+    """
+    bad = (trial.lr for trial in trials if trial.lr > best.lr and trial.loss_or_inf >= record.start_loss)
+    return next(bad, None)
