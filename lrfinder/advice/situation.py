@@ -109,12 +109,13 @@ def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
     """Part of its level by which the sweep of a linear head lowered the loss, from 1/16 to 1; 1/2 for other heads.
 
     Features that tell much of the classes lower the loss long before the edge; those that tell little need an LR as
-    near to the edge as can be. A fall below the batch noise cannot be seen, so the noise counts as one. The lowest
-    possible loss is taken to be 0, as that of cross-entropy is; a constant that is added to the loss raises the LR.
+    near to the edge as can be. The batch noise hides a part of the fall, so it is added. The lowest possible loss is
+    taken to be 0, as that of cross-entropy is; a constant that is added to the loss raises the LR.
     """
     if facts is None or facts.trainable_depth != 1 or not reading.level > 0:
         return HEAD.usual_fall
-    return min(max(reading.total_drop, reading.noise_std, HEAD.least_fall * reading.level) / reading.level, 1.0)
+    fall = max(reading.total_drop, HEAD.least_fall * reading.level) + reading.noise_std
+    return min(fall / reading.level, 1.0)
 
 
 def is_probed(facts: ModelFacts) -> bool:

@@ -1,4 +1,4 @@
-"""Cells of nets whose trained weights are in packages, with a new head: tuned whole, or the head with LoRA."""
+"""Cells of nets whose trained weights are in packages, with a new head: tuned whole, the head alone, or with LoRA."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ from torch import nn
 __all__ = ["whole"]
 
 
-def whole(data: Path, seed: int, *, trunk: str, optimizer: str, batch: int, lora: bool) -> Training:
+def whole(data: Path, seed: int, *, kind: str, trunk: str, optimizer: str, batch: int) -> Training:
     """A trained trunk and its new head, in training mode; momentum 0.9 with "sgd", decay 0.01 with "adamw".
 
-    ``lora``: of the trunk, only products added to its linear layers are trained.
+    The trunk is trained as well ("whole"), frozen ("live"), or frozen with products added to its layers ("lora").
     """
     torch.manual_seed(seed)
-    run: Any = TRUNKS[trunk][0](data, seed)
+    build, head = TRUNKS[trunk]
+    run: Any = build(data, seed)
     model = run.model.train()
-    if lora:
-        adapt(model)
+    if kind != "whole":
+        model.requires_grad_(False).get_submodule(head).requires_grad_(True)
+    if kind == "lora":
+        linear = [name for name, each in model.named_modules() if isinstance(each, nn.Linear) and name != head]
+        for name in linear:
+            model.set_submodule(name, sentences.LoRA(model.get_submodule(name)))
     return Training(
         model=model,
         optimizer=OPTIMIZERS[optimizer]([each for each in model.parameters() if each.requires_grad]),
         loader=shuffled(run.loader.dataset, batch, seed, run.loader.collate_fn),
         validation=run.validation,
     )
-
-
-def adapt(model: nn.Module) -> None:
-    """Freeze all but the head, and add LoRA to the linear layers of the trunk."""
-    linear = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear) and name != "head"}
-    model.requires_grad_(False).get_submodule("head").requires_grad_(True)
-    for name, layer in linear.items():
-        model.set_submodule(name, sentences.LoRA(layer))
