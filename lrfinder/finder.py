@@ -24,7 +24,6 @@ from lrfinder.advice.verdict import (
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
-from lrfinder.record.trials import TrialRecord
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
@@ -296,7 +295,7 @@ class LRFinder:
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:
-                search = TrialSearch(TrialRecord(start_loss=runner.start_loss(), **plan), ceiling=ceiling)
+                search = TrialSearch(runner.new_record(**plan), ceiling=ceiling)
                 run_search(search, runner, whole, progress=progress)
         except KeyboardInterrupt:
             if search is None:

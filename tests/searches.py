@@ -32,11 +32,17 @@ def outcome(search: TrialSearch, loss: float | None, steps: int | None = None) -
 
 
 def run(loss_at: LossAt, *, ceiling: float | None = None, **numbers: Any) -> TrialRecord:
-    """The record of a whole search in which a trial ends with the loss that its LR gives."""
+    """The record of a whole search in which a trial ends with the loss that its LR gives; long ones a little lower."""
     search = TrialSearch(record(**numbers), ceiling=ceiling)
     while not search.done:
-        search.add(outcome(search, loss_at(search.lr)))
+        search.add(outcome(search, longer(loss_at(search.lr), search)))
     return search.record
+
+
+def longer(loss: float | None, search: TrialSearch) -> float | None:
+    """That loss of a screening trial; a little less of a confirmation trial that learns."""
+    learns = loss is not None and loss < search.record.start_loss
+    return loss - 1e-3 if loss is not None and learns and search.stage == "confirmation" else loss
 
 
 def bowl(bottom: float) -> Callable[[float], float]:

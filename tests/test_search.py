@@ -208,13 +208,25 @@ def test_a_first_confirmation_that_goes_wrong_is_followed_by_half_its_lr(wrong: 
     assert best < screened / 2
 
 
+@pytest.mark.parametrize(("longer", "second"), [(3.9, 2.0), (4.0, 0.5), (5.0, 0.5)])
+def test_half_the_lr_follows_a_confirmation_no_better_than_a_shorter_trial(
+    longer: float, second: float
+) -> None:
+    # With a small batch a high LR is best in a short trial, and in a long one it ends in the noise.
+    search = TrialSearch(record(budget_steps=WITH_CONFIRMATION))
+    while not search.done:
+        search.add(outcome(search, 4 + bowl(INITIAL)(search.lr) if search.stage == "screening" else longer))
+    assert tried(search.record, "confirmation") == pytest.approx([INITIAL, second * INITIAL])
+
+
 @given(log_bottom=st.floats(-1.5, 1.5), off=st.sampled_from([1 / 4, 1.0, 4.0]))
 def test_confirmations_go_on_until_the_best_lies_between_two_others(log_bottom: float, off: float) -> None:
     # The short trials find a best LR that is up to a factor 4 off.
     bottom = INITIAL * 2**log_bottom
     search = TrialSearch(record(budget_steps=9 * TOTAL, start_loss=15.0))
     while not search.done:
-        search.add(outcome(search, bowl(bottom * off if search.stage == "screening" else bottom)(search.lr)))
+        screening = search.stage == "screening"
+        search.add(outcome(search, bowl(bottom * off)(search.lr) if screening else bowl(bottom)(search.lr) - 10))
     lrs = sorted(tried(search.record, "confirmation"))
     assert lrs[0] < bottom < lrs[-1]
     assert best_trial_lr(search.record) == pytest.approx(bottom, rel=0.25)

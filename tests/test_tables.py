@@ -158,7 +158,7 @@ def test_the_constants_of_the_search_are_in_ranges_that_make_sense() -> None:
     search = FITTED.search
     assert search.trials >= 3 and isinstance(search.trials, int)
     assert 0 < search.screening_part < search.confirmation_part < 0.5
-    assert 1 < search.margin <= 10 and search.worst_part >= 1 and search.spread > 1
+    assert 1 < search.margin <= 10 and search.worst_part >= 1 and search.overfit_part > 0
 
 
 @pytest.mark.parametrize("file", ["calibration.json", "torchvision_recipes.csv"])

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searches import INITIAL, SCREENING, WITH_CONFIRMATION, bowl, budgets, diverges_above, outcome, record, run, trials
+from searches import (
+    INITIAL,
+    SCREENING,
+    WITH_CONFIRMATION,
+    around,
+    bowl,
+    budgets,
+    diverges_above,
+    outcome,
+    record,
+    run,
+    trials,
+)
 
 from lrfinder.advice.search import TrialSearch
 from lrfinder.advice.trial_reading import best_trial_lr, screened_lr
@@ -47,6 +61,61 @@ def test_confirmation_that_improved_counts_though_no_screening_did() -> None:
         loss = 8.01 if search.stage == "screening" else 4 + 0.1 * bowl(INITIAL)(search.lr)
         search.add(outcome(search, loss))
     assert best_trial_lr(search.record) is not None
+
+
+LENGTHS = {"start_loss": 8.0, "total_steps": 1000, "budget_steps": 3000}
+
+
+def found(
+    *,
+    passes: float | None = None,
+    steps: int = 375,
+    train_loss: float | None = 3.0,
+    stage: str = "confirmation",
+) -> float:
+    """The LR that three trials show, of which the middle one is best."""
+    ran = around(INITIAL, steps=steps, stride=2, stage=stage)
+    ran = tuple(dataclasses.replace(each, train_loss=train_loss) for each in ran)
+    best = best_trial_lr(record(trials=ran, passes=passes, **LENGTHS))
+    assert best is not None
+    return best
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "part"),
+    [
+        (1.0, 1.0),
+        (-2.49, 1.0),  # the loss fell from 8 to 1: by 7, and 1 is 3.49 above the training loss ...
+        (-2.51, 0.375),  # ... and more than half of it
+        (None, 1.0),  # in files written before it was recorded
+    ],
+)
+def test_where_long_trials_overfit_the_lr_falls_with_the_length(train_loss: float | None, part: float) -> None:
+    for passes in (None, 1001 / 375, 8.0):
+        assert found(train_loss=train_loss, passes=passes) == pytest.approx(part * INITIAL, rel=0.01)
+    others: tuple[dict[str, Any], ...] = ({"stage": "screening"}, {"passes": 1000 / 375}, {"steps": 1000})
+    for other in others:  # in one pass no sample comes again
+        assert found(train_loss=train_loss, **other) == pytest.approx(INITIAL, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("passes", "steps", "part"),
+    [
+        (None, 375, 1.0),
+        (8.0, 60, 1.0),
+        (16.0, 60, 1 / 2),  # a trial of less than one pass
+        (16.0, 500, 1 / 2),  # of eight
+        (16.0, 750, 3 / 4),  # of twelve
+        (16.0, 1000, 1.0),
+        (32.0, 60, 1 / 4),
+        (32.0, 375, 3 / 8),
+        (100.0, 375, 1.0),  # more than 32 passes count as 32, in the trial as well
+    ],
+)
+def test_the_lr_of_more_than_eight_passes_falls_with_their_number(
+    passes: float | None, steps: int, part: float
+) -> None:
+    assert found(passes=passes, steps=steps) == pytest.approx(part * INITIAL, rel=0.01)
 
 
 @given(loss=st.integers(-5, 4), low=st.integers(-4, 7), lowest=st.integers(-4, 7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -61,13 +62,41 @@ def test_the_schedule_of_the_search_gets_the_mean_of_trials_and_range_test(sched
     assert refined.lr_for(schedule) == round_lr(trials.lr**trials.weight * range_test.lr**range_test.weight)
 
 
-def test_longer_trials_weigh_more() -> None:
-    def weight(steps: int) -> float:
-        ran = around(INITIAL, stage="screening", stride=4, steps=steps)
-        made = record(start_loss=2.0, total_steps=1000, budget_steps=10_000, trials=ran)
-        return refined_advice(advice(), made).evidence[0].weight
+HEAD_ALONE = Evidence(name="head", lr=INITIAL, weight=1.0, part=0.1, seen=(INITIAL, 4.0), source="edge and divergence")
 
+
+def after_trials(steps: int, *, evidence: tuple[Evidence, ...] = (), **facts: Any) -> Advice:
+    """The advice after three trials of that length, of a training of 1000 steps."""
+    ran = around(INITIAL, stage="screening", stride=4, steps=steps)
+    made = record(start_loss=2.0, total_steps=1000, budget_steps=10_000, trials=ran, **facts)
+    return refined_advice(advice(evidence=evidence), made)
+
+
+def weight(steps: int, **facts: Any) -> float:
+    """Of trials of that length."""
+    return after_trials(steps, **facts).evidence[0].weight
+
+
+def test_longer_trials_weigh_more() -> None:
     assert 0 < weight(60) < weight(300) < weight(1000) < 1
+
+
+def test_longer_trials_make_the_interval_narrower() -> None:
+    before, *widths = (
+        math.log2(known.interval[1] / known.interval[0]) / 2
+        for known in (advice(), *map(after_trials, (1, 60, 300, 1000)))
+        if known.interval is not None
+    )
+    assert widths == sorted(widths, reverse=True) and widths[0] == pytest.approx(before, rel=0.05)
+    # Independent errors: the inverse variances add up, and one of a trial as long as the training is 1 squared octave.
+    assert (1.28 / widths[-1]) ** 2 == pytest.approx((1.28 / before) ** 2 + 1, rel=0.05)
+
+
+def test_trials_weigh_more_where_the_training_sees_its_data_few_times() -> None:
+    assert weight(60) == weight(60, passes=8.0) == weight(60, passes=100.0)
+    assert weight(60) < weight(60, passes=4.0) < weight(60, passes=1.0) < weight(60, passes=0.1) == weight(1000)
+    assert weight(60, passes=1.0, probed=True) == weight(60)  # short trials of trained weights, and of heads, mislead
+    assert weight(60, evidence=(HEAD_ALONE,), passes=1.0) == weight(60, evidence=(HEAD_ALONE,))
 
 
 @pytest.mark.parametrize("loss", [None, 2.0, 5.0])
@@ -80,11 +109,10 @@ def test_trials_that_refute_the_initial_lr_count_alone(loss: float | None) -> No
 def test_agreement_makes_a_new_head_no_surer() -> None:
     ran = (("screening", 4, 60), ("confirmation", 2, 250))
     made = record(start_loss=2.0, trials=sum((around(INITIAL, stage=a, stride=b, steps=c) for a, b, c in ran), ()))
-    head = Evidence(name="head", lr=INITIAL, weight=1.0, part=0.1, seen=(INITIAL, 4.0), source="edge and divergence")
-    new, usual = (refined_advice(advice("low", evidence=each), made) for each in ((head,), ()))
+    new, usual = (refined_advice(advice("low", evidence=each), made) for each in ((HEAD_ALONE,), ()))
     assert (new.grade, usual.grade) == ("medium", "high") and new.interval and usual.interval
     assert new.interval[1] / new.interval[0] == pytest.approx(HEAD.spread**2, rel=0.1)
-    assert usual.interval[1] / usual.interval[0] == pytest.approx(FITTED.search.spread**2, rel=0.1)
+    assert usual.interval[1] / usual.interval[0] < 0.5 * new.interval[1] / new.interval[0]
 
 
 def test_a_search_without_a_best_lr_changes_no_number() -> None:

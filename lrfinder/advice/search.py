@@ -6,8 +6,8 @@ prefer one that is too high. The trials start at the advised LR and at four time
 the best. Trained weights first lose what they had at every LR that is worth it, so trials of a sixteenth say little
 there. Where the range test had a probe and the budget allows, each has a quarter of the training and copies its
 schedule. *Confirmation*, where the budget allows: longer trials of the schedule itself, one at the LR that the
-screening found and one at twice that (at half, where the first went wrong). A budget of more than one training has
-room for more of them, which go on by factors of two until the best lies between two others.
+screening found and one at twice that (at half, where the first ended no better than a shorter one). A budget of more
+than one training has room for more of them, which go on by factors of two until the best lies between two others.
 
 Which LR the trials show to be best is decided in :mod:`lrfinder.advice.trial_reading`, and each step of a trial in
 :mod:`lrfinder.advice.trial_plan`.
@@ -192,7 +192,8 @@ class TrialSearch:
         if self.record.budget_steps - self.record.spent < self.steps or not self._few(trials):
             return None
         best = best_trial(trials)
-        if best is None or best.loss_or_inf >= self.record.start_loss:
+        screened = min(trial.loss_or_inf for trial in self.record.in_stage("screening"))
+        if best is None or best.loss_or_inf >= min(screened, self.record.start_loss):
             return trials[0].lr / _CONFIRMATION_STRIDE
         return self._beyond(trials, best, _CONFIRMATION_STRIDE)
 

@@ -24,6 +24,15 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
     "outside_screening": lambda found: (
         f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
     ),
+    "trials_overfit": lambda found: (
+        f"The best long trial overfits: its training loss is {found.values[1]:.3g}, its validation loss "
+        f"{found.values[2]:.3g}. The training, which is longer, would do so more, and gets {found.values[0]:.2g} of "
+        "the LR of that trial."
+    ),
+    "many_passes": lambda found: (
+        f"The training goes through its data {found.values[1]:.0f} times. More than eight make it overfit more than "
+        f"its trials do, and it gets {found.values[0]:.2g} of the LR that they show."
+    ),
     # In files written before 0.1.0.
     "no_improvement": lambda found: "No trial improved the loss noticeably, as is typical of pretrained weights.",
 }

@@ -2,16 +2,19 @@
 
 The losses of a stage, as parts of the best improvement, are joined over the logarithm of the LR: by a parabola through
 the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
+It is lowered where the training overfits more than its trials: :func:`overfitting`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from lrfinder.analysis.diagnose import Finding
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
 from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.situations import PASSES
 
-__all__ = ["best_trial_lr", "screened_lr"]
+__all__ = ["best_trial_lr", "overfitting", "screened_lr"]
 
 _GRID = 1 / 16  # octaves between the LRs that are compared
 
@@ -30,13 +33,35 @@ def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> floa
     if not record.improved:
         return None
     screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
-    if not confirmations:
-        return screened
-    confirmed = _stage_lr(record, confirmations, screened or record.initial_lr, constants)
-    if confirmed is None and screened is not None:
-        # Confirmation trials that went wrong show that the LR is too high, and no more.
-        return min(screened, confirmations[0].lr) / constants.search.margin
-    return confirmed
+    shown = screened
+    if confirmations:
+        shown = _stage_lr(record, confirmations, screened or record.initial_lr, constants)
+        if shown is None and screened is not None:
+            # Confirmation trials that went wrong show that the LR is too high, and no more.
+            shown = min(screened, confirmations[0].lr) / constants.search.margin
+    more = overfitting(record, constants=constants)
+    return shown if shown is None or more is None else shown * more.values[0]
+
+
+def overfitting(record: TrialRecord, *, constants: Constants = FITTED) -> Finding | None:
+    """Why the training needs a lower LR than its longest trials, with the factor as the first value; None where not.
+
+    A training overfits more than its trials where the best confirmation trial does so already: it sees data again, and
+    its validation loss is above its training loss by ``overfit_part`` of what the validation loss fell. A training does
+    so as well, and less, where it goes through its data more than eight times.
+    """
+    confirmations = record.in_stage("confirmation")
+    part = max(trial.steps for trial in confirmations or record.trials) / record.total_steps
+    best = best_trial(confirmations)
+    again = part < 1 and (record.passes is None or part * record.passes > 1)
+    if again and best is not None and best.loss is not None and best.train_loss is not None:
+        least = constants.search.overfit_part * (record.start_loss - best.loss)
+        if best.loss - best.train_loss > least:
+            return Finding(code="trials_overfit", values=(part, best.train_loss, best.loss), caps_grade="medium")
+    if record.passes is None:
+        return None
+    factor = PASSES.factor(record.passes, "adaptive") / PASSES.factor(part * record.passes, "adaptive")
+    return Finding(code="many_passes", values=(factor, record.passes), caps_grade="medium") if factor < 1 else None
 
 
 def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:

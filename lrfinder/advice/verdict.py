@@ -2,8 +2,9 @@
 
 The LR that they show (:mod:`lrfinder.advice.trial_reading`) is weighed against the advice that they started from, each
 by its variance in octaves: the advice by its interval, the trials by ``trial_variance * total_steps / steps`` of the
-longest. Where the longest trial at the initial LR did not improve the loss, the trials alone count; where no trial did,
-the advice stays. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
+longest, and by less where the training goes through its data a few times only. Both variances give the interval. Where
+the longest trial at the initial LR did not improve the loss, the trials alone count; where no trial did, the advice
+stays. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Iterator
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
-from lrfinder.advice.situation import of_head, spread_of
-from lrfinder.advice.trial_reading import best_trial_lr
+from lrfinder.advice.situation import of_head
+from lrfinder.advice.trial_reading import best_trial_lr, overfitting
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
@@ -25,6 +26,7 @@ from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.situations import HEAD, PASSES
 
 __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "trial_levels"]
 
@@ -66,16 +68,17 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         refused = Finding(code="no_trial_learned", detail=record.measured)
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
-    evidence = tuple(_weighed(advice, record, found, constants))
+    variances = _variances(advice, record, constants)
+    evidence = tuple(_weighed(record, found, *variances))
     weighed = weighted_mean(evidence)
-    findings = tuple(_findings(record, found))
+    findings = tuple(_findings(record, found, constants))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     base = weighed / constants.peak_factor(record.schedule)
     ceiling = None if advice.ceiling is None else max(advice.ceiling, weighed)
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
         ceiling,
-        constants.search.spread if grade == "high" else spread_of(advice.evidence, "medium", constants),
+        HEAD.spread if of_head(advice.evidence) else _spread(*variances),
         min_lr=advice.min_lr,
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,
@@ -105,23 +108,36 @@ def advice_without_trials(advice: Advice) -> Advice:
     return advice.with_findings(Finding(code="search_interrupted"))
 
 
-def _weighed(advice: Advice, record: TrialRecord, found: float, constants: Constants) -> Iterator[Evidence]:
+def _variances(advice: Advice, record: TrialRecord, constants: Constants) -> tuple[float, float]:
+    """Of the advice that the trials started from, and of what they found, in squared octaves."""
+    assert advice.base_lr is not None and advice.interval is not None  # or there were no trials
+    prior = (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
+    length = record.total_steps / max(trial.steps for trial in record.trials)
+    if record.passes is not None and not record.probed and not of_head(advice.evidence):
+        length = max(1.0, length * min(1.0, record.passes / PASSES.reference))  # it repeats little that trials lack
+    return prior, constants.search.trial_variance * length
+
+
+def _spread(prior: float, measured: float) -> float:
+    """Half width of the interval of both together, as a factor."""
+    return float(2 ** (_OUTSIDE_INTERVAL * math.sqrt(prior * measured / (prior + measured))))
+
+
+def _weighed(record: TrialRecord, found: float, prior: float, measured: float) -> Iterator[Evidence]:
     """What the trials found and, unless they refute it, the LR that they started from, with their weights."""
     initial = record.initial_lr
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
     longest = max(at_initial, key=lambda trial: trial.steps, default=None)
     refuted = longest is None or longest.loss_or_inf >= record.start_loss
-    assert advice.base_lr is not None and advice.interval is not None  # or there were no trials
-    prior = (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
-    steps = max(trial.steps for trial in record.trials)
-    measured = constants.search.trial_variance * record.total_steps / steps
     weight = 1.0 if refuted else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
             yield Evidence(name=name, lr=lr, weight=part, part=1.0, seen=(lr, lr), source=record.schedule)
 
 
-def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
+def _findings(record: TrialRecord, found: float, constants: Constants) -> Iterator[Finding]:
+    if (more := overfitting(record, constants=constants)) is not None:
+        yield more
     screened = record.in_stage("screening")
     if not screened[0].lr < found < screened[-1].lr:
         yield Finding(code="outside_screening", lr=found, caps_grade="medium")

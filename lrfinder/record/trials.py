@@ -41,6 +41,7 @@ class Trial:
         steps: optimizer steps made; >= 1.
         loss: validation loss at the end, finite; None where the trial diverged or was stopped early.
         stage: ``"screening"`` or ``"confirmation"``.
+        train_loss: mean training loss of the last tenth of the steps; None where it is not known.
 
     Raises:
         ConfigError: a value out of its range.
@@ -50,6 +51,7 @@ class Trial:
     steps: int
     loss: float | None
     stage: str = "screening"
+    train_loss: float | None = None
 
     def __post_init__(self) -> None:
         check_lr("lr", self.lr)
@@ -76,6 +78,7 @@ class TrialRecord:
         start_loss: validation loss before any training; finite.
         min_improvement: fall of the loss below ``start_loss`` that counts as an improvement; >= 0.
         probed: whether the range test had a probe that shows a gain, as trained weights have for a new task.
+        passes: how often the training goes through its data, > 0; None where the loader does not tell its length.
         measured: ``"validation"`` or, without a validation loader, ``"held-out"`` training batches.
         trials: in the order in which they were run.
         interrupted: whether Ctrl-C ended the search.
@@ -99,6 +102,7 @@ class TrialRecord:
     start_loss: float
     min_improvement: float = 0.0
     probed: bool = False
+    passes: float | None = None
     measured: str = "validation"
     trials: tuple[Trial, ...] = ()
     interrupted: bool = False
@@ -112,6 +116,8 @@ class TrialRecord:
         if not math.isfinite(self.start_loss):
             raise ConfigError(f"start_loss must be finite; got {self.start_loss!r}.")
         check_number("min_improvement", self.min_improvement, 0.0)
+        if self.passes is not None:
+            check_number("passes", self.passes, 0.0, open_ends=True)
         if self.spent > self.budget_steps:
             raise ConfigError(f"a search of {self.budget_steps} steps cannot have spent {self.spent}.")
 

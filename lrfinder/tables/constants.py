@@ -88,7 +88,7 @@ class SearchConstants:
         trial_variance: of what trials as long as the training find, in squared octaves.
         worst_part: losses count as at most this part of the best improvement.
         min_improvement_noises: batch noises by which a loss has to fall to show learning.
-        spread: half width of the interval after a search, as a factor.
+        overfit_part: part of the fall of the validation loss by which it is above the training loss in overfitting.
     """
 
     trials: int
@@ -99,7 +99,7 @@ class SearchConstants:
     trial_variance: float
     worst_part: float
     min_improvement_noises: float
-    spread: float
+    overfit_part: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 from lrfinder.errors import SetupError
 from lrfinder.training.contents import batch_size, describe_batch, move, target_count, tensors_in
 
-__all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "move", "tensors_in", "worth_prefetching"]
+__all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "loader_length", "move", "tensors_in"]
+__all__ += ["worth_prefetching"]
 
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16
@@ -76,6 +77,14 @@ def transfer_stream(batch: Any, device: torch.device) -> TransferStream | None:
     return TransferStream(device) if worth_prefetching(batch, device) else None
 
 
+def loader_length(loader: object) -> int | None:
+    """Batches of a loader; None where it does not tell."""
+    try:
+        return operator.length_hint(loader) or None
+    except Exception:  # from a length of the user's own
+        return None
+
+
 class Batches:
     """Batches from a loader, one iteration at a time; at the loader's end a fresh iterator is taken.
 
@@ -117,10 +126,7 @@ class Batches:
     @property
     def length(self) -> int | None:
         """Batches of the loader; None where it does not tell."""
-        try:
-            return operator.length_hint(self._loader) or None
-        except Exception:  # from a length of the user's own
-            return None
+        return loader_length(self._loader)
 
     def draw(self, count: int) -> list[Any]:
         """The next ``count`` batches, on the device.

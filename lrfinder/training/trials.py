@@ -20,9 +20,9 @@ from lrfinder.advice.search import TrialSearch
 from lrfinder.advice.trial_plan import TrialPlan
 from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales, maximizes, set_lr, set_momentum
-from lrfinder.record.trials import Trial
+from lrfinder.record.trials import Trial, TrialRecord
 from lrfinder.schedules.schedule import Schedule
-from lrfinder.training.batches import Batches
+from lrfinder.training.batches import Batches, loader_length
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.failures import is_divergence
 from lrfinder.training.own_step import training_step
@@ -133,6 +133,15 @@ class TrialRunner:
         self._skip = skip
         self._limit = limit
 
+    def new_record(self, *, total_steps: int, **plan: Any) -> TrialRecord:
+        """Record of a search before its trials: the plan, the loss before any, and how often training sees the data.
+
+        Raises:
+            SetupError: as :meth:`start_loss`.
+        """
+        passes = self._passes(total_steps)
+        return TrialRecord(total_steps=total_steps, start_loss=self.start_loss(), passes=passes, **plan)
+
     def start_loss(self) -> float:
         """Validation loss before any trial.
 
@@ -146,6 +155,11 @@ class TrialRunner:
                 "Look for nan or inf in the weights and the validation batches."
             )
         return loss
+
+    def _passes(self, total_steps: int) -> float | None:
+        batches = torch.tensor(float(loader_length(self._loader) or 0), device=self._setup.device)
+        length = self._setup.ranks.mean(lambda: batches, self._setup.device)
+        return total_steps * self._setup.accumulation_steps / length if length > 0 else None
 
     def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
         """Train through the plan from the snapshot, and measure; the loss is None where the trial diverged.
@@ -171,7 +185,7 @@ class TrialRunner:
                     return Trial(lr=plan.lr, steps=done, loss=None, stage=plan.stage)
         final = self._unless_diverged(self._loss)
         loss = final if final is not None and math.isfinite(final) else None
-        return Trial(lr=plan.lr, steps=plan.steps, loss=loss, stage=plan.stage)
+        return Trial(lr=plan.lr, steps=plan.steps, loss=loss, stage=plan.stage, train_loss=monitor.mean)
 
     def _coming(self) -> Generator[list[Any]]:
         """The batches of each step. The loader is first used by the first step, as all that may fail on one rank."""
@@ -216,13 +230,14 @@ class DivergenceMonitor:
         self._limit = limit
         self._high = 0
         self._recent: list[Tensor] = []
+        self.mean: float | None = None  # of the last reading
 
     def diverged(self, loss: Tensor) -> bool:
         """Take the loss of the next step; True where the trial should end. A non-finite mean ends it at once."""
         self._recent.append(loss.detach().clone())  # a CUDA graph writes the next loss into the same memory
         if len(self._recent) < self._every:
             return False
-        mean = torch.stack([each.reshape(()).float() for each in self._recent]).mean().item()
+        self.mean = mean = torch.stack([each.reshape(()).float() for each in self._recent]).mean().item()
         self._recent.clear()
         # Written so that nan counts as high.
         self._high = 0 if mean <= self._limit else self._high + 1

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import lrfinder
-from advice_bench.results import Case, fitted_cases, load, scored, summary
+from advice_bench.results import Case, fitted_cases, scored, summary
 from lrfinder.advice.advise import advise
 from lrfinder.files import write_atomic
 from lrfinder.tables.constants import Constants
@@ -128,12 +128,11 @@ def release(out: Path, path: Path) -> str:
     constants, unseen = fit(cases), leave_one_out(cases)
     content = constants.to_dict()
     content["spread"] = _spreads(cases, unseen, constants)
-    content["search"]["spread"] = _search_spread(out, cases, content["search"]["spread"])
     document = {
         "version": lrfinder.__version__,
         "date": date.today().isoformat(),
         "made_by": "scripts/bench_advice fit",
-        "fitted": [name for name, _, _ in FREE] + ["spread", "search.spread"],
+        "fitted": [name for name, _, _ in FREE] + ["spread"],
         "tasks": [case.cell.name for case in cases],
         "constants": json.loads(json.dumps(content), parse_float=lambda number: float(f"{float(number):.3g}")),
     }
@@ -165,15 +164,3 @@ def _spreads(
         widest = max(widest, 2 ** float(np.quantile(away[grade], COVERAGE)) if grade in away else float(width))
         spreads[grade] = widest
     return spreads
-
-
-def _search_spread(out: Path, cases: Sequence[Case], default: float) -> float:
-    """The same for trial searches of grade "high"."""
-    best = {case.cell.name: case.truth.best for case in cases}
-    runs = ((name.partition(" | ")[0], run) for name, run in load(out, "refine").items())
-    away = [
-        abs(best[cell] - math.log2(run["lr"]))
-        for cell, run in runs
-        if cell in best and run["lr"] is not None and run["grade"] == "high"
-    ]
-    return 2 ** float(np.quantile(away, COVERAGE)) if away else default
