@@ -21,7 +21,7 @@ from worlds import WORLDS, Augmented, World, finder, loader, mlp, points, seeded
 
 from lrfinder import Advice, LRFinder, NoAdviceError, RangeTestResult
 from lrfinder.advice.search import plan_search
-from lrfinder.advice.verdict import best_trial_lr
+from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.constants import FITTED
@@ -844,3 +844,27 @@ def test_a_loss_overwritten_by_the_next_step_counts_as_it_was() -> None:
         loss.fill_(0.5 if step % 4 == 0 else 9.0)
         ended.append(monitor.diverged(loss))
     assert ended == [False] * 7 + [True]
+
+
+# --- what tells whether it overfits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 3])
+def test_the_record_tells_how_often_the_training_sees_its_data(accumulation_steps: int) -> None:
+    world, unsized = seeded(lambda: with_sgd(mlp())), Unsized(6)
+    tested, result = finder(world, accumulation_steps=accumulation_steps), swept(world)
+    often = SHORT["total_steps"] * accumulation_steps / 6
+    for batches, passes in ((unsized.batches, often), (unsized, None)):
+        trials = tested.refine(result, batches, unsized.batches, **SHORT).trials
+        assert trials is not None and trials.passes == passes
+
+
+def test_a_trial_has_its_training_loss_beside_its_validation_loss() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tested = LRFinder(model, optimizer, loss_fn=lambda net, batch: 0 * net(batch).mean() + 1 + int(net.training))
+    batches = [torch.randn(4, 2) for _ in range(8)]
+    result = dataclasses.replace(swept(seeded(lambda: with_sgd(mlp()))), advice=advice(0.01))
+    trials = tested.refine(result, batches, batches, **SHORT).trials
+    assert trials is not None
+    assert {(trial.train_loss, trial.loss) for trial in trials.trials} == {(2.0, 1.0)}

@@ -127,6 +127,8 @@ def test_content_that_is_no_dictionary_is_refused_as_damaged(content: Any) -> No
         ("loss", math.nan, None),
         ("loss", math.inf, 1e300),
         ("loss", -math.inf, -1e300),
+        ("train_loss", math.nan, None),
+        ("train_loss", math.inf, 1e300),
         ("stage", "Final", "confirmation"),
     ],
 )
@@ -152,6 +154,9 @@ def test_a_value_no_trial_can_have_is_refused_the_nearest_accepted(name: str, ba
         ("start_loss", math.inf, 1e300),
         ("min_improvement", -1e-9, 0.0),
         ("min_improvement", math.nan, 0.0),
+        ("passes", 0.0, 5e-324),
+        ("passes", -1.0, None),
+        ("passes", math.inf, 1e300),
         ("measured", "heldout", "held-out"),
     ],
 )

@@ -56,8 +56,9 @@ class Trial:
     def __post_init__(self) -> None:
         check_lr("lr", self.lr)
         check_count("steps", self.steps)
-        if self.loss is not None and not math.isfinite(self.loss):
-            raise ConfigError(f"the loss of a trial must be finite, or None where it diverged; got {self.loss!r}.")
+        for loss in (self.loss, self.train_loss):
+            if loss is not None and not math.isfinite(loss):
+                raise ConfigError(f"the loss of a trial must be finite, or None where it diverged; got {loss!r}.")
         check_choice("stage", self.stage, STAGES)
 
     @property
