@@ -239,6 +239,9 @@ class LRFinder:
         state is restored, as after :meth:`range_test`, which depends on neither schedule nor length of the training.
         Where that had a probe, short trials say little, and a ``budget`` of 0.75 or more is spent on longer ones.
 
+        What trials show counts by their length, and for more where the training goes through the data, as
+        ``len(train_loader)`` tells, fewer than eight times. It is lowered where the training overfits more than trials.
+
         Args:
             result: of :meth:`range_test` on the same objects.
             train_loader: batches to train the trials on; iterable any number of times.

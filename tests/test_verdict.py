@@ -99,11 +99,11 @@ def test_trials_weigh_more_where_the_training_sees_its_data_few_times() -> None:
     assert weight(60, evidence=(HEAD_ALONE,), passes=1.0) == weight(60, evidence=(HEAD_ALONE,))
 
 
-@pytest.mark.parametrize("loss", [None, 2.0, 5.0])
-def test_trials_that_refute_the_initial_lr_count_alone(loss: float | None) -> None:
+@pytest.mark.parametrize(("loss", "names"), [(None, ["trials"]), (2.0, ["trials", "range test"])])
+def test_trials_count_alone_where_the_initial_lr_diverged(loss: float | None, names: list[str]) -> None:
+    # A loss that has not fallen is no divergence: short trials of trained weights, or of a head, begin so.
     made = record(start_loss=2.0, trials=trials((INITIAL / 16, 1.5), (INITIAL / 4, 1.0), (INITIAL, loss)))
-    evidence = refined_advice(advice(), made).evidence
-    assert [(each.name, each.weight) for each in evidence] == [("trials", 1.0)]
+    assert [each.name for each in refined_advice(advice(), made).evidence] == names
 
 
 def test_agreement_makes_a_new_head_no_surer() -> None:

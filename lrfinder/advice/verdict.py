@@ -3,8 +3,8 @@
 The LR that they show (:mod:`lrfinder.advice.trial_reading`) is weighed against the advice that they started from, each
 by its variance in octaves: the advice by its interval, the trials by ``trial_variance * total_steps / steps`` of the
 longest, and by less where the training goes through its data a few times only. Both variances give the interval. Where
-the longest trial at the initial LR did not improve the loss, the trials alone count; where no trial did, the advice
-stays. The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
+the longest trial at the initial LR diverged, the trials alone count; where no trial improved the loss, the advice stays.
+The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 
 from __future__ import annotations
@@ -124,12 +124,11 @@ def _spread(prior: float, measured: float) -> float:
 
 
 def _weighed(record: TrialRecord, found: float, prior: float, measured: float) -> Iterator[Evidence]:
-    """What the trials found and, unless they refute it, the LR that they started from, with their weights."""
+    """What the trials found and, unless it diverged, the LR that they started from, with their weights."""
     initial = record.initial_lr
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
     longest = max(at_initial, key=lambda trial: trial.steps, default=None)
-    refuted = longest is None or longest.loss_or_inf >= record.start_loss
-    weight = 1.0 if refuted else prior / (prior + measured)
+    weight = 1.0 if longest is None or longest.loss is None else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
             yield Evidence(name=name, lr=lr, weight=part, part=1.0, seen=(lr, lr), source=record.schedule)
