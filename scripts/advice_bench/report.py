@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from advice_bench.drifts import drifts
 from advice_bench.figure import draw
 from advice_bench.fitting import COVERAGE
 from advice_bench.results import CELL, Case, bootstrap, load, load_cases, scored, summary
-from advice_bench.rules import CAPPED, DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
+from advice_bench.rules import DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
 from advice_bench.tasks.cells import FAMILIES
 from lrfinder.advice.advise import GRADES, advise
 from lrfinder.display.decision import decide
@@ -48,6 +49,8 @@ TEXTS = {  # under the title of a section
     f"{COVERAGE:.0%} of the sweeps.",
     "Above which limit the best learning rate lies": "Over all sweeps. The limit is the one that the first line of "
     "every output has after \"never above\".",
+    "How the best learning rate changes with the length": "That of trials of a part of the training less that of the "
+    "training, in octaves (mean and standard deviation), by how often it goes through its data. Fitted cells.",
     "Trained for real, held-out cells": "The same, but each number is the final loss of a training at exactly that "
     "learning rate (same seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or "
     "the bare torch scheduler. It can be below the best of the grid, and below 0 then.",
@@ -72,6 +75,7 @@ def write(out: Path) -> str:
         "Every held-out cell": _cells(cases, on_held_out),
         "What the grade and the interval are worth": _grades(scores),
         "Above which limit the best learning rate lies": _limits(cases),
+        "How the best learning rate changes with the length": drifts(out, cases),
         "Trained for real, held-out cells": _emitted(out, cases),
         "Cells that the constants were fitted to": _rules(fitted, costs),
     }
@@ -167,7 +171,7 @@ def _costs(out: Path) -> dict[str, str]:
 
 def _pairs(held: pd.DataFrame) -> Rows:
     """Ours against the strongest baselines, sweep by sweep."""
-    pairs = [(OURS, DEFAULT), (OURS, CAPPED)]
+    pairs = [(OURS, DEFAULT)]
     pairs += [(REFINED[b], other) for b in REFINED for other in (DEFAULT, OURS, GRIDDED[b])]
     by_rule = {rule: part.set_index(["cell", "seed"]) for rule, part in held.groupby("rule")}
     for first, second in pairs:

@@ -17,12 +17,12 @@ from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr
 from peers import RULES as PEERS
 
-__all__ = ["CAPPED", "DEFAULT", "EMITTED", "GRIDDED", "OURS", "PEERS", "REFINED", "defaults", "picks"]
+__all__ = ["DEFAULT", "EMITTED", "GRIDDED", "OURS", "PEERS", "REFINED", "defaults", "picks"]
 
 OURS = "lrfinder"
 REFINED = {budget: f"{OURS} refine {budget}" for budget in BUDGETS}
 GRIDDED = {budget: f"grid search, {budget}" for budget in BUDGETS}
-DEFAULT, CAPPED = "default of the optimizer, fitted", "that default, at most half of the edge"
+DEFAULT = "default of the optimizer, fitted"
 EMITTED = {OURS: ("bare", "recipe"), **dict.fromkeys(REFINED.values(), ("recipe",))}
 EMITTED |= dict.fromkeys((DEFAULT, *PEERS), ("bare",))
 """What is trained for real, with the emitted recipe or with the bare torch scheduler."""
@@ -50,7 +50,6 @@ def picks(out: Path, cases: Sequence[Case]) -> dict[str, Picks]:
     rules: dict[str, Picks] = {
         OURS: {case.cell.name: _advised(case) for case in cases},
         DEFAULT: {case.cell.name: [{"lr": fixed[case.cell.name]}] * len(SEEDS) for case in cases},
-        CAPPED: {case.cell.name: _capped(case, fixed[case.cell.name]) for case in cases},
         **{REFINED[budget]: _stored(refined, budget) for budget in BUDGETS},
         **{GRIDDED[budget]: _stored(grids, budget) for budget in BUDGETS},
     }
@@ -70,11 +69,6 @@ def _advised(case: Case) -> list[dict[str, Any]]:
         }
         for advice in advices
     ]
-
-
-def _capped(case: Case, lr: float) -> list[dict[str, Any]]:
-    edges = [None if reading is None else reading.edge_lr for reading in case.readings]
-    return [{"lr": lr if edge is None else min(lr, edge / 2)} for edge in edges]
 
 
 def _stored(results: Mapping[str, Any], *more: float) -> Picks:

@@ -44,7 +44,7 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
 def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
-    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"``, ``"live-..."`` and ``"lora-..."`` that holds trunk,
+    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live and lora, that holds trunk,
     optimizer, batch and steps, in ``"tv-resnet18"`` the model.
     """
     kind, *parts = name.split("-")
@@ -53,7 +53,7 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind == "head":
         trunk, optimizer, batch, _, *hidden = parts
         return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
-    if kind in ("whole", "live", "lora"):
+    if kind in ("whole", "part", "live", "lora"):
         trunk, optimizer, batch, _ = parts
         return partial(whole.whole, kind=kind, trunk=trunk, optimizer=optimizer, batch=int(batch))
     return BUILDERS[name]

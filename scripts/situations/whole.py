@@ -1,4 +1,4 @@
-"""Cells of nets whose trained weights are in packages, with a new head: tuned whole, the head alone, or with LoRA."""
+"""Cells of nets whose trained weights are in packages, with a new head: tuned whole, in part, or beside LoRA."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ __all__ = ["whole"]
 def whole(data: Path, seed: int, *, kind: str, trunk: str, optimizer: str, batch: int) -> Training:
     """A trained trunk and its new head, in training mode; momentum 0.9 with "sgd", decay 0.01 with "adamw".
 
-    The trunk is trained as well ("whole"), frozen ("live"), or frozen with products added to its layers ("lora").
+    The trunk is trained as well ("whole"), or the last third of the tensors ("part"), or it is frozen ("live"), with
+    products added to its layers ("lora").
     """
     torch.manual_seed(seed)
     build, head = TRUNKS[trunk]
     run: Any = build(data, seed)
     model = run.model.train()
-    if kind != "whole":
+    if kind in ("live", "lora"):
         model.requires_grad_(False).get_submodule(head).requires_grad_(True)
+    if kind == "part":
+        tensors = list(model.parameters())
+        for each in tensors[: len(tensors) * 2 // 3]:
+            each.requires_grad_(False)
     if kind == "lora":
         linear = [name for name, each in model.named_modules() if isinstance(each, nn.Linear) and name != head]
         for name in linear:
