@@ -3,7 +3,7 @@
 The LR that they show (:mod:`lrfinder.advice.trial_reading`) is weighed against the advice that they started from, each
 by its variance in octaves: the advice by its interval, the trials by ``trial_variance * total_steps / steps`` of the
 longest, and by less where the training goes through its data a few times only. Both variances give the interval. Where
-the longest trial at the initial LR diverged, the trials alone count; where no trial improved the loss, the advice stays.
+the longest trial at the initial LR diverged, the trials alone count; where none improved the loss, the advice stays.
 The constants are fitted to real trainings: :mod:`lrfinder.tables.constants`.
 """
 

@@ -154,9 +154,9 @@ PASSES = Law(
     above=ByRule(proportional=-1.0, adaptive=-1.0),
     highest=32,
     source=(
-        "trials of 1/16, 1/8, 1/4 and 3/8 of 93 calibration runs with 0.7 to 29 passes, each over a grid: the best LR "
-        "of a training with more than 20 passes is 1.8 to 2.8 octaves below that of its trials, with 10 to 20 passes "
-        "0.5 to 1.3 octaves, with fewer 0.5 at most"
+        "trials of 1/16, 1/8, 1/4 and 3/8 of 106 calibration runs with 0.7 to 29 passes, each over a grid (trials of "
+        "scripts/bench_advice): the best LR of a training with more than 20 passes is 1.6 to 2.7 octaves below that of "
+        "its trials, with 10 to 20 passes 0.5 to 1.3 octaves, with fewer 0.5 at most"
     ),
 )
 CLIPPED = Clipped(

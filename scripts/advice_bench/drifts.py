@@ -24,10 +24,10 @@ PASSES = (0, 3, 5, 10, 20, np.inf)
 
 
 def trial_grid(cell: Cell, seed: int, curve: dict[str, Any], best: float, *, cache: Path) -> dict[str, Any]:
-    """Passes through the data, and by length and log2 of the LR the loss after a trial, None where it rose."""
+    """Passes through the data, level below which a loss shows learning, and losses by length and log2 of the LR."""
     task, whole = build(cell, seed, cache=cache), whole_schedule(cell.schedule, 1.0, cell.steps, {})
     setup = LRFinder(task.model, task.optimizer, cell.loss).setup
-    limit, _ = trial_levels(curve_of(cell, curve), compressed=False)
+    limit, least = trial_levels(curve_of(cell, curve), compressed=False)
     losses: dict[float, dict[str, float | None]] = {}
     made = trials_from_snapshot(setup, task.loader, task.val_loader(), None, "auto", limit)
     with setup.ranks.session(arguments=()), made as runner:
@@ -36,9 +36,8 @@ def trial_grid(cell: Cell, seed: int, curve: dict[str, Any], best: float, *, cac
             plan = partial(TrialPlan, stage="screening", compressed=part > LENGTHS[0], schedule=whole)
             for power in range(int(best) - 4, int(best) + 5):
                 trial = runner.run(plan(lr=2.0**power, steps=max(10, int(part * cell.steps))), on_step=lambda: None)
-                learnt = trial.loss is not None and trial.loss < record.start_loss
-                losses.setdefault(part, {})[str(power)] = trial.loss if learnt else None
-    return {"passes": record.passes, "losses": losses}
+                losses.setdefault(part, {})[str(power)] = trial.loss
+    return {"passes": record.passes, "level": record.start_loss - least, "losses": losses}
 
 
 def drifts(out: Path, cases: Sequence[Case]) -> Iterable[dict[str, Any]]:
@@ -46,7 +45,7 @@ def drifts(out: Path, cases: Sequence[Case]) -> Iterable[dict[str, Any]]:
     best, rows = {case.cell.name: case.truth.best for case in cases if not case.held_out}, []
     for name, grid in load(out, "trials").items():
         for part, losses in grid["losses"].items():
-            found = {power: loss for power, loss in losses.items() if loss is not None}
+            found = {power: loss for power, loss in losses.items() if loss is not None and loss < grid["level"]}
             cell = name.partition(" | ")[0]
             if found and cell in best:
                 drift = int(min(found, key=found.__getitem__)) - best[cell]
