@@ -218,7 +218,9 @@ def test_quoted_comparison_with_the_recipes_is_the_measured_one() -> None:
         ("of clipped recurrent nets", "recurrent, clipped"),
         ("of adapters", "adapters"),
         ("of fine-tuned nets", "fine-tuned"),
-        ("of new heads alone", "head"),
+        ("of partly tuned nets", "partly tuned"),
+        ("of heads", "head"),
+        ("in training mode", "head, training mode"),
         ("of a larger net", "from scratch"),
     ],
 )
