@@ -180,7 +180,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     return rounded_advice(
         estimate.base_lr,
         estimate.ceiling,
-        spread_of(estimate.evidence, grade, constants),
+        spread_of(estimate.evidence, constants.spread.of(grade)),
         grade=grade,
         min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
         edge_lr=None if own_step else reading.edge_lr,

@@ -13,7 +13,6 @@ from lrfinder.advice.evidence import Evidence
 from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.constants import Constants
 from lrfinder.tables.situations import (
     BATCH_SIZE,
     CLIPPED,
@@ -155,9 +154,9 @@ def of_head(evidence: Iterable[Evidence]) -> bool:
     return any(each.name == "head" for each in evidence)
 
 
-def spread_of(evidence: Iterable[Evidence], grade: str, constants: Constants) -> float:
-    """Half width of the interval of an advice that is made of this evidence, as a factor."""
-    return HEAD.spread if of_head(evidence) else constants.spread.of(grade)
+def spread_of(evidence: Iterable[Evidence], usual: float) -> float:
+    """Half width of the interval of an advice that is made of this evidence, as a factor; a head has its own."""
+    return HEAD.spread if of_head(evidence) else usual
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:

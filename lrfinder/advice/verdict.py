@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
-from lrfinder.advice.situation import of_head
+from lrfinder.advice.situation import of_head, spread_of
 from lrfinder.advice.trial_reading import best_trial_lr, overfitting
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
@@ -26,7 +26,7 @@ from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import FITTED, Constants
-from lrfinder.tables.situations import HEAD, PASSES
+from lrfinder.tables.situations import PASSES
 
 __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "trial_levels"]
 
@@ -78,7 +78,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
         ceiling,
-        HEAD.spread if of_head(advice.evidence) else _spread(*variances),
+        spread_of(advice.evidence, _spread(*variances)),
         min_lr=advice.min_lr,
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,

@@ -162,14 +162,12 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
         return True  # it ended early, so it diverged
     if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
         return True
-    if reading.probed:
-        return False  # the losses below are not those of the probe
+    if reading.probed or reading.onset_lr is not None:
+        return False  # the losses below are not those of a probe
     # The very first loss is from before any update.
     sign = -1 if curve.maximized else 1
     hidden = sign * curve.losses[0] - reading.level
     fall = hidden + reading.total_drop
-    if reading.onset_lr is not None:
-        return False
     inversions = sum(sign * a >= sign * b for a, b in itertools.combinations(curve.losses[:_RISING], 2))
     return inversions <= 1 or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
 
