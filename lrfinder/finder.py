@@ -29,7 +29,7 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
-from lrfinder.training.loop import run_sweeps
+from lrfinder.training.loop import meet_with_batches, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.own_step import training_step
@@ -156,7 +156,8 @@ class LRFinder:
 
         Where more than 65,000 weights that are trained already are trained further, the range starts a decade lower,
         and the first batches are a probe: they are not trained on, and their loss in eval mode is measured after each
-        update (``curve.probe_losses``). These are 64 samples, in 4 batches and in half of the loader at most.
+        update (``curve.probe_losses``). These are 64 samples, on each rank, in 4 batches and in half of the loader at
+        most.
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
@@ -198,7 +199,6 @@ class LRFinder:
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches:
-
                 facts = functools.partial(_facts, known, batches, ranks.size)
 
                 def take(driver: SweepDriver) -> LossCurve:
@@ -207,14 +207,13 @@ class LRFinder:
                     return self.last_curve
 
                 shown: dict[str, Any] = {"progress": progress, "on_step": on_step, "take": take}
+                meet_with_batches(setup, batches)
                 measured = validation or self._probe(batches, facts)
                 self.last_curve = run_sweeps(setup, step, batches, state, request, measured, **shown)
         return RangeTestResult(curve=self.last_curve)
 
     def _probe(self, batches: Batches, facts: Callable[[], ModelFacts]) -> Validation | None:
         """Probe beside the training loss, where weights are trained that have been trained before; else None."""
-        if self.setup.ranks.together:
-            return None
         with contextlib.suppress(StopIteration):  # which will end the sweep
             batches.peek(1)  # its size is one of the facts
         return probe_for(self.setup, batches) if is_probed(facts()) else None

@@ -23,7 +23,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from lrfinder import RangeTestResult
+from lrfinder import LRFinder, RangeTestResult
 from lrfinder.errors import BatchError, ConfigError, MissingDependencyError, SetupError
 from lrfinder.integrations.lightning import LRFinderCallback, range_test
 from lrfinder.schedules import KINDS
@@ -37,6 +37,7 @@ pytestmark = [
 ]
 
 QUIET = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
+MIXED = {"precision": "bf16-mixed"}
 RANGE = {"start_lr": 1e-3, "end_lr": 1e-1, "num_iter": 10, "progress": False}
 
 
@@ -451,6 +452,47 @@ def test_the_curve_is_the_loss_of_the_trainer_to_the_last_bit(name: str) -> None
     quiet_trainer(**case, callbacks=[rates], max_epochs=1).fit(module, loader)
     sums = [float(sum(map(torch.tensor, rates.losses[i : i + steps]))) for i in range(0, len(rates.losses), steps)]
     assert list(curve.losses) == sums[: len(curve.losses)]
+
+
+class Tuned(Digits):
+    """More weights than the calibration runs have, and a step without a batch number that writes into its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        trunk = (nn.Linear(4, 300), nn.BatchNorm1d(300), nn.Tanh(), nn.Linear(300, 300))
+        self.net = nn.Sequential(*trunk, nn.Linear(300, 3))
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        batch[0].neg_()
+        return {"loss": super().training_step(batch, 0)}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("case", "same"),
+    [({}, {}), ({"accumulate_grad_batches": 2}, {"accumulation_steps": 2}), (MIXED, {"amp_dtype": torch.bfloat16})],
+    ids=["plain", "accumulated", "bfloat16"],
+)
+def test_the_probe_of_trained_weights_is_that_of_the_loop_of_ones_own(
+    case: dict[str, Any], same: dict[str, Any]
+) -> None:
+    loader = data(160)
+    curve = range_test(quiet_trainer(**case), build(Tuned), loader, pretrained=True, **RANGE).curve
+    net = build(Tuned).net
+    finder = LRFinder(net, torch.optim.AdamW(net.parameters()), nn.CrossEntropyLoss(), pretrained=True, **same)
+    expected = finder.range_test([(-inputs, target) for inputs, target in loader], **RANGE).curve
+    assert len(curve.probe_losses) == RANGE["num_iter"]
+    assert curve.probe_losses == pytest.approx(expected.probe_losses, rel=1e-5)
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    def tuned(trainer: lightning.Trainer, module: Digits, given: dict[str, Any]) -> None:
+        assert range_test(trainer, module, **given, pretrained=True, **RANGE).curve.probe_losses
+
+    without = fit(tmp_path / "without", lambda *_: None, module=Tuned)
+    assert differences(without, fit(tmp_path / "with", tuned, module=Tuned)) == []
 
 
 class Numbered(Dataset):

@@ -100,7 +100,7 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     train(net, optimizer, batches(rank, 2), options.pop("trained", 0))
-    finder = LRFinder(net, optimizer, loss_fn=loss_fn)
+    finder = LRFinder(net, optimizer, loss_fn=loss_fn, pretrained=options.pop("pretrained", None))
     if options.pop("uncalled", False):
         return None
     own = Loader(batches(rank, 2)) if loader is None else loader
@@ -110,6 +110,14 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
         trials = {"schedule": "cosine", "total_steps": 40, "budget": 0.75, "progress": False}
         return finder.refine(result, own, val, **trials, **options.pop("options", {}))
     return finder.range_test(own, progress=False, **(options or GIVEN))
+
+
+def tuned(rank: int, check: Callable[..., None]) -> Any:
+    """A range test of trained weights, which has a probe, in which ``check`` is called for each batch."""
+    torch.manual_seed(0)
+    net = wrapped("replicas", nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 300), nn.Linear(300, 3)))
+    finder = LRFinder(net, torch.optim.AdamW(net.parameters()), nn.CrossEntropyLoss(), pretrained=True)
+    return finder.range_test(Loader(batches(rank, 2), check), progress=False, **GIVEN)
 
 
 def in_two_parts(rank: int, check: Callable[..., None]) -> Any:
@@ -188,6 +196,9 @@ FAULTS: dict[str, Callable[[int], Any]] = {
     "called on rank 0 only": lambda rank: sweep(rank, uncalled=rank == 1),
     "another model": lambda rank: sweep(rank, frozen=rank == 1),
     "other arguments": lambda rank: sweep(rank, **{**GIVEN, "num_iter": 12 + rank}),
+    "other weights": lambda rank: sweep(rank, pretrained=rank == 1),
+    "loader in a probe": lambda rank: tuned(rank, on_rank_1(rank, failing(3))),
+    "Ctrl-C in a probe": lambda rank: tuned(rank, on_rank_1(rank, failing(3, KeyboardInterrupt))),
     "other options of trials": lambda rank: sweep(rank, refine=True, options={"warmup_steps": 2 + rank}),
     "another optimizer": lambda rank: sweep(rank, optimizer=on_rank_1(rank, torch.optim.RMSprop, BadStep)),
     "Ctrl-C in a step": lambda rank: sweep(rank, check=on_rank_1(rank, failing(4, KeyboardInterrupt))),
@@ -345,7 +356,7 @@ def test_the_failing_rank_raises_its_own_error_and_the_other_names_it(ranks: lis
     healthy, broken = (rank[name] for rank in ranks)
     if name == "called on rank 0 only":
         assert healthy["error"] == "RankError" and "rank 1 of 2 did not call" in healthy["message"]
-    elif name in ("another model", "another optimizer", "other arguments", "other options of trials"):
+    elif name in ("another model", "another optimizer", "other arguments", "other weights", "other options of trials"):
         assert healthy["error"] == broken["error"] == "RankError"
         assert healthy["message"] == broken["message"]
         assert healthy["message"].startswith("the ranks have different values of ")

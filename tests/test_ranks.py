@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.training.ranks import is_main_rank
+from lrfinder.training.wrappers import is_main_rank
 
 GIVEN = {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 16, "early_stop": False}
 
@@ -164,6 +164,43 @@ def further(rank: int, world: int) -> dict[str, Any]:
     }
 
 
+def tuned(kind: str | None, rank: int, loader: Any, fails_on: int | None = None) -> dict[str, Any]:
+    """A sweep of trained weights, whose loss in eval mode fails on one rank."""
+    torch.manual_seed(0)
+    model: nn.Module = nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Linear(256, 256), nn.Linear(256, 3))
+    model = model if kind is None else wrapped("replicas", model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    def criterion(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if rank == fails_on and not output.requires_grad:
+            raise ValueError("no targets in eval mode")
+        return nn.functional.cross_entropy(output, target)
+
+    def step(batch: Any) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = criterion(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    before = fingerprint(model, optimizer)
+    own = {"step_fn": step} if kind == "own step" else {}
+    finder = LRFinder(model, optimizer, criterion, pretrained=True, **own)
+    curve = finder.range_test(loader, progress=False, **{**GIVEN, "start_lr": 1e-4, "end_lr": 1e-2}).curve
+    made = {"chosen": curve.losses, "probe": curve.probe_losses}  # a rank with fewer batches draws fewer
+    return {**made, "restored": fingerprint(model, optimizer) == before}
+
+
+def probes(rank: int, world: int) -> dict[str, Any]:
+    own = batches(rank, world)
+    return {
+        "probe": tuned("replicas", rank, own),
+        "probe beside an own step": tuned("own step", rank, own),
+        "probe of the shortest loader": tuned("replicas", rank, own[: 2 if rank else 10]),
+        "no probe on one rank": tuned("replicas", rank, own, fails_on=1),
+    }
+
+
 def everything(rank: int, world: int) -> dict[str, Any]:
     report: dict[str, Any] = {"alone": alone(rank, world), "cases": {}}
     report["accumulated"] = plain_sweep("replicas", rank, world, accumulation=4)
@@ -176,7 +213,7 @@ def everything(rank: int, world: int) -> dict[str, Any]:
                 report["cases"][f"{kind}, {name}"] = trained(kind, steps, rank, world, sweep)
                 report["cases"][f"{kind}, {name}"]["training without"] = without["training after"]
     if world == 2:
-        report["cases"] |= further(rank, world)
+        report["cases"] |= further(rank, world) | probes(rank, world)
     report["cases"]["a step in two parts"] = in_two_parts(rank, world)
     if world == 2:
         report["wrapper"] = {name: against_the_wrapper(rank, world, name == "sparse") for name in ("dense", "sparse")}
@@ -246,6 +283,21 @@ def test_a_step_has_one_exchange_and_one_reduction(ranks: list[dict[str, Any]]) 
 def test_accumulated_replicas_are_one_process_that_accumulates(ranks: list[dict[str, Any]]) -> None:
     whole = plain_sweep(None, 0, 1, accumulation=4)["curve"]
     assert ranks[0]["accumulated"]["curve"]["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+
+
+def test_trained_weights_have_the_probe_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    whole = tuned(None, 0, batches(0, 1))["probe"]
+    assert len(whole) == GIVEN["num_iter"]
+    for rank in ranks:
+        for name in {"probe", "probe beside an own step"} & {*rank["cases"]}:
+            assert rank["cases"][name]["probe"] == pytest.approx(whole, rel=1e-4), name
+
+
+def test_all_ranks_have_a_probe_or_none(ranks: list[dict[str, Any]]) -> None:
+    all_cases = [rank["cases"] for rank in ranks if "probe" in rank["cases"]]
+    shortest = [cases["probe of the shortest loader"]["probe"] for cases in all_cases]
+    assert all(len(probe) == GIVEN["num_iter"] and probe == shortest[0] for probe in shortest)
+    assert not any(cases["no probe on one rank"]["probe"] for cases in all_cases)
 
 
 def test_rank_0_reports_and_a_single_process_does() -> None:

@@ -14,6 +14,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,6 +112,7 @@ def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTest
     finder = LRFinder(
         trainer.strategy.model,  # with the wrapper in which the ranks train it
         trainer.optimizers[0],
+        loss_fn=partial(_loss_in_eval_mode, trainer),
         step_fn=_step(trainer, recorder, modes, count, passes.length),
         amp_dtype=_MIXED.get(trainer.precision),
         grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
@@ -143,6 +145,17 @@ def _step(
         return sum(recorder.losses[1:], recorder.losses[0]) if recorder.losses else math.nan
 
     return step
+
+
+def _loss_in_eval_mode(trainer: Any, model: nn.Module, batch: Any) -> Tensor:
+    """The loss of samples that are not trained on, where the weights are trained already."""
+    batch = trainer.precision_plugin.convert_input(apply_to_collection(batch, Tensor, Tensor.clone))
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    batch = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
+    arguments = trainer.fit_loop.epoch_loop._build_kwargs({}, batch, 0).values()
+    output = call._call_strategy_hook(trainer, "training_step", *arguments)
+    loss: Tensor = output["loss"] if isinstance(output, Mapping) else output
+    return loss
 
 
 def mute(*arguments: Any, **options: Any) -> None:

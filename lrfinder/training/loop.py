@@ -26,7 +26,7 @@ from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
 from lrfinder.training.validation import Validation
 
-__all__ = ["Step", "lower_range", "run_sweep", "run_sweeps"]
+__all__ = ["Step", "lower_range", "meet_with_batches", "run_sweep", "run_sweeps"]
 
 _LOWER = (10**-2.5, 10**0.5)  # the range of another sweep, as factors of the start that was too high
 _LOWER_ITER = 37  # twelve per decade
@@ -38,6 +38,25 @@ _FINITE_START = 5  # losses that must have been recorded before an exception can
 
 Step = Callable[[Sequence[Any]], tuple[Tensor, bool]]
 """``step(batches) -> (loss before the update, whether it updated)``: one optimizer step from its micro-batches."""
+
+
+def meet_with_batches(setup: TrainingSetup, batches: Batches) -> None:
+    """Wait until every rank has the batches of a first step, before any of them communicates.
+
+    Raises:
+        SetupError: this rank has too few of them.
+        RankError: another rank failed.
+    """
+    if not setup.ranks.together:
+        return
+    try:
+        batches.peek(setup.accumulation_steps)
+    except StopIteration:
+        raise SetupError(
+            f"the loader of this rank gave fewer batches than accumulation_steps={setup.accumulation_steps} and cannot "
+            "start again. Give every rank at least one step's batches."
+        ) from None
+    setup.ranks.settle()
 
 
 def run_sweeps(
@@ -66,7 +85,6 @@ def run_sweeps(
             count from 0 through all sweeps.
         take: called with each driver when its sweep has ended, also by an error; makes the curve.
     """
-    _meet_with_batches(setup, batches)
     curves: list[LossCurve] = []
     counter = itertools.count()
     ramp: tuple[SweepConfig, int] | None = find_range(
@@ -170,20 +188,6 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     fall = hidden + reading.total_drop
     inversions = sum(sign * a >= sign * b for a, b in itertools.combinations(curve.losses[:_RISING], 2))
     return inversions <= 1 or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
-
-
-def _meet_with_batches(setup: TrainingSetup, batches: Batches) -> None:
-    """Wait until every rank has the batches of a first step, before any of them communicates."""
-    if not setup.ranks.together:
-        return
-    try:
-        batches.peek(setup.accumulation_steps)
-    except StopIteration:
-        raise SetupError(
-            f"the loader of this rank gave fewer batches than accumulation_steps={setup.accumulation_steps} and cannot "
-            "start again. Give every rank at least one step's batches."
-        ) from None
-    setup.ranks.settle()
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:

@@ -2,7 +2,7 @@
 
 It changes nothing, and it fails for no model: a fact that cannot be determined is None. On a GPU the numbers are
 computed on the device and queued there. The host waits for them once, before the sweep, as trained weights are swept
-with a probe; with other ranks after it.
+with a probe.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from lrfinder.training.ranks import is_main_rank
+from lrfinder.training.wrappers import is_main_rank
 
 __all__ = ["Progress", "progress_bar"]
 

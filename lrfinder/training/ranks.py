@@ -27,16 +27,11 @@ from lrfinder.training import wrappers
 from lrfinder.training.meeting import Meeting
 from lrfinder.training.noted import noted_interrupt
 
-__all__ = ["Ranks", "is_main_rank"]
+__all__ = ["Ranks"]
 
 T = TypeVar("T")
 
 MEAN, FAILED, EXHAUSTED = range(3)  # entries of an exchanged row
-
-
-def is_main_rank() -> bool:
-    """True on rank 0 and outside a distributed run: the rank that reports progress."""
-    return not wrappers.is_distributed() or torch.distributed.get_rank() == 0
 
 
 class Ranks:
@@ -113,6 +108,13 @@ class Ranks:
         if self._meeting is not None:
             self._meeting.settle()
             self._settled = True
+
+    def fewest(self, count: int, device: torch.device) -> int:
+        """The smallest count of all ranks; waits for the device."""
+        least = torch.tensor(count, device=device)
+        if self.together:
+            torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN, group=self._group)
+        return int(least)
 
     # --- one step -----------------------------------------------------------------------------------------------------
 

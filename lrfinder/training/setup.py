@@ -148,7 +148,7 @@ class TrainingSetup:
     def alike(self) -> tuple[object, ...]:
         """What has to be the same on all ranks, besides the model and the optimizer."""
         scaled, own = self.grad_scaler is not None, self.step_fn is not None
-        return (self.accumulation_steps, self.clip_grad_norm, self.amp_dtype, scaled, own)
+        return (self.accumulation_steps, self.clip_grad_norm, self.amp_dtype, scaled, own, self.pretrained)
 
     @property
     def reads_late(self) -> bool:

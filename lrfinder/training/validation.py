@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,19 +82,33 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     """Probe of the next batches, which are drawn and not trained on; None where their loss cannot be measured.
 
     That is so where too few batches come, and where the loss exists in training mode alone, as those of torchvision's
-    detection models.
+    detection models. Ranks that train together all have one, of as many batches each, or none has.
     """
     if setup.loss_fn is None:
         return None
+    drawn = setup.ranks.attempt(partial(_probe_batches, batches)) or []
+    if not (count := setup.ranks.fewest(len(drawn), setup.device)):
+        return None
+    probe = Validation(setup, drawn, count, beside=True)
+
+    def loss() -> Tensor:
+        try:
+            return probe.loss()
+        except Exception:  # of any kind, as it comes from a model in a mode that the user may never use
+            return torch.full((), math.nan, device=setup.device)
+
+    return probe if math.isfinite(setup.ranks.mean(loss, setup.device)) else None
+
+
+def _probe_batches(batches: Batches) -> list[Any]:
     drawn: list[Any] = []
     most = min(PROBE.batches, max(1, (batches.length or 2 * PROBE.batches) // 2))
     try:
         while sum(map(batch_size, drawn)) < PROBE.samples and len(drawn) < most:
             drawn += batches.draw(1)
-        probe = Validation(setup, drawn, len(drawn), beside=True)
-        return probe if probe.loss().isfinite() else None
-    except Exception:  # of any kind, as it comes from a model in a mode that the user may never use
-        return None
+    except StopIteration:
+        return []
+    return drawn
 
 
 class Validation:

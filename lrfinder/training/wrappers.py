@@ -22,6 +22,7 @@ __all__ = [
     "Replicas",
     "check_wrapper_given",
     "is_distributed",
+    "is_main_rank",
     "is_sharded",
     "process_group",
     "replicas_in",
@@ -35,6 +36,11 @@ _RECORDED = "_static_graph_delay_allreduce_enqueued"  # torch has no public name
 def is_distributed() -> bool:
     """Whether there is a process group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def is_main_rank() -> bool:
+    """True on rank 0 and outside a distributed run: the rank that reports progress."""
+    return not is_distributed() or torch.distributed.get_rank() == 0
 
 
 def replicas_in(model: nn.Module) -> list[DistributedDataParallel]:
