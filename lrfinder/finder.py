@@ -22,10 +22,12 @@ from lrfinder.advice.verdict import (
     trial_levels,
 )
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
+from lrfinder.param_groups import optimizer_name
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
@@ -154,10 +156,10 @@ class LRFinder:
         that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid synchronising every step;
         iterations that ran past the end of the sweep are discarded.
 
-        Where more than 65,000 weights that are trained already are trained further, the range starts a decade lower,
-        and the first batches are a probe: they are not trained on, and their loss in eval mode is measured after each
-        update (``curve.probe_losses``). These are 64 samples, on each rank, in 4 batches and in half of the loader at
-        most.
+        Where more than 65,000 weights that are trained already are trained further, with Adam or another adaptive
+        optimizer, the range starts a decade lower, and the first batches are a probe: they are not trained on, and
+        their loss in eval mode is measured after each update (``curve.probe_losses``). These are 64 samples, on each
+        rank, in 4 batches and in half of the loader at most.
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
@@ -216,7 +218,8 @@ class LRFinder:
         """Probe beside the training loss, where weights are trained that have been trained before; else None."""
         with contextlib.suppress(StopIteration):  # which will end the sweep
             batches.peek(1)  # its size is one of the facts
-        return probe_for(self.setup, batches) if is_probed(facts()) else None
+        rule = update_rule(optimizer_name(self.setup.optimizer))
+        return probe_for(self.setup, batches) if is_probed(facts(), rule) else None
 
     def refine(
         self,

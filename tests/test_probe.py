@@ -27,7 +27,7 @@ from lrfinder.result import RangeTestResult
 from lrfinder.tables.situations import PROBE
 from lrfinder.training.range_search import choose_range
 
-SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12, "early_stop": False, "progress": False}
+SWEEP: dict[str, Any] = {"start_lr": 1e-5, "end_lr": 0.1, "num_iter": 12, "early_stop": False, "progress": False}
 BATCH = 16
 FIRST = PROBE.samples // BATCH  # batches of the probe
 TRAINED = ModelFacts(pretrained=True, trainable=4_000_000, trained=(0.99,))
@@ -44,14 +44,14 @@ def batches(count: int = 30) -> list[tuple[Tensor, Tensor]]:
     return [labelled(seed, BATCH) for seed in range(count)]
 
 
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1, momentum=0.9)
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.1)
 
 
 def finder(model: nn.Module | None = None, criterion: Any = None, **options: Any) -> LRFinder:
     model = model or network()
     criterion = criterion or nn.CrossEntropyLoss()
-    return LRFinder(model, sgd(model), criterion, **{"pretrained": True, **options})
+    return LRFinder(model, adamw(model), criterion, **{"pretrained": True, **options})
 
 
 def swept(loader: Any = None, **options: Any) -> LossCurve:
@@ -78,6 +78,12 @@ def test_trained_weights_have_a_probe_and_fresh_ones_none() -> None:
     assert swept(pretrained=False).probe_losses == swept(pretrained=None).probe_losses == ()
 
 
+def test_sgd_has_none() -> None:
+    model = network()
+    test = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss(), pretrained=True)
+    assert test.range_test(batches(), **SWEEP).curve.probe_losses == ()
+
+
 def test_networks_as_small_as_those_of_the_calibration_have_none() -> None:
     small = network(100)
     assert sum(each.numel() for each in small.parameters()) < PROBE.larger_than
@@ -96,7 +102,7 @@ def test_a_validation_loss_takes_its_place() -> None:
 def test_a_step_of_ones_own_has_one_where_a_loss_is_beside_it() -> None:
     def curve(**options: Any) -> LossCurve:
         model = network()
-        optimizer = sgd(model)
+        optimizer = adamw(model)
 
         def step(batch: Any) -> Tensor:
             optimizer.zero_grad()
@@ -144,7 +150,7 @@ def test_a_generator_with_too_few_batches_has_none() -> None:
 def by_hand(lrs: tuple[float, ...]) -> list[float]:
     """Losses of the first samples after each update on the others, with BatchNorm as in training and no dropout."""
     model = network()
-    optimizer, data = sgd(model), batches()
+    optimizer, data = adamw(model), batches()
     probe, rest = data[:FIRST], data[FIRST:]
     losses = []
     for lr, (inputs, target) in zip(lrs, rest, strict=False):
@@ -188,7 +194,7 @@ def test_it_leaves_no_trace() -> None:
     def trained(test: Callable[[nn.Module], object]) -> tuple[list[float], Tensor, list[Tensor]]:
         model = network()
         test(model)
-        optimizer, losses = sgd(model), []
+        optimizer, losses = adamw(model), []
         for inputs, target in batches(5):
             loss = nn.functional.cross_entropy(model(inputs), target)
             optimizer.zero_grad()
@@ -228,7 +234,8 @@ def test_nothing_is_compiled_for_it() -> None:
         torch._dynamo.reset()
         compiled.clear()
         model = network()
-        test = LRFinder(torch.compile(model, backend=backend), sgd(model), nn.CrossEntropyLoss(), pretrained=pretrained)
+        whole = torch.compile(model, backend=backend)
+        test = LRFinder(whole, adamw(model), nn.CrossEntropyLoss(), pretrained=pretrained)
         curve = test.range_test(batches(), **SWEEP).curve
         assert bool(curve.probe_losses) is pretrained
         return len(compiled)
@@ -330,13 +337,13 @@ def test_without_an_edge_the_low_region_is_all() -> None:
     assert [each.source for each in advice.evidence] == ["low region", "AdamW"] and advice.grade == "low"
 
 
-@pytest.mark.parametrize(("optimizer", "grade"), [("SGD", "low"), ("AdamW", "medium")])
-def test_fine_tuning_with_sgd_is_graded_lower_and_sent_to_refine(optimizer: str, grade: str) -> None:
-    curve = dataclasses.replace(with_probe(), optimizer=optimizer)
-    advice, plain = advise(curve), advise(dataclasses.replace(curve, probe_losses=()))
-    sent = "Refine it with a budget of one training"
-    assert reading(curve).probed and advice.grade == grade
-    assert (sent in " ".join(advice.reasons)) == (optimizer == "SGD") and sent not in " ".join(plain.reasons)
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize("facts", [TRAINED, dataclasses.replace(TRAINED, pretrained=False), None])
+def test_tuning_with_sgd_is_graded_low_and_sent_to_refine(optimizer: str, facts: ModelFacts | None) -> None:
+    advice = advise(curve_of(breaks, optimizer=optimizer, momentum=0.9, facts=facts))
+    sent = "Refine it with a budget of one training" in " ".join(advice.reasons)
+    assert sent == (optimizer == "SGD" and facts is TRAINED)
+    assert advice.grade == "low" or not sent
 
 
 def test_the_reasons_say_what_was_measured() -> None:

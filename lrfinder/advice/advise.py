@@ -14,7 +14,7 @@ from typing import Any
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted, length_factor, spread_of
+from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -231,10 +231,8 @@ def rounded_advice(
     )
 
 
-def _findings(
-    curve: LossCurve, reading: Reading, estimate: Estimate, constants: Constants
-) -> tuple[Finding, ...]:
-    """Findings about the edge, and about a typical LR that is unknown or not used."""
+def _findings(curve: LossCurve, reading: Reading, estimate: Estimate, constants: Constants) -> tuple[Finding, ...]:
+    """Findings about the edge, about a typical LR that is unknown or not used, and about trained weights."""
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
@@ -245,6 +243,8 @@ def _findings(
         found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
     if reading.edge_lr is not None and (base := round_lr(estimate.base_lr)) > reading.edge_lr:
         found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))
+    if reading.update_rule == "proportional" and is_tuning(curve.facts):
+        found.append(Finding(code="tuned_sgd", detail=curve.optimizer, caps_grade="low"))
     if (seen := contradicted(curve.facts)) is not None:
         found.append(Finding(code="pretrained_contradicted", detail=seen, caps_grade="medium"))
     return tuple(found)

@@ -26,7 +26,7 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["head_fall", "is_probed", "length_factor", "of_head", "spread_of"]
+__all__ += ["head_fall", "is_probed", "is_tuning", "length_factor", "of_head", "spread_of"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -117,17 +117,30 @@ def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
     return min(fall / reading.level, 1.0)
 
 
-def is_probed(facts: ModelFacts) -> bool:
-    """Whether a range test measures a probe: trained weights, or adapters of them, that the calibration runs lack.
+def is_tuning(facts: ModelFacts | None) -> bool:
+    """Whether trained weights, or adapters of them, are tuned, of a network larger than those of the calibration runs.
 
     Example:
         >>> large = {"trainable": 4_000_000, "trained": (0.99,)}
-        >>> is_probed(ModelFacts(pretrained=True, **large)), is_probed(ModelFacts(pretrained=False, **large))
+        >>> is_tuning(ModelFacts(pretrained=True, **large)), is_tuning(ModelFacts(pretrained=False, **large))
         (True, False)
-        >>> is_probed(ModelFacts(pretrained=True, trainable=20_000, trained=(0.99,)))
+        >>> is_tuning(ModelFacts(pretrained=True, trainable=20_000, trained=(0.99,)))
         False
     """
-    return bool(facts.pretrained) and (facts.trainable or 0) > PROBE.larger_than and not head_alone(facts)
+    if facts is None or not facts.pretrained:
+        return False
+    return (facts.trainable or 0) > PROBE.larger_than and not head_alone(facts)
+
+
+def is_probed(facts: ModelFacts, rule: str) -> bool:
+    """Whether a range test measures a probe. With SGD it does not: there a probe shows no more than the training loss.
+
+    Example:
+        >>> tuned = ModelFacts(pretrained=True, trainable=4_000_000, trained=(0.99,))
+        >>> is_probed(tuned, "adaptive"), is_probed(tuned, "proportional")
+        (True, False)
+    """
+    return rule == "adaptive" and is_tuning(facts)
 
 
 def _new_on_frozen(facts: ModelFacts) -> bool:

@@ -196,8 +196,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,
-    "probed_sgd": lambda found: (
+    "tuned_sgd": lambda found: (
         f"Trained weights with {found.detail}: a learning rate that is off costs more than with Adam, and in our "
-        "trainings of such networks the advice lost three times as much. Refine it with a budget of one training."
+        "trainings of such networks the advice lost twice as much. Refine it with a budget of one training."
     ),
 }

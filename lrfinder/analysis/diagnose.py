@@ -197,12 +197,6 @@ def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="groups", values=curve.group_scales, detail=name)
 
 
-def _probed_sgd(curve: LossCurve, reading: Reading) -> Finding | None:
-    if not reading.probed or reading.update_rule != "proportional":
-        return None
-    return Finding(code="probed_sgd", detail=curve.optimizer, caps_grade="low")
-
-
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _ended_early,
     _edge_position,
@@ -216,7 +210,6 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _nonfinite,
     _maximized,
     _groups,
-    _probed_sgd,
 )
 
 

@@ -209,7 +209,7 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     chosen, task = experiment.settings, experiment.task
     kind = update_rule(optimizer_name(experiment.finder.optimizer))
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
-    probed = task.val_loader is None and is_probed(take_facts(experiment.finder.setup).result())
+    probed = task.val_loader is None and is_probed(take_facts(experiment.finder.setup).result(), kind)
     config, _ = choose_range(1.0, kind=kind, lower=probed, **given)
     forward = _FORWARD / chosen.accumulation_steps
     validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward

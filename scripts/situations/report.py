@@ -33,9 +33,9 @@ test; its advice is for the schedule and the length of the cell. "Held" is how o
 for 80 %, has the best in it. The laws were chosen on cells of the split "fit": those "held-out" alone show what the
 advice is worth on others. A cell whose best training lowers the validation loss by less than 5 % is not counted, as
 chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
-number, was chosen with the held-out fine-tunings as well. "Without probe" is the advice from the training losses of the
-same range tests. Heads are new and on a frozen network, which runs as in evaluation or in training mode (dropout and
-statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained.
+number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. "Without probe" is the advice
+from the training losses of the same range tests. Heads are new and on a frozen network, which runs as in evaluation or
+in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained.
 """
 
 
