@@ -215,6 +215,46 @@ def test_the_tensors_of_a_record_are_counted_and_prefetched(record: Callable[[An
     assert worth_prefetching(batch, torch.device("cuda"))
 
 
+def crystals(count: int) -> list[Any]:
+    """An object for each sample, of four atoms and more bonds."""
+    return [Plain({"atoms": torch.ones(4, 3), "bonds": torch.ones(10 + sample, 2)}) for sample in range(count)]
+
+
+def images(count: int) -> list[Tensor]:
+    return [torch.ones(3, 8, 8) for _ in range(count)]
+
+
+def boxes(count: int) -> list[Any]:
+    return [{"boxes": torch.ones(1 + sample, 4), "labels": torch.ones(1 + sample)} for sample in range(count)]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (crystals(8), torch.ones(8), torch.ones(32, 3)),
+        (crystals(8), {"energies": torch.ones(8), "forces": [torch.ones(4, 3)] * 8}),
+        {"graphs": crystals(8), "energies": torch.ones(8)},
+        (torch.ones(8), crystals(8)),
+        crystals(8),
+        boxes(8),
+        (images(8), torch.ones(8)),
+        (images(8), boxes(8)),
+        {"pixels": images(8), "labels": list(torch.ones(8))},
+        types.SimpleNamespace(num_graphs=8, nodes=torch.ones(70, 3)),
+        (types.SimpleNamespace(num_graphs=8, nodes=torch.ones(70, 3)), torch.ones(70)),
+        ([torch.ones(8, 3), torch.ones(8, 4)], torch.ones(8)),
+        ([torch.ones(8, 3), torch.ones(8, 4)], [torch.ones(8), torch.ones(8)]),
+        ([torch.ones(8, 3), torch.ones(8, 4)], torch.ones(8), torch.ones(16)),
+        ([torch.ones(8, 3), {"mask": torch.ones(8)}], [torch.ones(8), torch.ones(8)]),
+        [{"ids": torch.ones(8, 20)}, {"ids": torch.ones(8, 15)}],
+        ({"ids": torch.ones(8, 20)}, {"ids": torch.ones(9, 15)}),
+        {"ids": torch.ones(8, 20), "names": ["a"] * 8, "scale": torch.ones(3)},
+    ],
+)
+def test_the_size_of_a_batch_is_its_number_of_samples(batch: Any) -> None:
+    assert batch_size(batch) == 8
+
+
 def test_no_constructor_of_a_record_is_called_again() -> None:
     batch = Strict(torch.ones(2), limit=5)
     Strict.made = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -106,16 +107,38 @@ def describe_batch(batch: Any) -> str:
 def batch_size(batch: Any) -> int:
     """Number of samples: the length of the first tensor that has one; 1 where none has.
 
-    Of a list of images with a list of targets, each a dictionary, as detection models take it, the length of the list.
+    Of lists that hold an item for each sample, as the images of a detection model or the graphs of a network for
+    crystals, the length of the list; of a batch of torch_geometric, its number of graphs.
     """
-    if isinstance(batch, (list, tuple)) and len(batch) == 2 and _are_samples(*batch):
-        return len(batch[0])
-    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+    parts = _parts(batch)
+    graphs = next((each.num_graphs for each in (batch, *parts) if type(getattr(each, "num_graphs", None)) is int), 0)
+    return graphs or _listed(batch, parts) or next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
 
 
-def _are_samples(inputs: Any, targets: Any) -> bool:
-    lists = isinstance(inputs, (list, tuple)) and isinstance(targets, (list, tuple)) and len(inputs) == len(targets)
-    return lists and len(inputs) > 0 and all(isinstance(each, Mapping) for each in targets)
+def _parts(batch: Any) -> Sequence[Any]:
+    if isinstance(batch, Mapping):
+        return list(batch.values())
+    return batch if isinstance(batch, (list, tuple)) else ()
+
+
+def _listed(batch: Any, parts: Sequence[Any]) -> int:
+    """Length of lists with an item for each sample, which are as long as another part, or all of it; 0 without any.
+
+    Their items are objects of one type, or tensors that differ in length, unlike the several inputs of a model.
+    """
+    differ = len({len(tensor) if tensor.ndim else 0 for tensor in tensors_in(batch)}) > 1
+    inner = itertools.chain.from_iterable(each.values() for each in parts if isinstance(each, Mapping))
+    sized = (each for each in (*parts, *inner) if isinstance(each, (list, tuple)) or _is_array(each))
+    lengths = Counter(map(len, sized))
+    lists = [each for each in parts if isinstance(each, (list, tuple)) and each and lengths[len(each)] > 1]
+    for items in [*lists, *([batch] if differ and isinstance(batch, list) else [])]:
+        if len({type(item) for item in items}) == 1 and not isinstance(items[0], (Tensor, *LEAVES)):
+            return len(items)
+    return next((len(items) for items in lists if differ and all(map(_is_array, items))), 0)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def target_count(batch: Any) -> int | None:
