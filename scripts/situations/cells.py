@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from situations import heads, images, language, reviews, scratch, sentences, whole
+from situations import crystals, heads, images, language, reviews, scratch, sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -55,6 +55,8 @@ def builder(name: str) -> Callable[[Path, int], Training]:
         return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
     if kind in ("whole", "part", "live", "lora"):
         trunk, optimizer, batch, _ = parts
+        if trunk == "chgnet":
+            return partial(crystals.chgnet, kind=kind, optimizer=optimizer, batch=int(batch))
         return partial(whole.whole, kind=kind, trunk=trunk, optimizer=optimizer, batch=int(batch))
     return BUILDERS[name]
 

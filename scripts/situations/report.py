@@ -35,7 +35,8 @@ advice is worth on others. A cell whose best training lowers the validation loss
 chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
 number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. "Without probe" is the advice
 from the training losses of the same range tests. Heads are new and on a frozen network, which runs as in evaluation or
-in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained.
+in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained,
+of CHGNet what its example trains.
 """
 
 

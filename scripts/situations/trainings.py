@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from situations.cell import Cell, Training, loss_of
+from situations.cell import Cell, Training
 
 from lrfinder import LRFinder
 from lrfinder.record.curve import LossCurve
@@ -29,7 +29,7 @@ LOWEST, HIGHEST = -8, 10  # log2 of the grid's ends, relative to its centre
 
 
 def finder_of(cell: Cell, run: Training) -> LRFinder:
-    return LRFinder(run.model, run.optimizer, loss_fn=loss_of, clip_grad_norm=cell.clip)
+    return LRFinder(run.model, run.optimizer, loss_fn=run.loss, clip_grad_norm=cell.clip)
 
 
 def sweep(cell: Cell, data: Path, seed: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def train(cell: Cell, data: Path, lr: float, seed: int) -> dict[str, Any]:
         for group in run.optimizer.param_groups:
             group["lr"] = lr * factor(cell, step)
         run.optimizer.zero_grad()
-        loss = loss_of(run.model, batch)
+        loss = run.loss(run.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         if cell.clip is not None:
             clipped += torch.nn.utils.clip_grad_norm_(run.model.parameters(), cell.clip).item() > cell.clip
@@ -110,7 +110,7 @@ def hopeless(losses: Sequence[float], before: float, steps: int) -> bool:
 def validation_loss(run: Training) -> float:
     run.model.eval()
     with torch.no_grad():
-        loss = sum(loss_of(run.model, batch).item() for batch in run.validation) / len(run.validation)
+        loss = sum(run.loss(run.model, batch).item() for batch in run.validation) / len(run.validation)
     run.model.train()
     return loss
 
