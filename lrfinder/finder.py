@@ -158,8 +158,8 @@ class LRFinder:
 
         Where more than 65,000 weights that are trained already are trained further, with Adam or another adaptive
         optimizer, the range starts a decade lower, and the first batches are a probe: they are not trained on, and
-        their loss in eval mode is measured after each update (``curve.probe_losses``). These are 64 samples, on each
-        rank, in 4 batches and in half of the loader at most.
+        their loss in eval mode is measured after each update (``curve.probe_losses``). These are 32 samples, of all
+        ranks together, in 4 batches and in half of the loader at most.
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator

@@ -86,7 +86,7 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     """
     if setup.loss_fn is None:
         return None
-    drawn = setup.ranks.attempt(partial(_probe_batches, batches)) or []
+    drawn = setup.ranks.attempt(partial(_probe_batches, batches, setup.ranks.size)) or []
     if not (count := setup.ranks.fewest(len(drawn), setup.device)):
         return None
     probe = Validation(setup, drawn, count, beside=True)
@@ -100,11 +100,11 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     return probe if math.isfinite(setup.ranks.mean(loss, setup.device)) else None
 
 
-def _probe_batches(batches: Batches) -> list[Any]:
+def _probe_batches(batches: Batches, ranks: int) -> list[Any]:
     drawn: list[Any] = []
     most = min(PROBE.batches, max(1, (batches.length or 2 * PROBE.batches) // 2))
     try:
-        while sum(map(batch_size, drawn)) < PROBE.samples and len(drawn) < most:
+        while ranks * sum(map(batch_size, drawn)) < PROBE.samples and len(drawn) < most:
             drawn += batches.draw(1)
     except StopIteration:
         return []
