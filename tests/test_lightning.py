@@ -487,6 +487,22 @@ def test_the_probe_of_trained_weights_is_that_of_the_loop_of_ones_own(
     assert curve.probe_losses == pytest.approx(expected.probe_losses, rel=1e-5)
 
 
+class Annealed(Tuned):
+    """A loss that depends on how many steps were made."""
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        return {"loss": super().training_step(batch)["loss"] / self.steps}
+
+
+def test_a_probe_is_no_step_for_a_module_that_counts_its_steps() -> None:
+    loader = DataLoader([next(iter(data(8).dataset))] * 160, batch_size=8)  # equal batches
+    fits = [(quiet_trainer(), build(Annealed), loader) for _ in range(2)]
+    probed = range_test(*fits[0], pretrained=True, **RANGE).curve
+    without = range_test(*fits[1], pretrained=False, **RANGE).curve
+    assert probed.probe_losses and not without.probe_losses
+    assert probed.losses == without.losses
+
+
 def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     def tuned(trainer: lightning.Trainer, module: Digits, given: dict[str, Any]) -> None:
         assert range_test(trainer, module, **given, pretrained=True, **RANGE).curve.probe_losses

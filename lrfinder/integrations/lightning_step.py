@@ -148,12 +148,20 @@ def _step(
 
 
 def _loss_in_eval_mode(trainer: Any, model: nn.Module, batch: Any) -> Tensor:
-    """The loss of samples that are not trained on, where the weights are trained already."""
+    """The loss of samples that are not trained on, where the weights are trained already.
+
+    It counts as no step: numbers that the module keeps about itself, as a count of its steps, stay.
+    """
+    own = vars(trainer.lightning_module)
+    numbers = {name: value for name, value in own.items() if isinstance(value, (int, float))}
     batch = trainer.precision_plugin.convert_input(apply_to_collection(batch, Tensor, Tensor.clone))
     batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
     batch = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
     arguments = trainer.fit_loop.epoch_loop._build_kwargs({}, batch, 0).values()
-    output = call._call_strategy_hook(trainer, "training_step", *arguments)
+    try:
+        output = call._call_strategy_hook(trainer, "training_step", *arguments)
+    finally:
+        own |= numbers
     loss: Tensor = output["loss"] if isinstance(output, Mapping) else output
     return loss
 
