@@ -22,12 +22,10 @@ from lrfinder.advice.verdict import (
     trial_levels,
 )
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
-from lrfinder.param_groups import optimizer_name
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
@@ -218,8 +216,7 @@ class LRFinder:
         """Probe beside the training loss, where weights are trained that have been trained before; else None."""
         with contextlib.suppress(StopIteration):  # which will end the sweep
             batches.peek(1)  # its size is one of the facts
-        rule = update_rule(optimizer_name(self.setup.optimizer))
-        return probe_for(self.setup, batches) if is_probed(facts(), rule) else None
+        return probe_for(self.setup, batches) if is_probed(facts(), self.setup.update_rule) else None
 
     def refine(
         self,

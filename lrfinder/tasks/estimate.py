@@ -12,8 +12,6 @@ import torch
 from lrfinder.advice.search import plan_search
 from lrfinder.advice.situation import is_probed
 from lrfinder.errors import SetupError
-from lrfinder.param_groups import optimizer_name
-from lrfinder.tables.optimizers import update_rule
 from lrfinder.tables.situations import PROBE
 from lrfinder.tasks.estimate_steps import FullError, Line, Probe
 from lrfinder.tasks.experiment import Experiment
@@ -207,10 +205,10 @@ def estimate(experiment: Experiment, *, epochs: int = 1, budget: float | None = 
 def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float:
     """Training steps of the range test and its refinement, with passes without an update as parts of one."""
     chosen, task = experiment.settings, experiment.task
-    kind = update_rule(optimizer_name(experiment.finder.optimizer))
+    setup = experiment.finder.setup
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
-    probed = task.val_loader is None and is_probed(take_facts(experiment.finder.setup).result(), kind)
-    config, _ = choose_range(1.0, kind=kind, lower=probed, **given)
+    probed = task.val_loader is None and is_probed(take_facts(setup).result(), setup.update_rule)
+    config, _ = choose_range(1.0, kind=setup.update_rule, lower=probed, **given)
     forward = _FORWARD / chosen.accumulation_steps
     validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward
     beside = min(PROBE.batches, math.ceil(PROBE.samples / (chosen.batch_size or 1))) * forward if probed else validated

@@ -10,9 +10,8 @@ import torch
 
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.checks import check_lr
-from lrfinder.param_groups import group_scales, maximizes, optimizer_name, optimizer_parameters, set_lr
+from lrfinder.param_groups import group_scales, maximizes, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
-from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.batches import Batches
 from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
@@ -92,7 +91,7 @@ def find_range(
     """
     searching = request.start_lr is None or request.end_lr is None
     critical = _measured_critical_lr(setup, step, batches, state) if searching else None
-    return choose_range(critical, **vars(request), kind=update_rule(optimizer_name(setup.optimizer)), lower=lower)
+    return choose_range(critical, **vars(request), kind=setup.update_rule, lower=lower)
 
 
 def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:
@@ -137,7 +136,7 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
 def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
     """Norm of the weights divided by that of the gradients; 1 for an adaptive optimizer."""
-    if update_rule(optimizer_name(setup.optimizer)) != "proportional":
+    if setup.update_rule != "proportional":
         return 1.0
     weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lrfinder.checks import check_count, check_flag
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import optimizer_name
+from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
@@ -143,6 +144,11 @@ class TrainingSetup:
     def ranks(self) -> Ranks:
         """The ranks that train the model together."""
         return Ranks(self.model, self.optimizer, (self.loss_fn, self.step_fn), communicates=callable(self.step_fn))
+
+    @property
+    def update_rule(self) -> str:
+        """``"proportional"`` or ``"adaptive"``, as in :mod:`lrfinder.tables.optimizers`."""
+        return update_rule(optimizer_name(self.optimizer))
 
     @property
     def alike(self) -> tuple[object, ...]:
