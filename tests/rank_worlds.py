@@ -44,6 +44,12 @@ def noisy_model() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
 
 
+def wide_model() -> nn.Module:
+    """Of more weights than the calibration runs have, so that trained ones are swept with a probe."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Linear(256, 256), nn.Linear(256, 3))
+
+
 def wrapped(kind: str, model: nn.Module) -> nn.Module:
     """The model as ranks train it together."""
     if kind == "replicas":

@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from rank_worlds import KINDS, SHARDS, batches, fingerprint, noisy_model, plain_model, start_ranks, train, wrapped
+from rank_worlds import (
+    KINDS,
+    SHARDS,
+    batches,
+    fingerprint,
+    noisy_model,
+    plain_model,
+    start_ranks,
+    train,
+    wide_model,
+    wrapped,
+)
 from torch import Tensor, nn
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
@@ -114,8 +125,7 @@ def sweep(rank: int, *, check: Any = nothing, loader: Any = None, **options: Any
 
 def tuned(rank: int, check: Callable[..., None]) -> Any:
     """A range test of trained weights, which has a probe, in which ``check`` is called for each batch."""
-    torch.manual_seed(0)
-    net = wrapped("replicas", nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 300), nn.Linear(300, 3)))
+    net = wrapped("replicas", wide_model())
     finder = LRFinder(net, torch.optim.AdamW(net.parameters()), nn.CrossEntropyLoss(), pretrained=True)
     return finder.range_test(Loader(batches(rank, 2), check), progress=False, **GIVEN)
 

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from rank_worlds import KINDS, SHARDS, batches, fingerprint, noisy_model, plain_model, start_ranks, train, wrapped
+from rank_worlds import (
+    KINDS,
+    SHARDS,
+    batches,
+    fingerprint,
+    noisy_model,
+    plain_model,
+    start_ranks,
+    train,
+    wide_model,
+    wrapped,
+)
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -166,9 +177,7 @@ def further(rank: int, world: int) -> dict[str, Any]:
 
 def tuned(kind: str | None, rank: int, loader: Any, fails_on: int | None = None) -> dict[str, Any]:
     """A sweep of trained weights, whose loss in eval mode fails on one rank."""
-    torch.manual_seed(0)
-    model: nn.Module = nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Linear(256, 256), nn.Linear(256, 3))
-    model = model if kind is None else wrapped("replicas", model)
+    model = wide_model() if kind is None else wrapped("replicas", wide_model())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
     def criterion(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
