@@ -81,7 +81,7 @@ def write(out: Path) -> str:
     }
     parts = [_introduction(out, cases), *(_section(title, rows) for title, rows in sections.items())]
     content = json.dumps({"headline": _headline(held, on_held_out), "held-out": held, "fitted": fitted})
-    rounded = json.loads(content, parse_float=lambda number: round(float(number), 5))
+    rounded = json.loads(content, parse_float=lambda number: round(float(number), 6))
     write_atomic(out.parent / "advice.json", json.dumps(rounded, indent=1) + "\n")
     write_atomic(out.parent / "advice.md", "\n\n".join(filter(None, parts)) + "\n")
     draw(held, on_held_out, out.parent / "advice.png")
@@ -158,9 +158,10 @@ def _costs(out: Path) -> dict[str, str]:
     sweeps = [curve["batches"] for curve in load(out, "sweep").values()]
     costs = {OURS: f"{np.median(sweeps):.0f} (at most {max(sweeps)})"}
     spent: dict[str, list[float]] = {}
-    for name, run in load(out, "refine").items():
+    for name, record in load(out, "refine").items():
         cell, _, budget = name.split(" | ")
-        spent.setdefault(REFINED[float(budget)], []).append(run["spent"] / CELL[cell].steps)
+        steps = sum(trial["steps"] for trial in record["trials"]) if record else 0
+        spent.setdefault(REFINED[float(budget)], []).append(steps / CELL[cell].steps)
     for rule, parts in spent.items():
         costs[rule] = f"{np.median(parts):.0%} of the training (at most {max(parts):.0%}) and the sweep"
     costs |= dict.fromkeys(GRIDDED.values(), "as many as refine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from advice_bench.results import Case, Picks, fitted_cases, key, load
 from advice_bench.runs import BUDGETS
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.trainings import SEEDS
-from lrfinder.advice.advise import advise
+from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.verdict import refined_advice
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr
 from peers import RULES as PEERS
@@ -50,7 +54,7 @@ def picks(out: Path, cases: Sequence[Case]) -> dict[str, Picks]:
     rules: dict[str, Picks] = {
         OURS: {case.cell.name: _advised(case) for case in cases},
         DEFAULT: {case.cell.name: [{"lr": fixed[case.cell.name]}] * len(SEEDS) for case in cases},
-        **{REFINED[budget]: _stored(refined, budget) for budget in BUDGETS},
+        **{REFINED[budget]: _refined(cases, refined, budget) for budget in BUDGETS},
         **{GRIDDED[budget]: _stored(grids, budget) for budget in BUDGETS},
     }
     for rule in PEERS:
@@ -60,15 +64,23 @@ def picks(out: Path, cases: Sequence[Case]) -> dict[str, Picks]:
 
 def _advised(case: Case) -> list[dict[str, Any]]:
     advices = [advise(curve, reading=reading) for curve, reading in zip(case.curves, case.readings, strict=True)]
-    return [
-        {
-            "lr": None if advice.grade == "none" else advice.lr_for(case.cell.schedule),
-            "grade": advice.grade,
-            "base_lr": advice.base_lr,
-            "interval": advice.interval,
-        }
-        for advice in advices
-    ]
+    return [_pick(advice, advice.lr_for(case.cell.schedule) if advice.base_lr else None) for advice in advices]
+
+
+def _refined(cases: Sequence[Case], records: Mapping[str, Any], budget: float) -> Picks:
+    """The same after the trials within that budget, of the cells that have them for all seeds."""
+    by_name = {case.cell.name: case for case in cases}
+    stored = ((by_name[name], some) for name, some in _stored(records, budget).items())
+    return {case.cell.name: list(map(_searched, repeat(case.cell), case.curves, some)) for case, some in stored}
+
+
+def _searched(cell: Cell, curve: LossCurve, record: dict[str, Any] | None) -> dict[str, Any]:
+    advice = advise(curve) if record is None else refined_advice(advise(curve), TrialRecord.from_dict(record))
+    return _pick(advice, advice.lr_for(cell.schedule, cell.steps) if advice.base_lr else None)
+
+
+def _pick(advice: Advice, lr: float | None) -> dict[str, Any]:
+    return {"lr": lr, "grade": advice.grade, "base_lr": advice.base_lr, "interval": advice.interval}
 
 
 def _stored(results: Mapping[str, Any], *more: float) -> Picks:

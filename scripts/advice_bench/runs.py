@@ -36,8 +36,8 @@ def sweep(cell: Cell, seed: int, *, cache: Path) -> dict[str, Any]:
     return result.curve.to_dict()
 
 
-def refinement(cell: Cell, seed: int, curve: dict[str, Any], budget: float, *, cache: Path) -> dict[str, Any]:
-    """``refine`` after that sweep: learning rate, grade, interval and cost."""
+def refinement(cell: Cell, seed: int, curve: dict[str, Any], budget: float, *, cache: Path) -> dict[str, Any] | None:
+    """The record of ``refine`` after that sweep; None where there is no advice to refine or no room for a search."""
     task, swept = build(cell, seed, cache=cache), curve_of(cell, curve)
     try:
         better = LRFinder(task.model, task.optimizer, cell.loss).refine(
@@ -50,16 +50,8 @@ def refinement(cell: Cell, seed: int, curve: dict[str, Any], budget: float, *, c
             progress=False,
         )
     except NoAdviceError:
-        return {"lr": None, "grade": "none", "base_lr": None, "interval": None, "spent": 0, "heats": []}
-    trials = better.trials
-    return {
-        "lr": better.lr_for(cell.schedule, cell.steps),
-        "grade": better.advice.grade,
-        "base_lr": better.advice.base_lr,
-        "interval": better.advice.interval,
-        "spent": trials.spent if trials is not None else 0,
-        "heats": [[trial.lr, trial.steps, trial.loss] for trial in trials.trials] if trials is not None else [],
-    }
+        return None
+    return None if better.trials is None else better.trials.to_dict()
 
 
 def grid_search(cell: Cell, seed: int, default: float, budget: float, *, cache: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from situations.cells import CELLS
 from situations.results import key, load
 from situations.trainings import Run, final_loss
 
-from lrfinder.advice.advise import advise
+from lrfinder.advice.advise import Advice, advise
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["NEAR", "percent", "row_of", "truth_of", "write"]
+__all__ = ["NEAR", "judged", "percent", "truth_of", "write"]
 
 SEEDS = range(10)
 NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near; the advice is rounded
@@ -52,26 +52,27 @@ def truth_of(runs: Sequence[Run]) -> Truth | None:
     return Truth(places=tuple(losses), regrets=regrets, best=best, lowest=lowest, start=start)
 
 
+def judged(cell: Cell, advice: Advice, truth: Truth) -> dict[str, Any]:
+    """What the trainings say about an advice: how far off it is, its regret, and whether its interval has the best."""
+    if advice.base_lr is None or advice.interval is None:
+        return {"advice": None, "off": None, "regret": truth.regret(None), "held": False}
+    lr, best = advice.lr_for(cell.schedule, total_steps=cell.steps), 2**truth.best
+    low, high = (lr / advice.base_lr * end for end in advice.interval)
+    return {"advice": lr, "off": lr / best, "regret": truth.regret(lr), "held": low <= best <= high}
+
+
 def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[str, Any]:
     """A range test: its advice, and what the trainings say about it and about the published learning rate."""
     recorded = LossCurve.from_dict(curve)
-    advice, plain = advise(recorded), advise(dataclasses.replace(recorded, probe_losses=()))
-    lr, best, held = None, 2**truth.best, False
-    if advice.base_lr is not None and advice.interval is not None:
-        lr = advice.lr_for(cell.schedule, total_steps=cell.steps)
-        low, high = (lr / advice.base_lr * end for end in advice.interval)
-        held = low <= best <= high
+    advice = advise(recorded)
     return {
         "cell": cell.name,
         "situation": cell.situation,
         "split": cell.split,
         "seed": seed,
-        "best": best,
-        "advice": lr,
-        "off": None if lr is None else lr / best,
-        "regret": truth.regret(lr),
-        "plain": truth.regret(None if plain.base_lr is None else plain.lr_for(cell.schedule, total_steps=cell.steps)),
-        "held": held,
+        "best": 2**truth.best,
+        **judged(cell, advice, truth),
+        "plain": judged(cell, advise(dataclasses.replace(recorded, probe_losses=())), truth)["regret"],
         "grade": advice.grade,
         "published": cell.published,
         "its regret": None if cell.published is None else truth.regret(cell.published),

@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 from situations.cell import Cell
 from situations.cells import CELLS
-from situations.report import NEAR, percent, row_of, truth_of
+from situations.report import NEAR, judged, percent, truth_of
 from situations.results import key
+
+from lrfinder.advice.advise import advise
+from lrfinder.advice.verdict import refined_advice
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.trials import TrialRecord
 
 __all__ = ["BUDGETS", "searched"]
 
@@ -25,16 +30,17 @@ it. Regret as above. The difference to the range test is in points, with a 95 % 
 def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
     """A range test with seed 0 and the searches after it: regret, how far off, and whether the best was held."""
     truth, curve = truth_of(content["trainings"].get(key(cell.name, 0), ())), content["sweeps"].get(key(cell.name, 0))
-    found = {budget: content["refined"].get(key(cell.name, 0, budget)) for budget in BUDGETS}
-    if truth is None or curve is None or not all(found.values()):
+    keys = {budget: key(cell.name, 0, budget) for budget in BUDGETS}
+    if truth is None or curve is None or not all(each in content["refined"] for each in keys.values()):
         return None
-    before = row_of(cell, 0, curve, truth)
-    known = {"situation": f"{cell.situation} ({cell.split})", "regret 0": before["regret"], "off 0": before["off"]}
-    for budget, each in found.items():
-        known[f"regret {budget}"] = truth.regret(each["lr"])
-        known[f"off {budget}"] = each["lr"] / before["best"]
-        known[f"held {budget}"] = each["interval"][0] <= before["best"] <= each["interval"][1]
-    return known
+    advice = advise(LossCurve.from_dict(curve))
+    rows: dict[float, dict[str, Any]] = {0: judged(cell, advice, truth)}
+    for budget, name in keys.items():
+        record = content["refined"][name]
+        after = advice if record is None else refined_advice(advice, TrialRecord.from_dict(record))
+        rows[budget] = judged(cell, after, truth)
+    known = {f"{name} {budget}": each[name] for budget, each in rows.items() for name in ("regret", "off", "held")}
+    return {"situation": f"{cell.situation} ({cell.split})", **known}
 
 
 def summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
@@ -57,5 +63,6 @@ def searched(content: Mapping[str, Any]) -> str:
     if rows.empty:
         return ""
     sums = [summary(name, each) for name, each in rows.groupby("situation", sort=False)]
-    table = pd.DataFrame([*sums, summary("all", rows)]).to_markdown(index=False, disable_numparse=True)
+    sums += [summary("all held-out", rows[rows["situation"].str.endswith("(held-out)")]), summary("all", rows)]
+    table = pd.DataFrame(sums).to_markdown(index=False, disable_numparse=True)
     return f"{INTRODUCTION}\n{table}"

@@ -38,14 +38,12 @@ def sweep(cell: Cell, data: Path, seed: int) -> dict[str, Any]:
     return finder_of(cell, run).range_test(run.loader, progress=False).curve.to_dict()
 
 
-def refine(cell: Cell, data: Path, curve: dict[str, Any], budget: float) -> dict[str, Any]:
-    """Learning rate and interval of a trial search after that range test, on the data of seed 0."""
+def refine(cell: Cell, data: Path, curve: dict[str, Any], budget: float) -> dict[str, Any] | None:
+    """The record of a trial search after that range test, on the data of seed 0; None without room for one."""
     run, result = cell.build(data, 0), RangeTestResult(curve=LossCurve.from_dict(curve))
     length: dict[str, Any] = {"schedule": cell.schedule, "total_steps": cell.steps, "budget": budget}
     better = finder_of(cell, run).refine(result, run.loader, run.validation, progress=False, **length)
-    lr, base_lr = better.lr_for(cell.schedule, cell.steps), better.advice.base_lr
-    assert better.advice.interval is not None and base_lr is not None
-    return {"lr": lr, "interval": [lr / base_lr * end for end in better.advice.interval]}
+    return None if better.trials is None else better.trials.to_dict()
 
 
 def train(cell: Cell, data: Path, lr: float, seed: int) -> dict[str, Any]:
