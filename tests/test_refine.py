@@ -567,7 +567,7 @@ def bowl_search(h: float, centre: float, **options: Any) -> tuple[RangeTestResul
     torch.manual_seed(0)
     model = Bowl(h)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    batches = [torch.zeros(1)] * 20
+    batches = [torch.zeros(1)] * 50  # eight passes make 400 steps, and more would lower the LR
     lr_finder = LRFinder(model, optimizer, loss_fn=lambda model, batch: model(batch))
     result = lr_finder.range_test(batches)
     result = dataclasses.replace(result, advice=advice(centre / FITTED.peak_factor("constant"), ceiling=None))

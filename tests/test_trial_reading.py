@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,31 @@ def test_confirmation_that_improved_counts_though_no_screening_did() -> None:
         loss = 8.01 if search.stage == "screening" else 4 + 0.1 * bowl(INITIAL)(search.lr)
         search.add(outcome(search, loss))
     assert best_trial_lr(search.record) is not None
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher", "octaves"),
+    [
+        (1.0, None, -0.75),
+        (1.0, 8.0, -0.75),  # the loss before training
+        (1.0, 3.0, -0.75),
+        (1.0, 1.0 + 1e-6, 0.5),
+        (1.0 + 1e-6, 1.0, 0.5),
+        (3.0, 1.0, 1.0),
+        (None, 1.0, 1.0),
+    ],
+)
+def test_two_confirmation_trials_show_the_side_on_which_the_best_lr_lies(
+    lower: float | None, higher: float | None, octaves: float
+) -> None:
+    ran = trials((INITIAL, lower), (2 * INITIAL, higher), stage="confirmation")
+    found = best_trial_lr(record(trials=ran))
+    assert found is not None and math.log2(found / INITIAL) == pytest.approx(octaves, abs=0.01)
+
+
+def test_three_confirmation_trials_enclose_the_best_lr() -> None:
+    ran = trials((INITIAL, 1.0), (2 * INITIAL, 3.0), (4 * INITIAL, 5.0), stage="confirmation")
+    assert best_trial_lr(record(trials=ran)) == pytest.approx(INITIAL)
 
 
 LENGTHS = {"start_loss": 8.0, "total_steps": 1000, "budget_steps": 3000}
