@@ -101,6 +101,15 @@ def test_the_steps_are_those_in_the_state_of_the_optimizer(
     assert facts(model, optimizer).optimizer_steps == expected
 
 
+def test_the_epsilon_is_the_smallest_of_the_groups() -> None:
+    model = nn.Linear(6, 3)
+    groups = [{"params": [model.weight], "eps": 0.03}, {"params": [model.bias], "eps": 0.1}]
+    assert facts(model, torch.optim.RMSprop(groups)).epsilon == 0.03
+    assert facts(model, torch.optim.AdamW(model.parameters())).epsilon == 1e-8
+    for unknown in (torch.optim.SGD, torch.optim.Adafactor):  # that has two of them
+        assert facts(model, unknown(model.parameters(), lr=0.1)).epsilon is None
+
+
 # --- what is unknown --------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -405,3 +407,45 @@ def test_the_facts_have_the_targets_of_the_first_batch() -> None:
     )
     facts = finder.range_test([(ids, ids)], progress=False).curve.facts
     assert facts is not None and (facts.batch_size, facts.targets) == (4, 36)
+
+
+# --- a large epsilon --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("clip_grad_norm", [None, 1.0])
+@pytest.mark.parametrize("epsilon", [30.0, 1e3])
+def test_rmsprop_with_a_large_epsilon_is_advised_as_sgd(
+    momentum: float, clip_grad_norm: float | None, epsilon: float
+) -> None:
+    def advised(optimizer: str, unit: float, **more: float) -> Advice:
+        known = ModelFacts(trainable=1_000_000, weight_rms=(0.02,), clip_grad_norm=clip_grad_norm, **more)
+        fields: dict[str, Any] = {"optimizer": optimizer, "momentum": momentum, "facts": known, "clipped_part": 0.9}
+        return advise(curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields))
+
+    sgd, rmsprop = advised("SGD", 1.0), advised("RMSprop", epsilon, epsilon=epsilon)
+    assert sgd.base_lr is not None and rmsprop.base_lr == pytest.approx(epsilon * sgd.base_lr, rel=0.05)
+    assert rmsprop.edge_lr == pytest.approx(epsilon * (sgd.edge_lr or 0.0)) and rmsprop.grade == sgd.grade
+    assert any("those of SGD with lr / eps" in reason for reason in rmsprop.reasons)
+
+
+def test_the_epsilon_of_the_defaults_changes_nothing() -> None:
+    fields: dict[str, Any] = {"optimizer": "AdamW", "momentum": 0.9}
+    plain, known = (advise(curve_of(bowl, **fields, facts=ModelFacts(epsilon=each))) for each in (None, 1e-8))
+    assert plain == known
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_range_test_of_rmsprop_with_a_large_epsilon_gives_the_lr_of_sgd(momentum: float) -> None:
+    def advised(make: Callable[..., torch.optim.Optimizer], unit: float, **options: float) -> float:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        inputs = torch.randn(60, 16, 8)
+        loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
+        optimizer = make(model.parameters(), lr=unit, momentum=momentum, **options)
+        lr_finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
+        found = lr_finder.range_test(loader, start_lr=1e-3 * unit, end_lr=100 * unit, progress=False).advice.base_lr
+        assert found is not None
+        return found
+
+    assert advised(torch.optim.RMSprop, 1e4, eps=1e4) == pytest.approx(1e4 * advised(torch.optim.SGD, 1.0), rel=0.05)

@@ -14,7 +14,7 @@ from typing import Any
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of
+from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of, typical_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -25,7 +25,6 @@ from lrfinder.numbers import clamp_lr, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.optimizers import typical_lr
 
 __all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
@@ -236,7 +235,7 @@ def _findings(curve: LossCurve, reading: Reading, estimate: Estimate, constants:
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
-    typical = typical_lr(curve.optimizer, curve.momentum, constants)
+    typical = typical_of(curve, constants)
     if typical is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     elif not {"typical", "head", "probe"} & {each.name for each in estimate.evidence}:

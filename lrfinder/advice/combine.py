@@ -30,14 +30,14 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone, head_fall
+from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone, head_fall, typical_of
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
-from lrfinder.tables.optimizers import is_lr_free, typical_lr
+from lrfinder.tables.optimizers import is_lr_free
 from lrfinder.tables.situations import HEAD, PROBE
 
 __all__ = ["Estimate", "combine", "peak_lr"]
@@ -72,7 +72,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         reading: what it shows.
         constants: fitted parts, weights and factors.
     """
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    u = typical_of(curve, constants)
     if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
         return _estimate(u, "low", _typical(curve, u))
     if reading.probed:
@@ -184,7 +184,7 @@ def _typical_lr(
     curve: LossCurve, reading: Reading, low: Evidence | None, constants: Constants
 ) -> float | None:
     """The typical LR, where it can be about a loss of this unit: SGD needs a tenth of the LR for ten times the loss."""
-    u = typical_lr(curve.optimizer, curve.momentum, constants)
+    u = typical_of(curve, constants)
     # Without an edge the low region ends where the sweep does.
     if u is None or reading.update_rule == "adaptive" or reading.edge_lr is None:
         return u

@@ -13,6 +13,8 @@ from lrfinder.advice.evidence import Evidence
 from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.tables.constants import Constants
+from lrfinder.tables.optimizers import LARGE_EPSILON, typical_lr
 from lrfinder.tables.situations import (
     BATCH_SIZE,
     CLIPPED,
@@ -26,7 +28,7 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["head_fall", "is_probed", "is_tuning", "length_factor", "of_head", "spread_of"]
+__all__ += ["head_fall", "is_probed", "is_tuning", "length_factor", "of_head", "spread_of", "typical_of"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -211,4 +213,12 @@ def clipped_lr(curve: LossCurve) -> float | None:
         return None
     if (curve.clipped_part or 0.0) < CLIPPED.least_part:
         return None
-    return CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+    # Divided by a large epsilon, an update is shorter by so much.
+    divisor = facts.epsilon if (facts.epsilon or 0.0) >= LARGE_EPSILON else 1.0
+    return (divisor or 1.0) * CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+
+
+def typical_of(curve: LossCurve, constants: Constants) -> float | None:
+    """Typical LR of the optimizer of a curve; None for an unknown one."""
+    epsilon = None if curve.facts is None else curve.facts.epsilon
+    return typical_lr(curve.optimizer, curve.momentum, constants, epsilon)

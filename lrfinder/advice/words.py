@@ -192,6 +192,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
+    "large_epsilon": lambda found: (
+        f"eps={found.values[0]:g} is larger than most gradients, so {found.detail} divides by it alone: its updates "
+        "are those of SGD with lr / eps, and its typical LR is that of SGD times eps."
+    ),
     "far_from_published": _far_from_published,
     "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",

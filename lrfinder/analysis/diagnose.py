@@ -22,7 +22,7 @@ from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.tables.optimizers import find_optimizer
+from lrfinder.tables.optimizers import find_optimizer, update_rule
 
 __all__ = ["GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
 
@@ -184,6 +184,12 @@ def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
 
 
+def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:
+    if curve.facts is None or reading.update_rule == update_rule(curve.optimizer):
+        return None
+    return Finding(code="large_epsilon", values=(curve.facts.epsilon or 0.0,), detail=curve.optimizer)
+
+
 def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="maximized") if curve.maximized else None
 
@@ -208,6 +214,7 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _spiked,
     _scaler_skips,
     _nonfinite,
+    _large_epsilon,
     _maximized,
     _groups,
 )

@@ -21,13 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfinder.analysis.probe import probe_curve, shows_gain
-from lrfinder.analysis.series import Series, dead_from, series_of
+from lrfinder.analysis.series import Series, dead_from, rule_of, series_of
 from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
-from lrfinder.tables.optimizers import update_rule
 
 __all__ = ["Reading", "read_curve"]
 
@@ -144,7 +143,7 @@ def _read(curve: LossCurve) -> Reading:
         losses=tuple((whole.losses / whole.scale).tolist()),
         smooth=tuple((whole.smooth / whole.scale).tolist()),
         width=whole.width,
-        update_rule=update_rule(curve.optimizer),
+        update_rule=rule_of(curve),
         noise_std=series.unscaled(series.noise),
         level=series.level / series.scale,
         total_drop=series.unscaled(series.drop),
@@ -231,7 +230,7 @@ def _edge(curve: LossCurve, series: Series) -> _Edge:
     # The last point near the lowest level so far: whatever rose before it and came back was a spike.
     last = int(np.flatnonzero(smoothed <= lowest + max(_LEAVE_PART * drop, _LEAVE_NOISES * sigma))[-1])
     left, rung = float(lrs[last]), float(lrs[-1]) / float(lrs[-2])
-    if update_rule(curve.optimizer) == "adaptive":
+    if rule_of(curve) == "adaptive":
         return _Edge(left, (clamp_lr(left / rung), clamp_lr(left * rung)))
     edge, low, high = growth_edge(
         lrs, losses, smoothed, last, level=float(lowest[last]), noise=sigma, drop=drop, momentum=curve.momentum

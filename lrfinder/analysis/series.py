@@ -12,8 +12,9 @@ import numpy as np
 from lrfinder.analysis.smoothing import noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats
 from lrfinder.record.curve import LossCurve
+from lrfinder.tables.optimizers import update_rule
 
-__all__ = ["FEWEST_POINTS", "Series", "dead_from", "series_of"]
+__all__ = ["FEWEST_POINTS", "Series", "dead_from", "rule_of", "series_of"]
 
 FEWEST_POINTS = 9
 """Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
@@ -73,3 +74,8 @@ def dead_from(series: Series) -> int | None:
         return None
     first = _STEPS + int(runs.argmax())
     return first if (steps[:first] == 0).mean() < _ROUNDED else None
+
+
+def rule_of(curve: LossCurve) -> str:
+    """Update rule of the optimizer of the curve, ``"proportional"`` or ``"adaptive"``."""
+    return update_rule(curve.optimizer, None if curve.facts is None else curve.facts.epsilon)

@@ -38,6 +38,7 @@ class ModelFacts:
             training, shape (groups,); 0 to 1. None in place of a group of which too little can be said.
         frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
+        epsilon: smallest ``eps`` of the parameter groups, as adaptive optimizers have it.
         batch_size: samples in the first batch, of all ranks together.
         targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
@@ -71,6 +72,7 @@ class ModelFacts:
     trained: tuple[float | None, ...] | None = None
     frozen_trained: float | None = None
     optimizer_steps: int | None = None
+    epsilon: float | None = None
     batch_size: int | None = None
     targets: int | None = None
     accumulation_steps: int = 1
@@ -87,6 +89,7 @@ class ModelFacts:
     def __post_init__(self) -> None:
         # What is not finite says nothing, and JSON cannot hold it.
         object.__setattr__(self, "clip_grad_norm", _finite(self.clip_grad_norm))
+        object.__setattr__(self, "epsilon", _finite(self.epsilon))
         if self.weight_rms is not None:
             object.__setattr__(self, "weight_rms", tuple(map(_finite, self.weight_rms)))
 
@@ -126,6 +129,8 @@ class ModelFacts:
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:
             fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
+        if fields.get("epsilon") is not None:
+            fields["epsilon"] = check_number("epsilon", fields["epsilon"], 0.0)
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
         if fields.get("amp_dtype") is not None:
             check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import Constants
 
-__all__ = ["OPTIMIZERS", "Optimizer", "find_optimizer", "is_lr_free", "typical_lr", "update_rule"]
+__all__ = ["LARGE_EPSILON", "OPTIMIZERS", "Optimizer", "find_optimizer", "is_lr_free", "typical_lr", "update_rule"]
+
+LARGE_EPSILON = 0.01
+"""Beside it most gradients are small: an adaptive optimizer that adds so much to their root mean square divides by it
+alone, so that its updates are those of SGD with ``lr / epsilon``."""
 
 _FITTED = "fitted to real trainings by scripts/bench_advice"
 _TORCH = "default of torch.optim"
@@ -72,18 +76,24 @@ def find_optimizer(name: str) -> Optimizer | None:
     return next((row for row in OPTIMIZERS if re.search(row.match, name.lower())), None)
 
 
-def update_rule(name: str) -> str:
+def update_rule(name: str, epsilon: float | None = None) -> str:
     """``"proportional"`` where an update grows with the gradient, else ``"adaptive"``.
 
     An unknown class name counts as adaptive, as most newer optimizers are; no name at all counts as proportional.
 
+    Args:
+        name: class name of the optimizer.
+        epsilon: what it adds to the root mean square of the gradients; None for nothing, or unknown.
+
     Example:
         >>> update_rule("SGD"), update_rule("AdamW"), update_rule("Sophia"), update_rule("")
         ('proportional', 'adaptive', 'adaptive', 'proportional')
+        >>> update_rule("RMSprop", 1e-8), update_rule("RMSprop", 0.03)
+        ('adaptive', 'proportional')
     """
     row = find_optimizer(name)
     if row is not None:
-        return row.update_rule
+        return "proportional" if row.fitted and (epsilon or 0.0) >= LARGE_EPSILON else row.update_rule
     return "adaptive" if name else "proportional"
 
 
@@ -93,19 +103,24 @@ def is_lr_free(name: str) -> bool:
     return row is not None and row.lr_free
 
 
-def typical_lr(name: str, momentum: float, constants: Constants) -> float | None:
+def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float | None = None) -> float | None:
     """Typical peak LR of an optimizer, > 0; None for an unknown one.
 
     Args:
         name: its class name.
         momentum: of SGD, from 0 to 1. Its steps add up to ``1 / (1 - momentum)`` updates, so the LR is lower.
         constants: the fitted ones.
+        epsilon: as for :func:`update_rule`. With a large one, the LR is that of SGD times it.
     """
     row = find_optimizer(name)
     if row is None or row.lr is not None:
         return None if row is None else row.lr
     # Three digits, as the fitted numbers have.
     lr = float(f"{constants.typical_lr[row.fitted] * row.multiple:.3g}")
+    slower = float((1.0 - min(momentum, 0.999)) ** constants.momentum_power)
     if row.update_rule == "proportional":
-        lr *= (1.0 - min(momentum, 0.999)) ** constants.momentum_power
-    return lr
+        return lr * slower
+    if epsilon is None or epsilon < LARGE_EPSILON:
+        return lr
+    # An Adam averages gradients, which leaves their sum as it is.
+    return lr + epsilon * constants.typical_lr["sgd"] * (slower if row.fitted == "rmsprop" else 1.0)
