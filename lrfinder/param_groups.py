@@ -15,6 +15,7 @@ from lrfinder.errors import SetupError
 
 __all__ = [
     "check_optimizers",
+    "epsilon",
     "group_scales",
     "maximizes",
     "mode_switches",
@@ -148,6 +149,12 @@ def _group_momentum(group: dict[str, Any]) -> float:
     betas = group.get("betas")
     # By length, as an array has no truth value.
     return float((betas[0] if betas is not None and len(betas) else group.get("momentum")) or 0.0)
+
+
+def epsilon(optimizer: Any) -> float | None:
+    """Smallest ``eps`` of the parameter groups; None where a group has none, or several, as with Adafactor."""
+    values = [group.get("eps") for group in optimizer.param_groups]
+    return min(map(float, values)) if all(isinstance(value, (int, float)) for value in values) else None
 
 
 def set_momentum(optimizer: Any, value: float) -> None:

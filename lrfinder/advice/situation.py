@@ -14,7 +14,7 @@ from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.constants import Constants
-from lrfinder.tables.optimizers import LARGE_EPSILON, typical_lr
+from lrfinder.tables.optimizers import divisor, typical_lr
 from lrfinder.tables.situations import (
     BATCH_SIZE,
     CLIPPED,
@@ -213,9 +213,7 @@ def clipped_lr(curve: LossCurve) -> float | None:
         return None
     if (curve.clipped_part or 0.0) < CLIPPED.least_part:
         return None
-    # Divided by a large epsilon, an update is shorter by so much.
-    divisor = facts.epsilon if (facts.epsilon or 0.0) >= LARGE_EPSILON else 1.0
-    return (divisor or 1.0) * CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+    return (divisor(facts.epsilon) or 1.0) * CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
 
 
 def typical_of(curve: LossCurve, constants: Constants) -> float | None:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import Constants
 
-__all__ = ["LARGE_EPSILON", "OPTIMIZERS", "Optimizer", "find_optimizer", "is_lr_free", "typical_lr", "update_rule"]
+__all__ = ["OPTIMIZERS", "Optimizer", "divisor", "find_optimizer", "is_lr_free", "typical_lr", "update_rule"]
 
-LARGE_EPSILON = 0.01
-"""Beside it most gradients are small: an adaptive optimizer that adds so much to their root mean square divides by it
-alone, so that its updates are those of SGD with ``lr / epsilon``."""
+_LARGE = 0.01  # an epsilon beside which most gradients are small
 
 _FITTED = "fitted to real trainings by scripts/bench_advice"
 _TORCH = "default of torch.optim"
@@ -93,8 +91,18 @@ def update_rule(name: str, epsilon: float | None = None) -> str:
     """
     row = find_optimizer(name)
     if row is not None:
-        return "proportional" if row.fitted and (epsilon or 0.0) >= LARGE_EPSILON else row.update_rule
+        return "proportional" if row.fitted and divisor(epsilon) is not None else row.update_rule
     return "adaptive" if name else "proportional"
+
+
+def divisor(epsilon: float | None) -> float | None:
+    """The epsilon where it is large: an adaptive optimizer divides by it alone, and is SGD with ``lr / epsilon``.
+
+    Example:
+        >>> divisor(0.0316), divisor(1e-8)
+        (0.0316, None)
+    """
+    return epsilon if epsilon is not None and epsilon >= _LARGE else None
 
 
 def is_lr_free(name: str) -> bool:
@@ -120,7 +128,7 @@ def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float 
     slower = float((1.0 - min(momentum, 0.999)) ** constants.momentum_power)
     if row.update_rule == "proportional":
         return lr * slower
-    if epsilon is None or epsilon < LARGE_EPSILON:
+    if (divides := divisor(epsilon)) is None:
         return lr
     # An Adam averages gradients, which leaves their sum as it is.
-    return lr + epsilon * constants.typical_lr["sgd"] * (slower if row.fitted == "rmsprop" else 1.0)
+    return lr + divides * constants.typical_lr["sgd"] * (slower if row.fitted == "rmsprop" else 1.0)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.param_groups import optimizer_name
+from lrfinder.param_groups import epsilon, optimizer_name
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
@@ -53,7 +53,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
         group_names=_group_names(setup),
-        epsilon=_unless_it_fails(partial(_epsilon, setup.optimizer)),
+        epsilon=epsilon(setup.optimizer),
         own_step=setup.step_fn is not None,
         form=_form(setup),
     )
@@ -173,11 +173,6 @@ def _optimizers(setup: TrainingSetup) -> tuple[tuple[str, int], ...] | None:
 def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
     names = [group.get("name") for group in setup.optimizer.param_groups]
     return tuple(map(str, names)) if None not in names else ()
-
-
-def _epsilon(optimizer: Any) -> float | None:
-    """Smallest of the groups. It fails where one has none, or several as with Adafactor."""
-    return float(min(group["eps"] for group in optimizer.param_groups))
 
 
 def _rms(parameters: list[Tensor]) -> Tensor | None:

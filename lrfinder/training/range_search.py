@@ -10,8 +10,9 @@ import torch
 
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.checks import check_lr
-from lrfinder.param_groups import group_scales, maximizes, optimizer_parameters, set_lr
+from lrfinder.param_groups import epsilon, group_scales, maximizes, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
+from lrfinder.tables.optimizers import divisor
 from lrfinder.training.batches import Batches
 from lrfinder.training.critical import RESOLUTION, critical_lr
 from lrfinder.training.failures import infinite_where_it_diverges
@@ -135,11 +136,12 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
 
 def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
-    """Norm of the weights divided by that of the gradients; 1 for an adaptive optimizer."""
+    """Norm of the weights divided by that of the gradients, as the optimizer divides them; 1 for an adaptive one."""
     if setup.update_rule != "proportional":
         return 1.0
     weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
+    ratio *= divisor(epsilon(setup.optimizer)) or 1.0
     return ratio if 0 < ratio < math.inf else 1.0
 
 

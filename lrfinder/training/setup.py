@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrfinder.checks import check_count, check_flag
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.param_groups import optimizer_name
+from lrfinder.param_groups import epsilon, optimizer_name
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
@@ -148,7 +148,7 @@ class TrainingSetup:
     @property
     def update_rule(self) -> str:
         """``"proportional"`` or ``"adaptive"``, as in :mod:`lrfinder.tables.optimizers`."""
-        return update_rule(optimizer_name(self.optimizer))
+        return update_rule(optimizer_name(self.optimizer), epsilon(self.optimizer))
 
     @property
     def alike(self) -> tuple[object, ...]:
