@@ -89,6 +89,17 @@ def test_three_confirmation_trials_enclose_the_best_lr() -> None:
     assert best_trial_lr(record(trials=ran)) == pytest.approx(INITIAL)
 
 
+@pytest.mark.parametrize(
+    ("loss", "train_loss", "shows"),
+    [(7.7, 1.0, False), (7.6, 1.0, True), (7.7, 3.0, True), (7.9, None, True), (7.9, 8.5, True)],
+)
+def test_trials_whose_validation_loss_lags_show_no_lr(
+    loss: float, train_loss: float | None, shows: bool
+) -> None:
+    ran = (Trial(lr=INITIAL, steps=60, loss=loss, train_loss=train_loss), Trial(lr=4 * INITIAL, steps=60, loss=8.5))
+    assert (best_trial_lr(record(trials=ran)) is not None) is shows
+
+
 LENGTHS = {"start_loss": 8.0, "total_steps": 1000, "budget_steps": 3000}
 
 

@@ -123,6 +123,12 @@ def test_a_search_without_a_best_lr_changes_no_number() -> None:
     assert after.reasons[-1:] == advice().reasons
 
 
+def test_the_reason_for_refusing_trials_is_the_one_that_holds() -> None:
+    ran = tuple(dataclasses.replace(each, train_loss=0.1) for each in trials((INITIAL, 1.95), (INITIAL / 4, 1.99)))
+    after = refined_advice(advice(), record(start_loss=2.0, trials=ran))
+    assert "BatchNorm move too slowly" in after.reasons[0] and after.base_lr == advice().base_lr
+
+
 def test_the_reasons_have_the_cost_the_best_lr_and_every_trial() -> None:
     ran = (*trials((0.025, 1.2), (0.1, 1.0), (0.4, None)), *trials((0.1, 0.5), (0.2, 0.7), stage="confirmation"))
     reasons = " ".join(refined_advice(advice(), record(start_loss=2.0, trials=ran, interrupted=True)).reasons)

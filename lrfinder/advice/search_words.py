@@ -21,6 +21,10 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"Trial search: no trial lowered the {found.detail} loss noticeably, as is typical of short trials of trained "
         "weights. The advice is that of the range test."
     ),
+    "trials_lag": lambda found: (
+        f"Trial search: the {found.detail} loss does not follow the training loss, as where the running statistics of "
+        "BatchNorm move too slowly for short trials. The advice is that of the range test."
+    ),
     "outside_screening": lambda found: (
         f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
     ),

@@ -17,7 +17,7 @@ from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.situation import of_head, spread_of
-from lrfinder.advice.trial_reading import best_trial_lr, overfitting
+from lrfinder.advice.trial_reading import best_trial_lr, lags, overfitting
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
@@ -65,7 +65,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         return advice_without_trials(advice)
     found = best_trial_lr(record, constants=constants)
     if found is None or advice.min_lr is None:
-        refused = Finding(code="no_trial_learned", detail=record.measured)
+        refused = Finding(code="trials_lag" if lags(record) else "no_trial_learned", detail=record.measured)
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
     variances = _variances(advice, record, constants)
