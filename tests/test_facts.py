@@ -110,6 +110,14 @@ def test_the_epsilon_is_the_smallest_of_the_groups() -> None:
         assert facts(model, unknown(model.parameters(), lr=0.1)).epsilon is None
 
 
+def test_the_sizes_of_groups_are_those_of_what_is_trained() -> None:
+    model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 2))
+    model[0].bias.requires_grad_(False)
+    groups = [{"params": each.parameters()} for each in model]
+    assert facts(model, torch.optim.SGD(groups, lr=0.1)).group_sizes == (18, 8)
+    assert facts(nn.Linear(3, 3, device="meta")).group_sizes is None
+
+
 # --- what is unknown --------------------------------------------------------------------------------------------------
 
 

@@ -449,3 +449,40 @@ def test_a_range_test_of_rmsprop_with_a_large_epsilon_gives_the_lr_of_sgd(moment
         return found
 
     assert advised(torch.optim.RMSprop, 1e4, eps=1e4) == pytest.approx(1e4 * advised(torch.optim.SGD, 1.0), rel=0.05)
+
+
+# --- parameter groups -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "RMSprop"])
+@pytest.mark.parametrize("sizes", [(1_000_000, 5_000), (1_000, 1_000), (0, 1_000)], ids=["head", "equal", "frozen"])
+@pytest.mark.parametrize("ratio", [0.1, 10.0, 100.0])
+def test_which_parameter_group_comes_first_changes_no_training(
+    optimizer: str, sizes: tuple[int, int], ratio: float
+) -> None:
+    def advised(first: int) -> Advice:
+        unit = (1.0, ratio)[first]
+        scales, ordered = (1.0, ratio if first == 0 else 1 / ratio), sizes if first == 0 else sizes[::-1]
+        known = ModelFacts(trainable=sum(sizes), weight_rms=(0.05, 0.05), clip_grad_norm=1.0, group_sizes=ordered)
+        fields: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "facts": known, "clipped_part": 0.9}
+        made = curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields)
+        return advise(dataclasses.replace(made, group_scales=scales))
+
+    backbone, head = advised(0), advised(1)
+    assert backbone.base_lr is not None and head.base_lr == pytest.approx(ratio * backbone.base_lr, rel=0.05)
+    assert head.grade == backbone.grade
+
+
+@pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_range_test_advises_the_same_training_in_any_order_of_the_groups(make: Callable[..., Any]) -> None:
+    def advised(order: slice, unit: float) -> float:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
+        groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[2].parameters(), "lr": 0.1}][order]
+        inputs = torch.randn(60, 16, 8)
+        loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
+        found = LRFinder(model, make(groups), nn.CrossEntropyLoss()).range_test(loader, progress=False).advice.base_lr
+        assert found is not None
+        return found / unit
+
+    assert advised(slice(None), 1.0) == pytest.approx(advised(slice(None, None, -1), 10.0), rel=0.05)

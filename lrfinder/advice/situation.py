@@ -14,7 +14,7 @@ from lrfinder.analysis.regimes import Reading
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.constants import Constants
-from lrfinder.tables.optimizers import divisor, typical_lr
+from lrfinder.tables.optimizers import divisor, find_optimizer, typical_lr
 from lrfinder.tables.situations import (
     BATCH_SIZE,
     CLIPPED,
@@ -213,10 +213,25 @@ def clipped_lr(curve: LossCurve) -> float | None:
         return None
     if (curve.clipped_part or 0.0) < CLIPPED.least_part:
         return None
-    return (divisor(facts.epsilon) or 1.0) * CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+    usual = CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+    return (divisor(facts.epsilon) or 1.0) * usual / _scale_of_most(curve)
 
 
 def typical_of(curve: LossCurve, constants: Constants) -> float | None:
-    """Typical LR of the optimizer of a curve; None for an unknown one."""
+    """Typical LR of the optimizer of a curve, for the reference group; None for an unknown one."""
     epsilon = None if curve.facts is None else curve.facts.epsilon
-    return typical_lr(curve.optimizer, curve.momentum, constants, epsilon)
+    lr = typical_lr(curve.optimizer, curve.momentum, constants, epsilon)
+    return None if lr is None else lr / _scale_of_most(curve)
+
+
+def _scale_of_most(curve: LossCurve) -> float:
+    """LR of most parameters as a part of that of the reference group: the logarithmic mean over all elements.
+
+    Which group comes first then changes no training. Optimizers that mix several units, as Muon, are left out.
+    """
+    row, sizes = find_optimizer(curve.optimizer), curve.facts.group_sizes if curve.facts is not None else None
+    if row is None or not row.fitted or sizes is None or len(sizes) != len(curve.group_scales):
+        return 1.0
+    trained = [(size, scale) for size, scale in zip(sizes, curve.group_scales, strict=True) if size and scale > 0]
+    total = sum(size for size, _ in trained)
+    return math.exp(sum(size / total * math.log(scale) for size, scale in trained))

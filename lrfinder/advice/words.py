@@ -114,7 +114,10 @@ def _groups(found: Finding) -> str:
     if len(found.values) > _LISTED_GROUPS:
         scales = f"{format_lr(max(found.values))} to {format_lr(min(found.values))}"
     group = "the reference parameter group" + (f" ({found.detail})" if found.detail else "")
-    return f"The learning rates are those of {group}; the groups train at {scales} times it."
+    return (
+        f"The learning rates are those of {group}; the groups train at {scales} times it. What is typical of the "
+        "optimizer is taken to hold for most of the parameters."
+    )
 
 
 def _lr(found: Finding) -> str:

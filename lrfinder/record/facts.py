@@ -50,6 +50,7 @@ class ModelFacts:
         maximize: whether the optimizer raises the loss, as with ``maximize=True``.
         optimizers: (class name, number of parameter groups) of each optimizer, where several were stepped together.
         group_names: ``name`` of each parameter group; empty where one of them has none.
+        group_sizes: trainable elements of each parameter group, shape (groups,); None where unknown.
         own_step: whether a ``step_fn`` made the steps.
         form: how the loss was computed, where it was one of :mod:`lrfinder.tasks`; see
             :mod:`lrfinder.schedules.forms`.
@@ -83,6 +84,7 @@ class ModelFacts:
     maximize: bool = False
     optimizers: tuple[tuple[str, int], ...] | None = None
     group_names: tuple[str, ...] = ()
+    group_sizes: tuple[int, ...] | None = None
     own_step: bool = False
     form: str = "plain"
 
@@ -125,12 +127,12 @@ class ModelFacts:
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
+        fields["group_sizes"] = _known(lambda sizes: tuple(map(int, sizes)), fields.get("group_sizes"))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:
             fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
-        if fields.get("epsilon") is not None:
-            fields["epsilon"] = check_number("epsilon", fields["epsilon"], 0.0)
+        fields["epsilon"] = _known(lambda value: check_number("epsilon", value, 0.0), fields.get("epsilon"))
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
         if fields.get("amp_dtype") is not None:
             check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))

@@ -53,6 +53,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
         group_names=_group_names(setup),
+        group_sizes=_unless_it_fails(partial(_group_sizes, setup)),
         epsilon=epsilon(setup.optimizer),
         own_step=setup.step_fn is not None,
         form=_form(setup),
@@ -173,6 +174,13 @@ def _optimizers(setup: TrainingSetup) -> tuple[tuple[str, int], ...] | None:
 def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
     names = [group.get("name") for group in setup.optimizer.param_groups]
     return tuple(map(str, names)) if None not in names else ()
+
+
+def _group_sizes(setup: TrainingSetup) -> tuple[int, ...] | None:
+    groups = [group["params"] for group in setup.optimizer.param_groups]
+    if not all(_is_plain(parameter) for group in groups for parameter in group):
+        return None
+    return tuple(sum(each.numel() for each in group if each.requires_grad) for group in groups)
 
 
 def _rms(parameters: list[Tensor]) -> Tensor | None:
