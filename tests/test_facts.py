@@ -37,6 +37,37 @@ def test_parameters_are_counted_by_whether_they_are_trained() -> None:
     assert (facts(model).trainable, facts(model).frozen) == (16 * 3 + 3, 6 * 16 + 16)
 
 
+def test_what_is_in_no_group_counts_as_frozen() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3))
+    head_alone = facts(model, torch.optim.SGD(model[1].parameters(), lr=0.1))
+    model[0].requires_grad_(False)
+    assert head_alone == facts(model, torch.optim.SGD(model[1].parameters(), lr=0.1))
+    assert (head_alone.trainable, head_alone.frozen, head_alone.trainable_depth) == (16 * 3 + 3, 6 * 16 + 16, 1)
+
+
+def test_an_optimizer_of_copies_does_not_show_what_is_trained() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3))
+    copies = [parameter.detach().clone().requires_grad_() for parameter in model[0].parameters()]
+    optimizer = torch.optim.SGD([*copies, *model[1].parameters()], lr=0.1)
+    assert facts(model, optimizer).trainable == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_group_without_a_learning_rate_counts_as_frozen() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3))
+    groups = [{"params": each.parameters(), "lr": lr} for each, lr in zip(model, (0.0, 0.1), strict=True)]
+    known, head_alone = facts(model, torch.optim.SGD(groups)), facts(model, sgd(model[1]))
+    assert (known.group_sizes, known.weight_rms[:1], known.trained[:1]) == ((0, 16 * 3 + 3), (None,), (None,))
+    for name in ("trainable", "frozen", "trainable_depth", "frozen_trained"):
+        assert getattr(known, name) == getattr(head_alone, name)
+
+
+def test_splitting_a_group_changes_the_norm_of_the_weights_by_nothing() -> None:
+    whole = ModelFacts(trainable=1100, weight_rms=(0.1,), group_sizes=(1100,))
+    squares = (0.1**2 * 1100 - 0.5**2 * 40) / 1060
+    split = ModelFacts(trainable=1100, weight_rms=(math.sqrt(squares), 0.5, None), group_sizes=(1060, 40, 0))
+    assert split.weight_norm == pytest.approx(whole.weight_norm)
+
+
 def test_depth_and_fan_in_are_those_of_the_weights() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10), nn.Linear(10, 2))
     known = facts(model)

@@ -25,8 +25,8 @@ class ModelFacts:
     Weights are parameters of two or more dimensions; biases and the scales of normalisation layers are left out.
 
     Args:
-        trainable: number of trainable parameters (elements).
-        frozen: number of frozen parameters (elements).
+        trainable: number of parameters (elements) that are trained: with gradients, and in a group whose LR is not 0.
+        frozen: number of the others (elements).
         depth: number of weights.
         trainable_depth: number of trainable weights.
         fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
@@ -98,10 +98,13 @@ class ModelFacts:
     @property
     def weight_norm(self) -> float | None:
         """Norm of all trained parameters, about: from the root mean square of the weights; None where unknown."""
-        known = [value for value in self.weight_rms or () if value is not None]
+        rms = self.weight_rms or ()
+        sizes = self.group_sizes if self.group_sizes and len(self.group_sizes) == len(rms) else (1,) * len(rms)
+        known = [(size, value) for size, value in zip(sizes, rms, strict=True) if size and value is not None]
         if not known or not self.trainable:
             return None
-        return math.sqrt(self.trainable * sum(value * value for value in known) / len(known))
+        mean_square = sum(size * value * value for size, value in known) / sum(size for size, _ in known)
+        return math.sqrt(self.trainable * mean_square)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:

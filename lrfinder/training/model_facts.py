@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.param_groups import epsilon, optimizer_name
+from lrfinder.param_groups import epsilon, group_scales, optimizer_name
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
@@ -41,7 +41,8 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
     Sizes and root mean squares are known where all parameters concerned are plain tensors, and not lazy, quantised,
     sharded, sparse or on the meta device.
     """
-    sizes = _unless_it_fails(partial(_sizes, setup.model))
+    groups = _trained_groups(setup.optimizer)
+    sizes = _unless_it_fails(partial(_sizes, setup.model, groups))
     facts = ModelFacts(
         **(sizes or {}),
         norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
@@ -53,12 +54,11 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
         group_names=_group_names(setup),
-        group_sizes=_unless_it_fails(partial(_group_sizes, setup)),
+        group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
         own_step=setup.step_fn is not None,
         form=_form(setup),
     )
-    groups = [list(group["params"]) for group in setup.optimizer.param_groups]
     rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
     steps = _unless_it_fails(partial(_steps, setup.optimizer))
     examined = _unless_it_fails(partial(Examination, setup.model, groups))
@@ -145,17 +145,29 @@ def _is_plain(parameter: Tensor) -> bool:
     return is_dense(parameter) and not parameter.is_meta
 
 
-def _sizes(model: nn.Module) -> dict[str, Any] | None:
+def _trained_groups(optimizer: Any) -> list[list[Tensor]]:
+    """Parameters of each group; none of one whose LR is 0, which trains nothing."""
+    scales = _unless_it_fails(partial(group_scales, optimizer)) or (1.0,) * len(optimizer.param_groups)
+    groups = zip(optimizer.param_groups, scales, strict=True)
+    return [list(group["params"]) if scale else [] for group, scale in groups]
+
+
+def _sizes(model: nn.Module, groups: list[list[Tensor]]) -> dict[str, Any] | None:
     parameters = list(model.parameters())
     if not all(map(_is_plain, parameters)):
         return None
+    held = {id(parameter) for group in groups for parameter in group}
+    # An optimizer that holds others, as copies in float32, does not show which of the model's it trains.
+    shows = held <= {id(parameter) for parameter in parameters}
+    trained = [each for each in parameters if each.requires_grad and (id(each) in held or not shows)]
+    trainable = sum(each.numel() for each in trained)
     # The first dimension is that of the outputs, in Linear and convolutions (transposed ones aside) and embeddings.
     fan_in = [weight.numel() // len(weight) for weight in parameters if weight.ndim >= 2 and weight.numel()]
     return {
-        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        "frozen": sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
+        "trainable": trainable,
+        "frozen": sum(each.numel() for each in parameters) - trainable,
         "depth": len(fan_in),
-        "trainable_depth": sum(each.requires_grad and each.ndim >= 2 for each in parameters),
+        "trainable_depth": sum(each.ndim >= 2 for each in trained),
         "fan_in": (min(fan_in), statistics.median_low(fan_in), max(fan_in)) if fan_in else None,
     }
 
@@ -176,8 +188,7 @@ def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
     return tuple(map(str, names)) if None not in names else ()
 
 
-def _group_sizes(setup: TrainingSetup) -> tuple[int, ...] | None:
-    groups = [group["params"] for group in setup.optimizer.param_groups]
+def _group_sizes(groups: list[list[Tensor]]) -> tuple[int, ...] | None:
     if not all(_is_plain(parameter) for group in groups for parameter in group):
         return None
     return tuple(sum(each.numel() for each in group if each.requires_grad) for group in groups)
