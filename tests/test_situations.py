@@ -486,3 +486,17 @@ def test_a_range_test_advises_the_same_training_in_any_order_of_the_groups(make:
         return found / unit
 
     assert advised(slice(None), 1.0) == pytest.approx(advised(slice(None, None, -1), 10.0), rel=0.05)
+
+
+@pytest.mark.parametrize("head", ["AdamW", "SGD"])
+def test_which_optimizer_comes_first_changes_no_training(head: str) -> None:
+    def advised(names: tuple[str, str], sizes: tuple[int, int], ratio: float, unit: float) -> Advice:
+        known = ModelFacts(optimizers=((names[0], 1), (names[1], 1)), group_sizes=sizes)
+        fields: dict[str, Any] = {"optimizer": names[0], "momentum": 0.9, "facts": known}
+        made = curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields)
+        return advise(dataclasses.replace(made, group_scales=(1.0, ratio)))
+
+    muon = advised(("Muon", head), (80_000, 3_000), 0.02, 1.0)
+    other = advised((head, "Muon"), (3_000, 80_000), 50.0, 0.02)
+    assert muon.base_lr is not None and other.base_lr == pytest.approx(0.02 * muon.base_lr, rel=0.05)
+    assert other.edge_lr == pytest.approx(0.02 * (muon.edge_lr or 0.0)) and other.grade == muon.grade

@@ -6,11 +6,12 @@ Within what the calibration runs cover every factor is 1, and no law is mentione
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lrfinder.advice.evidence import Evidence
 from lrfinder.analysis.regimes import Reading
+from lrfinder.analysis.series import Group, groups_of
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.constants import Constants
@@ -214,24 +215,26 @@ def clipped_lr(curve: LossCurve) -> float | None:
     if (curve.clipped_part or 0.0) < CLIPPED.least_part:
         return None
     usual = CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
-    return (divisor(facts.epsilon) or 1.0) * usual / _scale_of_most(curve)
+    return (divisor(facts.epsilon) or 1.0) * usual / _mean_of(groups_of(curve), lambda group: group.scale)
 
 
 def typical_of(curve: LossCurve, constants: Constants) -> float | None:
-    """Typical LR of the optimizer of a curve, for the reference group; None for an unknown one."""
-    epsilon = None if curve.facts is None else curve.facts.epsilon
-    lr = typical_lr(curve.optimizer, curve.momentum, constants, epsilon)
-    return None if lr is None else lr / _scale_of_most(curve)
+    """Typical LR for the reference group; None where the optimizer of a group is unknown.
 
-
-def _scale_of_most(curve: LossCurve) -> float:
-    """LR of most parameters as a part of that of the reference group: the logarithmic mean over all elements.
-
-    Which group comes first then changes no training. Optimizers that mix several units, as Muon, are left out.
+    It is the logarithmic mean over all elements of what is typical of the optimizer of their group, so that which group
+    or optimizer comes first changes no training. One optimizer that mixes units, as some Muon, keeps its own.
     """
-    row, sizes = find_optimizer(curve.optimizer), curve.facts.group_sizes if curve.facts is not None else None
-    if row is None or not row.fitted or sizes is None or len(sizes) != len(curve.group_scales):
-        return 1.0
-    trained = [(size, scale) for size, scale in zip(sizes, curve.group_scales, strict=True) if size and scale > 0]
-    total = sum(size for size, _ in trained)
-    return math.exp(sum(size / total * math.log(scale) for size, scale in trained))
+    epsilon, groups = None if curve.facts is None else curve.facts.epsilon, groups_of(curve)
+    names = {group.optimizer for group in groups} or {curve.optimizer}
+    typical = {name: typical_lr(name, curve.momentum, constants, epsilon) for name in names}
+    row = find_optimizer(curve.optimizer)
+    if len(names) == 1 and (row is None or not row.fitted or {group.scale for group in groups} <= {1.0}):
+        return typical[curve.optimizer]
+    known = {name: lr for name, lr in typical.items() if lr is not None}
+    return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None
+
+
+def _mean_of(groups: tuple[Group, ...], value: Callable[[Group], float]) -> float:
+    """Logarithmic mean over all elements; 1 without groups."""
+    total = sum(group.size for group in groups)
+    return math.exp(sum(group.size / total * math.log(value(group)) for group in groups))
