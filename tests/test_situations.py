@@ -500,3 +500,12 @@ def test_which_optimizer_comes_first_changes_no_training(head: str) -> None:
     other = advised((head, "Muon"), (3_000, 80_000), 50.0, 0.02)
     assert muon.base_lr is not None and other.base_lr == pytest.approx(0.02 * muon.base_lr, rel=0.05)
     assert other.edge_lr == pytest.approx(0.02 * (muon.edge_lr or 0.0)) and other.grade == muon.grade
+
+
+def test_an_optimizer_of_frozen_parameters_has_no_say() -> None:
+    def advised(optimizer: str, **facts: Any) -> Advice:
+        made = curve_of(bowl, optimizer=optimizer, momentum=0.9, facts=ModelFacts(**facts))
+        return advise(dataclasses.replace(made, group_scales=(1.0,) * len(facts["group_sizes"])))
+
+    both = advised("Muon", optimizers=(("Muon", 1), ("AdamW", 1)), group_sizes=(0, 1000))
+    assert both.base_lr == advised("AdamW", group_sizes=(1000,)).base_lr

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lrfinder.advice.evidence import Evidence
+from lrfinder.analysis.groups import Group, groups_of
 from lrfinder.analysis.regimes import Reading
-from lrfinder.analysis.series import Group, groups_of
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.constants import Constants
@@ -227,9 +227,11 @@ def typical_of(curve: LossCurve, constants: Constants) -> float | None:
     epsilon, groups = None if curve.facts is None else curve.facts.epsilon, groups_of(curve)
     names = {group.optimizer for group in groups} or {curve.optimizer}
     typical = {name: typical_lr(name, curve.momentum, constants, epsilon) for name in names}
-    row = find_optimizer(curve.optimizer)
-    if len(names) == 1 and (row is None or not row.fitted or {group.scale for group in groups} <= {1.0}):
-        return typical[curve.optimizer]
+    if len(names) == 1:
+        (name,) = names
+        row = find_optimizer(name)
+        if row is None or not row.fitted or {group.scale for group in groups} <= {1.0}:
+            return typical[name]
     known = {name: lr for name, lr in typical.items() if lr is not None}
     return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None
 

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrfinder.analysis.groups import rule_of
 from lrfinder.analysis.probe import probe_curve, shows_gain
-from lrfinder.analysis.series import Series, dead_from, rule_of, series_of
+from lrfinder.analysis.series import Series, dead_from, series_of
 from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
 from lrfinder.numbers import clamp_lr

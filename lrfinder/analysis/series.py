@@ -12,9 +12,8 @@ import numpy as np
 from lrfinder.analysis.smoothing import noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats
 from lrfinder.record.curve import LossCurve
-from lrfinder.tables.optimizers import update_rule
 
-__all__ = ["FEWEST_POINTS", "Group", "Series", "dead_from", "groups_of", "rule_of", "series_of"]
+__all__ = ["FEWEST_POINTS", "Series", "dead_from", "series_of"]
 
 FEWEST_POINTS = 9
 """Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
@@ -74,33 +73,3 @@ def dead_from(series: Series) -> int | None:
         return None
     first = _STEPS + int(runs.argmax())
     return first if (steps[:first] == 0).mean() < _ROUNDED else None
-
-
-class Group(NamedTuple):
-    """A parameter group that is trained: class name of its optimizer, elements, and LR by that of the reference."""
-
-    optimizer: str
-    size: int
-    scale: float
-
-
-def groups_of(curve: LossCurve) -> tuple[Group, ...]:
-    """The parameter groups that are trained; empty where their sizes are unknown."""
-    facts, scales = curve.facts, curve.group_scales
-    if facts is None or facts.group_sizes is None or len(facts.group_sizes) != len(scales):
-        return ()
-    counted = facts.optimizers or ((curve.optimizer, len(scales)),)
-    names = [name for name, count in counted for _ in range(count)]
-    if len(names) != len(scales):
-        return ()
-    groups = map(Group, names, facts.group_sizes, scales)
-    return tuple(group for group in groups if group.size and group.scale > 0)
-
-
-def rule_of(curve: LossCurve) -> str:
-    """Update rule of the optimizer of most parameters, ``"proportional"`` or ``"adaptive"``."""
-    sizes: dict[str, int] = {}
-    for group in groups_of(curve):
-        sizes[group.optimizer] = sizes.get(group.optimizer, 0) + group.size
-    name = max(sizes, key=sizes.__getitem__) if sizes else curve.optimizer
-    return update_rule(name, None if curve.facts is None else curve.facts.epsilon)
