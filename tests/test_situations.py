@@ -500,6 +500,7 @@ def test_which_optimizer_comes_first_changes_no_training(head: str) -> None:
     other = advised((head, "Muon"), (3_000, 80_000), 50.0, 0.02)
     assert muon.base_lr is not None and other.base_lr == pytest.approx(0.02 * muon.base_lr, rel=0.05)
     assert other.edge_lr == pytest.approx(0.02 * (muon.edge_lr or 0.0)) and other.grade == muon.grade
+    assert not any(finding.code == "large_epsilon" for finding in other.findings)
 
 
 def test_an_optimizer_of_frozen_parameters_has_no_say() -> None:

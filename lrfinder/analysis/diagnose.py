@@ -22,7 +22,7 @@ from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.tables.optimizers import find_optimizer, update_rule
+from lrfinder.tables.optimizers import divisor, find_optimizer, update_rule
 
 __all__ = ["GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
 
@@ -185,9 +185,10 @@ def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:
-    if curve.facts is None or reading.update_rule == update_rule(curve.optimizer):
+    large = None if curve.facts is None else divisor(curve.facts.epsilon)
+    if large is None or update_rule(curve.optimizer, large) == update_rule(curve.optimizer):
         return None
-    return Finding(code="large_epsilon", values=(curve.facts.epsilon or 0.0,), detail=curve.optimizer)
+    return Finding(code="large_epsilon", values=(large,), detail=curve.optimizer)
 
 
 def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
