@@ -18,16 +18,18 @@ import pandas as pd
 
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.truth import Truth
-from lrfinder.advice.advise import advise
+from lrfinder.advice.advise import Advice, advise
 from lrfinder.advice.combine import combine, peak_lr
+from lrfinder.advice.verdict import refined_advice
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
+from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import Constants
 
-__all__ = ["CELL", "Case", "Picks", "bootstrap", "curve_of", "fitted_cases", "key", "load", "load_cases", "save"]
-__all__ += ["scored", "summary"]
+__all__ = ["CELL", "Case", "Picks", "after_trials", "bootstrap", "curve_of", "fitted_cases", "key", "load"]
+__all__ += ["load_cases", "save", "scored", "summary"]
 
 CELL = {cell.name: cell for cell in CELLS}
 Picks = Mapping[str, list[dict[str, Any]]]
@@ -104,6 +106,11 @@ def curve_of(cell: Cell, saved: Mapping[str, Any]) -> LossCurve:
     """The curve of a sweep, with the batch size: the first sweeps were stored without facts."""
     curve = LossCurve.from_dict(dict(saved))
     return curve if curve.facts else dataclasses.replace(curve, facts=ModelFacts(batch_size=cell.batch))
+
+
+def after_trials(advice: Advice, record: dict[str, Any] | None) -> Advice:
+    """The advice after the trials of a stored record; None where none were run."""
+    return advice if record is None else refined_advice(advice, TrialRecord.from_dict(record))
 
 
 def fitted_cases(out: Path) -> list[Case]:

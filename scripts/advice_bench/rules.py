@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from advice_bench.fitting import FREE, fit
-from advice_bench.results import Case, Picks, fitted_cases, key, load
+from advice_bench.results import Case, Picks, after_trials, fitted_cases, key, load
 from advice_bench.runs import BUDGETS
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.trainings import SEEDS
 from lrfinder.advice.advise import Advice, advise
-from lrfinder.advice.verdict import refined_advice
 from lrfinder.record.curve import LossCurve
-from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr
 from peers import RULES as PEERS
@@ -71,11 +68,11 @@ def _refined(cases: Sequence[Case], records: Mapping[str, Any], budget: float) -
     """The same after the trials within that budget, of the cells that have them for all seeds."""
     by_name = {case.cell.name: case for case in cases}
     stored = ((by_name[name], some) for name, some in _stored(records, budget).items())
-    return {case.cell.name: list(map(_searched, repeat(case.cell), case.curves, some)) for case, some in stored}
+    return {case.cell.name: [_searched(case.cell, *each) for each in zip(case.curves, some)] for case, some in stored}
 
 
 def _searched(cell: Cell, curve: LossCurve, record: dict[str, Any] | None) -> dict[str, Any]:
-    advice = advise(curve) if record is None else refined_advice(advise(curve), TrialRecord.from_dict(record))
+    advice = after_trials(advise(curve), record)
     return _pick(advice, advice.lr_for(cell.schedule, cell.steps) if advice.base_lr else None)
 
 

@@ -20,7 +20,7 @@ def key(cell: str, *parts: float) -> str:
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:
-    """By :func:`key`: ``sweeps``, a curve each, ``refined``, what a trial search found, and ``trainings`` of a grid."""
+    """By :func:`key`: ``sweeps``, a curve each, ``refined``, the record of a trial search, ``trainings`` of a grid."""
     found = json.loads((out / FILE).read_text(encoding="utf-8")) if (out / FILE).exists() else {}
     return {kind: found.get(kind, {}) for kind in ("sweeps", "refined", "trainings")}
 

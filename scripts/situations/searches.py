@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from advice_bench.results import after_trials
 from situations.cell import Cell
 from situations.cells import CELLS
 from situations.report import NEAR, judged, percent, truth_of
 from situations.results import key
 
 from lrfinder.advice.advise import advise
-from lrfinder.advice.verdict import refined_advice
 from lrfinder.record.curve import LossCurve
-from lrfinder.record.trials import TrialRecord
 
 __all__ = ["BUDGETS", "searched"]
 
@@ -35,10 +34,7 @@ def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     advice = advise(LossCurve.from_dict(curve))
     rows: dict[float, dict[str, Any]] = {0: judged(cell, advice, truth)}
-    for budget, name in keys.items():
-        record = content["refined"][name]
-        after = advice if record is None else refined_advice(advice, TrialRecord.from_dict(record))
-        rows[budget] = judged(cell, after, truth)
+    rows |= {b: judged(cell, after_trials(advice, content["refined"][name]), truth) for b, name in keys.items()}
     known = {f"{name} {budget}": each[name] for budget, each in rows.items() for name in ("regret", "off", "held")}
     return {"situation": f"{cell.situation} ({cell.split})", **known}
 
