@@ -409,6 +409,23 @@ def test_the_facts_have_the_targets_of_the_first_batch() -> None:
     assert facts is not None and (facts.batch_size, facts.targets) == (4, 36)
 
 
+def advised_at(unit: float, scales: tuple[float, ...] = (1.0,), **fields: Any) -> Advice:
+    """The advice from the bowl with all learning rates times a unit."""
+    made = curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields)
+    return advise(dataclasses.replace(made, group_scales=scales))
+
+
+def swept_lr(hidden: int, make: Callable[[nn.Sequential], torch.optim.Optimizer]) -> float:
+    """The base LR after a range test of a small network on what it can learn."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+    inputs = torch.randn(60, 16, 8)
+    loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
+    found = LRFinder(model, make(model), nn.CrossEntropyLoss()).range_test(loader, progress=False).advice.base_lr
+    assert found is not None
+    return found
+
+
 # --- a large epsilon --------------------------------------------------------------------------------------------------
 
 
@@ -420,8 +437,7 @@ def test_rmsprop_with_a_large_epsilon_is_advised_as_sgd(
 ) -> None:
     def advised(optimizer: str, unit: float, **more: float) -> Advice:
         known = ModelFacts(trainable=1_000_000, weight_rms=(0.02,), clip_grad_norm=clip_grad_norm, **more)
-        fields: dict[str, Any] = {"optimizer": optimizer, "momentum": momentum, "facts": known, "clipped_part": 0.9}
-        return advise(curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields))
+        return advised_at(unit, optimizer=optimizer, momentum=momentum, facts=known, clipped_part=0.9)
 
     sgd, rmsprop = advised("SGD", 1.0), advised("RMSprop", epsilon, epsilon=epsilon)
     assert sgd.base_lr is not None and rmsprop.base_lr == pytest.approx(epsilon * sgd.base_lr, rel=0.05)
@@ -437,18 +453,9 @@ def test_the_epsilon_of_the_defaults_changes_nothing() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_range_test_of_rmsprop_with_a_large_epsilon_gives_the_lr_of_sgd(momentum: float) -> None:
-    def advised(make: Callable[..., torch.optim.Optimizer], unit: float, **options: float) -> float:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-        inputs = torch.randn(60, 16, 8)
-        loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
-        optimizer = make(model.parameters(), lr=unit, momentum=momentum, **options)
-        lr_finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
-        found = lr_finder.range_test(loader, progress=False).advice.base_lr
-        assert found is not None
-        return found
-
-    assert advised(torch.optim.RMSprop, 1e4, eps=1e4) == pytest.approx(1e4 * advised(torch.optim.SGD, 1.0), rel=0.05)
+    sgd = swept_lr(16, lambda model: torch.optim.SGD(model.parameters(), lr=1.0, momentum=momentum))
+    other = swept_lr(16, lambda model: torch.optim.RMSprop(model.parameters(), lr=1e4, momentum=momentum, eps=1e4))
+    assert other == pytest.approx(1e4 * sgd, rel=0.05)
 
 
 # --- parameter groups -------------------------------------------------------------------------------------------------
@@ -464,9 +471,7 @@ def test_which_parameter_group_comes_first_changes_no_training(
         unit = (1.0, ratio)[first]
         scales, ordered = (1.0, ratio if first == 0 else 1 / ratio), sizes if first == 0 else sizes[::-1]
         known = ModelFacts(trainable=sum(sizes), weight_rms=(0.05, 0.05), clip_grad_norm=1.0, group_sizes=ordered)
-        fields: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "facts": known, "clipped_part": 0.9}
-        made = curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields)
-        return advise(dataclasses.replace(made, group_scales=scales))
+        return advised_at(unit, scales, optimizer=optimizer, momentum=0.9, facts=known, clipped_part=0.9)
 
     backbone, head = advised(0), advised(1)
     assert backbone.base_lr is not None and head.base_lr == pytest.approx(ratio * backbone.base_lr, rel=0.05)
@@ -475,26 +480,19 @@ def test_which_parameter_group_comes_first_changes_no_training(
 
 @pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.SGD])
 def test_a_range_test_advises_the_same_training_in_any_order_of_the_groups(make: Callable[..., Any]) -> None:
-    def advised(order: slice, unit: float) -> float:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
-        groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[2].parameters(), "lr": 0.1}][order]
-        inputs = torch.randn(60, 16, 8)
-        loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
-        found = LRFinder(model, make(groups), nn.CrossEntropyLoss()).range_test(loader, progress=False).advice.base_lr
-        assert found is not None
-        return found / unit
+    def optimizer(model: nn.Sequential, order: int) -> torch.optim.Optimizer:
+        groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[2].parameters(), "lr": 0.1}]
+        return make(groups[::order])
 
-    assert advised(slice(None), 1.0) == pytest.approx(advised(slice(None, None, -1), 10.0), rel=0.05)
+    backbone, head = (swept_lr(64, lambda model, order=order: optimizer(model, order)) for order in (1, -1))
+    assert backbone == pytest.approx(head / 10.0, rel=0.05)
 
 
 @pytest.mark.parametrize("head", ["AdamW", "SGD"])
 def test_which_optimizer_comes_first_changes_no_training(head: str) -> None:
     def advised(names: tuple[str, str], sizes: tuple[int, int], ratio: float, unit: float) -> Advice:
         known = ModelFacts(optimizers=((names[0], 1), (names[1], 1)), group_sizes=sizes)
-        fields: dict[str, Any] = {"optimizer": names[0], "momentum": 0.9, "facts": known}
-        made = curve_of(lambda x: bowl(x - math.log10(unit)), start=unit * 1e-5, end=unit * 10, **fields)
-        return advise(dataclasses.replace(made, group_scales=(1.0, ratio)))
+        return advised_at(unit, (1.0, ratio), optimizer=names[0], momentum=0.9, facts=known)
 
     muon = advised(("Muon", head), (80_000, 3_000), 0.02, 1.0)
     other = advised((head, "Muon"), (3_000, 80_000), 50.0, 0.02)
