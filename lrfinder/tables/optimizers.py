@@ -118,7 +118,7 @@ def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float 
         name: its class name.
         momentum: of SGD, from 0 to 1. Its steps add up to ``1 / (1 - momentum)`` updates, so the LR is lower.
         constants: the fitted ones.
-        epsilon: as for :func:`update_rule`. With a large one, the LR is that of SGD times it.
+        epsilon: as for :func:`update_rule`. A large one adds the LR of SGD times it.
     """
     row = find_optimizer(name)
     if row is None or row.lr is not None:
