@@ -23,7 +23,17 @@ from lrfinder.tables import situations
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
-from lrfinder.tables.situations import BATCH_SIZE, CLIPPED, HEAD, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import (
+    BATCH_SIZE,
+    CLIPPED,
+    HEAD,
+    LAYER_NORM_SIZE,
+    LENGTH,
+    LOSS_SIZE,
+    MODEL_SIZE,
+    TRAINED,
+    Law,
+)
 from lrfinder.training.contents import target_count
 
 LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "trained weights": TRAINED, "length": LENGTH}
@@ -67,7 +77,7 @@ def words(optimizer: str = "AdamW", **facts: Any) -> str:
 
 def test_every_row_has_a_source() -> None:
     rows = [value for value in vars(situations).values() if hasattr(value, "source") and not isinstance(value, type)]
-    assert len(rows) == 9 and all(row.source for row in rows)
+    assert len(rows) == 10 and all(row.source for row in rows)
 
 
 @every_law
@@ -424,6 +434,55 @@ def swept_lr(hidden: int, make: Callable[[nn.Sequential], torch.optim.Optimizer]
     found = LRFinder(model, make(model), nn.CrossEntropyLoss()).range_test(loader, progress=False).advice.base_lr
     assert found is not None
     return found
+
+
+# --- the size of the loss ---------------------------------------------------------------------------------------------
+
+
+def sized(unit: float, added: float = 0.0, optimizer: str = "SGD", **facts: Any) -> Advice:
+    """The advice from a bowl whose loss is in another unit, and with SGD its learning rates too."""
+    move = math.log10(unit) - 0.7 if optimizer == "SGD" else 0.0  # its typical LR is in the middle of the bowl
+    fields: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "facts": ModelFacts(**facts)}
+    start, end = 10 ** (-5 - move), 10 ** (1 - move)
+    return advise(curve_of(lambda x: unit * bowl(x + move) + added, start=start, end=end, noise=0.01 * unit, **fields))
+
+
+@pytest.mark.parametrize("larger", [8.0, 64.0, 1024.0])
+def test_with_sgd_a_loss_of_unusual_size_has_an_lr_in_proportion(larger: float) -> None:
+    for lowest in (LOSS_SIZE.highest, LOSS_SIZE.lowest / larger / 2):  # the bowl begins at 2
+        small, large = sized(lowest), sized(lowest * larger)
+        assert small.base_lr is not None and large.base_lr is not None
+        assert small.base_lr / large.base_lr == pytest.approx(larger, rel=0.06)
+
+
+def test_the_cross_entropy_of_many_classes_is_no_large_loss() -> None:
+    usual, many = sized(1.0), sized(1.0, math.log(50_000) - 2)
+    assert many.base_lr == usual.base_lr
+
+
+def test_with_sgd_the_size_of_the_loss_is_said_and_costs_the_best_grade() -> None:
+    usual, large, small = sized(1.0), sized(16.0), sized(1 / 16)
+    assert "so much" not in " ".join(usual.reasons)
+    assert "so much larger than that of most classifiers" in " ".join(large.reasons)
+    assert "so much smaller than that of most classifiers" in " ".join(small.reasons)
+    assert usual.grade == "high" and large.grade == small.grade == "medium"
+
+
+def test_the_small_loss_of_a_trained_network_does_not_raise_the_lr() -> None:
+    fresh, trained = (sized(1 / 16, pretrained=pretrained) for pretrained in (False, True))
+    assert fresh.base_lr is not None and trained.base_lr is not None and fresh.base_lr > 2 * trained.base_lr
+
+
+@pytest.mark.parametrize("added", [0.5, 1e2, 1e4])
+def test_a_constant_added_to_the_loss_lowers_the_lr_little(added: float) -> None:
+    usual, moved = sized(1.0), sized(1.0, added)
+    assert usual.base_lr is not None and moved.base_lr is not None
+    assert usual.base_lr / LOSS_SIZE.most_moves < moved.base_lr <= usual.base_lr
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_with_adam_the_size_of_the_loss_changes_nothing(unit: float) -> None:
+    assert sized(unit, optimizer="AdamW") == sized(1.0, optimizer="AdamW")
 
 
 # --- a large epsilon --------------------------------------------------------------------------------------------------

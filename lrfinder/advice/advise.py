@@ -14,7 +14,8 @@ from typing import Any
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of, typical_of
+from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of
+from lrfinder.advice.typical import typical_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve

@@ -4,7 +4,7 @@ Three numbers are known: the typical LR of the optimizer, where the loss of this
 None is enough. The typical LR is not about this model, and no point of a curve is a constant factor away from the best
 LR, which depends on the schedule and the length of the training. With the symbols
 
-    u   typical LR of the optimizer,
+    u   typical LR of the optimizer, with SGD for a loss of this size,
     f   a fitted part of the middle of the low region,
     l   a fitted part of the limit: of the edge, for SGD of where the loss had diverged,
     w   weight of the low region (sweep_weight), v weight of the limit (limit_weight),
@@ -30,7 +30,8 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import adjustments, clipped_lr, fine_tuned, head_alone, head_fall, typical_of
+from lrfinder.advice.situation import adjustments, fine_tuned, head_alone, head_fall
+from lrfinder.advice.typical import clipped_lr, typical_evidence, typical_of
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -44,7 +45,6 @@ __all__ = ["Estimate", "combine", "peak_lr"]
 
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
 _FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
-_OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,8 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
     """
     u = typical_of(curve, constants)
     if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
-        return _estimate(u, "low", _typical(curve, u))
+        evidence = Evidence(name="typical", lr=u, weight=1.0, part=1.0, seen=(u, u), source=curve.optimizer)
+        return _estimate(u, "low", evidence)
     if reading.probed:
         return _probed(curve, reading, constants)
     head = _head(curve, reading) if head_alone(curve.facts) else None
@@ -116,25 +117,21 @@ def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants =
 def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     """The mean of typical LR and low region, the ceiling left open."""
     low = _low_region(reading, constants)
-    u = _typical_lr(curve, reading, low, constants)
-    if u is None and low is None:
-        return _without_anything(reading, constants)
-    if u is None:
-        assert low is not None
-        return _estimate(low.lr, "medium", low)
-    clipped = clipped_lr(curve) if reading.update_rule == "proportional" else None
-    typical = _typical(curve, u)
-    if clipped is not None and clipped > u:
-        u, typical = clipped, replace(typical, lr=clipped, seen=(clipped, clipped), source="clipping")
+    typical = typical_evidence(curve, reading, None if low is None else low.lr, constants)
+    if typical is None:
+        return _without_anything(reading, constants) if low is None else _estimate(low.lr, "medium", low)
+    u = typical.lr
     if low is None:
         part = constants.trained_part.of(reading.update_rule)
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    if clipped is not None or fine_tuned(curve.facts):
+    if clipped_lr(curve) is not None or fine_tuned(curve.facts):
         w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
     apart = max(u, f) / min(u, f)
-    grade = "low" if apart > constants.agreement.medium else "medium" if apart > constants.agreement.high else "high"
+    usual, here = typical.seen
+    near = apart <= constants.agreement.high and 1 / _FAR <= here / usual <= _FAR
+    grade = "low" if apart > constants.agreement.medium else "high" if near else "medium"
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
 
 
@@ -174,22 +171,6 @@ def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimat
     evidence = (*shown, usually)
     mean = clamp_lr(weighted_mean(evidence))
     return replace(_estimate(mean, "medium", *evidence), ceiling=max(edge or reading.lrs[-1], mean))
-
-
-def _typical(curve: LossCurve, lr: float) -> Evidence:
-    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(lr, lr), source=curve.optimizer)
-
-
-def _typical_lr(
-    curve: LossCurve, reading: Reading, low: Evidence | None, constants: Constants
-) -> float | None:
-    """The typical LR, where it can be about a loss of this unit: SGD needs a tenth of the LR for ten times the loss."""
-    u = typical_of(curve, constants)
-    # Without an edge the low region ends where the sweep does.
-    if u is None or reading.update_rule == "adaptive" or reading.edge_lr is None:
-        return u
-    seen = low.lr if low is not None else reading.edge_lr
-    return u if max(u, seen) <= _OTHER_UNIT * min(u, seen) else None
 
 
 def _estimate(base_lr: float, grade: str, *evidence: Evidence) -> Estimate:

@@ -38,11 +38,16 @@ def _low_region(each: Evidence) -> str:
 def _typical(each: Evidence) -> str:
     if each.source == "clipping":
         return _clipping(each)
+    usual, here = each.seen
+    shown = format_lr(usual)
+    if usual != here:
+        larger = "larger" if here < usual else "smaller"
+        shown += f", which is {format_lr(here)} for a loss so much {larger} than that of most classifiers"
     if each.part == 1:
-        return f"A curve varies with its seed, so a typical peak LR for {each.source} counts too: {format_lr(each.lr)}."
+        return f"A curve varies with its seed, so a typical peak LR for {each.source} counts too: {shown}."
     return (
         f"In calibration runs without a clear fall of the loss the best LR was {_beside(each.part)} the typical peak "
-        f"LR of {each.source} ({format_lr(each.seen[0])}), here at {format_lr(each.lr)}."
+        f"LR of {each.source} ({shown}), here at {format_lr(each.lr)}."
     )
 
 

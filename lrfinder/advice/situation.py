@@ -6,19 +6,14 @@ Within what the calibration runs cover every factor is 1, and no law is mentione
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lrfinder.advice.evidence import Evidence
-from lrfinder.analysis.groups import Group, groups_of
 from lrfinder.analysis.regimes import Reading
-from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.tables.constants import Constants
-from lrfinder.tables.optimizers import divisor, find_optimizer, typical_lr
 from lrfinder.tables.situations import (
     BATCH_SIZE,
-    CLIPPED,
     HEAD,
     LAYER_NORM_SIZE,
     LENGTH,
@@ -28,8 +23,8 @@ from lrfinder.tables.situations import (
     Law,
 )
 
-__all__ = ["SITUATION", "Adjustment", "adjustments", "clipped_lr", "contradicted", "fine_tuned", "head_alone"]
-__all__ += ["head_fall", "is_probed", "is_tuning", "length_factor", "of_head", "spread_of", "typical_of"]
+__all__ = ["SITUATION", "Adjustment", "adjustments", "contradicted", "fine_tuned", "head_alone", "head_fall"]
+__all__ += ["is_probed", "is_tuning", "length_factor", "of_head", "spread_of"]
 
 SITUATION = ("batch size", "model size", "trained weights")
 """Names of all adjustments."""
@@ -202,41 +197,3 @@ def _by_law(name: str, law: Law, value: float, rule: str) -> Iterator[Adjustment
     factor = law.factor(value, rule)
     if abs(factor - 1) > _SAME:
         yield Adjustment(name=name, factor=factor, seen=(law.reference, float(value)))
-
-
-def clipped_lr(curve: LossCurve) -> float | None:
-    """LR at which an update of SGD moves the weights as far as usual, where most gradients are clipped; else None.
-
-    The length of the update is then the LR times the clipping norm, whatever the loss.
-    """
-    facts = curve.facts
-    if facts is None or facts.clip_grad_norm is None or facts.weight_norm is None:
-        return None
-    if (curve.clipped_part or 0.0) < CLIPPED.least_part:
-        return None
-    usual = CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
-    return (divisor(facts.epsilon) or 1.0) * usual / _mean_of(groups_of(curve), lambda group: group.scale)
-
-
-def typical_of(curve: LossCurve, constants: Constants) -> float | None:
-    """Typical LR for the reference group; None where the optimizer of a group is unknown.
-
-    It is the logarithmic mean over all elements of what is typical of the optimizer of their group, so that which group
-    or optimizer comes first changes no training. One optimizer that mixes units, as some Muon, keeps its own.
-    """
-    epsilon, groups = None if curve.facts is None else curve.facts.epsilon, groups_of(curve)
-    names = {group.optimizer for group in groups} or {curve.optimizer}
-    typical = {name: typical_lr(name, curve.momentum, constants, epsilon) for name in names}
-    if len(names) == 1:
-        (name,) = names
-        row = find_optimizer(name)
-        if row is None or not row.fitted or {group.scale for group in groups} <= {1.0}:
-            return typical[name]
-    known = {name: lr for name, lr in typical.items() if lr is not None}
-    return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None
-
-
-def _mean_of(groups: tuple[Group, ...], value: Callable[[Group], float]) -> float:
-    """Logarithmic mean over all elements; 1 without groups."""
-    total = sum(group.size for group in groups)
-    return math.exp(sum(group.size / total * math.log(value(group)) for group in groups))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import ByRule
 
-__all__ = ["BATCH_SIZE", "CLIPPED", "HEAD", "LAYER_NORM_SIZE", "LENGTH", "MODEL_SIZE", "PASSES", "PROBE", "TRAINED"]
-__all__ += ["Clipped", "Head", "Law", "Probe"]
+__all__ = ["BATCH_SIZE", "CLIPPED", "HEAD", "LAYER_NORM_SIZE", "LENGTH", "LOSS_SIZE", "MODEL_SIZE", "PASSES"]
+__all__ += ["PROBE", "TRAINED", "Clipped", "Head", "Law", "LossSize", "Probe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,24 @@ class Clipped:
 
     movement: float
     least_part: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSize:
+    """Size of the loss for which the typical LR of SGD holds: c times the loss needs 1/c of the LR.
+
+    Args:
+        lowest, highest: losses at the start between which it holds as it is.
+        usual: what a loss above that range is compared with.
+        most_moves: a loss counts as at most so many times its noise, or its fall in the sweep.
+        source: where they come from.
+    """
+
+    lowest: float
+    usual: float
+    highest: float
+    most_moves: float
     source: str
 
 
@@ -157,6 +175,16 @@ PASSES = Law(
         "trials of 1/16, 1/8, 1/4 and 3/8 of 106 calibration runs with 0.7 to 29 passes, each over a grid (trials of "
         "scripts/bench_advice): the best LR of a training with more than 20 passes is 1.6 to 2.7 octaves below that of "
         "its trials, with 10 to 20 passes 0.5 to 1.3 octaves, with fewer 0.5 at most"
+    ),
+)
+LOSS_SIZE = LossSize(
+    lowest=1.0,
+    usual=2.0,
+    highest=12.0,
+    most_moves=32.0,
+    source=(
+        "the mean cross-entropy of 3 to 160,000 classes starts in that range, of 7 at the usual; chosen on the 129 "
+        "fitted range tests with SGD of scripts/bench_advice, their losses in other units and with constants added"
     ),
 )
 CLIPPED = Clipped(

@@ -1,0 +1,99 @@
+"""The typical LR of a training: that of its optimizers, and with SGD of its loss and its clipping. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from lrfinder.advice.evidence import Evidence
+from lrfinder.analysis.groups import Group, groups_of, rule_of
+from lrfinder.analysis.regimes import Reading
+from lrfinder.numbers import clamp_lr
+from lrfinder.record.curve import LossCurve
+from lrfinder.record.facts import ModelFacts
+from lrfinder.tables.constants import Constants
+from lrfinder.tables.optimizers import divisor, find_optimizer, typical_lr
+from lrfinder.tables.situations import CLIPPED, LOSS_SIZE
+
+__all__ = ["clipped_lr", "size_factor", "typical_evidence", "typical_of"]
+
+_OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
+
+
+def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, constants: Constants) -> Evidence | None:
+    """The typical LR with weight 1; None where it is unknown, or cannot be about inputs and a loss of this scale.
+
+    Args:
+        curve: of which optimizer and facts are used.
+        reading: what it shows.
+        shown: LR that the sweep suggests, which shows the scale; None to go by its edge.
+        constants: the fitted ones.
+    """
+    u = typical_of(curve, constants)
+    if u is None:
+        return None
+    lr = u
+    if reading.update_rule == "proportional":
+        lr = clamp_lr(u * size_factor(curve.facts, reading))
+        shown = shown or reading.edge_lr
+        # Without an edge the low region ends where the sweep does.
+        if reading.edge_lr is not None and shown is not None and max(lr, shown) > _OTHER_UNIT * min(lr, shown):
+            return None
+    clipped = clipped_lr(curve)
+    if clipped is not None and clipped > lr:
+        return Evidence(name="typical", lr=clipped, weight=1.0, part=1.0, seen=(clipped, clipped), source="clipping")
+    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(u, lr), source=curve.optimizer)
+
+
+def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
+    """Factor of the typical LR of SGD for a loss larger or smaller than usual; 1 for most losses.
+
+    A sum over the samples of a batch is such a loss, and the mean squared error of small numbers. A trained network has
+    a small loss because it is trained, so its LR is not raised. A loss is large only as far as it varies, so a constant
+    that is added to it lowers the LR little.
+    """
+    moves = max(reading.total_drop, reading.noise_std)
+    size = max(abs(reading.level), moves)
+    if (large := min(size, LOSS_SIZE.most_moves * moves)) > LOSS_SIZE.highest:
+        return LOSS_SIZE.usual / large
+    if 0 < size < LOSS_SIZE.lowest and not (facts is not None and facts.pretrained):
+        return LOSS_SIZE.lowest / size
+    return 1.0
+
+
+def typical_of(curve: LossCurve, constants: Constants) -> float | None:
+    """Typical LR for the reference group, for a loss of usual size; None where the optimizer of a group is unknown.
+
+    It is the logarithmic mean over all elements of what is typical of the optimizer of their group, so that which group
+    or optimizer comes first changes no training. One optimizer that mixes units, as some Muon, keeps its own.
+    """
+    epsilon, groups = None if curve.facts is None else curve.facts.epsilon, groups_of(curve)
+    names = {group.optimizer for group in groups} or {curve.optimizer}
+    typical = {name: typical_lr(name, curve.momentum, constants, epsilon) for name in names}
+    if len(names) == 1:
+        (name,) = names
+        row = find_optimizer(name)
+        if row is None or not row.fitted or {group.scale for group in groups} <= {1.0}:
+            return typical[name]
+    known = {name: lr for name, lr in typical.items() if lr is not None}
+    return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None
+
+
+def clipped_lr(curve: LossCurve) -> float | None:
+    """LR at which an update of SGD moves the weights as far as usual, where most gradients are clipped; else None.
+
+    The length of the update is then the LR times the clipping norm, whatever the loss.
+    """
+    facts = curve.facts
+    if facts is None or facts.clip_grad_norm is None or facts.weight_norm is None or rule_of(curve) == "adaptive":
+        return None
+    if (curve.clipped_part or 0.0) < CLIPPED.least_part:
+        return None
+    usual = CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
+    return (divisor(facts.epsilon) or 1.0) * usual / _mean_of(groups_of(curve), lambda group: group.scale)
+
+
+def _mean_of(groups: tuple[Group, ...], value: Callable[[Group], float]) -> float:
+    """Logarithmic mean over all elements; 1 without groups."""
+    total = sum(group.size for group in groups)
+    return math.exp(sum(group.size / total * math.log(value(group)) for group in groups))
