@@ -96,8 +96,9 @@ def test_every_optimizer_of_torch_has_a_row() -> None:
     assert not {name for name in names if find_optimizer(name) is None}
 
 
-def test_momentum_lowers_the_typical_lr_of_sgd_but_not_of_adam() -> None:
-    lrs = [typical_lr("SGD", momentum, FITTED) or 0.0 for momentum in (0.0, 0.5, 0.9, 0.99, 1.0)]
+@pytest.mark.parametrize("name", ["SGD", "RMSprop"])
+def test_momentum_lowers_the_typical_lr_but_not_that_of_adam(name: str) -> None:
+    lrs = [typical_lr(name, momentum, FITTED) or 0.0 for momentum in (0.0, 0.5, 0.9, 0.99, 1.0)]
     assert lrs == sorted(lrs, reverse=True) and lrs[-1] > 0
     assert typical_lr("Adam", 0.0, FITTED) == typical_lr("Adam", 0.99, FITTED)
 

@@ -116,7 +116,7 @@ def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float 
 
     Args:
         name: its class name.
-        momentum: of SGD, from 0 to 1. Its steps add up to ``1 / (1 - momentum)`` updates, so the LR is lower.
+        momentum: from 0 to 1. Steps of SGD and RMSprop add up to ``1 / (1 - momentum)`` updates, so the LR is lower.
         constants: the fitted ones.
         epsilon: as for :func:`update_rule`. A large one adds the LR of SGD times it.
     """
@@ -125,10 +125,8 @@ def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float 
         return None if row is None else row.lr
     # Three digits, as the fitted numbers have.
     lr = float(f"{constants.typical_lr[row.fitted] * row.multiple:.3g}")
-    slower = float((1.0 - min(momentum, 0.999)) ** constants.momentum_power)
-    if row.update_rule == "proportional":
-        return lr * slower
-    if (divides := divisor(epsilon)) is None:
-        return lr
+    divides = divisor(epsilon) if row.update_rule == "adaptive" else None
+    lr += 0.0 if divides is None else divides * constants.typical_lr["sgd"]
     # An Adam averages gradients, which leaves their sum as it is.
-    return lr + divides * constants.typical_lr["sgd"] * (slower if row.fitted == "rmsprop" else 1.0)
+    sums = row.fitted in ("sgd", "rmsprop")
+    return lr * float((1.0 - min(momentum, 0.999)) ** constants.momentum_power) if sums else lr
