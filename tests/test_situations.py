@@ -449,19 +449,14 @@ def sized(unit: float, added: float = 0.0, optimizer: str = "SGD", **facts: Any)
 
 @pytest.mark.parametrize("larger", [8.0, 64.0, 1024.0])
 def test_with_sgd_a_loss_of_unusual_size_has_an_lr_in_proportion(larger: float) -> None:
-    for lowest in (LOSS_SIZE.highest, LOSS_SIZE.lowest / larger / 2):  # the bowl begins at 2
+    for lowest in (LOSS_SIZE.highest, LOSS_SIZE.lowest / larger / 8):  # the bowl falls from 2 to 1
         small, large = sized(lowest), sized(lowest * larger)
         assert small.base_lr is not None and large.base_lr is not None
         assert small.base_lr / large.base_lr == pytest.approx(larger, rel=0.06)
 
 
-def test_the_cross_entropy_of_many_classes_is_no_large_loss() -> None:
-    usual, many = sized(1.0), sized(1.0, math.log(50_000) - 2)
-    assert many.base_lr == usual.base_lr
-
-
 def test_with_sgd_the_size_of_the_loss_is_said_and_costs_the_best_grade() -> None:
-    usual, large, small = sized(1.0), sized(16.0), sized(1 / 16)
+    usual, large, small = sized(1.0), sized(16.0), sized(1 / 64)
     assert "so much" not in " ".join(usual.reasons)
     assert "so much larger than that of most classifiers" in " ".join(large.reasons)
     assert "so much smaller than that of most classifiers" in " ".join(small.reasons)
@@ -469,15 +464,13 @@ def test_with_sgd_the_size_of_the_loss_is_said_and_costs_the_best_grade() -> Non
 
 
 def test_the_small_loss_of_a_trained_network_does_not_raise_the_lr() -> None:
-    fresh, trained = (sized(1 / 16, pretrained=pretrained) for pretrained in (False, True))
+    fresh, trained = (sized(1 / 64, pretrained=pretrained) for pretrained in (False, True))
     assert fresh.base_lr is not None and trained.base_lr is not None and fresh.base_lr > 2 * trained.base_lr
 
 
-@pytest.mark.parametrize("added", [0.5, 1e2, 1e4])
-def test_a_constant_added_to_the_loss_lowers_the_lr_little(added: float) -> None:
-    usual, moved = sized(1.0), sized(1.0, added)
-    assert usual.base_lr is not None and moved.base_lr is not None
-    assert usual.base_lr / LOSS_SIZE.most_moves < moved.base_lr <= usual.base_lr
+@pytest.mark.parametrize("added", [1.0, math.log(50_000), 1e4])
+def test_a_constant_added_to_the_loss_changes_no_lr(added: float) -> None:
+    assert sized(1.0, added).base_lr == sized(1.0).base_lr
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1e3])

@@ -48,16 +48,15 @@ def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, co
 def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
     """Factor of the typical LR of SGD for a loss larger or smaller than usual; 1 for most losses.
 
-    A sum over the samples of a batch is such a loss, and the mean squared error of small numbers. A trained network has
-    a small loss because it is trained, so its LR is not raised. A loss is large only as far as it varies, so a constant
-    that is added to it lowers the LR little.
+    A sum over the samples of a batch is such a loss, and the mean squared error of small numbers. A constant that is
+    added raises only the level, so the loss counts as large, or small, where level and movement both are. A trained
+    network has a small loss because it is trained, so its LR is not raised.
     """
-    moves = max(reading.total_drop, reading.noise_std)
-    size = max(abs(reading.level), moves)
-    if (large := min(size, LOSS_SIZE.most_moves * moves)) > LOSS_SIZE.highest:
-        return LOSS_SIZE.usual / large
-    if 0 < size < LOSS_SIZE.lowest and not (facts is not None and facts.pretrained):
-        return LOSS_SIZE.lowest / size
+    smaller, larger = sorted((abs(reading.level), LOSS_SIZE.moves * max(reading.total_drop, reading.noise_std)))
+    if smaller > LOSS_SIZE.highest:
+        return LOSS_SIZE.usual / smaller
+    if 0 < larger < LOSS_SIZE.lowest and not (facts is not None and facts.pretrained):
+        return LOSS_SIZE.lowest / larger
     return 1.0
 
 

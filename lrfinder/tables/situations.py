@@ -67,16 +67,15 @@ class LossSize:
     """Size of the loss for which the typical LR of SGD holds: c times the loss needs 1/c of the LR.
 
     Args:
-        lowest, highest: losses at the start between which it holds as it is.
-        usual: what a loss above that range is compared with.
-        most_moves: a loss counts as at most so many times its noise, or its fall in the sweep.
+        lowest, highest: losses at the start between which it holds; a larger one is compared with ``usual``.
+        moves: how many times its noise, or its fall in the sweep, a loss usually is.
         source: where they come from.
     """
 
     lowest: float
     usual: float
     highest: float
-    most_moves: float
+    moves: float
     source: str
 
 
@@ -179,12 +178,12 @@ PASSES = Law(
 )
 LOSS_SIZE = LossSize(
     lowest=1.0,
-    usual=2.0,
+    usual=1.5,
     highest=12.0,
-    most_moves=32.0,
+    moves=6.0,
     source=(
-        "the mean cross-entropy of 3 to 160,000 classes starts in that range, of 7 at the usual; chosen on the 129 "
-        "fitted range tests with SGD of scripts/bench_advice, their losses in other units and with constants added"
+        "the mean cross-entropy of 3 to 160,000 classes starts between lowest and highest; the others were chosen on "
+        "the 129 fitted range tests with SGD of scripts/bench_advice, with losses in other units and constants added"
     ),
 )
 CLIPPED = Clipped(
