@@ -236,7 +236,7 @@ every_optimizer = pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None:
     known = advice(optimizer, **NEW_HEAD)
     assert known.edge_lr is not None and known.diverged_lr is not None and known.base_lr is not None
-    part = HEAD.part / HEAD.usual_fall
+    part = HEAD.part / HEAD.usual_fall * (HEAD.momentum.factor(1.0, "proportional") if optimizer == "SGD" else 1)
     assert known.base_lr == pytest.approx(part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
     assert "Only a new head is trained" in words(optimizer, **NEW_HEAD)
     assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
@@ -288,7 +288,54 @@ def test_batch_and_size_of_a_head_change_nothing(optimizer: str, facts: dict[str
 
 @pytest.mark.parametrize("optimizer", ["Novel", "SGD"])
 def test_a_head_alone_needs_no_typical_lr(optimizer: str) -> None:
-    assert [each.name for each in advice(optimizer, **NEW_HEAD).evidence] == ["head"]
+    assert [each.name for each in advice(optimizer, **NEW_HEAD).evidence if each.weight] == ["head"]
+
+
+def test_a_head_with_sgd_needs_the_more_the_less_momentum() -> None:
+    def advised(momentum: float, optimizer: str = "SGD") -> Advice:
+        known = ModelFacts(**LINEAR_HEAD)
+        return advise(curve_of(bowl, start=1e-6, end=100.0, optimizer=optimizer, momentum=momentum, facts=known))
+
+    usual, none, more = map(advised, (0.9, 0.0, 0.99))
+    assert usual.base_lr is not None and none.base_lr is not None and more.base_lr is not None
+    assert none.base_lr / usual.base_lr == pytest.approx(10**0.6, rel=0.06)
+    assert usual.base_lr / more.base_lr == pytest.approx(10**0.6, rel=0.06)
+    assert usual.ceiling is not None and none.ceiling == pytest.approx(min(usual.ceiling * 10**0.6, 2.5 * 0.1), rel=0.3)
+    said = [" ".join(each.reasons) for each in (usual, none, more)]
+    assert ["The momentum is" in each for each in said] == [False, True, True]
+    assert "add up less than with 0.9" in said[1] and "add up more than with 0.9" in said[2]
+    assert advised(0.0, "AdamW").base_lr == advised(0.9, "AdamW").base_lr
+
+
+def test_the_momentum_of_a_head_without_an_edge_counts_once() -> None:
+    fields: dict[str, Any] = {"optimizer": "SGD", "momentum": 0.0}
+    head, other = (
+        advise(curve_of(lambda x: bowl(min(x, -2)), start=1e-6, end=0.1, facts=ModelFacts(**facts), **fields))
+        for facts in (LINEAR_HEAD, {})
+    )
+    assert head.edge_lr is None and head.base_lr == other.base_lr
+
+
+@every_optimizer
+def test_one_linear_layer_is_read_as_a_head_in_part(optimizer: str) -> None:
+    linear = {"depth": 1, "trainable_depth": 1, "trainable": 770}
+    head, deeper = advice(optimizer, **NEW_HEAD, trainable_depth=1), advice(optimizer, **linear | {"depth": 2})
+    known = advice(optimizer, **linear)
+    assert head.base_lr is not None and deeper.base_lr is not None
+    mean = head.base_lr**HEAD.linear_weight * deeper.base_lr ** (1 - HEAD.linear_weight)
+    assert known.base_lr == pytest.approx(mean, rel=0.06) and sum(each.weight for each in known.evidence) == 1
+    assert "The model is one linear layer" in " ".join(known.reasons)
+    assert not {"head", "momentum"} & {each.name for each in deeper.evidence}
+
+
+def test_a_range_test_tells_a_linear_layer_from_a_deeper_network() -> None:
+    said = []
+    for model in (nn.Linear(8, 3), nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))):
+        inputs = torch.randn(60, 16, 8)
+        loader = list(zip(inputs, inputs[:, :, :3].argmax(-1), strict=True))
+        finder = LRFinder(model, torch.optim.Adam(model.parameters()), nn.CrossEntropyLoss())
+        said.append(" ".join(finder.range_test(loader, progress=False).advice.reasons))
+    assert ["one linear layer" in each for each in said] == [True, False]
 
 
 def test_a_head_in_a_longer_training_gets_a_lower_lr() -> None:

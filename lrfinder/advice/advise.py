@@ -91,8 +91,8 @@ class Advice:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
                 runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: what it
-                needs, up to the square root, depends on the task, and a range test does not show it. A new head alone
-                gets an LR by the square root, as far as 500 steps are from its length.
+                needs, up to the square root, depends on the task, and a range test does not show it. A new head alone,
+                and one linear layer, get an LR by the square root, as far as 500 steps are from their length.
             constants: of which the factors of the schedules are used.
 
         Raises:

@@ -17,9 +17,10 @@ the LR b for cosine and the peak of schedule kind k are
     peak_k = min(phi_k * b, max(c, b))
 
 A new head alone on a frozen network has b at a part of the middle of edge and divergence, which show the size of its
-features; the more of the loss was gone in the sweep, the smaller is the part. Trained weights whose probe shows a gain
-have b at a weighted mean of what the formula gives for their training loss and of parts of the probe's low region and
-edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
+features; the more of the loss was gone in the sweep, the smaller is the part. A model that is one linear layer has that
+in the mean, as its features may come from such a network. Trained weights whose probe shows a gain have b at a weighted
+mean of what the formula gives for their training loss and of parts of the probe's low region and edge: on fixed batches
+a sweep shows what is learnt and what is destroyed at each LR.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
@@ -30,7 +31,7 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import adjustments, fine_tuned, head_alone, head_fall
+from lrfinder.advice.situation import adjustments, fine_tuned, head_fall, head_momentum, head_weight
 from lrfinder.advice.typical import clipped_lr, typical_evidence, typical_of
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
@@ -78,24 +79,26 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         return _estimate(u, "low", evidence)
     if reading.probed:
         return _probed(curve, reading, constants)
-    head = _head(curve, reading) if head_alone(curve.facts) else None
-    mean = head or _mean(curve, reading, constants)
-    limit = None if head else _limit(reading, constants)
-    if limit is not None and u is not None:
-        v = limit.weight
-        mean = replace(
-            mean,
-            base_lr=mean.base_lr ** (1 - v) * limit.lr**v,
-            evidence=(*(replace(each, weight=(1 - v) * each.weight) for each in mean.evidence), limit),
-        )
-    for each in adjustments(curve.facts, reading.update_rule):
+    head = _head(curve, reading)
+    if head is not None and head.weight == 1:
+        mean = _estimate(head.lr, "low", head)
+    else:
+        mean = _mean(curve, reading, constants)
+        for more in filter(None, (None if u is None else _limit(reading, constants), head)):
+            others = (replace(each, weight=(1 - more.weight) * each.weight) for each in mean.evidence)
+            weighed = (*others, more)
+            mean = replace(mean, base_lr=weighted_mean(weighed), evidence=weighed)
+    if head is not None:
+        mean = replace(mean, grade="low")  # features of other networks have needed ten times as much
+    momentum = None if head is None else curve.momentum
+    for each in adjustments(curve.facts, reading.update_rule, momentum):
         lr = clamp_lr(mean.base_lr * each.factor)
         factor = Evidence(
             name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
         )
         grade = mean.grade if 1 / _FAR <= each.factor <= _FAR else max(mean.grade, "medium", key=GRADES.index)
         mean = replace(mean, base_lr=lr, grade=grade, evidence=(*mean.evidence, factor))
-    ceiling = _ceiling(reading, constants)
+    ceiling = _ceiling(reading, constants, head_momentum(curve.facts, reading.update_rule, momentum))
     if mean.base_lr <= ceiling.lr:
         return replace(mean, ceiling=ceiling.lr)
     return replace(mean, base_lr=ceiling.lr, ceiling=ceiling.lr, evidence=(*mean.evidence, ceiling))
@@ -135,16 +138,16 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     return _estimate(u ** (1 - w) * f**w, grade, replace(low, weight=w), replace(typical, weight=1 - w))
 
 
-def _head(curve: LossCurve, reading: Reading) -> Estimate | None:
-    """The estimate for a new head alone, in a training of the reference length; None where the curve has no edge."""
-    if reading.edge_lr is None:
+def _head(curve: LossCurve, reading: Reading) -> Evidence | None:
+    """What follows for a head in a training of the reference length; None for other models, or without an edge."""
+    weight = head_weight(curve.facts)
+    if not weight or reading.edge_lr is None:
         return None
     diverged, _ = _divergence(reading)
     seen = (min(reading.edge_lr, diverged), max(reading.edge_lr, diverged))
     part = HEAD.part / head_fall(curve.facts, reading)
     lr = clamp_lr(part * geometric_mean(*seen))
-    evidence = Evidence(name="head", lr=lr, weight=1.0, part=part, seen=seen, source="edge and divergence")
-    return _estimate(lr, "low", evidence)  # features of other networks have needed ten times as much
+    return Evidence(name="head", lr=lr, weight=weight, part=part, seen=seen, source="edge and divergence")
 
 
 def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
@@ -203,8 +206,8 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
     return Evidence(name="limit", lr=clamp_lr(part * seen), weight=weight, part=part, seen=(seen, seen), source=source)
 
 
-def _ceiling(reading: Reading, constants: Constants) -> Evidence:
-    """Upper limit of the LR of every schedule."""
+def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence:
+    """Upper limit of the LR of every schedule; with SGD so many times the fitted part."""
     rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
     if edge is None:
         return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
@@ -217,6 +220,7 @@ def _ceiling(reading: Reading, constants: Constants) -> Evidence:
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, _ = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
+    part *= allowed
     if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
         part = _MOST_ABOVE_EDGE
         return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")

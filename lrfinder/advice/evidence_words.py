@@ -66,8 +66,11 @@ def _head(each: Evidence) -> str:
     fall = HEAD.part / each.part
     more = f"more than usual as at most {fall:.0%}" if fall < HEAD.usual_fall else f"less than usual as {fall:.0%}"
     part = "" if fall == HEAD.usual_fall else f" ({more} of the loss was gone in the sweep)"
+    trained = "Only a new head is trained, on a frozen network, and its features decide"
+    if each.weight < 1:
+        trained = "The model is one linear layer, as a head on features that were computed beforehand"
     return (
-        "Only a new head is trained, on a frozen network, and its features decide: from the edge "
+        f"{trained}: from the edge "
         f"({edge}) and where the loss had diverged ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
         f"{HEAD.length.reference:g} steps."
     )
@@ -127,6 +130,15 @@ def _trained_weights(each: Evidence) -> str:
     )
 
 
+def _momentum(each: Evidence) -> str:
+    usual, momentum = each.seen
+    added, lr = ("less", "higher") if momentum < usual else ("more", "lower")
+    return (
+        f"The momentum is {momentum:g}, and updates add up {added} than with {usual:g}. That needs a {lr} LR: "
+        f"{format_lr(each.lr)}."
+    )
+
+
 def _number(count: float) -> str:
     """A large count in words, as in "11.2 million"."""
     for unit, name in ((1e9, "billion"), (1e6, "million")):
@@ -166,5 +178,6 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
 _SITUATION: dict[str, Callable[[Evidence], str]] = {
     "batch size": _batch_size,
     "model size": _model_size,
+    "momentum": _momentum,
     "trained weights": _trained_weights,
 }

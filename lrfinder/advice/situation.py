@@ -24,9 +24,9 @@ from lrfinder.tables.situations import (
 )
 
 __all__ = ["SITUATION", "Adjustment", "adjustments", "contradicted", "fine_tuned", "head_alone", "head_fall"]
-__all__ += ["is_probed", "is_tuning", "length_factor", "of_head", "spread_of"]
+__all__ += ["head_momentum", "head_weight", "is_probed", "is_tuning", "length_factor", "of_head", "spread_of"]
 
-SITUATION = ("batch size", "model size", "trained weights")
+SITUATION = ("batch size", "model size", "momentum", "trained weights")
 """Names of all adjustments."""
 
 _FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
@@ -50,19 +50,24 @@ class Adjustment:
     seen: tuple[float, float]
 
 
-def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
-    """The factors that are not 1, for an update rule; none for a new head alone, which has evidence of its own.
+def adjustments(facts: ModelFacts | None, rule: str, momentum: float | None = None) -> Iterator[Adjustment]:
+    """The factors that are not 1, for an update rule; only that of the momentum for a new head alone.
 
     Args:
         facts: of the model, the optimizer and the first batch; what is unknown changes nothing.
         rule: ``"proportional"`` or ``"adaptive"``.
+        momentum: of the optimizer, from 0 to 1, where the LR follows in part from what is known of heads; else None.
 
     Example:
         >>> facts = ModelFacts(trainable=60_000, batch_size=4)
         >>> [(each.name, each.factor) for each in adjustments(facts, "proportional")]
         [('batch size', 0.125)]
     """
-    if facts is None or head_alone(facts):
+    if facts is None:
+        return
+    if momentum is not None and abs((factor := head_momentum(facts, rule, momentum)) - 1) > _SAME:
+        yield Adjustment(name="momentum", factor=factor, seen=(1 - HEAD.momentum.reference, momentum))
+    if head_alone(facts):
         return
     size = facts.batch_size
     if size is not None:
@@ -100,6 +105,29 @@ def head_alone(facts: ModelFacts | None) -> bool:
         (True, False, False)
     """
     return facts is not None and (facts.trainable_depth or 0) <= _DEEPEST_HEAD and _new_on_frozen(facts)
+
+
+def head_weight(facts: ModelFacts | None) -> float:
+    """Weight of what is known of heads: 1 for a new head alone, less for a model that is one linear layer, else 0.
+
+    A linear layer on features that were computed beforehand is the same training as a head on the frozen network, but
+    its features may be raw data as well.
+
+    Example:
+        >>> head_weight(ModelFacts(depth=1, trainable_depth=1)) > 0, head_weight(ModelFacts(depth=2, trainable_depth=2))
+        (True, 0.0)
+    """
+    if head_alone(facts):
+        return 1.0
+    linear = facts is not None and facts.depth == facts.trainable_depth == 1
+    return HEAD.linear_weight if linear else 0.0
+
+
+def head_momentum(facts: ModelFacts | None, rule: str, momentum: float | None) -> float:
+    """Factor of the LR of a head, or of a linear layer, for its momentum; 1 for other models, and for None."""
+    if momentum is None:
+        return 1.0
+    return float(HEAD.momentum.factor(1 - min(momentum, 0.999), rule) ** head_weight(facts))
 
 
 def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
@@ -161,7 +189,7 @@ def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
 
 
 def of_head(evidence: Iterable[Evidence]) -> bool:
-    """Whether an advice that is made of this evidence is for a new head alone."""
+    """Whether an advice that is made of this evidence is for a new head alone, or for one linear layer."""
     return any(each.name == "head" for each in evidence)
 
 

@@ -90,6 +90,8 @@ class Head:
         usual_fall: the same of a head of several layers, and where the level is not known.
         spread: half width of the interval, as a factor.
         length: how it depends on the length of the training.
+        momentum: how it depends on 1 minus the momentum.
+        linear_weight: its weight for a model that is one linear layer, whose features may come from anywhere.
         source: where the part comes from.
     """
 
@@ -98,6 +100,8 @@ class Head:
     usual_fall: float
     spread: float
     length: Law
+    momentum: Law
+    linear_weight: float
     source: str
 
 
@@ -216,6 +220,14 @@ HEAD = Head(
             "2,000 steps our own trainings of heads have powers of 0 to -0.5 with SGD and -0.5 to -1 with Adam"
         ),
     ),
+    momentum=Law(
+        reference=0.1,
+        below=ByRule(proportional=0.6, adaptive=0.0),
+        above=ByRule(proportional=0.6, adaptive=0.0),
+        highest=1.0,
+        source="heads of the same networks with SGD without momentum have their best LR a factor 4 nearer to the limit",
+    ),
+    linear_weight=0.7,
     source=(
         "52 heads on 13 trained networks, 7 of them with the network in training mode (cells of the split fit in "
         "scripts/situations/cells.csv); batch size and typical LR explain little more there; "
