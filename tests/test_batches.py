@@ -278,6 +278,21 @@ def test_an_attrs_class_moves() -> None:
         assert (moved.inputs.device, batch.inputs.device) == (META, CPU)
 
 
+@pytest.mark.parametrize(
+    ("shape", "targets", "expected"),
+    [
+        ((9, 4), torch.zeros(4).long(), 4),  # the second dimension is that of the samples, as in (length, batch)
+        ((9, 4, 5), torch.zeros(4).long(), 4),
+        ((9, 4), torch.zeros(9).long(), 9),
+        ((9, 4), torch.zeros(4), 9),  # numbers to predict, which may be of a vector for all samples
+        ((9, 4), torch.zeros(9, 4).long(), 9),
+        ((9,), torch.zeros(4).long(), 9),
+    ],
+)
+def test_samples_in_the_second_dimension_are_counted(shape: Any, targets: torch.Tensor, expected: int) -> None:
+    assert batch_size((torch.zeros(shape), targets)) == expected
+
+
 @pytest.mark.parametrize("batch", [Flags(torch.ones(2), 3), Counted(torch.ones(2))], ids=lambda b: type(b).__name__)
 def test_a_named_tuple_moves_whatever_its_constructor_takes(batch: Any) -> None:
     moved = move(batch, META)

@@ -444,6 +444,11 @@ def test_a_search_by_trials_keeps_its_lr_whatever_the_length() -> None:
         ((torch.zeros(4, 9), torch.zeros(4, 1).long()), None),
         ((torch.zeros(4, 9), torch.zeros(4, 9)), None),
         ((torch.zeros(4, 9).long(), torch.zeros(4, 9).long()), 36),
+        ((torch.zeros(4, 9).long(), torch.zeros(36).long()), 36),
+        ((torch.zeros(9, 4, 5), torch.zeros(36).long()), 36),
+        ((torch.zeros(4), torch.zeros(70).long(), torch.arange(4)), None),  # classes, words of all texts, their starts
+        ((torch.zeros(4, 9).long(), torch.zeros(35).long()), None),
+        ((torch.zeros(1, 4), torch.zeros(1).long()), None),
         ({"input_ids": torch.zeros(4, 9).long(), "labels": torch.zeros(4, 9).long()}, 36),
         ({"input_ids": torch.zeros(4, 9).long(), "labels": torch.zeros(4).long()}, None),
         (torch.zeros(4, 9).long(), None),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -108,11 +109,17 @@ def batch_size(batch: Any) -> int:
     """Number of samples: the length of the first tensor that has one; 1 where none has.
 
     Of lists that hold an item for each sample, as the images of a detection model or the graphs of a network for
-    crystals, the length of the list; of a batch of torch_geometric, its number of graphs.
+    crystals, the length of the list; of a batch of torch_geometric, its number of graphs; of inputs whose second
+    dimension is that of the samples, as recurrent networks take them, the number of targets.
     """
     parts = _parts(batch)
     graphs = next((each.num_graphs for each in (batch, *parts) if type(getattr(each, "num_graphs", None)) is int), 0)
-    return graphs or _listed(batch, parts) or next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+    if listed := graphs or _listed(batch, parts):
+        return listed
+    inputs, labels = (*parts, None, None)[:2]
+    if _is_array(inputs) and inputs.ndim > 1 and _is_classes(labels) and labels.shape == inputs.shape[1:2]:
+        return len(labels)
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
 
 
 def _parts(batch: Any) -> Sequence[Any]:
@@ -137,21 +144,27 @@ def _listed(batch: Any, parts: Sequence[Any]) -> int:
     return next((len(items) for items in lists if differ and all(map(_is_array, items))), 0)
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: Any) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _is_classes(value: Any) -> TypeGuard[Tensor]:
+    return _is_array(value) and not value.is_floating_point()
 
 
 def target_count(batch: Any) -> int | None:
     """Whole numbers in the targets of a batch of which each sample has several; None where it has one, or none is seen.
 
-    Targets are the second of two or more parts, or the entry ``labels``, if it is a tensor of integers.
+    Targets are the second of two or more parts, or the entry ``labels``, if it is a tensor of integers. Those of a
+    sequence may be joined, one after the other, to one dimension.
     """
-    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    inputs, labels = None, batch.get("labels") if isinstance(batch, Mapping) else None
     if isinstance(batch, (list, tuple)) and len(batch) > 1:
-        labels = batch[1]
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim < 2 or labels.numel() <= len(labels):
+        inputs, labels = batch[:2]
+    if not _is_classes(labels):
         return None
-    return labels.numel()
+    joined = _is_array(inputs) and len(inputs) < len(labels) == math.prod(inputs.shape[:2])
+    return labels.numel() if joined or labels.numel() > len(labels) else None
 
 
 def tensors_in(batch: Any, inside: frozenset[int] = frozenset()) -> Iterator[Tensor]:
