@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.advice.search import TrialSearch, plan_search
-from lrfinder.advice.situation import head_alone, is_probed
+from lrfinder.advice.situation import head_weight, is_probed
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -293,7 +293,7 @@ class LRFinder:
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
         plan |= {"probed": result.reading.probed, "min_improvement": least}
-        search, ceiling = None, None if head_alone(result.curve.facts) else result.advice.ceiling  # it may need more
+        search, ceiling = None, None if head_weight(result.curve.facts) else result.advice.ceiling  # it may need more
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:

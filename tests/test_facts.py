@@ -61,6 +61,47 @@ def test_a_group_without_a_learning_rate_counts_as_frozen() -> None:
         assert getattr(known, name) == getattr(head_alone, name)
 
 
+class Adapter(nn.Module):
+    """A frozen layer and two new ones beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 8).requires_grad_(False)
+        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+
+
+def frozen(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers).requires_grad_(False)
+
+
+PLACES = {
+    "all": (lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3)), False),
+    "head": (lambda: nn.Sequential(frozen(nn.Linear(8, 8), nn.LayerNorm(8)), nn.Linear(8, 3)), False),
+    "student": (lambda: nn.ModuleList([frozen(nn.Linear(8, 8)), nn.Sequential(nn.Linear(8, 3), nn.ReLU())]), False),
+    "head in a wrapper": (
+        lambda: nn.ModuleList([nn.Sequential(frozen(nn.Linear(8, 8)), nn.Linear(8, 3)), frozen(nn.Linear(8, 8))]),
+        False,
+    ),
+    "adapters": (lambda: nn.Sequential(Adapter(), Adapter(), frozen(nn.Linear(8, 3))), True),
+    "scales": (lambda: nn.Sequential(*[nn.Sequential(frozen(nn.Linear(8, 8)), nn.LayerNorm(8)) for _ in "12"]), True),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_adapters_alternate_with_frozen_weights_and_heads_do_not(name: str) -> None:
+    make, expected = PLACES[name]
+    model = make()
+    known = facts(model, torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1))
+    assert known.interleaved is expected and ModelFacts.from_dict(dataclasses.asdict(known)) == known
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(8, 4), nn.LSTM(8, 4), nn.RNNCell(8, 4), nn.Linear(8, 4), nn.Conv1d(8, 4, 3)])
+def test_trained_recurrent_layers_are_seen(layer: nn.Module) -> None:
+    model = nn.ModuleList([layer, nn.Linear(4, 2)])
+    assert facts(model, sgd(model)).recurrent is not isinstance(layer, (nn.Linear, nn.Conv1d))
+    assert facts(model, sgd(model[1])).recurrent is False
+
+
 def test_splitting_a_group_changes_the_norm_of_the_weights_by_nothing() -> None:
     whole = ModelFacts(trainable=1100, weight_rms=(0.1,), group_sizes=(1100,))
     squares = (0.1**2 * 1100 - 0.5**2 * 40) / 1060

@@ -15,7 +15,7 @@ from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.advice.advise import Advice, advise
-from lrfinder.advice.situation import adjustments
+from lrfinder.advice.situation import adjustments, is_tuning
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
@@ -358,6 +358,22 @@ def test_adapters_are_neither_a_head_nor_fine_tuned() -> None:
     adapters = {**NEW_HEAD, "trainable_depth": 24}
     assert "Only a new head" not in words(**adapters) and "trained before" not in words(**adapters)
     assert "Only a new head" in words(**{**adapters, "trainable_depth": 3})
+
+
+FRESH = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0, "trainable": 500_000, "frozen": 10**6}
+
+
+@every_optimizer
+@pytest.mark.parametrize("facts", [{"trainable_depth": 9, "interleaved": False}, {"recurrent": True}])
+def test_a_network_on_frozen_features_is_one_from_scratch(optimizer: str, facts: dict[str, Any]) -> None:
+    alone = {"pretrained": False, "trained": (0.0,), "trainable": FRESH["trainable"]}
+    assert advice(optimizer, **FRESH, **facts) == advice(optimizer, **alone, **facts)
+    assert not is_tuning(ModelFacts(**FRESH, **facts))
+
+
+@pytest.mark.parametrize("facts", [{"interleaved": True}, {}])
+def test_adapters_are_tuned_and_get_a_probe(facts: dict[str, Any]) -> None:
+    assert is_tuning(ModelFacts(**FRESH, trainable_depth=24, **facts))
 
 
 def test_weights_that_are_trained_on_are_no_new_head() -> None:

@@ -97,14 +97,17 @@ def fine_tuned(facts: ModelFacts | None) -> bool:
 def head_alone(facts: ModelFacts | None) -> bool:
     """Whether a new head is all that is trained, on a frozen network that is trained.
 
-    Adapters, which are many new weights within the network, are no head.
+    Adapters, which are many new weights within the network, are no head, and neither is a recurrent or deep network on
+    frozen features: it is one from scratch.
 
     Example:
         >>> new = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
         >>> head_alone(ModelFacts(**new)), head_alone(ModelFacts(**new, trainable_depth=24)), head_alone(ModelFacts())
         (True, False, False)
     """
-    return facts is not None and (facts.trainable_depth or 0) <= _DEEPEST_HEAD and _new_on_frozen(facts)
+    if facts is None or facts.recurrent or (facts.trainable_depth or 0) > _DEEPEST_HEAD:
+        return False
+    return _new_on_frozen(facts)
 
 
 def head_weight(facts: ModelFacts | None) -> float:
@@ -153,9 +156,9 @@ def is_tuning(facts: ModelFacts | None) -> bool:
         >>> is_tuning(ModelFacts(pretrained=True, trainable=20_000, trained=(0.99,)))
         False
     """
-    if facts is None or not facts.pretrained:
+    if facts is None or not facts.pretrained or (facts.trainable or 0) <= PROBE.larger_than:
         return False
-    return (facts.trainable or 0) > PROBE.larger_than and not head_alone(facts)
+    return fine_tuned(facts) or (facts.interleaved is not False and not facts.recurrent and not head_alone(facts))
 
 
 def is_probed(facts: ModelFacts, rule: str) -> bool:

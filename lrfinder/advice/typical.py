@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from lrfinder.advice.evidence import Evidence
+from lrfinder.advice.situation import fine_tuned
 from lrfinder.analysis.groups import Group, groups_of, rule_of
 from lrfinder.analysis.regimes import Reading
 from lrfinder.numbers import clamp_lr
@@ -55,7 +56,7 @@ def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
     smaller, larger = sorted((abs(reading.level), LOSS_SIZE.moves * max(reading.total_drop, reading.noise_std)))
     if smaller > LOSS_SIZE.highest:
         return LOSS_SIZE.usual / smaller
-    if 0 < larger < LOSS_SIZE.lowest and not (facts is not None and facts.pretrained):
+    if 0 < larger < LOSS_SIZE.lowest and not fine_tuned(facts):
         return LOSS_SIZE.lowest / larger
     return 1.0
 

@@ -29,6 +29,9 @@ class ModelFacts:
         frozen: number of the others (elements).
         depth: number of weights.
         trainable_depth: number of trainable weights.
+        recurrent: whether recurrent layers are trained.
+        interleaved: whether trained and frozen weights alternate, as with adapters; not so for a head on a frozen
+            network, or for a student beside a frozen teacher.
         fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
         weight_rms: root mean square of the weights of each parameter group, shape (groups,); None in place of a group
             without weights.
@@ -66,6 +69,8 @@ class ModelFacts:
     frozen: int | None = None
     depth: int | None = None
     trainable_depth: int | None = None
+    recurrent: bool | None = None
+    interleaved: bool | None = None
     fan_in: tuple[int, int, int] | None = None
     weight_rms: tuple[float | None, ...] | None = None
     norm_layers: tuple[tuple[str, int], ...] | None = None
@@ -125,7 +130,8 @@ class ModelFacts:
         if (trained := fields.get("trained")) is not None:
             fields["trained"] = tuple(check_part("each of trained", value) for value in trained)
         fields["frozen_trained"] = check_part("frozen_trained", fields.get("frozen_trained"))
-        fields["pretrained"] = check_flag("pretrained", fields.get("pretrained"))
+        for name in ("pretrained", "recurrent", "interleaved"):
+            fields[name] = check_flag(name, fields.get(name))
         for name in ("maximize", "own_step"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))

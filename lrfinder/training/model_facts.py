@@ -168,7 +168,23 @@ def _sizes(model: nn.Module, groups: list[list[Tensor]]) -> dict[str, Any] | Non
         "frozen": sum(each.numel() for each in parameters) - trainable,
         "depth": len(fan_in),
         "trainable_depth": sum(each.ndim >= 2 for each in trained),
+        **_places(model, {id(each) for each in trained}),
         "fan_in": (min(fan_in), statistics.median_low(fan_in), max(fan_in)) if fan_in else None,
+    }
+
+
+def _places(model: nn.Module, trained: set[int]) -> dict[str, bool]:
+    """Where the trained parameters are; see :class:`ModelFacts`."""
+    meetings = 0
+    for module in model.modules():
+        parts = [[each] for each in module.parameters(recurse=False)]
+        parts += [list(child.parameters()) for child in module.children()]
+        whole = [{id(each) in trained for each in part} for part in parts]
+        meetings += {True} in whole and {False} in whole
+    recurrent = (each for each in model.modules() if isinstance(each, (nn.RNNBase, nn.RNNCellBase)))
+    return {
+        "interleaved": meetings > 1,  # a frozen network and what is on it meet once
+        "recurrent": any(id(weight) in trained for each in recurrent for weight in each.parameters()),
     }
 
 
