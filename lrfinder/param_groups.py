@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrfinder.errors import SetupError
+from lrfinder.tables.optimizers import find_optimizer
 
 __all__ = [
     "check_optimizers",
@@ -25,6 +26,8 @@ __all__ = [
     "set_lr",
     "set_momentum",
 ]
+
+_WRAPPED = ("optimizer", "base_optimizer", "_base_optimizer", "optim", "_optim")  # where a wrapper keeps the other
 
 
 def check_optimizers(optimizers: Sequence[Any]) -> None:
@@ -119,8 +122,28 @@ def set_lr(optimizer: Any, lr: float, scales: tuple[float, ...]) -> None:
 
 
 def optimizer_name(optimizer: Any) -> str:
-    """Class name, of the inner optimizer where a trainer has wrapped it."""
-    return type(getattr(optimizer, "optimizer", optimizer)).__name__
+    """Class name: of the inner optimizer where others wrap it, as trainers, ZeRO, Lookahead and SAM do.
+
+    A class that the table of optimizers lacks has the name of the first base class that is in it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> Momentum = type("Momentum", (type("SGD", (), {"param_groups": []}),), {})
+        >>> optimizer_name(Momentum()), optimizer_name(SimpleNamespace(base_optimizer=Momentum()))
+        ('SGD', 'SGD')
+    """
+    inner, seen = optimizer, {id(optimizer)}
+    while (found := _wrapped(inner)) is not None and id(found) not in seen:
+        inner = found
+        seen.add(id(inner))
+    names = [each.__name__ for each in type(inner).__mro__]
+    return next((name for name in names if find_optimizer(name)), names[0])
+
+
+def _wrapped(optimizer: Any) -> Any:
+    """The optimizer that this one wraps; None for none."""
+    held = (getattr(optimizer, name, None) for name in _WRAPPED)
+    return next((each for each in held if hasattr(each, "param_groups")), None)
 
 
 def mode_switches(optimizer: Any) -> tuple[Callable[[], object], Callable[[], object]] | None:

@@ -170,6 +170,38 @@ def test_the_name_of_a_wrapped_optimizer_is_that_of_its_class() -> None:
     assert optimizer_name(types.SimpleNamespace(optimizer=optimizer)) == "SGD"
 
 
+class Momentum(torch.optim.SGD):
+    """A class of a user's own, whose name says nothing."""
+
+
+class Lion(torch.optim.Adam):
+    """A class whose own name is known."""
+
+
+class Wrapper(torch.optim.Optimizer):
+    """An optimizer around another, as SAM and Lookahead are."""
+
+    def __init__(self, name: str, inner: torch.optim.Optimizer) -> None:
+        super().__init__(inner.param_groups, inner.defaults)
+        setattr(self, name, inner)
+
+
+@pytest.mark.parametrize("name", ["optimizer", "base_optimizer", "_base_optimizer", "optim"])
+def test_an_optimizer_is_called_as_the_one_that_it_wraps(name: str) -> None:
+    sgd = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    assert optimizer_name(Wrapper(name, sgd)) == optimizer_name(Wrapper("optimizer", Wrapper(name, sgd))) == "SGD"
+    itself = Wrapper(name, sgd)
+    setattr(itself, name, itself)
+    assert optimizer_name(itself) == "Wrapper"
+
+
+def test_a_class_of_its_own_is_called_as_what_it_is_made_from() -> None:
+    parameters = [torch.ones(1, requires_grad=True)]
+    assert optimizer_name(Momentum(parameters, lr=0.1)) == "SGD"
+    assert optimizer_name(Lion(parameters, lr=0.1)) == "Lion"
+    assert optimizer_name(Wrapper("other", Momentum(parameters, lr=0.1))) == "Wrapper"
+
+
 @pytest.mark.parametrize(
     ("optimizer_class", "options", "expected"),
     [
