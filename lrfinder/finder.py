@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.advice.search import TrialSearch, plan_search
-from lrfinder.advice.situation import head_weight, is_probed
+from lrfinder.advice.heads import head_weight
+from lrfinder.advice.situation import is_probed
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -31,6 +32,7 @@ from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
 from lrfinder.training.loop import meet_with_batches, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
+from lrfinder.training.features import FeatureVariation, watch_features
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.own_step import training_step
 from lrfinder.training.range_search import SweepRequest
@@ -198,8 +200,8 @@ class LRFinder:
             known, step = functools.cache(take_facts(setup).result), training_step(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
-            with contextlib.closing(Batches(train_loader, setup.device)) as batches:
-                facts = functools.partial(_facts, known, batches, ranks.size)
+            with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
+                facts = functools.partial(_facts, known, batches, ranks.size, features)
 
                 def take(driver: SweepDriver) -> LossCurve:
                     parts: dict[str, Any] = {"clipped_part": step.clipped_part, "facts": facts()}
@@ -307,6 +309,9 @@ class LRFinder:
         return RangeTestResult(curve=result.curve, advice=advice, trials=search.record)
 
 
-def _facts(known: Callable[..., ModelFacts], batches: Batches, ranks: int) -> ModelFacts:
+def _facts(
+    known: Callable[..., ModelFacts], batches: Batches, ranks: int, features: FeatureVariation
+) -> ModelFacts:
     """The facts with the first batch of all ranks."""
-    return known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
+    facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
+    return dataclasses.replace(facts, feature_variation=features.share())

@@ -16,7 +16,7 @@ from lrfinder.advice.verdict import advice_without_search, advice_without_trials
 from lrfinder.numbers import round_lr
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.situations import HEAD
+from lrfinder.tables.heads import HEAD
 
 
 def advice(grade: str = "high", **fields: Any) -> Advice:

@@ -14,7 +14,8 @@ from typing import Any
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.saved import check_saved
-from lrfinder.advice.situation import contradicted, is_tuning, length_factor, spread_of
+from lrfinder.advice.heads import spread_of
+from lrfinder.advice.situation import contradicted, is_tuning, length_factor
 from lrfinder.advice.typical import typical_of
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
@@ -84,15 +85,14 @@ class Advice:
     def lr_for(self, kind: str, total_steps: int | None = None, *, constants: Constants = FITTED) -> float:
         """Peak LR to put into the scheduler of that kind, to two significant digits.
 
-        It is ``base_lr`` times the factor of the schedule, held below ``ceiling``: a constant LR has to be lower than
-        the peak of one that decays.
+        It is ``base_lr`` times the factor of the schedule, held below ``ceiling``.
 
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
                 runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: what it
-                needs, up to the square root, depends on the task, and a range test does not show it. A new head alone,
-                and one linear layer, get an LR by the square root, as far as 500 steps are from their length.
+                needs, up to the square root, a range test does not show. A new head alone, and one linear layer, get
+                an LR by the square root, as far as 500 steps are from their length.
             constants: of which the factors of the schedules are used.
 
         Raises:

@@ -17,10 +17,10 @@ the LR b for cosine and the peak of schedule kind k are
     peak_k = min(phi_k * b, max(c, b))
 
 A new head alone on a frozen network has b at a part of the middle of edge and divergence, which show the size of its
-features; the more of the loss was gone in the sweep, the smaller is the part. A model that is one linear layer has that
-in the mean, as its features may come from such a network. Trained weights whose probe shows a gain have b at a weighted
-mean of what the formula gives for their training loss and of parts of the probe's low region and edge: on fixed batches
-a sweep shows what is learnt and what is destroyed at each LR.
+features; the more of the loss was gone in the sweep, and the more of the features varies, the smaller is the part. A
+model that is one linear layer has that in the mean, as its features may come from such a network. Trained weights whose
+probe shows a gain have b at a weighted mean of what the formula gives for their training loss and of parts of the
+probe's low region and edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
@@ -31,7 +31,8 @@ import math
 from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import adjustments, fine_tuned, head_fall, head_momentum, head_weight
+from lrfinder.advice.heads import head_factors, head_fall, head_weight
+from lrfinder.advice.situation import adjustments, fine_tuned
 from lrfinder.advice.typical import clipped_lr, typical_evidence, typical_of
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
@@ -39,8 +40,9 @@ from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.heads import HEAD
 from lrfinder.tables.optimizers import is_lr_free
-from lrfinder.tables.situations import HEAD, PROBE
+from lrfinder.tables.situations import PROBE
 
 __all__ = ["Estimate", "combine", "peak_lr"]
 
@@ -90,15 +92,15 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
             mean = replace(mean, base_lr=weighted_mean(weighed), evidence=weighed)
     if head is not None:
         mean = replace(mean, grade="low")  # features of other networks have needed ten times as much
-    momentum = None if head is None else curve.momentum
-    for each in adjustments(curve.facts, reading.update_rule, momentum):
+    factors = [] if head is None else head_factors(curve.facts, reading.update_rule, curve.momentum)
+    for each in (*factors, *adjustments(curve.facts, reading.update_rule)):
         lr = clamp_lr(mean.base_lr * each.factor)
         factor = Evidence(
             name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
         )
         grade = mean.grade if 1 / _FAR <= each.factor <= _FAR else max(mean.grade, "medium", key=GRADES.index)
         mean = replace(mean, base_lr=lr, grade=grade, evidence=(*mean.evidence, factor))
-    ceiling = _ceiling(reading, constants, head_momentum(curve.facts, reading.update_rule, momentum))
+    ceiling = _ceiling(reading, constants, math.prod(each.factor for each in factors))
     if mean.base_lr <= ceiling.lr:
         return replace(mean, ceiling=ceiling.lr)
     return replace(mean, base_lr=ceiling.lr, ceiling=ceiling.lr, evidence=(*mean.evidence, ceiling))
@@ -207,12 +209,12 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
 
 
 def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence:
-    """Upper limit of the LR of every schedule; with SGD so many times the fitted part."""
+    """Upper limit of the LR of every schedule, at so many times its fitted part."""
     rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
     if edge is None:
         return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
     # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
-    part = constants.edge_part.of(rule, falls=reading.low_region is not None)
+    part = allowed * constants.edge_part.of(rule, falls=reading.low_region is not None)
     if rule == "adaptive":
         lr = clamp_lr(part * edge)
         return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=(edge, edge), source="edge")
@@ -220,7 +222,6 @@ def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, _ = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
-    part *= allowed
     if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
         part = _MOST_ABOVE_EDGE
         return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")

@@ -9,7 +9,12 @@ from typing import Any
 
 from lrfinder.checks import check_lr, check_number
 
-__all__ = ["Evidence", "weighted_mean"]
+__all__ = ["SITUATION", "Adjustment", "Evidence", "weighted_mean"]
+
+SITUATION = ("batch size", "features", "model size", "momentum", "trained weights")
+"""Names of all adjustments."""
+
+_SAME = 0.02  # a factor so near 1 changes no digit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,26 @@ class Evidence:
             seen=(low, high),
             source=str(content["source"]),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjustment:
+    """A factor of the LR.
+
+    Args:
+        name: one of :data:`SITUATION`.
+        factor: > 0.
+        seen: (reference of the law, value of this training).
+    """
+
+    name: str
+    factor: float
+    seen: tuple[float, float]
+
+    @property
+    def matters(self) -> bool:
+        """Whether it changes a digit that is worth a sentence."""
+        return abs(self.factor - 1) > _SAME
 
 
 def weighted_mean(evidence: Iterable[Evidence]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.numbers import format_lr
-from lrfinder.tables.situations import HEAD
+from lrfinder.tables.heads import HEAD
 
 __all__ = ["evidence_sentences"]
 
@@ -139,6 +139,13 @@ def _momentum(each: Evidence) -> str:
     )
 
 
+def _features(each: Evidence) -> str:
+    return (
+        f"Of the features {each.seen[1]:.0%} varies between samples. The rest, their mean, holds the edge down and not "
+        f"what is learnt, so the LR is raised to {format_lr(each.lr)}."
+    )
+
+
 def _number(count: float) -> str:
     """A large count in words, as in "11.2 million"."""
     for unit, name in ((1e9, "billion"), (1e6, "million")):
@@ -177,6 +184,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
 
 _SITUATION: dict[str, Callable[[Evidence], str]] = {
     "batch size": _batch_size,
+    "features": _features,
     "model size": _model_size,
     "momentum": _momentum,
     "trained weights": _trained_weights,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.situation import SITUATION
+from lrfinder.advice.evidence import SITUATION, Evidence, weighted_mean
 from lrfinder.display.summary import optimizers_of
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve

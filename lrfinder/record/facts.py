@@ -30,6 +30,8 @@ class ModelFacts:
         depth: number of weights.
         trainable_depth: number of trainable weights.
         recurrent: whether recurrent layers are trained.
+        feature_variation: share of the squared norm of the inputs of a linear head that varies within the first batch,
+            from 0 to 1; 1 where their mean is 0. None for other models.
         interleaved: whether trained and frozen weights alternate, as with adapters; not so for a head on a frozen
             network, or for a student beside a frozen teacher.
         fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
@@ -71,6 +73,7 @@ class ModelFacts:
     trainable_depth: int | None = None
     recurrent: bool | None = None
     interleaved: bool | None = None
+    feature_variation: float | None = None
     fan_in: tuple[int, int, int] | None = None
     weight_rms: tuple[float | None, ...] | None = None
     norm_layers: tuple[tuple[str, int], ...] | None = None
@@ -127,9 +130,11 @@ class ModelFacts:
         if (rms := fields.get("weight_rms")) is not None:
             fields["weight_rms"] = tuple(_known(float, value) for value in rms)
         fields["norm_layers"] = _counted(fields.get("norm_layers"))
-        if (trained := fields.get("trained")) is not None:
-            fields["trained"] = tuple(check_part("each of trained", value) for value in trained)
-        fields["frozen_trained"] = check_part("frozen_trained", fields.get("frozen_trained"))
+        fields["trained"] = _known(
+            lambda shares: tuple(check_part("each of trained", share) for share in shares), fields.get("trained")
+        )
+        for name in ("frozen_trained", "feature_variation"):
+            fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
         for name in ("maximize", "own_step"):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import ByRule
 
-__all__ = ["BATCH_SIZE", "CLIPPED", "HEAD", "LAYER_NORM_SIZE", "LENGTH", "LOSS_SIZE", "MODEL_SIZE", "PASSES"]
-__all__ += ["PROBE", "TRAINED", "Clipped", "Head", "Law", "LossSize", "Probe"]
+__all__ = ["BATCH_SIZE", "CLIPPED", "LAYER_NORM_SIZE", "LENGTH", "LOSS_SIZE", "MODEL_SIZE", "PASSES", "PROBE"]
+__all__ += ["TRAINED", "Clipped", "Law", "LossSize", "Probe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,32 +76,6 @@ class LossSize:
     usual: float
     highest: float
     moves: float
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """A new head alone on a frozen network that is trained.
-
-    Args:
-        part: best LR of a training of the reference length, as a part of the middle of edge and divergence, where a
-            linear head is done after the sweep: where the loss fell to 0. It is the larger the less the loss fell.
-        least_fall: part of its level by which the loss falls at least; less counts as this.
-        usual_fall: the same of a head of several layers, and where the level is not known.
-        spread: half width of the interval, as a factor.
-        length: how it depends on the length of the training.
-        momentum: how it depends on 1 minus the momentum.
-        linear_weight: its weight for a model that is one linear layer, whose features may come from anywhere.
-        source: where the part comes from.
-    """
-
-    part: float
-    least_fall: float
-    usual_fall: float
-    spread: float
-    length: Law
-    momentum: Law
-    linear_weight: float
     source: str
 
 
@@ -203,35 +177,6 @@ TRAINED = Law(
     source=(
         "24 calibration runs start from trained weights, of networks of up to 65,000 parameters, and their best LR is "
         "not lower; the powers were chosen on our own fine-tunings of 0.4 to 23 million parameters"
-    ),
-)
-HEAD = Head(
-    part=1 / 64,
-    least_fall=1 / 16,
-    usual_fall=1 / 2,
-    spread=10.0,
-    length=Law(
-        reference=500,
-        below=ByRule(proportional=-0.5, adaptive=-0.5),
-        above=ByRule(proportional=-0.5, adaptive=-0.5),
-        highest=1e6,
-        source=(
-            "the training of a linear head is a convex problem, and this is the length in its bounds; between 200 and "
-            "2,000 steps our own trainings of heads have powers of 0 to -0.5 with SGD and -0.5 to -1 with Adam"
-        ),
-    ),
-    momentum=Law(
-        reference=0.1,
-        below=ByRule(proportional=0.6, adaptive=0.0),
-        above=ByRule(proportional=0.6, adaptive=0.0),
-        highest=1.0,
-        source="heads of the same networks with SGD without momentum have their best LR a factor 4 nearer to the limit",
-    ),
-    linear_weight=0.7,
-    source=(
-        "52 heads on 13 trained networks, 7 of them with the network in training mode (cells of the split fit in "
-        "scripts/situations/cells.csv); batch size and typical LR explain little more there; "
-        "the interval held the best LR in 98 of their 104 range tests and in 34 of 52 on 7 other networks"
     ),
 )
 PROBE = Probe(

@@ -1,4 +1,4 @@
-"""Optimizers whose ``step`` is compiled, as in ``optimizer.step = torch.compile(optimizer.step)``.
+"""Compiled models, and optimizers whose ``step`` is compiled, as in ``optimizer.step = torch.compile(optimizer.step)``.
 
 Compiled code is compiled again when a number it has seen changes, or a tensor of the optimizer's state is replaced. A
 sweep would do both in every iteration; the two contexts here prevent it.
@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrfinder.training.joint import parts_of
 
-__all__ = ["eager_step", "tensor_lrs"]
+__all__ = ["eager_step", "is_compiled", "tensor_lrs"]
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model, or a part of it, is compiled."""
+    return any(hasattr(each, "_orig_mod") or each._compiled_call_impl is not None for each in model.modules())
 
 
 @contextlib.contextmanager

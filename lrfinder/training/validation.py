@@ -19,6 +19,7 @@ from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import mode_switches
 from lrfinder.tables.situations import PROBE
 from lrfinder.training.batches import Batches, batch_size, move
+from lrfinder.training.compiled import is_compiled
 from lrfinder.training.setup import TrainingSetup
 
 __all__ = ["Validation", "check_probe", "hold_out", "probe_for", "validation_for"]
@@ -210,5 +211,4 @@ def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iter
 
 def _uncompiled(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
     """Context in which nothing is compiled for a mode that the training does not use."""
-    compiled = (hasattr(each, "_orig_mod") or each._compiled_call_impl is not None for each in model.modules())
-    return torch.compiler.set_stance("force_eager") if any(compiled) else contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager") if is_compiled(model) else contextlib.nullcontext()

@@ -1,0 +1,114 @@
+"""A new head alone, and one linear layer: which trainings are such, and what changes their LR. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from lrfinder.advice.evidence import Adjustment, Evidence
+from lrfinder.analysis.regimes import Reading
+from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.tables.heads import HEAD
+
+__all__ = ["head_alone", "head_factors", "head_fall", "head_weight", "most_trained", "new_on_frozen", "of_head"]
+__all__ += ["spread_of"]
+
+_DEEPEST_HEAD = 3  # weights in a row, as of a head with two hidden layers
+_FEW_BESIDE = 10  # times as many frozen elements
+
+
+def head_alone(facts: ModelFacts | None) -> bool:
+    """Whether a new head is all that is trained, on a frozen network that is trained.
+
+    Adapters, which are many new weights within the network, are no head, and neither is a recurrent or deep network on
+    frozen features: it is one from scratch.
+
+    Example:
+        >>> new = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
+        >>> head_alone(ModelFacts(**new)), head_alone(ModelFacts(**new, trainable_depth=24)), head_alone(ModelFacts())
+        (True, False, False)
+    """
+    if facts is None or facts.recurrent or (facts.trainable_depth or 0) > _DEEPEST_HEAD:
+        return False
+    return new_on_frozen(facts)
+
+
+def head_weight(facts: ModelFacts | None) -> float:
+    """Weight of what is known of heads: 1 for a new head alone, less for a model that is one linear layer, else 0.
+
+    A linear layer on features that were computed beforehand is the same training as a head on the frozen network, but
+    its features may be raw data as well.
+
+    Example:
+        >>> head_weight(ModelFacts(depth=1, trainable_depth=1)) > 0, head_weight(ModelFacts(depth=2, trainable_depth=2))
+        (True, 0.0)
+    """
+    if head_alone(facts):
+        return 1.0
+    linear = facts is not None and facts.depth == facts.trainable_depth == 1
+    return HEAD.linear_weight if linear else 0.0
+
+
+def head_factors(facts: ModelFacts | None, rule: str, momentum: float) -> list[Adjustment]:
+    """Factors of the LR of a head, or of a linear layer, that are not 1: for its momentum and for its features.
+
+    Args:
+        facts: what is unknown changes nothing.
+        rule: ``"proportional"`` or ``"adaptive"``.
+        momentum: of the optimizer, from 0 to 1. Without it the best LR is near the limit whatever the features are.
+
+    Example:
+        >>> facts = ModelFacts(depth=1, trainable_depth=1, feature_variation=0.1)
+        >>> [each.name for each in head_factors(facts, "adaptive", 0.9)]
+        ['features']
+        >>> [each.name for each in head_factors(facts, "proportional", 0.0)]
+        ['momentum']
+    """
+    weight, varied = head_weight(facts), None if facts is None else facts.feature_variation
+    factor = HEAD.momentum.factor(1 - min(momentum, 0.999), rule) ** weight
+    found = [Adjustment(name="momentum", factor=factor, seen=(1 - HEAD.momentum.reference, momentum))]
+    if varied is not None and momentum:
+        factor = HEAD.variation.factor(max(varied, HEAD.least_variation), rule) ** weight
+        found.append(Adjustment(name="features", factor=factor, seen=(HEAD.variation.reference, varied)))
+    return [each for each in found if each.matters]
+
+
+def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
+    """Part of its level by which the sweep of a linear head lowered the loss, from 1/16 to 1; 1/2 for other heads.
+
+    Features that tell much of the classes lower the loss long before the edge; those that tell little need an LR as
+    near to the edge as can be. The batch noise hides a part of the fall, so it is added. The lowest possible loss is
+    taken to be 0, as that of cross-entropy is; a constant that is added to the loss raises the LR.
+    """
+    if facts is None or facts.trainable_depth != 1 or not reading.level > 0:
+        return HEAD.usual_fall
+    fall = max(reading.total_drop, HEAD.least_fall * reading.level) + reading.noise_std
+    return min(fall / reading.level, 1.0)
+
+
+def new_on_frozen(facts: ModelFacts) -> bool:
+    """Whether all that is trained is new, on a frozen network that is trained.
+
+    Few new elements cannot be told from trained ones; they count as new where far more is frozen.
+    """
+    if not facts.pretrained:
+        return False
+    few = (facts.frozen or 0) >= _FEW_BESIDE * (facts.trainable or math.inf)
+    if not few and (facts.frozen_trained or 0.0) < TRAINED_SHARE:
+        return False
+    return most_trained(facts, unknown=0.0 if few else 1.0) < TRAINED_SHARE
+
+
+def most_trained(facts: ModelFacts, unknown: float) -> float:
+    """Share of trained elements of the parameter group that has most of them; ``unknown`` where none is known."""
+    return max((share for share in facts.trained or () if share is not None), default=unknown)
+
+
+def of_head(evidence: Iterable[Evidence]) -> bool:
+    """Whether an advice that is made of this evidence is for a new head alone, or for one linear layer."""
+    return any(each.name == "head" for each in evidence)
+
+
+def spread_of(evidence: Iterable[Evidence], usual: float) -> float:
+    """Half width of the interval of an advice that is made of this evidence, as a factor; a head has its own."""
+    return HEAD.spread if of_head(evidence) else usual

@@ -1,0 +1,67 @@
+"""How much the inputs of a new head vary between samples, as its first forward pass has them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrfinder.training.compiled import is_compiled
+from lrfinder.training.setup import TrainingSetup
+
+__all__ = ["FeatureVariation", "watch_features"]
+
+_MOST = 3  # trained layers; a deeper network is no head
+
+
+class FeatureVariation:
+    """Looks at the inputs of layers in their first forward pass."""
+
+    def __init__(self) -> None:
+        self._seen: Tensor | None = None
+
+    def share(self) -> float | None:
+        """Share of their squared norm that varies, from 0 to 1: 1 where the mean is 0. None where nothing was seen."""
+        share = None if self._seen is None else self._seen.item()
+        return share if share is not None and 0 <= share <= 1 else None
+
+    def look(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """To be called before each forward pass."""
+        features = inputs[0] if inputs else None
+        if self._seen is not None or not isinstance(features, Tensor) or features.ndim < 2:
+            return
+        rows = features.detach().flatten(0, -2).float()
+        if len(rows) > 1:
+            varied = rows.var(0).sum()  # divided by n - 1, so that a small batch gives it without bias
+            self._seen = (varied / rows.square().sum(1).mean()).clamp(max=1)
+
+
+@contextlib.contextmanager
+def watch_features(setup: TrainingSetup) -> Iterator[FeatureVariation]:
+    """Context in which the layers of a model are looked at, if all weights that are trained are in few linear layers.
+
+    Ranks that train together see different samples and would need an exchange, and compiled code would be compiled
+    again, so nothing is looked at there.
+    """
+    features = FeatureVariation()
+    layers = [] if setup.ranks.together or is_compiled(setup.model) else _trained_linear(setup)
+    hooks = [layer.register_forward_pre_hook(features.look) for layer in layers]
+    try:
+        yield features
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _trained_linear(setup: TrainingSetup) -> list[nn.Module]:
+    """The linear layers whose weights are all that is trained; empty where others are trained too."""
+    held = {id(each) for group in setup.optimizer.param_groups for each in group["params"] if each.requires_grad}
+    layers = []
+    for module in setup.model.modules():
+        weights = [each for each in module.parameters(recurse=False) if id(each) in held and each.ndim > 1]
+        if weights and not isinstance(module, nn.Linear):
+            return []
+        layers += [module] if weights else []
+    return layers if len(layers) <= _MOST else []
