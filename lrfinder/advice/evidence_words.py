@@ -38,11 +38,10 @@ def _low_region(each: Evidence) -> str:
 def _typical(each: Evidence) -> str:
     if each.source == "clipping":
         return _clipping(each)
-    usual, here = each.seen
-    shown = format_lr(usual)
-    if usual != here:
-        larger = "larger" if here < usual else "smaller"
-        shown += f", which is {format_lr(here)} for a loss so much {larger} than that of most classifiers"
+    shown, here = map(format_lr, each.seen)
+    if shown != here:
+        larger = "larger" if each.seen[1] < each.seen[0] else "smaller"
+        shown += f", which is {here} for a loss so much {larger} than that of most classifiers"
     if each.part == 1:
         return f"A curve varies with its seed, so a typical peak LR for {each.source} counts too: {shown}."
     return (
