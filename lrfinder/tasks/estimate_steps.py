@@ -15,6 +15,7 @@ from lrfinder.tasks.experiment import Experiment
 from lrfinder.tasks.memory import usable_memory, used_memory
 from lrfinder.training.batches import batch_size, move, tensors_in
 from lrfinder.training.own_step import training_step
+from lrfinder.training.state.tensors import size_in_bytes
 
 __all__ = ["FullError", "Line", "Probe"]
 
@@ -135,7 +136,7 @@ class Probe:
                 self._step.run([placed])
         finally:
             # Batches are drawn for a whole update.
-            waiting = self._drawn * sum(each.nbytes for each in tensors_in(batch))
+            waiting = self._drawn * sum(map(size_in_bytes, tensors_in(batch)))
             self._saved[samples] = saved.total
             self._peaks[samples] = saved.total + _AT_ONCE * saved.largest + waiting
             self.seconds[samples] = 0.0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lrfinder.errors import SetupError
 from lrfinder.training.contents import batch_size, describe_batch, move, target_count, tensors_in
+from lrfinder.training.state.tensors import size_in_bytes
 
 __all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "loader_length", "move", "tensors_in"]
 __all__ += ["worth_prefetching"]
@@ -24,7 +25,7 @@ def worth_prefetching(batch: Any, device: torch.device) -> bool:
     """Whether the batch must be copied to a GPU and is so large that the copy would block the host."""
     if device.type != "cuda":
         return False
-    return sum(tensor.nbytes for tensor in tensors_in(batch) if tensor.device.type == "cpu") > _SMALL
+    return sum(size_in_bytes(tensor) for tensor in tensors_in(batch) if tensor.device.type == "cpu") > _SMALL
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from lrfinder.training.state.contents import captured, captured_array, is_memory
 from lrfinder.training.state.objects import attributes, is_optimizer, slots
 from lrfinder.training.state.reachable import Limits, reachable
 from lrfinder.training.state.storage import TensorCopies
+from lrfinder.training.state.tensors import size_in_bytes
 
 __all__ = ["Beside"]
 
@@ -70,7 +71,7 @@ class Beside:
             if id(item) in self._within:
                 continue
             if issubclass(type(item), Tensor):
-                if (named or item.nbytes <= _MOST_BYTES) and not torch.nn.parameter.is_lazy(item):
+                if not torch.nn.parameter.is_lazy(item) and (named or size_in_bytes(item) <= _MOST_BYTES):
                     copies.keep(item)
             elif issubclass(type(item), np.ndarray):
                 if named or (item.nbytes <= _MOST_BYTES and not is_memory_map(item)):

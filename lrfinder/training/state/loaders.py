@@ -56,7 +56,7 @@ class LoaderState:
         room = _MOST_BYTES_TOGETHER
         for item in found:
             if issubclass(type(item), (Tensor, np.ndarray)):
-                if item.nbytes <= min(room, _MOST_BYTES) and _can_be_copied(item):
+                if _can_be_copied(item) and item.nbytes <= min(room, _MOST_BYTES):
                     room -= item.nbytes
                     capture = _captured if issubclass(type(item), Tensor) else captured_array
                     self._restorers.append(capture(item))
