@@ -13,7 +13,6 @@ from lrfinder.tables.heads import HEAD
 __all__ = ["head_alone", "head_factors", "head_fall", "head_weight", "most_trained", "new_on_frozen", "of_head"]
 __all__ += ["spread_of"]
 
-_DEEPEST_HEAD = 3  # weights in a row, as of a head with two hidden layers
 _FEW_BESIDE = 10  # times as many frozen elements
 
 
@@ -28,7 +27,7 @@ def head_alone(facts: ModelFacts | None) -> bool:
         >>> head_alone(ModelFacts(**new)), head_alone(ModelFacts(**new, trainable_depth=24)), head_alone(ModelFacts())
         (True, False, False)
     """
-    if facts is None or facts.recurrent or (facts.trainable_depth or 0) > _DEEPEST_HEAD:
+    if facts is None or facts.recurrent or (facts.trainable_depth or 0) > HEAD.deepest:
         return False
     return new_on_frozen(facts)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lrfinder.tables.heads import HEAD
 from lrfinder.training.compiled import is_compiled
 from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state.tensors import is_dense
 
 __all__ = ["FeatureVariation", "watch_features"]
-
-_MOST = 3  # trained layers; a deeper network is no head
 
 
 class FeatureVariation:
@@ -30,7 +30,7 @@ class FeatureVariation:
     def look(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         """To be called before each forward pass."""
         features = inputs[0] if inputs else None
-        if self._seen is not None or not isinstance(features, Tensor) or features.ndim < 2:
+        if self._seen is not None or not isinstance(features, Tensor) or features.ndim < 2 or not is_dense(features):
             return
         rows = features.detach().flatten(0, -2).float()
         if len(rows) > 1:
@@ -64,4 +64,4 @@ def _trained_linear(setup: TrainingSetup) -> list[nn.Module]:
         if weights and not isinstance(module, nn.Linear):
             return []
         layers += [module] if weights else []
-    return layers if len(layers) <= _MOST else []
+    return layers if len(layers) <= HEAD.deepest else []
