@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advice_bench.results import Case, curve_of, load
+from advice_bench.results import Case, load
 from advice_bench.tasks import Cell, build
 from lrfinder import LRFinder
 from lrfinder.advice.trial_plan import TrialPlan, whole_schedule
 from lrfinder.advice.verdict import trial_levels
+from lrfinder.record.curve import LossCurve
 from lrfinder.training.trials import trials_from_snapshot
 
 __all__ = ["drifts", "trial_grid"]
@@ -27,7 +28,7 @@ def trial_grid(cell: Cell, seed: int, curve: dict[str, Any], best: float, *, cac
     """Passes through the data, level below which a loss shows learning, and losses by length and log2 of the LR."""
     task, whole = build(cell, seed, cache=cache), whole_schedule(cell.schedule, 1.0, cell.steps, {})
     setup = LRFinder(task.model, task.optimizer, cell.loss).setup
-    limit, least = trial_levels(curve_of(cell, curve), compressed=False)
+    limit, least = trial_levels(LossCurve.from_dict(curve), compressed=False)
     losses: dict[float, dict[str, float | None]] = {}
     made = trials_from_snapshot(setup, task.loader, task.val_loader(), None, "auto", limit)
     with setup.ranks.session(arguments=()), made as runner:

@@ -16,6 +16,7 @@ from advice_bench.fitting import COVERAGE
 from advice_bench.results import CELL, Case, bootstrap, load, load_cases, scored, summary
 from advice_bench.rules import DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
 from advice_bench.tasks.cells import FAMILIES
+from advice_bench.units import units
 from lrfinder.advice.advise import GRADES, advise
 from lrfinder.display.decision import decide
 from lrfinder.files import write_atomic
@@ -51,6 +52,8 @@ TEXTS = {  # under the title of a section
     "every output has after \"never above\".",
     "How the best learning rate changes with the length": "That of trials of a part of the training less that of the "
     "training, in octaves (mean and standard deviation), by how often it goes through its data. Fitted cells.",
+    "The same losses in another unit, or with a constant added": "Mean regret of the sweeps with SGD, where c times "
+    "the loss needs 1/c of the learning rate.",
     "Trained for real, held-out cells": "The same, but each number is the final loss of a training at exactly that "
     "learning rate (same seed as the sweep), with the emitted recipe (5 % warm-up unless the schedule has its own) or "
     "the bare torch scheduler. It can be below the best of the grid, and below 0 then.",
@@ -76,6 +79,7 @@ def write(out: Path) -> str:
         "What the grade and the interval are worth": _grades(scores),
         "Above which limit the best learning rate lies": _limits(cases),
         "How the best learning rate changes with the length": drifts(out, cases),
+        "The same losses in another unit, or with a constant added": units(cases),
         "Trained for real, held-out cells": _emitted(out, cases),
         "Cells that the constants were fitted to": _rules(fitted, costs),
     }

@@ -5,7 +5,6 @@ One JSON file for each kind of run, which grows as runs end and is never half-wr
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +23,10 @@ from lrfinder.advice.verdict import refined_advice
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
-from lrfinder.record.facts import ModelFacts
 from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import Constants
 
-__all__ = ["CELL", "Case", "Picks", "after_trials", "bootstrap", "curve_of", "fitted_cases", "key", "load"]
+__all__ = ["CELL", "Case", "Picks", "after_trials", "bootstrap", "fitted_cases", "key", "load"]
 __all__ += ["load_cases", "save", "scored", "summary"]
 
 CELL = {cell.name: cell for cell in CELLS}
@@ -94,18 +92,12 @@ def load_cases(out: Path) -> list[Case]:
     by_cell: dict[str, list[LossCurve]] = {}
     for name, curve in sweeps.items():
         cell = name.partition(" | ")[0]
-        by_cell.setdefault(cell, []).append(curve_of(CELL[cell], curve))
+        by_cell.setdefault(cell, []).append(LossCurve.from_dict(curve))
     return [
         Case(cell=cell, truth=Truth.of(grids[key(cell.name, 0)]), curves=tuple(by_cell[cell.name]))
         for cell in CELLS
         if cell.name in by_cell and key(cell.name, 0) in grids
     ]
-
-
-def curve_of(cell: Cell, saved: Mapping[str, Any]) -> LossCurve:
-    """The curve of a sweep, with the batch size: the first sweeps were stored without facts."""
-    curve = LossCurve.from_dict(dict(saved))
-    return curve if curve.facts else dataclasses.replace(curve, facts=ModelFacts(batch_size=cell.batch))
 
 
 def after_trials(advice: Advice, record: dict[str, Any] | None) -> Advice:

@@ -15,11 +15,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import peers
 from advice_bench import trainings
-from advice_bench.results import curve_of
 from advice_bench.tasks import Cell, build
 from lrfinder import LRFinder, recipe
 from lrfinder.advice.advise import advise
 from lrfinder.errors import NoAdviceError
+from lrfinder.record.curve import LossCurve
 from lrfinder.result import RangeTestResult
 
 __all__ = ["BUDGETS", "emitted", "grid_search", "refinement", "suggestions", "sweep"]
@@ -38,7 +38,7 @@ def sweep(cell: Cell, seed: int, *, cache: Path) -> dict[str, Any]:
 
 def refinement(cell: Cell, seed: int, curve: dict[str, Any], budget: float, *, cache: Path) -> dict[str, Any] | None:
     """The record of ``refine`` after that sweep; None where there is no advice to refine or no room for a search."""
-    task, swept = build(cell, seed, cache=cache), curve_of(cell, curve)
+    task, swept = build(cell, seed, cache=cache), LossCurve.from_dict(curve)
     try:
         better = LRFinder(task.model, task.optimizer, cell.loss).refine(
             RangeTestResult(curve=swept, advice=advise(swept)),
