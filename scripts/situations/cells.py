@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from situations import crystals, heads, images, language, reviews, scratch, sentences, whole
+from situations import crystals, heads, images, language, linear, reviews, scratch, sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -44,8 +44,8 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
 def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
-    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live and lora, that holds trunk,
-    optimizer, batch and steps, in ``"tv-resnet18"`` the model.
+    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora and linear, that
+    holds trunk or data, optimizer, batch and steps, in ``"tv-resnet18"`` the model.
     """
     kind, *parts = name.split("-")
     if kind == "tv":
@@ -53,6 +53,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind == "head":
         trunk, optimizer, batch, _, *hidden = parts
         return partial(heads.head, trunk=trunk, optimizer=optimizer, batch=int(batch), hidden=bool(hidden))
+    if kind == "linear":
+        source, optimizer, batch, _ = parts
+        return partial(linear.linear, source=source, optimizer=optimizer, batch=int(batch))
     if kind in ("whole", "part", "live", "lora"):
         trunk, optimizer, batch, _ = parts
         if trunk == "chgnet":

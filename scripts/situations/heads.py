@@ -25,6 +25,7 @@ __all__ = ["OPTIMIZERS", "head"]
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+    "plain": partial(torch.optim.SGD, lr=0.1),
     "adamw": partial(torch.optim.AdamW, lr=1e-3),
 }
 
@@ -67,7 +68,7 @@ class Head(nn.Module):
 
 
 def head(data: Path, seed: int, *, trunk: str, optimizer: str, batch: int, hidden: bool) -> Training:
-    """A new head alone, linear or with a hidden layer of 256; momentum 0.9 with "sgd"."""
+    """A new head alone, linear or with a hidden layer of 256; momentum 0.9 with "sgd", none with "plain"."""
     known = features(data, trunk)
     width = known.ours[0].shape[-1]
     torch.manual_seed(seed)

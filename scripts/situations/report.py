@@ -36,7 +36,8 @@ chance decides there which learning rate is best; that rule was made after a loo
 number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. "Without probe" is the advice
 from the training losses of the same range tests. Heads are new and on a frozen network, which runs as in evaluation or
 in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained,
-of CHGNet what its example trains.
+of CHGNet what its example trains. "One linear layer" is all of its model, on features computed beforehand or on data as
+they come; what is weighed there was chosen on all of these cells.
 """
 
 
