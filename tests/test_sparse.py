@@ -1,4 +1,4 @@
-"""Sparse tensors wherever a training may hold them: torch has no size in bytes for those with coordinates."""
+"""Sparse and nested tensors wherever a training may hold them: torch gives them no size in bytes, or no shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lrfinder import LRFinder
-from lrfinder.training.state.tensors import size_in_bytes
+from lrfinder.training.contents import size_in_bytes
 
 FEATURES, CLASSES = torch.eye(48)[:, :8], torch.arange(48) % 3
 BATCHES = list(zip(FEATURES.split(16), CLASSES.split(16), strict=True))
@@ -70,6 +70,30 @@ def test_a_sparse_tensor_may_be_anywhere(place: str) -> None:
     assert finder.range_test(loader, progress=False).curve.losses
     assert torch.equal(held.to_dense(), torch.eye(16))
     assert all(torch.equal(value.to_dense(), before[name]) for name, value in model.state_dict().items())
+
+
+class Pooled(nn.Module):
+    """The mean of each sequence of a nested tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([each.mean(0) for each in self.layer(inputs).unbind()])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_batches_of_nested_tensors_are_counted_and_trained_on(layout: torch.layout) -> None:
+    def batch() -> tuple[Tensor, Tensor]:
+        rows = [torch.randn(length, 8) for length in (3, 5, 4, 2)]
+        return torch.nested.nested_tensor(rows, layout=layout), torch.arange(4) % 3
+
+    model = Pooled()
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    curve = finder.range_test([batch() for _ in range(6)], progress=False).curve
+    assert curve.losses and curve.facts is not None and curve.facts.batch_size == 4
 
 
 def test_the_size_of_a_sparse_tensor_is_that_of_its_parts() -> None:

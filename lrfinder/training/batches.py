@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.errors import SetupError
-from lrfinder.training.contents import batch_size, describe_batch, move, target_count, tensors_in
-from lrfinder.training.state.tensors import size_in_bytes
+from lrfinder.training.contents import batch_size, describe_batch, move, size_in_bytes, target_count, tensors_in
 
 __all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "loader_length", "move", "tensors_in"]
 __all__ += ["worth_prefetching"]

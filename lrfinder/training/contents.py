@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrfinder.training.records import LEAVES, attributes_of, with_attributes
 
-__all__ = ["batch_size", "describe_batch", "move", "target_count", "tensors_in"]
+__all__ = ["batch_size", "describe_batch", "move", "size_in_bytes", "target_count", "tensors_in"]
 
 
 def move(
@@ -119,7 +119,7 @@ def batch_size(batch: Any) -> int:
     inputs, labels = (*parts, None, None)[:2]
     if _is_array(inputs) and inputs.ndim > 1 and _is_classes(labels) and labels.shape == inputs.shape[1:2]:
         return len(labels)
-    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 1)
+    return next((tensor.size(0) for tensor in tensors_in(batch) if tensor.ndim), 1)
 
 
 def _parts(batch: Any) -> Sequence[Any]:
@@ -133,7 +133,7 @@ def _listed(batch: Any, parts: Sequence[Any]) -> int:
 
     Their items are objects of one type, or tensors that differ in length, unlike the several inputs of a model.
     """
-    differ = len({len(tensor) if tensor.ndim else 0 for tensor in tensors_in(batch)}) > 1
+    differ = len({tensor.size(0) if tensor.ndim else 0 for tensor in tensors_in(batch)}) > 1
     inner = itertools.chain.from_iterable(each.values() for each in parts if isinstance(each, Mapping))
     sized = (each for each in (*parts, *inner) if isinstance(each, (list, tuple)) or _is_array(each))
     lengths = Counter(map(len, sized))
@@ -145,7 +145,7 @@ def _listed(batch: Any, parts: Sequence[Any]) -> int:
 
 
 def _is_array(value: Any) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.ndim > 0
+    return isinstance(value, Tensor) and value.ndim > 0 and not value.is_nested  # a nested one has no shape
 
 
 def _is_classes(value: Any) -> TypeGuard[Tensor]:
@@ -165,6 +165,13 @@ def target_count(batch: Any) -> int | None:
         return None
     joined = _is_array(inputs) and len(inputs) < len(labels) == math.prod(inputs.shape[:2])
     return labels.numel() if joined or labels.numel() > len(labels) else None
+
+
+def size_in_bytes(tensor: Tensor) -> int:
+    """Bytes of its elements; of a sparse one those of its indices and values, as torch defines none."""
+    if tensor.layout != torch.sparse_coo:
+        return tensor.nbytes
+    return tensor._indices().nbytes + tensor._values().nbytes
 
 
 def tensors_in(batch: Any, inside: frozenset[int] = frozenset()) -> Iterator[Tensor]:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lrfinder.training.contents import size_in_bytes
 from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.contents import captured, captured_array, is_memory_map
 from lrfinder.training.state.objects import attributes, is_optimizer, slots
 from lrfinder.training.state.reachable import Limits, reachable
 from lrfinder.training.state.storage import TensorCopies
-from lrfinder.training.state.tensors import size_in_bytes
 
 __all__ = ["Beside"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Place", "ReadOnlyMemory", "is_alive", "is_dense", "is_writable", "size_in_bytes"]
+__all__ = ["Place", "ReadOnlyMemory", "is_alive", "is_dense", "is_writable"]
 
 
 class Place:
@@ -57,16 +57,9 @@ class Place:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """True for a plain strided tensor; False for sparse, quantised, distributed and other wrapped tensors."""
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    """True for a plain strided tensor; False for sparse, nested, quantised, distributed and other wrapped tensors."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
     return plain and not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
-
-
-def size_in_bytes(tensor: Tensor) -> int:
-    """Bytes of its elements; of a sparse one those of its indices and values, as torch defines none."""
-    if tensor.layout != torch.sparse_coo:
-        return tensor.nbytes
-    return tensor._indices().nbytes + tensor._values().nbytes
 
 
 def is_alive(tensor: Tensor) -> bool:
