@@ -14,9 +14,10 @@ from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.advice.verdict import advice_without_search, advice_without_trials, refined_advice
 from lrfinder.numbers import round_lr
+from lrfinder.record.trials import Trial
 from lrfinder.tables.constants import FITTED
-from lrfinder.tables.kinds import KINDS
 from lrfinder.tables.heads import HEAD
+from lrfinder.tables.kinds import KINDS
 
 
 def advice(grade: str = "high", **fields: Any) -> Advice:
@@ -104,6 +105,18 @@ def test_trials_count_alone_where_the_initial_lr_diverged(loss: float | None, na
     # A loss that has not fallen is no divergence: short trials of trained weights, or of a head, begin so.
     made = record(start_loss=2.0, trials=trials((INITIAL / 16, 1.5), (INITIAL / 4, 1.0), (INITIAL, loss)))
     assert [each.name for each in refined_advice(advice(), made).evidence] == names
+
+
+@pytest.mark.parametrize("stage", ["screening", "confirmation"])
+def test_a_short_trial_of_a_head_that_diverged_does_not_refute_its_lr(stage: str) -> None:
+    def names(evidence: tuple[Evidence, ...]) -> list[str]:
+        ran = around(INITIAL / 8, stage="screening", stride=4, steps=60)
+        ran += (Trial(lr=INITIAL, steps=60, loss=None, stage=stage),)
+        made = record(start_loss=2.0, total_steps=1000, budget_steps=1000, trials=ran)
+        return [each.name for each in refined_advice(advice(evidence=evidence), made).evidence]
+
+    assert names(()) == ["trials"]
+    assert names((HEAD_ALONE,)) == (["trials", "range test"] if stage == "screening" else ["trials"])
 
 
 def test_agreement_makes_a_new_head_no_surer() -> None:

@@ -69,7 +69,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
     variances = _variances(advice, record, constants)
-    evidence = tuple(_weighed(record, found, *variances))
+    evidence = tuple(_weighed(record, found, *variances, head=of_head(advice.evidence)))
     weighed = weighted_mean(evidence)
     findings = tuple(_findings(record, found, constants))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
@@ -123,12 +123,16 @@ def _spread(prior: float, measured: float) -> float:
     return float(2 ** (_OUTSIDE_INTERVAL * math.sqrt(prior * measured / (prior + measured))))
 
 
-def _weighed(record: TrialRecord, found: float, prior: float, measured: float) -> Iterator[Evidence]:
-    """What the trials found and, unless it diverged, the LR that they started from, with their weights."""
+def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *, head: bool) -> Iterator[Evidence]:
+    """What the trials found and, unless it diverged, the LR that they started from, with their weights.
+
+    A head may be best where a constant LR diverges and a decaying one does not, so its short trials do not decide that.
+    """
     initial = record.initial_lr
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
     longest = max(at_initial, key=lambda trial: trial.steps, default=None)
-    weight = 1.0 if longest is None or longest.loss is None else prior / (prior + measured)
+    refuted = longest is None or (longest.loss is None and not (head and longest.stage == "screening"))
+    weight = 1.0 if refuted else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
             yield Evidence(name=name, lr=lr, weight=part, part=1.0, seen=(lr, lr), source=record.schedule)
