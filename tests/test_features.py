@@ -59,7 +59,9 @@ def head(*layers: nn.Module) -> nn.Module:
 MODELS = {
     "head": (lambda: head(nn.Linear(8, 3)), True),
     "head of two layers": (lambda: head(nn.Linear(8, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3)), True),
-    "all of it": (lambda: nn.Sequential(*[nn.Linear(8, 8) for _ in range(3)], nn.Linear(8, 3)), False),
+    "one layer": (lambda: nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 3)), True),
+    "two layers": (lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), False),
+    "deep on frozen": (lambda: head(*[nn.Linear(8, 8) for _ in range(3)], nn.Linear(8, 3)), False),
     "convolution": (lambda: head(nn.Unflatten(1, (1, 8)), nn.Conv1d(1, 1, 6), nn.Flatten()), False),
 }
 

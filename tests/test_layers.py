@@ -17,8 +17,9 @@ PACKAGE = Path(lrfinder.__file__).parent
 # this list; what shares a line imports nothing of each other.
 LAYERS: list[dict[str, set[str]]] = [
     {"errors": set(), "numbers": set()},
-    {"checks": set(), "files": set(), "param_groups": set()},
+    {"checks": set(), "files": set()},
     {"tables": set()},
+    {"param_groups": set()},
     {"record": set(), "schedules": {"torch"}},
     {"analysis": {"numpy", "scipy"}},
     {"advice": {"numpy"}},

@@ -40,7 +40,7 @@ class FeatureVariation:
 
 @contextlib.contextmanager
 def watch_features(setup: TrainingSetup) -> Iterator[FeatureVariation]:
-    """Context in which the layers of a model are looked at, if all weights that are trained are in few linear layers.
+    """Context in which the trained layers are looked at, if they are few linear ones on frozen weights, or one alone.
 
     Ranks that train together see different samples and would need an exchange, and compiled code would be compiled
     again, so nothing is looked at there.
@@ -56,12 +56,13 @@ def watch_features(setup: TrainingSetup) -> Iterator[FeatureVariation]:
 
 
 def _trained_linear(setup: TrainingSetup) -> list[nn.Module]:
-    """The linear layers whose weights are all that is trained; empty where others are trained too."""
+    """The linear layers of a head, or the only one of a model; empty for other models."""
     held = {id(each) for group in setup.optimizer.param_groups for each in group["params"] if each.requires_grad}
-    layers = []
+    layers, frozen = [], False
     for module in setup.model.modules():
-        weights = [each for each in module.parameters(recurse=False) if id(each) in held and each.ndim > 1]
-        if weights and not isinstance(module, nn.Linear):
+        weights = [id(each) in held for each in module.parameters(recurse=False) if each.ndim > 1]
+        if any(weights) and not isinstance(module, nn.Linear):
             return []
-        layers += [module] if weights else []
-    return layers if len(layers) <= HEAD.deepest else []
+        layers += [module] if any(weights) else []
+        frozen = frozen or not all(weights)
+    return layers if len(layers) == 1 or frozen and len(layers) <= HEAD.deepest else []
