@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.advice.search import TrialSearch, plan_search
 from lrfinder.advice.heads import head_weight
+from lrfinder.advice.search import TrialSearch, plan_search
 from lrfinder.advice.situation import is_probed
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
@@ -30,9 +30,9 @@ from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
+from lrfinder.training.features import FeatureVariation, watch_features
 from lrfinder.training.loop import meet_with_batches, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
-from lrfinder.training.features import FeatureVariation, watch_features
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.own_step import training_step
 from lrfinder.training.range_search import SweepRequest

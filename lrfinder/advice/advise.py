@@ -13,8 +13,8 @@ from typing import Any
 
 from lrfinder.advice.combine import Estimate, combine, peak_lr
 from lrfinder.advice.evidence import Evidence
-from lrfinder.advice.saved import check_saved
 from lrfinder.advice.heads import spread_of
+from lrfinder.advice.saved import check_saved
 from lrfinder.advice.situation import contradicted, is_tuning, length_factor
 from lrfinder.advice.typical import typical_of
 from lrfinder.advice.words import explain

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from lrfinder.advice.advise import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.heads import of_head, spread_of
+from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.trial_reading import best_trial_lr, lags, overfitting
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import GRADES, Finding

@@ -30,10 +30,10 @@ class ModelFacts:
         depth: number of weights.
         trainable_depth: number of trainable weights.
         recurrent: whether recurrent layers are trained.
-        feature_variation: share of the squared norm of the inputs of a linear head that varies within the first batch,
-            from 0 to 1; 1 where their mean is 0. None for other models.
         interleaved: whether trained and frozen weights alternate, as with adapters; not so for a head on a frozen
             network, or for a student beside a frozen teacher.
+        feature_variation: share of the squared norm of the inputs of a linear head that varies within the first batch,
+            from 0 to 1; 1 where their mean is 0. None for other models.
         fan_in: smallest, median and largest number of inputs to one output of a weight; None without weights.
         weight_rms: root mean square of the weights of each parameter group, shape (groups,); None in place of a group
             without weights.

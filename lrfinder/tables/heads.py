@@ -63,7 +63,7 @@ HEAD = Head(
         below=ByRule(proportional=0.6, adaptive=0.0),
         above=ByRule(proportional=0.6, adaptive=0.0),
         highest=1.0,
-        source="heads of 9 of them with SGD without momentum have their best LR a factor 4 nearer to the limit",
+        source="heads of 9 of the networks below without momentum have their best LR a factor 4 nearer to the limit",
     ),
     variation=Law(
         reference=1.0,
