@@ -81,6 +81,19 @@ def test_the_first_layer_that_is_trained_is_looked_at() -> None:
     assert seen(model, loader(torch.randn(1024, 8), 512)) == pytest.approx(0.1, rel=0.2)
 
 
+def test_a_group_without_a_learning_rate_is_frozen() -> None:
+    def share(*groups: dict[str, Any]) -> float | None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv1d(1, 1, 1), nn.Linear(8, 3))
+        made = [{**each, "params": model[each["params"]].parameters()} for each in groups]
+        finder = LRFinder(model, torch.optim.Adam(made), loss_fn=lambda model, batch: model(batch).square().mean())
+        facts = finder.range_test([torch.randn(16, 1, 8) for _ in range(4)], progress=False).curve.facts
+        return None if facts is None else facts.feature_variation
+
+    known = share({"params": 1, "lr": 0.1})
+    assert known is not None and share({"params": 0, "lr": 0.0}, {"params": 1, "lr": 0.1}) == known
+
+
 def test_sparse_inputs_are_left_alone() -> None:
     features = torch.eye(48)[:, :8]
     batches = [(part.to_sparse(), targets) for part, targets in loader(features)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lrfinder.tables.heads import HEAD
 from lrfinder.training.compiled import is_compiled
+from lrfinder.training.model_facts import trained_groups, trained_parameters
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
 
@@ -57,10 +58,10 @@ def watch_features(setup: TrainingSetup) -> Iterator[FeatureVariation]:
 
 def _trained_linear(setup: TrainingSetup) -> list[nn.Module]:
     """The linear layers of a head, or the only one of a model; empty for other models."""
-    held = {id(each) for group in setup.optimizer.param_groups for each in group["params"] if each.requires_grad}
+    trained = {id(each) for each in trained_parameters(setup.model, trained_groups(setup.optimizer))}
     layers, frozen = [], False
     for module in setup.model.modules():
-        weights = [id(each) in held for each in module.parameters(recurse=False) if each.ndim > 1]
+        weights = [id(each) in trained for each in module.parameters(recurse=False) if each.ndim > 1]
         if any(weights) and not isinstance(module, nn.Linear):
             return []
         layers += [module] if any(weights) else []

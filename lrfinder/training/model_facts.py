@@ -28,7 +28,7 @@ from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
 from lrfinder.training.trained_weights import Examination, TrainedShares
 
-__all__ = ["PendingFacts", "take_facts"]
+__all__ = ["PendingFacts", "take_facts", "trained_groups", "trained_parameters"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
     Sizes and root mean squares are known where all parameters concerned are plain tensors, and not lazy, quantised,
     sharded, sparse or on the meta device.
     """
-    groups = _trained_groups(setup.optimizer)
+    groups = trained_groups(setup.optimizer)
     sizes = _unless_it_fails(partial(_sizes, setup.model, groups))
     facts = ModelFacts(
         **(sizes or {}),
@@ -145,21 +145,29 @@ def _is_plain(parameter: Tensor) -> bool:
     return is_dense(parameter) and not parameter.is_meta
 
 
-def _trained_groups(optimizer: Any) -> list[list[Tensor]]:
+def trained_groups(optimizer: Any) -> list[list[Tensor]]:
     """Parameters of each group; none of one whose LR is 0, which trains nothing."""
     scales = _unless_it_fails(partial(group_scales, optimizer)) or (1.0,) * len(optimizer.param_groups)
     groups = zip(optimizer.param_groups, scales, strict=True)
     return [list(group["params"]) if scale else [] for group, scale in groups]
 
 
+def trained_parameters(model: nn.Module, groups: list[list[Tensor]]) -> list[Tensor]:
+    """Parameters of the model with gradients that are in one of the groups.
+
+    Of an optimizer that holds others, as copies in float32, which does not show what it trains: all with gradients.
+    """
+    parameters = list(model.parameters())
+    held = {id(parameter) for group in groups for parameter in group}
+    shows = held <= {id(parameter) for parameter in parameters}
+    return [each for each in parameters if each.requires_grad and (id(each) in held or not shows)]
+
+
 def _sizes(model: nn.Module, groups: list[list[Tensor]]) -> dict[str, Any] | None:
     parameters = list(model.parameters())
     if not all(map(_is_plain, parameters)):
         return None
-    held = {id(parameter) for group in groups for parameter in group}
-    # An optimizer that holds others, as copies in float32, does not show which of the model's it trains.
-    shows = held <= {id(parameter) for parameter in parameters}
-    trained = [each for each in parameters if each.requires_grad and (id(each) in held or not shows)]
+    trained = trained_parameters(model, groups)
     trainable = sum(each.numel() for each in trained)
     # The first dimension is that of the outputs, in Linear and convolutions (transposed ones aside) and embeddings.
     fan_in = [weight.numel() // len(weight) for weight in parameters if weight.ndim >= 2 and weight.numel()]
