@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from situations import scratch
 from situations.cell import Training
 from situations.heads import OPTIMIZERS, features
-from situations.scratch import Rows, cifar, parted, training
+from situations.scratch import Rows, cifar, parted, standardised, training
 from situations.sentences import sst2
 from torch import nn
 
@@ -29,14 +30,13 @@ def cancer(data: Path) -> tuple[Rows, Rows]:
     from sklearn.datasets import load_breast_cancer
 
     inputs, classes = load_breast_cancer(return_X_y=True)
-    return _parted((inputs - inputs.mean(0)) / inputs.std(0), classes)
+    return _parted(standardised(inputs), classes)
 
 
 def census(data: Path) -> tuple[Rows, Rows]:
     """Income above or below 50,000, from six numbers of usual size."""
-    table = np.loadtxt(data / "adult" / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
-    inputs = table[:, :6]
-    return _parted((inputs - inputs.mean(0)) / inputs.std(0), table[:, 6])
+    table = scratch.census(data)
+    return _parted(standardised(table[:, :6]), table[:, 6])
 
 
 def pixels(data: Path) -> tuple[Rows, Rows]:

@@ -18,7 +18,8 @@ from lrfinder.tasks.classification_models import build_classifier
 from lrfinder.tasks.grouped import grouped_optimizer
 from lrfinder.tasks.settings import Settings
 
-__all__ = ["RECIPE_BATCH", "Rows", "convolutional", "dense", "digits", "hours", "recipe", "training", "vit"]
+__all__ = ["RECIPE_BATCH", "Rows", "census", "cifar", "convolutional", "dense", "digits", "hours", "parted", "recipe"]
+__all__ += ["standardised", "training", "vit"]
 
 RECIPE_BATCH = 64
 Rows = tuple[torch.Tensor, torch.Tensor]
@@ -57,16 +58,25 @@ def recipe(data: Path, seed: int, *, model: str) -> Training:
     return training(net, optimizer, *cifar(data, 5_000), RECIPE_BATCH, seed)
 
 
+def census(data: Path) -> np.ndarray:
+    """Six numbers and the income of each person of the UCI census, float32 (n, 7)."""
+    return np.loadtxt(data / "adult" / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
+
+
+def standardised(inputs: np.ndarray) -> np.ndarray:
+    """Columns with mean 0 and deviation 1."""
+    return (inputs - inputs.mean(0)) / inputs.std(0)  # type: ignore[no-any-return]
+
+
 def hours(data: Path, seed: int) -> Training:
     """Whether people work less than 40 hours a week, 40 or more (UCI census): a dense net, Adam, batch 4."""
-    table = np.loadtxt(data / "adult" / "adult.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    table = census(data)
     classes = np.sign(table[:, 5] - 40).astype(np.int64) + 1
     inputs = np.delete(table, 5, axis=1)
     inputs[:, 3:5] = np.log1p(inputs[:, 3:5])  # capital gain and loss
-    inputs = (inputs - inputs.mean(0)) / inputs.std(0)
     torch.manual_seed(seed)
     model = MLP(6, [128, 128, 3])
-    rows = parted(torch.from_numpy(inputs), torch.from_numpy(classes), 4_000)
+    rows = parted(torch.from_numpy(standardised(inputs)), torch.from_numpy(classes), 4_000)
     return training(model, torch.optim.Adam(model.parameters(), 1e-3), *rows, 4, seed)
 
 
