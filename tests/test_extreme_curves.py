@@ -105,10 +105,13 @@ def test_any_losses_give_sound_advice(losses: list[float], stop: StopReason, opt
     steps=st.lists(st.integers(-1000, 1000), min_size=12, max_size=80),
     exponent=st.integers(-900, 900),
     shift=st.integers(-(2**20), 2**20),
+    optimizer=st.sampled_from(["", "Adam"]),  # "" is read as SGD; the typical LR of SGD follows the size of the loss
 )
-def test_scaling_and_shifting_any_loss_changes_no_advice(steps: list[int], exponent: int, shift: int) -> None:
+def test_scaling_and_shifting_any_loss_changes_no_advice(
+    steps: list[int], exponent: int, shift: int, optimizer: str
+) -> None:
     walk = np.cumsum(steps).tolist()
-    flat = curve_of(lambda x: 0.0, count=len(walk), optimizer="Adam")
+    flat = curve_of(lambda x: 0.0, count=len(walk), optimizer=optimizer)
     plain, moved = (
         advise(dataclasses.replace(flat, losses=tuple(losses)))
         for losses in (map(float, walk), ((loss + shift) * 2.0**exponent for loss in walk))

@@ -140,8 +140,8 @@ def _momentum(each: Evidence) -> str:
 
 def _features(each: Evidence) -> str:
     return (
-        f"Of the features {each.seen[1]:.0%} varies between samples. The rest, their mean, holds the edge down and not "
-        f"what is learnt, so the LR is raised to {format_lr(each.lr)}."
+        f"Of the squared norm of the features {each.seen[1]:.0%} varies between samples, and the rest is that of their "
+        f"mean. The mean lowers the edge and not the best LR, so the LR is raised to {format_lr(each.lr)}."
     )
 
 
