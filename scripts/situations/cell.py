@@ -90,7 +90,7 @@ class Cell:
         situation: what kind of training it is; the results are summed up by it.
         build: makes the training from the folder of data and a seed.
         steps: optimizer steps of the whole training.
-        schedule: "constant", "linear" or "cosine".
+        schedule: "constant", "linear", "cosine" or "exponential", which ends at a hundredth.
         centre: learning rate that the factor-2 grid starts from.
         split: "fit" if a law was chosen on it, else "held-out".
         seeds: trainings whose final losses are averaged.

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from situations import crystals, heads, images, language, linear, reviews, scratch, sentences, whole
+import torch
+from situations import crystals, examples, heads, images, language, linear, papers, reviews, scratch, sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -38,6 +39,21 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
     "gru_lm": reviews.gru_lm,
     "cifar_vit": scratch.vit,
     "cifar_wrn": scratch.convolutional,
+    "mnist_cnn": partial(examples.digits, optimizer=torch.optim.Adadelta, lr=1.0),
+    "mnist_hogwild": partial(examples.digits, optimizer=torch.optim.SGD, lr=0.01, momentum=0.5),
+    "mnist_rnn": examples.rows_of_digits,
+    "vae": examples.vae,
+    "super_resolution": examples.super_resolution,
+    "gcn": examples.graph,
+    "word_transformer": examples.transformer_lm,
+    "lenet_sigmoid": papers.lenet,
+    "resnet20": papers.resnet20,
+    "names_rnn": examples.names,
+    "siren": papers.siren,
+    "ddpm": papers.diffusion,
+    "unet_dice": papers.unet,
+    "census_mlp": papers.perceptron,
+    "minilm_pairs": papers.pairs,
 }
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-__all__ = ["char_gpt", "textgenrnn", "word_lstm"]
+__all__ = ["VOCABULARY", "WORDS", "Windows", "char_gpt", "manual", "textgenrnn", "word_lstm"]
 
 CONTEXT, WIDTH, LAYERS, HEADS, GPT_STEPS = 64, 128, 4, 4, 2_000  # of the GPT
 VOCABULARY, WORDS = 2_000, 35  # of the word model: commonest words, and words of a window
@@ -36,6 +36,15 @@ def topics() -> torch.Tensor:
     words = [word for name in sorted(texts) for word in re.findall(r"[a-z]+|[^\sa-z]", texts[name].lower())]
     ranks = {word: rank for rank, (word, _) in enumerate(Counter(words).most_common(VOCABULARY - 1), 1)}
     return torch.tensor([ranks.get(word, 0) for word in words])
+
+
+def manual() -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`topics`, and every tenth block of it for validation."""
+    blocks = enumerate(topics().split(2_000))  # type: ignore[no-untyped-call]
+    parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for number, block in blocks:
+        parts[number % 10 == 9].append(block)
+    return torch.cat(parts[0]), torch.cat(parts[1])
 
 
 def char_gpt(data: Path, seed: int) -> Training:
@@ -61,11 +70,7 @@ def char_gpt(data: Path, seed: int) -> Training:
 
 def word_lstm(data: Path, seed: int) -> Training:
     """The language model of pytorch/examples, 128 wide in place of 200, whose state is not carried over: batch 20."""
-    blocks = topics().split(2_000)  # type: ignore[no-untyped-call]
-    ours, held = (
-        torch.cat([block for number, block in enumerate(blocks) if (number % 10 == 9) == wanted])
-        for wanted in (False, True)
-    )
+    ours, held = manual()
     torch.manual_seed(seed)
     model = WordModel()
     return Training(

@@ -6,6 +6,8 @@ import ast
 import re
 import sysconfig
 import zlib
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trained_packages import minilm_encoder, minilm_folder
 
-__all__ = ["LoRA", "minilm"]
+__all__ = ["LoRA", "cut", "docstring_pairs", "minilm", "sst2", "tokenized"]
 
 LENGTH, WIDTH = 32, 384  # most tokens of a sentence, and width of the encoder
 MODULES, PER_MODULE = 77, 60
@@ -34,15 +36,23 @@ def sst2(data: Path, held: int = 256) -> tuple[Texts, Texts]:
     return found[0], found[1]
 
 
-def docstrings(path: Path) -> list[str]:
-    """Sentences of 5 to 40 words; none where the file is no Python or no UTF-8."""
+def documented(path: Path) -> list[list[str]]:
+    """Sentences of 5 to 40 words of each docstring; none where the file is no Python or no UTF-8."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
         return []
-    documented = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
-    parts = [part for node in documented for part in re.split(r"(?<=[.:])\s+|\n\s*\n", ast.get_docstring(node) or "")]
-    return [" ".join(part.split()) for part in parts if 5 <= len(part.split()) <= 40]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    texts = [re.split(r"(?<=[.:])\s+|\n\s*\n", ast.get_docstring(node) or "") for node in nodes]
+    return [[" ".join(part.split()) for part in parts if 5 <= len(part.split()) <= 40] for parts in texts]
+
+
+def docstring_pairs() -> list[tuple[str, str]]:
+    """The first two sentences of each docstring of the standard library that has two."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    paths = sorted([*root.glob("*.py"), *root.glob("[a-z]*/*.py")])
+    found = [each for path in paths if path.parent.name not in SKIPPED for each in documented(path)]
+    return sorted({(sentences[0], sentences[1]) for sentences in found if len(sentences) > 1})
 
 
 def stdlib77(data: Path) -> tuple[Texts, Texts]:
@@ -52,7 +62,7 @@ def stdlib77(data: Path) -> tuple[Texts, Texts]:
     for path in [*root.glob("*.py"), *root.glob("[a-z]*/*.py")]:
         name = path.relative_to(root).parts[0].removesuffix(".py")
         if name not in SKIPPED:
-            found.setdefault(name, set()).update(docstrings(path))
+            found.setdefault(name, set()).update(chain.from_iterable(documented(path)))
     ours: Texts = ([], [])
     held: Texts = ([], [])
     for number, name in enumerate(sorted(found, key=lambda name: (-len(found[name]), name))[:MODULES]):
@@ -70,21 +80,23 @@ def cut(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, to
     return tokens[:, : int((tokens != 0).sum(1).max())], torch.stack([row[1] for row in rows])
 
 
+def tokenized(texts: Sequence[str]) -> torch.Tensor:
+    """Tokens of MiniLM (n, length), 0 where a sentence is over."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(f"{minilm_folder().name}/tokenizer.json")
+    tokenizer.enable_truncation(LENGTH)
+    tokenizer.enable_padding(length=LENGTH)
+    return torch.tensor([each.ids for each in tokenizer.encode_batch(list(texts))])
+
+
 TEXTS = {"sst2": (sst2, 2), "stdlib77": (stdlib77, MODULES)}
 
 
 def minilm(data: Path, seed: int, *, texts: str, mode: str = "whole") -> Training:
     """MiniLM on those texts, AdamW, batch 16; ``mode`` is "whole", "head" or "lora"."""
-    from tokenizers import Tokenizer
-
     read, classes = TEXTS[texts]
-    tokenizer = Tokenizer.from_file(f"{minilm_folder().name}/tokenizer.json")
-    tokenizer.enable_truncation(LENGTH)
-    tokenizer.enable_padding(length=LENGTH)
-    ours, held = (
-        TensorDataset(torch.tensor([each.ids for each in tokenizer.encode_batch(part)]), torch.tensor(targets))
-        for part, targets in read(data)
-    )
+    ours, held = (TensorDataset(tokenized(part), torch.tensor(targets)) for part, targets in read(data))
     torch.manual_seed(seed)
     model = Classifier(classes, mode).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -93,8 +93,8 @@ def factor(cell: Cell, step: int) -> float:
     """Learning rate of a step, relative to the peak."""
     part = step / cell.steps
     cosine = cell.floor + (1 - cell.floor) * 0.5 * (1 + math.cos(math.pi * part))
-    decayed = {"constant": 1.0, "linear": 1 - part, "cosine": cosine}[cell.schedule]
-    return decayed * min(1.0, (step + 1) / (cell.warmup + 1))
+    decayed = {"constant": 1.0, "linear": 1 - part, "cosine": cosine, "exponential": math.exp(part * math.log(0.01))}
+    return decayed[cell.schedule] * min(1.0, (step + 1) / (cell.warmup + 1))
 
 
 def hopeless(losses: Sequence[float], before: float, steps: int) -> bool:
