@@ -314,4 +314,5 @@ def _facts(
 ) -> ModelFacts:
     """The facts with the first batch of all ranks."""
     facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
-    return dataclasses.replace(facts, feature_variation=features.share())
+    full = batches.length is not None and batches.length <= facts.accumulation_steps
+    return dataclasses.replace(facts, feature_variation=features.share(), full_batch=full)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -245,6 +246,20 @@ def test_the_curve_carries_the_facts_from_before_the_first_step() -> None:
     assert curve.facts == expected
     assert (expected.optimizer_steps, expected.accumulation_steps, expected.clip_grad_norm) == (3, 2, 0.5)
     assert expected.pretrained is None
+
+
+@pytest.mark.parametrize(("batches", "accumulated", "full"), [(1, 1, True), (2, 2, True), (2, 1, False), (4, 2, False)])
+def test_a_step_on_all_batches_of_the_loader_is_seen(batches: int, accumulated: int, full: bool) -> None:
+    world = with_sgd(mlp())
+    loader = [next(iter(world.loader))] * batches
+    curve = finder(world, accumulation_steps=accumulated).range_test(loader, **SWEEP).curve
+    assert curve.facts is not None and curve.facts.full_batch is full
+
+
+def test_a_loader_of_unknown_length_gives_no_full_batch() -> None:
+    world = with_sgd(mlp())
+    curve = finder(world).range_test(itertools.repeat(next(iter(world.loader))), **SWEEP).curve
+    assert curve.facts is not None and curve.facts.full_batch is False
 
 
 @pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)

@@ -158,6 +158,15 @@ def test_tokens_make_up_for_a_small_batch_and_make_none_large() -> None:
     assert advice(batch_size=64, targets=4096).base_lr == advice(batch_size=64).base_lr
 
 
+@every_rule
+def test_all_data_in_every_step_are_no_small_batch(rule: str) -> None:
+    optimizer = "SGD" if rule == "proportional" else "AdamW"
+    usual = advice(optimizer, batch_size=32).base_lr
+    assert advice(optimizer, batch_size=4, full_batch=True).base_lr == usual
+    assert advice(optimizer, batch_size=4).base_lr != usual
+    assert advice(optimizer, batch_size=128, full_batch=True).base_lr == advice(optimizer, batch_size=128).base_lr
+
+
 LARGE: dict[str, Any] = {"trainable": 4_000_000}
 
 

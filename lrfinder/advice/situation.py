@@ -36,6 +36,8 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
     if size is not None:
         # Several targets of a sample make a batch no smaller than usual, and are too much alike to make it larger.
         size = max(size, min(facts.targets or 1, int(BATCH_SIZE.reference))) * facts.accumulation_steps
+        if facts.full_batch:  # a small batch needs a lower LR for its noise, and all data together have none
+            size = max(size, int(BATCH_SIZE.reference))
         yield from _by_law("batch size", BATCH_SIZE, size, rule)
     if facts.trainable:
         tuned = fine_tuned(facts)

@@ -47,6 +47,7 @@ class ModelFacts:
         batch_size: samples in the first batch, of all ranks together.
         targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
+        full_batch: whether every step trains on all batches of the loader, so that its gradient has no noise.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
         amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
@@ -84,6 +85,7 @@ class ModelFacts:
     epsilon: float | None = None
     batch_size: int | None = None
     targets: int | None = None
+    full_batch: bool = False
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
     amp_dtype: str | None = None
@@ -137,7 +139,7 @@ class ModelFacts:
             fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
-        for name in ("maximize", "own_step"):
+        for name in ("full_batch", "maximize", "own_step"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
