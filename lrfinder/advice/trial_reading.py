@@ -4,7 +4,8 @@ The losses of a stage, as parts of the best improvement, are joined over the log
 the best trial and its neighbours, elsewhere by straight lines, and the LR at the lowest point is what the stage shows.
 Two confirmation trials do not enclose it: it is taken to be between them where they are equal, and the more they differ
 the further on the side of the better one, down to 0.6 of the lower LR or up to the higher one, as trainings fail soon
-above their best LR. The LR is lowered where the training overfits more than its trials: :func:`overfitting`.
+above their best LR. Where the higher one diverged it is the lower one: a trial that breaks says nothing of lower LRs.
+The LR is lowered where the training overfits more than its trials: :func:`overfitting`.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def _stage_lr(
 
 def _lr_of_two(record: TrialRecord, lower: Trial, higher: Trial) -> float:
     """What two trials show, of which one at least improved the loss."""
+    if higher.loss is None:
+        return lower.lr
     losses = [min(trial.loss_or_inf, record.start_loss) for trial in (lower, higher)]
     clear = math.tanh((losses[0] - losses[1]) / (record.start_loss - min(losses)) / _GAP)
     return math.sqrt(lower.lr * higher.lr) * 2 ** (clear * (_ABOVE if clear > 0 else _BELOW))
