@@ -128,6 +128,13 @@ def test_facts_within_the_calibration_runs_change_nothing() -> None:
     assert words(trainable=60_000, batch_size=32) == words()
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+def test_a_constant_lr_is_that_of_a_decay_where_the_weights_are_averaged(optimizer: str) -> None:
+    averaged, plain = advice(f"{optimizer}ScheduleFree"), advice(optimizer)
+    assert averaged.lr_for("constant") == averaged.lr_for("constant", 10**6) == averaged.base_lr
+    assert plain.base_lr is not None and plain.lr_for("constant") < plain.base_lr
+
+
 @pytest.mark.parametrize(("optimizer", "expected"), [("SGD", 1 / 8), ("AdamW", 8**-0.5)])
 def test_a_batch_of_four_gets_the_lr_of_its_law(optimizer: str, expected: float) -> None:
     assert ratio(optimizer, batch_size=4) == pytest.approx(expected, rel=0.06)

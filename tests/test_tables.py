@@ -32,8 +32,8 @@ def test_every_row_has_a_source_a_rule_and_one_typical_lr(row: Any) -> None:
 
 
 def test_every_row_is_found_by_a_name_of_its_own() -> None:
-    named = ["DAdaptSGD", "Prodigy", "Muon", "Adafactor", "Adadelta", "Rprop", "LBFGS", "Lion", "LAMB", "LARS"]
-    named += ["Adamax", "RMSprop", "Adagrad", "Adam", "SGD"]
+    named = ["DAdaptSGD", "Prodigy", "SGDScheduleFree", "AdamWScheduleFree", "Muon", "Adafactor", "Adadelta", "Rprop"]
+    named += ["LBFGS", "Lion", "LAMB", "LARS", "Adamax", "RMSprop", "Adagrad", "Adam", "SGD"]
     assert [find_optimizer(name) for name in named] == list(OPTIMIZERS)
 
 
@@ -43,8 +43,8 @@ NAMES = {
     "MuonWithAuxAdam": 0.02,
     "SingleDeviceMuon": 0.02,
     "AdamW": 0.00834,
-    "AdamWScheduleFree": 0.00834,
-    "RAdamScheduleFree": 0.00834,
+    "AdamWScheduleFree": 0.025,
+    "RAdamScheduleFree": 0.025,
     "PagedAdamW8bit": 0.00834,
     "DeepSpeedCPUAdam": 0.00834,
     "FusedAdam": 0.00834,
@@ -52,7 +52,7 @@ NAMES = {
     "SparseAdam": 0.00834,
     "Adamax": 0.0167,
     "SGD": 0.537,
-    "SGDScheduleFree": 0.537,
+    "SGDScheduleFree": 1.07,
     "SGDP": 0.537,
     "ASGD": 0.537,
     "RMSprop": 0.0033,
@@ -60,7 +60,8 @@ NAMES = {
     "Adagrad": 0.0689,
     "Adadelta": 1.0,
     "Adafactor": 0.01,
-    "Lion8bit": 0.0001,
+    "Lion8bit": 0.00167,
+    "SignSGD": 0.00167,
     "FusedLAMB": 0.005,
     "LARS": 0.3,
     "LBFGS": 1.0,
@@ -82,7 +83,8 @@ def test_the_typical_lr_of_a_class_name(name: str, lr: float | None) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_sgd_and_what_has_no_name_are_proportional(name: str) -> None:
-    assert update_rule(name) == ("proportional" if "sgd" in name.lower() or not name else "adaptive")
+    proportional = not name or ("sgd" in name.lower() and name != "SignSGD")
+    assert update_rule(name) == ("proportional" if proportional else "adaptive")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,6 +103,10 @@ def test_momentum_lowers_the_typical_lr_but_not_that_of_adam(name: str) -> None:
     lrs = [typical_lr(name, momentum, FITTED) or 0.0 for momentum in (0.0, 0.5, 0.9, 0.99, 1.0)]
     assert lrs == sorted(lrs, reverse=True) and lrs[-1] > 0
     assert typical_lr("Adam", 0.0, FITTED) == typical_lr("Adam", 0.99, FITTED)
+
+
+def test_momentum_adds_no_updates_up_where_the_weights_are_averaged() -> None:
+    assert typical_lr("SGDScheduleFree", 0.9, FITTED) == typical_lr("SGDScheduleFree", 0.0, FITTED)
 
 
 # --- constants --------------------------------------------------------------------------------------------------------

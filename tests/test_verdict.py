@@ -54,6 +54,15 @@ def test_the_grade_is_high_where_it_was_or_where_confirmation_agrees(
     assert after.base_lr is not None and min(found, INITIAL) * 0.95 < after.base_lr < max(found, INITIAL) * 1.05
 
 
+def test_a_constant_lr_that_needs_no_factor_has_none_after_trials() -> None:
+    ran = around(INITIAL, stage="screening", stride=4, steps=60)
+    made = record(schedule="constant", start_loss=2.0, trials=ran)
+    refined = refined_advice(advice(peaks=(("constant", INITIAL),)), made)
+    assert refined.lr_for("constant") == refined.base_lr
+    with_factor = refined_advice(advice(), made)
+    assert with_factor.base_lr is not None and with_factor.lr_for("constant") < with_factor.base_lr
+
+
 @pytest.mark.parametrize("schedule", KINDS)
 def test_the_schedule_of_the_search_gets_the_mean_of_trials_and_range_test(schedule: str) -> None:
     made = record(schedule=schedule, start_loss=2.0, trials=around(INITIAL, stage="screening", stride=4, steps=60))

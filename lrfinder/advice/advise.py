@@ -27,6 +27,7 @@ from lrfinder.numbers import clamp_lr, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.optimizers import is_schedule_free
 
 __all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
@@ -47,7 +48,7 @@ class Advice:
         edge_lr: stability edge; None when the sweep found none.
         diverged_lr: where the loss had given back most of its fall for good; None when the sweep did not get there.
         ceiling: highest LR that any schedule gets by its factor; None for no limit but the interval's.
-        peaks: (kind, LR) of the schedules that a trial search was made for; no factor is needed for them.
+        peaks: (kind, LR) of schedules that need no factor: of a trial search, or constant if the optimizer averages.
 
     Raises:
         ConfigError: an unknown grade, or LRs that do not fit it.
@@ -110,7 +111,7 @@ class Advice:
             check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
-        if kind in dict(self.peaks):  # found by trials for a training of that length
+        if kind in dict(self.peaks):
             return dict(self.peaks)[kind]
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
         lr = (self.max_lr if kind == "onecycle" else None) or peak_lr(kind, self.base_lr, ceiling, constants=constants)
@@ -134,8 +135,7 @@ class Advice:
             for name in ("max_lr", "base_lr", "min_lr", "edge_lr", "ceiling", "diverged_lr"):
                 fields[name] = None if fields[name] is None else float(fields[name])
             if fields["interval"] is not None:
-                low, high = fields["interval"]
-                fields["interval"] = (float(low), float(high))
+                fields["interval"] = tuple(map(float, fields["interval"]))
             fields["peaks"] = tuple((str(kind), float(lr)) for kind, lr in fields["peaks"])
             fields["reasons"] = tuple(map(str, fields["reasons"]))
             fields["evidence"] = tuple(map(Evidence.from_dict, fields["evidence"]))
@@ -172,9 +172,8 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         findings = (refused, *filter(None, [lr_free(curve, reading)]))
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    own_step = lr_free(curve, reading)
-    findings = (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
-    findings = (own_step,) if own_step else findings  # no other finding bears on its LR
+    own_step = lr_free(curve, reading)  # of which no other finding bears on the LR
+    findings = (own_step,) if own_step else (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(
@@ -188,6 +187,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         evidence=estimate.evidence,
         findings=findings,
         constants=constants,
+        peaks=(("constant", round_lr(estimate.base_lr)),) if is_schedule_free(curve.optimizer) else (),
     )
 
 

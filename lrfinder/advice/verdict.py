@@ -64,7 +64,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     if not record.trials:
         return advice_without_trials(advice)
     found = best_trial_lr(record, constants=constants)
-    if found is None or advice.min_lr is None:
+    if found is None or advice.min_lr is None or advice.base_lr is None:
         refused = Finding(code="trials_lag" if lags(record) else "no_trial_learned", detail=record.measured)
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
@@ -73,7 +73,8 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     weighed = weighted_mean(evidence)
     findings = tuple(_findings(record, found, constants))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
-    base = weighed / constants.peak_factor(record.schedule)
+    known = dict(advice.peaks).get(record.schedule)
+    base = weighed / (constants.peak_factor(record.schedule) if known is None else known / advice.base_lr)
     ceiling = None if advice.ceiling is None else max(advice.ceiling, weighed)
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
