@@ -1,7 +1,7 @@
-# Over 250 lines: four adapters of one form, which both benchmarks need in one place.
+# Over 250 lines: four adapters of one form, which three benchmarks need in one place.
 """Adapters to the other learning-rate finders, each through the calls of its own package.
 
-Both benchmarks use them. A finder is prepared, run, and asked for what it suggests:
+Three benchmarks use them. A finder is prepared, run, and asked for what it suggests:
 
     run = PEERS["fastai"].prepare(model, optimizer, criterion, loader, How(folder=folder))
     suggest = run()      # the whole range test, ending with the state restored; this is what is timed
@@ -21,6 +21,7 @@ import functools
 import io
 import logging
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -30,13 +31,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["PEERS", "RULES", "How", "Peer", "Sweep", "UnsupportedError", "installed", "silenced"]
+__all__ = ["LOWEST", "PEERS", "RULES", "How", "Peer", "Sweep", "UnsupportedError", "installed", "silenced"]
+__all__ += ["suggestions"]
 
 Suggestions = dict[str, object]  # by rule: a learning rate, None, or the exception raised in its place
 Run = Callable[[], Callable[[], Suggestions]]
 Criterion = Callable[[Any, Any], Tensor]
 STEPS = 100  # default of the other packages, given to Ignite too
+LOWEST = 1e-7  # where the other finders begin, as in the README of torch-lr-finder
 
 
 class UnsupportedError(Exception):
@@ -269,3 +273,40 @@ def silenced() -> Iterator[None]:
                 yield
     finally:
         logging.disable(level)
+
+
+def suggestions(build: Callable[[], tuple[nn.Module, Optimizer, Criterion, Any]]) -> dict[str, dict[str, Any]]:
+    """Suggestions of every installed finder, each from its own package at that package's defaults, on the CPU.
+
+    Args:
+        build: makes model, optimizer (at :data:`LOWEST`), criterion and loader anew for each sweep, so that all of them
+            start from the same weights and see the same batches. Only Lightning's are in another order from the second
+            epoch on: it ends an epoch by the loader's length, and the sampler draws once more when it is run to its
+            end.
+
+    Returns:
+        By rule, in the order of :data:`RULES`: ``lr``, None where the finder raises or suggests nothing finite;
+        ``batches``, the optimizer steps of the sweep; ``why``, the reason for None, else empty.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for name in filter(installed, PEERS):
+        peer, task = PEERS[name], build()
+        steps: list[None] = []
+        # The steps of every optimizer there is: fastai makes its own.
+        counted = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(None))
+        with tempfile.TemporaryDirectory() as folder, silenced(), counted:
+            try:
+                found = peer.prepare(*task, How(folder=folder))()()
+            except Exception as error:
+                found = dict.fromkeys(peer.rules, error)
+        rows |= {rule: {**_reading(found[rule]), "batches": len(steps)} for rule in peer.rules}
+    return rows
+
+
+def _reading(suggestion: Any) -> dict[str, Any]:
+    if isinstance(suggestion, Exception):
+        return {"lr": None, "why": f"{type(suggestion).__name__}: {suggestion}".partition("\n")[0][:120]}
+    if suggestion is None:
+        return {"lr": None, "why": "no suggestion"}
+    lr = float(suggestion)
+    return {"lr": lr, "why": ""} if math.isfinite(lr) else {"lr": None, "why": f"suggests {lr}"}

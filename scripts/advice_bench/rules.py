@@ -18,7 +18,8 @@ from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr
 from peers import RULES as PEERS
 
-__all__ = ["DEFAULT", "EMITTED", "GRIDDED", "OURS", "PEERS", "REFINED", "defaults", "picks"]
+__all__ = ["DEFAULT", "EMITTED", "GRIDDED", "OURS", "PEERS", "REFINED", "default_constants", "default_lr", "defaults"]
+__all__ += ["picks"]
 
 OURS = "lrfinder"
 REFINED = {budget: f"{OURS} refine {budget}" for budget in BUDGETS}
@@ -29,20 +30,29 @@ EMITTED |= dict.fromkeys((DEFAULT, *PEERS), ("bare",))
 """What is trained for real, with the emitted recipe or with the bare torch scheduler."""
 
 
-def default_lr(cell: Cell, constants: Constants) -> float:
+def default_lr(optimizer: str, momentum: float, schedule: str, constants: Constants) -> float:
     """One LR for each optimizer and schedule, whatever the model."""
-    typical = typical_lr(cell.optimizer, cell.options.get("momentum", 0.0), constants)
+    typical = typical_lr(optimizer, momentum, constants)
     assert typical is not None  # all optimizers of the cells are in the table
-    return typical * constants.peak_factor(cell.schedule)
+    return typical * constants.peak_factor(schedule)
+
+
+def default_of(cell: Cell, constants: Constants) -> float:
+    return default_lr(cell.optimizer, cell.options.get("momentum", 0.0), cell.schedule, constants)
+
+
+@functools.cache
+def default_constants(out: Path) -> Constants:
+    """Those of the defaults, from a fit of their own that the priors hardly hold."""
+    moving = ("typical_lr", "schedule_factor", "momentum")
+    free = [(name, log, 5 * width) for name, log, width in FREE if name.startswith(moving)]
+    return fit(fitted_cases(out), answer=lambda case, tried: [default_of(case.cell, tried)], free=free)
 
 
 @functools.cache
 def defaults(out: Path) -> dict[str, float]:
-    """The default of every cell, from a fit of its own that the priors hardly hold."""
-    moving = ("typical_lr", "schedule_factor", "momentum")
-    free = [(name, log, 5 * width) for name, log, width in FREE if name.startswith(moving)]
-    constants = fit(fitted_cases(out), answer=lambda case, tried: [default_lr(case.cell, tried)], free=free)
-    return {cell.name: default_lr(cell, constants) for cell in CELLS}
+    """The default of every cell."""
+    return {cell.name: default_of(cell, default_constants(out)) for cell in CELLS}
 
 
 def picks(out: Path, cases: Sequence[Case]) -> dict[str, Picks]:

@@ -6,12 +6,8 @@ Each function returns JSON-ready values and depends on nothing but its arguments
 
 from __future__ import annotations
 
-import math
-import tempfile
 from pathlib import Path
 from typing import Any
-
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import peers
 from advice_bench import trainings
@@ -26,7 +22,6 @@ __all__ = ["BUDGETS", "emitted", "grid_search", "refinement", "suggestions", "sw
 
 BUDGETS = (0.25, 1.0, 3.0)
 CANDIDATES = 8  # learning rates of the search over a grid, factor 2 apart around the fitted default
-LOWEST = 1e-7  # where the other finders begin, as in the README of torch-lr-finder
 
 
 def sweep(cell: Cell, seed: int, *, cache: Path) -> dict[str, Any]:
@@ -72,35 +67,10 @@ def emitted(cell: Cell, seed: int, lr: float | None, with_recipe: bool, *, cache
 
 
 def suggestions(cell: Cell, seed: int, *, cache: Path) -> dict[str, dict[str, Any]]:
-    """Suggestions of every installed finder, each from its own package at that package's defaults, on the CPU.
+    """What the other finders suggest: :func:`peers.suggestions`."""
 
-    Each sweep has a task of its own, built anew, so all of them start from the same weights and see the same batches.
-    Only Lightning's are in another order from the second epoch on: it ends an epoch by the loader's length, and the
-    sampler draws once more when it is run to its end.
+    def parts() -> tuple[Any, ...]:
+        task = build(cell, seed, lr=peers.LOWEST, cache=cache)
+        return task.model, task.optimizer, cell.loss, task.loader
 
-    Returns:
-        By rule, in the order of :data:`peers.RULES`: ``lr``, None where the finder raises or suggests nothing finite;
-        ``batches``, the optimizer steps of the sweep; ``why``, the reason for None, else empty.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    for name in filter(peers.installed, peers.PEERS):
-        task, peer = build(cell, seed, lr=LOWEST, cache=cache), peers.PEERS[name]
-        steps: list[None] = []
-        # The steps of every optimizer there is: fastai makes its own.
-        counted = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(None))
-        with tempfile.TemporaryDirectory() as folder, peers.silenced(), counted:
-            try:
-                found = peer.prepare(task.model, task.optimizer, cell.loss, task.loader, peers.How(folder=folder))()()
-            except Exception as error:
-                found = dict.fromkeys(peer.rules, error)
-        rows |= {rule: {**_reading(found[rule]), "batches": len(steps)} for rule in peer.rules}
-    return rows
-
-
-def _reading(suggestion: Any) -> dict[str, Any]:
-    if isinstance(suggestion, Exception):
-        return {"lr": None, "why": f"{type(suggestion).__name__}: {suggestion}".partition("\n")[0][:120]}
-    if suggestion is None:
-        return {"lr": None, "why": "no suggestion"}
-    lr = float(suggestion)
-    return {"lr": lr, "why": ""} if math.isfinite(lr) else {"lr": None, "why": f"suggests {lr}"}
+    return peers.suggestions(parts)

@@ -20,9 +20,10 @@ def key(cell: str, *parts: float) -> str:
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:
-    """By :func:`key`: ``sweeps``, a curve each, ``refined``, the record of a trial search, ``trainings`` of a grid."""
+    """By :func:`key`: ``sweeps``, a curve each, ``refined``, the record of a trial search, ``peers`` and what each
+    suggests, ``trainings`` of a grid."""
     found = json.loads((out / FILE).read_text(encoding="utf-8")) if (out / FILE).exists() else {}
-    return {kind: found.get(kind, {}) for kind in ("sweeps", "refined", "trainings")}
+    return {kind: found.get(kind, {}) for kind in ("sweeps", "refined", "peers", "trainings")}
 
 
 def add(out: Path, kind: str, name: str, result: Any) -> None:
