@@ -53,6 +53,8 @@ NAMES = {
     "Adamax": 0.0167,
     "SGD": 0.537,
     "SGDScheduleFree": 1.07,
+    "ScheduleFreeSGD": 1.07,
+    "ScheduleFreeAdamW": 0.025,
     "SGDP": 0.537,
     "ASGD": 0.537,
     "RMSprop": 0.0033,

@@ -52,7 +52,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     Optimizer(match="^(prodigy|dadapt|l?dog|mechanize)", update_rule="adaptive", source=_OWN, lr=1.0, lr_free=True),
     # That README says 1 to 10 times the usual LR for AdamW, and 10 to 50 times for SGD: with momentum, so 2 to 10 here.
     Optimizer(
-        match="^sgdschedulefree",
+        match="sgdschedulefree|schedulefreesgd",
         update_rule="proportional",
         source="README of schedule_free",
         fitted="sgd",
@@ -60,7 +60,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         schedule_free=True,
     ),
     Optimizer(
-        match="^(adamw?|radam)schedulefree",
+        match="(adamw?|radam)schedulefree|schedulefreer?adam",
         update_rule="adaptive",
         source="README of schedule_free",
         fitted="adam",

@@ -35,6 +35,7 @@ PIP = {  # name of an import: name of its package
     "onnx2torch": "onnx2torch",
     "pesto": "pesto-pitch",
     "pymatgen": "pymatgen",
+    "pytorch_optimizer": "pytorch-optimizer",
     "rapidocr_onnxruntime": "rapidocr-onnxruntime",
     "resemblyzer": "resemblyzer",
     "rxnmapper": "rxnmapper",

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from situations import crystals, examples, heads, images, language, linear, papers, reviews, scratch, sentences, whole
+from situations import crystals, examples, heads, images, language, linear, optimizers, papers, reviews, scratch
+from situations import sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -61,7 +62,8 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
     In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora and linear, that
-    holds trunk or data, optimizer, batch and steps, in ``"tv-resnet18"`` the model.
+    holds trunk or data, optimizer, batch and steps, in ``"tv-resnet18"`` the model, in ``"opt-lion-digits-mlp"`` the
+    optimizer and the network.
     """
     kind, *parts = name.split("-")
     if kind == "tv":
@@ -72,6 +74,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind == "linear":
         source, optimizer, batch, _ = parts
         return partial(linear.linear, source=source, optimizer=optimizer, batch=int(batch))
+    if kind == "opt":
+        optimizer, *network = parts
+        return partial(optimizers.small, optimizer=optimizer, network="-".join(network))
     if kind in ("whole", "part", "live", "lora"):
         trunk, optimizer, batch, _ = parts
         if trunk == "chgnet":

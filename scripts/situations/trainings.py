@@ -106,10 +106,13 @@ def hopeless(losses: Sequence[float], before: float, steps: int) -> bool:
 
 
 def validation_loss(run: Training) -> float:
-    run.model.eval()
+    parts: list[Any] = [part for part in (run.model, run.optimizer) if hasattr(part, "eval")]
+    for part in parts:
+        part.eval()
     with torch.no_grad():
         loss = sum(run.loss(run.model, batch).item() for batch in run.validation) / len(run.validation)
-    run.model.train()
+    for part in parts:
+        part.train()
     return loss
 
 
