@@ -25,9 +25,9 @@ __all__ = ["compared", "suggestions"]
 ADVICE_RESULTS = Path(__file__).resolve().parents[1] / "results" / "advice"
 INTRODUCTION = """## Beside the other finders
 
-After one range test of each finder with seed 0, at its defaults and from its own package, and at one learning rate per
-optimizer and schedule that is fitted to the trainings of `scripts/bench_advice`, whatever the model. Mean regret as
-above; a finder without a suggestion counts as one that learns nothing. None of the others clips gradients.
+Mean regret on held-out cells, after one range test of each finder with seed 0, from its own package at its defaults,
+and of one learning rate per optimizer and schedule that is fitted to the trainings of `scripts/bench_advice`, whatever
+the model. A finder without a suggestion counts as one that learns nothing. None of the others clips gradients.
 """
 
 
@@ -80,13 +80,14 @@ def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
     constants = default_constants(ADVICE_RESULTS)
     lrs[DEFAULT] = default_lr(recorded.optimizer, recorded.momentum, cell.schedule, constants)
     lrs |= {rule: found["lr"] for rule, found in content["peers"][name].items()}
-    known: dict[str, Any] = {"situation": cell.situation, "held-out": cell.split == "held-out"}
-    return known | {rule: (truth.regret(lr), (lr or 0.0) / 2**truth.best) for rule, lr in lrs.items()}
+    judged = {rule: (truth.regret(lr), (lr or 0.0) / 2**truth.best) for rule, lr in lrs.items()}
+    return {"situation": cell.situation, **judged}
 
 
 def compared(content: Mapping[str, Any]) -> str:
     """The section of the page; empty where no other finder was asked."""
-    rows = pd.DataFrame([found for cell in CELLS if (found := row(cell, content))])
+    held_out = (cell for cell in CELLS if cell.split == "held-out")
+    rows = pd.DataFrame([found for cell in held_out if (found := row(cell, content))])
     if rows.empty:
         return ""
     rules = [rule for rule in (OURS, DEFAULT, *peers.RULES) if rule in rows]
@@ -101,5 +102,4 @@ def summary(rule: str, rows: pd.DataFrame) -> dict[str, Any]:
     regret, off = (rows[rule].str[part].astype(float) for part in (0, 1))
     shown = {"rule": rule, "mean": percent(regret.mean()), "median": percent(regret.median())}
     shown["within a factor 4"] = f"{off.between(1 / NEAR, NEAR).sum()} of {len(rows)}"
-    shown["held-out"] = percent(regret[rows["held-out"]].mean())
     return shown | {name: percent(some.mean()) for name, some in regret.groupby(rows["situation"], sort=False)}
