@@ -634,7 +634,9 @@ def test_commands_that_train_nothing_run_under_a_launcher(saved: Path) -> None:
 
 def test_torchrun_prints_the_refusal_once(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text("from lrfinder.cli import main\nmain()\n")
+    # torchrun ends all ranks when one has ended: the one that prints is also the last here.
+    late = "import os, time\ntime.sleep(os.environ['RANK'] == '0')\n"
+    program.write_text(f"{late}from lrfinder.cli import main\nmain()\n")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command = [*launcher, str(program), "run", "resnet18"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

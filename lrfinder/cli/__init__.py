@@ -6,6 +6,7 @@ The commands import what they need when they run, so ``lrfind --help`` and ``lrf
 from __future__ import annotations
 
 import errno
+import time
 from typing import Any
 
 import click
@@ -25,6 +26,7 @@ __all__ = ["main"]
 
 _INTERRUPTED = 130  # the status by which a shell recognises Ctrl-C
 _CLOSED_PIPE = 141  # and a closed pipe
+_FIRST_RANK = 3.0  # seconds that it has to print why; a launcher ends all ranks when one has ended
 _WORKER_MARK = "DataLoader worker process"
 
 
@@ -59,6 +61,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OtherRankError:
+            time.sleep(_FIRST_RANK)
             ctx.exit(_Unusable.exit_code)
         except NoAdviceError as error:
             raise _NoAdvice(error, self._command(ctx)) from error
