@@ -72,7 +72,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     Optimizer(match="adadelta", update_rule="adaptive", source=_TRIED, lr=6.0),
     Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01, lr_free=True),
     Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0, lr_free=True),
-    # The paper says 3 to 10 times lower than AdamW; on 8 networks it was 2 to 16 times, 4 in the median.
+    # The paper says 3 to 10 times lower than AdamW.
     Optimizer(
         match="lion|signsgd|signum",
         update_rule="adaptive",
