@@ -33,7 +33,7 @@ def test_every_row_has_a_source_a_rule_and_one_typical_lr(row: Any) -> None:
 
 def test_every_row_is_found_by_a_name_of_its_own() -> None:
     named = ["DAdaptSGD", "Prodigy", "SGDScheduleFree", "AdamWScheduleFree", "Muon", "Adafactor", "Adadelta", "Rprop"]
-    named += ["LBFGS", "Lion", "LAMB", "LARS", "Adamax", "RMSprop", "Adagrad", "Adam", "SGD"]
+    named += ["LBFGS", "Lion", "LAMB", "LARS", "Adamax", "RMSprop", "Adagrad", "Adam", "ADOPT", "SGD"]
     assert [find_optimizer(name) for name in named] == list(OPTIMIZERS)
 
 
@@ -50,6 +50,9 @@ NAMES = {
     "FusedAdam": 0.00834,
     "NAdam": 0.00834,
     "SparseAdam": 0.00834,
+    "AdEMAMix": 0.00834,
+    "AdaBelief": 0.00834,
+    "SOAP": 0.00834,
     "Adamax": 0.0167,
     "SGD": 0.537,
     "SGDScheduleFree": 1.07,

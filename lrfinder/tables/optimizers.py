@@ -16,6 +16,7 @@ _LARGE = 0.01  # an epsilon beside which most gradients are small
 _FITTED = "fitted to real trainings by scripts/bench_advice"
 _TORCH = "default of torch.optim"
 _OWN = "default of its own package"
+_LIKE_ADAM = "that of Adam, tried on eight networks of scripts/bench_advice"
 _TRIED = "chosen on the six fitted networks of scripts/bench_situations"
 
 
@@ -87,6 +88,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     Optimizer(match="rmsprop", update_rule="adaptive", source=_FITTED, fitted="rmsprop"),
     Optimizer(match="adagrad", update_rule="adaptive", source=_FITTED, fitted="adagrad"),
     Optimizer(match="adam", update_rule="adaptive", source=_FITTED, fitted="adam"),
+    Optimizer(match="adopt|ademamix|adan|adabelief|soap", update_rule="adaptive", source=_LIKE_ADAM, fitted="adam"),
     Optimizer(match="sgd", update_rule="proportional", source=_FITTED, fitted="sgd"),
 )
 
