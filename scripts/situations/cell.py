@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-__all__ = ["PIP", "Cell", "Loader", "Training", "loss_of", "shuffled"]
+__all__ = ["PIP", "Cell", "Loader", "Loss", "Training", "loss_of", "shuffled"]
 
 PIP = {  # name of an import: name of its package
     "BeatNet": "BeatNet",
@@ -49,6 +49,7 @@ PIP = {  # name of an import: name of its package
     "wordllama": "wordllama",
 }
 Collate = Callable[[list[Any]], Any]
+Loss = Callable[[nn.Module, Any], torch.Tensor]
 
 
 def loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -79,7 +80,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     loader: Loader
     validation: Loader
-    loss: Callable[[nn.Module, Any], torch.Tensor] = loss_of
+    loss: Loss = loss_of
 
 
 @dataclass(frozen=True, kw_only=True)

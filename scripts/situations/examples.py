@@ -78,10 +78,8 @@ def evidence_bound(model: nn.Module, batch: Rows) -> torch.Tensor:
 
 def super_resolution(data: Path, seed: int) -> Training:
     """The sub-pixel net of ``super_resolution`` on shades of CIFAR-10, from 10 to 30 pixels: Adam, batch 4."""
-    rows = []
-    for part, most in (("train", 5_000), ("test", 500)):
-        shades = images.cifar(data, part, most)[0].float().mean(1, keepdim=True)[:, :, 1:31, 1:31] / 255
-        rows.append((F.avg_pool2d(shades, 3), shades))
+    sets = (images.grey(data, "train", 5_000, cut=1)[0], images.grey(data, "test", 500, cut=1)[0])
+    ours, held = ((F.avg_pool2d(shades, 3), shades) for shades in sets)
     torch.manual_seed(seed)
     widths = (1, 64, 64, 32, 9)
     layers = [nn.Conv2d(widths[i], widths[i + 1], 3 if i else 5, padding="same") for i in range(4)]
@@ -89,13 +87,7 @@ def super_resolution(data: Path, seed: int) -> Training:
         nn.init.orthogonal_(layer.weight, 1 if layer is layers[-1] else nn.init.calculate_gain("relu"))
     active = [each for layer in layers[:-1] for each in (layer, nn.ReLU())]
     model = nn.Sequential(*active, layers[-1], nn.PixelShuffle(3))
-    return Training(
-        model=model,
-        optimizer=torch.optim.Adam(model.parameters(), 1e-3),
-        loader=images.Batches(*rows[0], 4, seed),
-        validation=images.Batches(*rows[1], 100),
-        loss=squared_error,
-    )
+    return training(model, torch.optim.Adam(model.parameters(), 1e-3), ours, held, 4, seed, squared_error)
 
 
 def squared_error(model: nn.Module, batch: Rows) -> torch.Tensor:

@@ -36,6 +36,12 @@ def cifar(data: Path, part: str, most: int) -> tuple[torch.Tensor, torch.Tensor]
     return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(stored["label"][:count].astype(np.int64))
 
 
+def grey(data: Path, part: str, most: int, cut: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same without colours, from 0 to 1, and without ``cut`` pixels at each side."""
+    photos, classes = cifar(data, part, most)
+    return photos.float().mean(1, keepdim=True)[:, :, cut:-cut, cut:-cut] / 255, classes
+
+
 def tensors(data: Path, part: str, most: int) -> TensorDataset:
     images, classes = cifar(data, part, most)
     return TensorDataset(images.contiguous(), classes)

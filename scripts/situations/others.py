@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 import peers
 import torch
 from advice_bench.rules import DEFAULT, OURS, default_constants, default_lr
-from situations.cell import Cell, Loader
+from situations.cell import Cell, Loader, Loss
 from situations.cells import CELLS
 from situations.report import NEAR, percent, truth_of
 from situations.results import key
@@ -34,7 +34,7 @@ the model. A finder without a suggestion counts as one that learns nothing. None
 class Alone(nn.Module):
     """A model whose output is the loss of a batch, which is how the other finders take any batch and loss."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], torch.Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
         self.model, self.loss = model, loss
 

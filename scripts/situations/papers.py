@@ -10,7 +10,7 @@ from situations import images
 from situations.cell import Training, shuffled
 from situations.examples import pixels, squared_error
 from situations.scratch import Rows, census, cifar, parted, standardised, training
-from situations.sentences import cut, docstring_pairs, tokenized
+from situations.sentences import cut, docstring_pairs, mean_state, tokenized
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,10 +22,7 @@ __all__ = ["diffusion", "lenet", "pairs", "perceptron", "resnet20", "siren", "un
 
 def lenet(data: Path, seed: int) -> Training:
     """The sigmoid LeNet of Dive into Deep Learning, on shades of CIFAR-10 at 28 pixels: plain SGD, batch 256."""
-    ours, held = (
-        (photos.float().mean(1, keepdim=True)[:, :, 2:30, 2:30] / 255, classes)
-        for photos, classes in (images.cifar(data, "train", 20_000), images.cifar(data, "test", 2_000))
-    )
+    ours, held = images.grey(data, "train", 20_000, cut=2), images.grey(data, "test", 2_000, cut=2)
     torch.manual_seed(seed)
     model = nn.Sequential(
         *(nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid()),
@@ -101,8 +98,7 @@ def diffusion(data: Path, seed: int) -> Training:
     torch.manual_seed(seed)
     model = Denoiser()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
-    run = training(model, optimizer, *parted(shades * 2 - 1, classes, 500), 16, seed)
-    return Training(model=model, optimizer=optimizer, loader=run.loader, validation=run.validation, loss=noise_error)
+    return training(model, optimizer, *parted(shades * 2 - 1, classes, 500), 16, seed, noise_error)
 
 
 def noise_error(model: nn.Module, batch: Rows) -> torch.Tensor:
@@ -146,9 +142,7 @@ def unet(data: Path, seed: int) -> Training:
     ours, held = parted(0.7 * photos + 0.5 * colours * digits, (digits > 0.3).float(), 300)
     torch.manual_seed(seed)
     model = Segmenter()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    run = training(model, optimizer, ours, held, 16, seed)
-    return Training(model=model, optimizer=optimizer, loader=run.loader, validation=run.validation, loss=dice_loss)
+    return training(model, torch.optim.Adam(model.parameters(), 1e-4), ours, held, 16, seed, dice_loss)
 
 
 def dice_loss(model: nn.Module, batch: Rows) -> torch.Tensor:
@@ -221,7 +215,4 @@ class SentenceEncoder(nn.Module):
         self.encoder = minilm_encoder()
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        tokens = cut([(row, row) for row in tokens])[0]
-        mask = tokens != 0
-        states = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        return F.normalize((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        return F.normalize(mean_state(self.encoder, cut([(row, row) for row in tokens])[0]))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from situations import images
-from situations.cell import Training
+from situations.cell import Loss, Training, loss_of
 from torch import nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torchvision.models import VisionTransformer
 from torchvision.ops import MLP
 
@@ -26,11 +27,11 @@ Rows = tuple[torch.Tensor, torch.Tensor]
 
 
 def training(
-    model: nn.Module, optimizer: torch.optim.Optimizer, ours: Rows, held: Rows, size: int, seed: int
+    model: nn.Module, optimizer: Optimizer, ours: Rows, held: Rows, size: int, seed: int, loss: Loss = loss_of
 ) -> Training:
     """Whole batches of ``ours`` in an order that depends on the seed alone, and ``held`` for validation."""
     loader, validation = images.Batches(*ours, size, seed), images.Batches(*held, 100)
-    return Training(model=model, optimizer=optimizer, loader=loader, validation=validation)
+    return Training(model=model, optimizer=optimizer, loader=loader, validation=validation, loss=loss)
 
 
 def cifar(data: Path, most: int) -> tuple[Rows, Rows]:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from situations.cell import Training, shuffled
@@ -16,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trained_packages import minilm_encoder, minilm_folder
 
-__all__ = ["LoRA", "cut", "docstring_pairs", "minilm", "sst2", "tokenized"]
+__all__ = ["LoRA", "cut", "docstring_pairs", "mean_state", "minilm", "sst2", "tokenized"]
 
 LENGTH, WIDTH = 32, 384  # most tokens of a sentence, and width of the encoder
 MODULES, PER_MODULE = 77, 60
@@ -108,6 +109,14 @@ def minilm(data: Path, seed: int, *, texts: str, mode: str = "whole") -> Trainin
     )
 
 
+def mean_state(encoder: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Mean of the encoder's last states over the tokens of each sentence (n, width)."""
+    mask = tokens != 0
+    states = encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
+
+
 class LoRA(nn.Module):
     """A frozen linear layer with a product of rank 8 added, scaled by 2."""
 
@@ -137,7 +146,4 @@ class Classifier(nn.Module):
                 attention.query, attention.value = LoRA(attention.query), LoRA(attention.value)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        mask = tokens != 0
-        states = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return self.head((states * weights).sum(1) / weights.sum(1))  # type: ignore[no-any-return]
+        return self.head(mean_state(self.encoder, tokens))  # type: ignore[no-any-return]
