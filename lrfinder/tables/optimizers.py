@@ -16,7 +16,7 @@ _LARGE = 0.01  # an epsilon beside which most gradients are small
 _FITTED = "fitted to real trainings by scripts/bench_advice"
 _TORCH = "default of torch.optim"
 _OWN = "default of its own package"
-_LIKE_ADAM = "that of Adam, tried on eight networks of scripts/bench_advice"
+_LIKE_ADAM = "that of Adam, tried by hand on networks of scripts/bench_advice"
 _TRIED = "chosen on the six fitted networks of scripts/bench_situations"
 
 
