@@ -24,7 +24,7 @@ from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.optimizers import typical_lr, update_rule
+from lrfinder.tables.optimizers import typical_lr
 
 
 def drawn(shape: Callable[[float], float], **facts: Any) -> LossCurve:
@@ -144,15 +144,40 @@ def test_a_curve_far_from_the_typical_lr_has_a_lower_grade() -> None:
     assert GRADES.index(near.grade) < GRADES.index(far.grade)
 
 
-@pytest.mark.parametrize("optimizer", ["", "Shiny"])
-def test_an_unknown_optimizer_gets_what_the_curve_shows_and_grade_medium(optimizer: str) -> None:
-    curve = drawn(bowl, optimizer=optimizer)
+def test_without_a_name_of_the_optimizer_the_curve_alone_counts() -> None:
+    curve = drawn(bowl, optimizer="")
     advice, low_region = advise(curve), read_curve(curve).low_region
     assert low_region is not None and advice.base_lr is not None and advice.ceiling is not None
-    seen = math.sqrt(low_region[0] * low_region[1]) * FITTED.low_region_part.of(update_rule(optimizer))
+    seen = math.sqrt(low_region[0] * low_region[1]) * FITTED.low_region_part.proportional
     assert advice.base_lr == pytest.approx(min(seen, advice.ceiling), rel=0.05)
     assert advice.grade == "medium"
     assert "No typical LR is known" in words(advice)
+
+
+def test_an_unknown_optimizer_counts_as_adam_with_grade_medium() -> None:
+    advice, like = advise(clean(optimizer="Shiny")), advise(clean())
+    assert (advice.base_lr, advice.grade, like.grade) == (like.base_lr, "medium", "high")
+    assert "No typical LR is known for Shiny." in words(advice)
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_an_unknown_optimizer_far_from_adam_gets_what_the_curve_shows(direction: int) -> None:
+    def told(name: str, decades: float) -> Advice:
+        edge = 10 ** (direction * decades - 1)
+        return advise(drawn(shifted(edge), start=edge / 1e4, end=edge * 1e3, optimizer=name))
+
+    assert told("Shiny", 1.0).base_lr == told("Adam", 1.0).base_lr
+    first, second, adam = told("Shiny", 3.0), told("Shiny", 4.0), told("Adam", 3.0)
+    assert first.base_lr and second.base_lr and first.base_lr != adam.base_lr
+    assert second.base_lr / first.base_lr == pytest.approx(10.0**direction, rel=0.1)
+    assert first.grade == "low" and "the LR of Shiny is in another unit" in words(first)
+
+
+@pytest.mark.parametrize(("optimizer", "grade"), [("AdamW", "high"), ("ADOPT", "medium"), ("SOAP", "medium")])
+def test_only_an_optimizer_of_the_calibration_runs_gets_the_best_grade(optimizer: str, grade: str) -> None:
+    advice = advise(clean(optimizer=optimizer))
+    assert advice.base_lr == advise(clean()).base_lr and advice.grade == grade
+    assert ("rests on far fewer trainings" in words(advice)) == (grade == "medium")
 
 
 @pytest.mark.parametrize("edge", [0.01, 5.0])

@@ -33,7 +33,7 @@ def test_every_row_has_a_source_a_rule_and_one_typical_lr(row: Any) -> None:
 
 def test_every_row_is_found_by_a_name_of_its_own() -> None:
     named = ["DAdaptSGD", "Prodigy", "SGDScheduleFree", "AdamWScheduleFree", "Muon", "Adafactor", "Adadelta", "Rprop"]
-    named += ["LBFGS", "Lion", "LAMB", "LARS", "Adamax", "RMSprop", "Adagrad", "Adam", "ADOPT", "SGD"]
+    named += ["LBFGS", "Lion", "CAME", "Ranger", "LAMB", "LARS", "Adamax", "RMSprop", "Adagrad", "Adam", "ADOPT", "SGD"]
     assert [find_optimizer(name) for name in named] == list(OPTIMIZERS)
 
 
@@ -53,6 +53,13 @@ NAMES = {
     "AdEMAMix": 0.00834,
     "AdaBelief": 0.00834,
     "SOAP": 0.00834,
+    "Yogi": 0.00834,
+    "MARS": 0.00834,
+    "NvNovoGrad": 0.0334,
+    "MADGRAD": 0.0334,
+    "Ranger21": 0.0334,
+    "Tiger": 0.00167,
+    "CAME": 0.0005,
     "Adamax": 0.0167,
     "SGD": 0.537,
     "SGDScheduleFree": 1.07,
@@ -76,7 +83,7 @@ NAMES = {
     "DAdaptAdam": 1.0,
     "DAdaptSGD": 1.0,
     "LDoG": 1.0,
-    "Sophia": None,
+    "Sophia": 0.00834,  # no row: that of Adam
     "": None,
 }
 

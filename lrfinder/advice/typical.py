@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.situation import fine_tuned
-from lrfinder.analysis.groups import Group, groups_of, rule_of
+from lrfinder.analysis.groups import Group, groups_of, optimizers_of, rule_of
 from lrfinder.analysis.regimes import Reading
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve
@@ -19,6 +19,7 @@ from lrfinder.tables.situations import CLIPPED, LOSS_SIZE
 __all__ = ["clipped_lr", "size_factor", "typical_evidence", "typical_of"]
 
 _OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
+_UNLIKE_ADAM = 50  # tried by hand with 32 optimizers: factors of 30 to 100 lose about as little
 
 
 def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, constants: Constants) -> Evidence | None:
@@ -33,13 +34,15 @@ def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, co
     u = typical_of(curve, constants)
     if u is None:
         return None
-    lr = u
+    lr, shown, most = u, shown or reading.edge_lr, math.inf
     if reading.update_rule == "proportional":
         lr = clamp_lr(u * size_factor(curve.facts, reading))
-        shown = shown or reading.edge_lr
         # Without an edge the low region ends where the sweep does.
-        if reading.edge_lr is not None and shown is not None and max(lr, shown) > _OTHER_UNIT * min(lr, shown):
-            return None
+        most = math.inf if reading.edge_lr is None else _OTHER_UNIT
+    elif not all(map(find_optimizer, optimizers_of(curve))):
+        most = _UNLIKE_ADAM
+    if shown is not None and max(lr, shown) > most * min(lr, shown):
+        return None
     clipped = clipped_lr(curve)
     if clipped is not None and clipped > lr:
         return Evidence(name="typical", lr=clipped, weight=1.0, part=1.0, seen=(clipped, clipped), source="clipping")
@@ -68,7 +71,7 @@ def typical_of(curve: LossCurve, constants: Constants) -> float | None:
     or optimizer comes first changes no training. One optimizer that mixes units, as some Muon, keeps its own.
     """
     epsilon, groups = None if curve.facts is None else curve.facts.epsilon, groups_of(curve)
-    names = {group.optimizer for group in groups} or {curve.optimizer}
+    names = optimizers_of(curve)
     typical = {name: typical_lr(name, curve.momentum, constants, epsilon) for name in names}
     if len(names) == 1:
         (name,) = names

@@ -15,6 +15,7 @@ from lrfinder.advice.search_words import SEARCH_SENTENCES
 from lrfinder.analysis.diagnose import Finding
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import StopReason
+from lrfinder.tables.optimizers import find_optimizer
 
 __all__ = ["explain"]
 
@@ -129,6 +130,15 @@ def _pretrained_contradicted(found: Finding) -> str:
     return f"The weights count as {given}, as given, though the model {seen}. Leave `pretrained` out to go by that."
 
 
+def _other_unit(found: Finding) -> str:
+    known = find_optimizer(found.detail) is not None
+    of, unit = (found.detail, "the loss is") if known else ("Adam", f"the LR of {found.detail} is")
+    return (
+        f"A typical peak LR for {of} is {_lr(found)}, far from what the sweep shows: {unit} in another unit. Only the "
+        "sweep is used."
+    )
+
+
 def _far_from_published(found: Finding) -> str:
     (published,), advised = found.values, found.lr or 1.0
     source, schedule = found.detail.split()
@@ -146,10 +156,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "no_typical_lr": lambda found: (
         f"No typical LR is known for {found.detail or 'the optimizer'}, so only the sweep is used."
     ),
-    "other_unit": lambda found: (
-        f"A typical peak LR for {found.detail} is {_lr(found)}, far from what the sweep shows: the loss is in another "
-        "unit. Only the sweep is used."
-    ),
+    "other_unit": _other_unit,
     "above_edge": lambda found: (
         f"base_lr is above the stability edge ({format_lr(found.values[0])}): the loss rises slowly there, so the edge "
         "may have been read too low. Use warm-up, and compare with half the edge."
@@ -198,6 +205,12 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "large_epsilon": lambda found: (
         f"eps={found.values[0]:g} is larger than most gradients, so {found.detail} divides by it alone: its updates "
         "are those of SGD with lr / eps, and its typical LR is that of SGD times eps."
+    ),
+    "not_calibrated": lambda found: (
+        f"The typical LR of {found.detail} rests on far fewer trainings than that of SGD or Adam. Refine the advice."
+    ),
+    "unknown_optimizer": lambda found: (
+        f"No typical LR is known for {found.detail}. Most new optimizers are near that of Adam."
     ),
     "far_from_published": _far_from_published,
     "pretrained_contradicted": _pretrained_contradicted,

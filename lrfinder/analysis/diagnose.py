@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfinder.analysis.groups import optimizers_of
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.repeats import repeat_period
 from lrfinder.analysis.series import FEWEST_POINTS
@@ -98,16 +99,14 @@ def diagnose(curve: LossCurve, reading: Reading) -> tuple[Finding, ...]:
 def _ended_early(curve: LossCurve, reading: Reading) -> Finding | None:
     if curve.stop not in (StopReason.INTERRUPTED, StopReason.DATA_EXHAUSTED):
         return None
-    cap = "low" if reading.edge_lr is None else "medium"
-    return Finding(code="ended_early", detail=curve.stop.value, caps_grade=cap)
+    return Finding(code="ended_early", detail=curve.stop.value, caps_grade="medium" if reading.edge_lr else "low")
 
 
 def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
     lrs, edge = reading.lrs, reading.edge_lr
     if edge is None:
         falling = reading.lowest_lr is not None and math.log10(lrs[-1] / reading.lowest_lr) < _FALLING_DECADES
-        detail = "falling" if falling else "level"
-        return Finding(code="never_turned", lr=lrs[-1], detail=detail, caps_grade="low")
+        return Finding(code="never_turned", lr=lrs[-1], detail="falling" if falling else "level", caps_grade="low")
     if math.log10(edge / lrs[0]) < _EARLY_DECADES:
         lower = clamp_lr(edge / 1000)
         return Finding(code="edge_at_start", lr=lrs[0], values=(lower,), detail=curve.measured, caps_grade="low")
@@ -191,6 +190,14 @@ def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="large_epsilon", values=(large,), detail=curve.optimizer)
 
 
+def _not_calibrated(curve: LossCurve, reading: Reading) -> Finding | None:
+    for name in filter(None, optimizers_of(curve)):
+        if (row := find_optimizer(name)) is None or not row.calibrated:
+            code = "unknown_optimizer" if row is None else "not_calibrated"
+            return Finding(code=code, detail=name, caps_grade="medium")
+    return None
+
+
 def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="maximized") if curve.maximized else None
 
@@ -216,6 +223,7 @@ _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _scaler_skips,
     _nonfinite,
     _large_epsilon,
+    _not_calibrated,
     _maximized,
     _groups,
 )

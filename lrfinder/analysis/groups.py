@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.optimizers import update_rule
 
-__all__ = ["Group", "groups_of", "rule_of"]
+__all__ = ["Group", "groups_of", "optimizers_of", "rule_of"]
 
 
 class Group(NamedTuple):
@@ -36,6 +36,11 @@ def groups_of(curve: LossCurve) -> tuple[Group, ...]:
         return ()
     groups = map(Group, names, facts.group_sizes, scales)
     return tuple(group for group in groups if group.size and group.scale > 0)
+
+
+def optimizers_of(curve: LossCurve) -> list[str]:
+    """Class names of all optimizers that train a parameter, in order."""
+    return sorted({group.optimizer for group in groups_of(curve)} or {curve.optimizer})
 
 
 def rule_of(curve: LossCurve) -> str:
