@@ -15,11 +15,11 @@ __all__ = ["small"]
 
 
 def optimizer_class(name: str) -> Any:
-    """As in ``"adadelta"`` of torch, or one of the package pytorch_optimizer at its defaults."""
+    """``"adadelta"`` of torch, or one of the package pytorch_optimizer at its defaults, as ``"lion"``."""
     if name == "adadelta":
         return optim.Adadelta
-    names = {"lion": "Lion", "lamb": "Lamb", "lars": "LARS", "sfsgd": "ScheduleFreeSGD", "sfadamw": "ScheduleFreeAdamW"}
-    return getattr(importlib.import_module("pytorch_optimizer"), names[name])
+    load = importlib.import_module("pytorch_optimizer").load_optimizer
+    return load({"sfsgd": "schedulefreesgd", "sfadamw": "schedulefreeadamw"}.get(name, name))
 
 
 def small(data: Path, seed: int, *, optimizer: str, network: str) -> Training:

@@ -38,7 +38,7 @@ from the training losses of the same range tests. Heads are new and on a frozen 
 in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained,
 of CHGNet what its example trains. "One linear layer" is all of its model, on features computed beforehand or on data as
 they come; what is weighed there was chosen on all of these cells. A "published example" is the network, optimizer and
-batch of a program that gives a learning rate, on other data. For an "other optimizer" no constant was fitted.
+batch of a program that gives a learning rate, on other data. For an "other optimizer" one number at most was chosen.
 """
 
 
