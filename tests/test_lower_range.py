@@ -25,6 +25,10 @@ def rising(**facts: Any) -> LossCurve:
 HEAD_LOSSES = (2.37, 9.56, 10.98, 16.99, 16.8, 41.0, 42.0, 59.0, 104.6, 88.0, 98.2)
 HEAD_LOSSES += (158.0, 157.4, 288.5, 315.2, 352.7, 324.3, 454.2, 533.6, 576.3, 1036.0, 1406.9)
 
+# EfficientNet-Lite with SGD and a new head of zeros: the first update moves the head alone, which bears a large one.
+ZERO_HEAD_LOSSES = (2.3, 6.39, 13.9, 7.33, 58.53, 38.32, 9.23, 64.54, 48.81, 49.8, 16.92, 31.36, 162.15, 300.68, 630.38)
+ZERO_HEAD_LOSSES += (2302.53, 5470.63)
+
 TOO_HIGH = {
     "rises from the start": rising(),
     "diverged within ten points": curve_of(
@@ -39,6 +43,15 @@ TOO_HIGH = {
         end=1e4,
         count=49,
         points=len(HEAD_LOSSES),
+        stop=StopReason.DIVERGED,
+        measured="before",
+    ),
+    "every update made it worse": curve_of(
+        lambda x: ZERO_HEAD_LOSSES[round(12 * x)],
+        start=1.0,
+        end=1e4,
+        count=49,
+        points=len(ZERO_HEAD_LOSSES),
         stop=StopReason.DIVERGED,
         measured="before",
     ),

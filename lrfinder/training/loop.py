@@ -182,12 +182,15 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
         return True
     if reading.probed or reading.onset_lr is not None:
         return False  # the losses below are not those of a probe
-    # The very first loss is from before any update.
-    sign = -1 if curve.maximized else 1
+    # The very first loss is from before any update. Where a head starts at zero, the first update moves the head alone,
+    # so that the line search bears far larger ones than the next updates do: every later loss is worse then.
+    sign, edge = -1 if curve.maximized else 1, reading.edge_lr or math.inf
+    later = [sign * loss for lr, loss in zip(curve.lrs, curve.losses, strict=True) if lr <= edge][1:]
     hidden = sign * curve.losses[0] - reading.level
     fall = hidden + reading.total_drop
     inversions = sum(sign * a >= sign * b for a, b in itertools.combinations(curve.losses[:_RISING], 2))
-    return inversions <= 1 or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
+    worse = inversions <= 1 or all(sign * curve.losses[0] < loss for loss in later)
+    return worse or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
