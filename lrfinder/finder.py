@@ -34,6 +34,7 @@ from lrfinder.training.features import FeatureVariation, watch_features
 from lrfinder.training.loop import meet_with_batches, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
+from lrfinder.training.norms import Clipping
 from lrfinder.training.own_step import training_step
 from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
@@ -201,10 +202,10 @@ class LRFinder:
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
-                facts = functools.partial(_facts, known, batches, ranks.size, features)
+                facts = functools.partial(_facts, known, batches, ranks.size, features, step.clipping)
 
                 def take(driver: SweepDriver) -> LossCurve:
-                    parts: dict[str, Any] = {"clipped_part": step.clipped_part, "facts": facts()}
+                    parts: dict[str, Any] = {"clipped_part": step.clipping.part, "facts": facts()}
                     self.last_curve = driver.curve(batches=batches.drawn, **parts)
                     return self.last_curve
 
@@ -310,9 +311,10 @@ class LRFinder:
 
 
 def _facts(
-    known: Callable[..., ModelFacts], batches: Batches, ranks: int, features: FeatureVariation
+    known: Callable[..., ModelFacts], batches: Batches, ranks: int, features: FeatureVariation, clipping: Clipping
 ) -> ModelFacts:
-    """The facts with the first batch of all ranks."""
+    """The facts with the first batch of all ranks, and what is known of it by now."""
     facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
     full = batches.length is not None and batches.length <= facts.accumulation_steps
-    return dataclasses.replace(facts, feature_variation=features.share(), full_batch=full)
+    share, norm = features.share(), clipping.first_norm
+    return dataclasses.replace(facts, full_batch=full, feature_variation=share, gradient_norm=norm)

@@ -243,9 +243,20 @@ def test_the_curve_carries_the_facts_from_before_the_first_step() -> None:
     world = seeded(WORLDS["Adam"], 3)
     expected = take_facts(training(world, accumulation_steps=2, clip_grad_norm=0.5)).result(8)
     curve = finder(world, accumulation_steps=2, clip_grad_norm=0.5).range_test(world.loader, **SWEEP).curve
-    assert curve.facts == expected
+    assert curve.facts == dataclasses.replace(expected, gradient_norm=curve.facts and curve.facts.gradient_norm)
     assert (expected.optimizer_steps, expected.accumulation_steps, expected.clip_grad_norm) == (3, 2, 0.5)
     assert expected.pretrained is None
+
+
+@pytest.mark.parametrize("norm", [None, 1e-3, 1e3])
+def test_where_gradients_are_clipped_the_norm_of_the_first_is_known(norm: float | None) -> None:
+    world = with_sgd(mlp())
+    curve = finder(world, clip_grad_norm=norm).range_test(world.loader, **SWEEP).curve
+    inputs, target = next(iter(world.loader))
+    gradients = torch.autograd.grad(world.criterion(world.model(inputs), target), list(world.model.parameters()))
+    expected = torch.nn.utils.get_total_norm(gradients).item()
+    assert curve.facts is not None
+    assert curve.facts.gradient_norm == (None if norm is None else pytest.approx(expected, rel=1e-5))
 
 
 @pytest.mark.parametrize(("batches", "accumulated", "full"), [(1, 1, True), (2, 2, True), (2, 1, False), (4, 2, False)])

@@ -435,7 +435,33 @@ def test_sgd_that_is_hardly_clipped_is_plain_sgd(part: float | None) -> None:
 
 
 def test_clipping_changes_nothing_for_adam() -> None:
-    assert advice(**CLIPPING, clipped_part=0.9).base_lr == advice().base_lr
+    assert advice(**CLIPPING, gradient_norm=8.0, clipped_part=0.9).base_lr == advice().base_lr
+
+
+@pytest.mark.parametrize("norm", [0.25, 0.5, 2.0])
+def test_a_clipped_update_is_as_long_as_one_of_the_first_gradient(norm: float) -> None:
+    def typical(**facts: Any) -> float:
+        return next(each.lr for each in advice("SGD", **facts).evidence if each.name == "typical")
+
+    clipped, recurrent = (
+        typical(**CLIPPING, gradient_norm=norm, recurrent=each, clipped_part=0.9) for each in (False, True)
+    )
+    assert clipped == pytest.approx(typical() * norm / 0.25)
+    assert recurrent == typical(**CLIPPING, clipped_part=0.9)  # whose first gradients are short
+    assert ("Gradients were clipped" in words("SGD", **CLIPPING, gradient_norm=norm, clipped_part=0.9)) == (norm > 0.25)
+
+
+def test_where_all_is_clipped_the_size_of_the_loss_changes_little() -> None:
+    def advised(unit: float) -> float:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
+        optimizer, loss = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss()
+        finder = LRFinder(model, optimizer, lambda out, target: unit * loss(out, target), clip_grad_norm=1e-3)
+        inputs = torch.randn(512, 4)
+        batches = list(zip(inputs.split(32), inputs[:, :3].argmax(1).split(32), strict=True))
+        return finder.range_test(batches, progress=False).advice.base_lr or 0.0
+
+    assert advised(100.0) == pytest.approx(advised(1.0), rel=0.5)
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(1e-6, 1.0), (1e9, 0.0), (None, None)])
@@ -568,13 +594,13 @@ def test_with_adam_the_size_of_the_loss_changes_nothing(unit: float) -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("clip_grad_norm", [None, 1.0])
+@pytest.mark.parametrize("clipped", [{}, {"clip_grad_norm": 1.0}, {"clip_grad_norm": 1.0, "gradient_norm": 8.0}])
 @pytest.mark.parametrize("epsilon", [30.0, 1e3])
 def test_rmsprop_with_a_large_epsilon_is_advised_as_sgd(
-    momentum: float, clip_grad_norm: float | None, epsilon: float
+    momentum: float, clipped: dict[str, float], epsilon: float
 ) -> None:
     def advised(optimizer: str, unit: float, **more: float) -> Advice:
-        known = ModelFacts(trainable=1_000_000, weight_rms=(0.02,), clip_grad_norm=clip_grad_norm, **more)
+        known = ModelFacts(trainable=1_000_000, weight_rms=(0.02,), **clipped, **more)  # type: ignore[arg-type]
         return advised_at(unit, optimizer=optimizer, momentum=momentum, facts=known, clipped_part=0.9)
 
     sgd, rmsprop = advised("SGD", 1.0), advised("RMSprop", epsilon, epsilon=epsilon)

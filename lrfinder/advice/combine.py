@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
 from lrfinder.advice.situation import adjustments, fine_tuned
-from lrfinder.advice.typical import clipped_lr, typical_evidence, typical_of
+from lrfinder.advice.typical import typical_evidence, typical_of
 from lrfinder.analysis.diagnose import GRADES
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
@@ -131,7 +131,7 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    if clipped_lr(curve) is not None or fine_tuned(curve.facts):
+    if typical.source == "clipping" or fine_tuned(curve.facts):
         w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
     apart = max(u, f) / min(u, f)
     usual, here = typical.seen

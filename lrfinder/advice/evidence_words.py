@@ -161,8 +161,8 @@ def _beside(part: float) -> str:
 def _clipping(each: Evidence) -> str:
     """How the typical LR of SGD follows from the clipping norm."""
     return (
-        "Many gradients were clipped, so the length of an update is the LR times the clipping norm, whatever the loss. "
-        f"A typical length is reached at lr={format_lr(each.lr)}."
+        "Gradients were clipped, so the length of an update is the LR times the clipping norm, whatever the loss. A "
+        f"typical length is reached at lr={format_lr(each.seen[1])}, not at {format_lr(each.seen[0])}."
     )
 
 

@@ -34,19 +34,21 @@ def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, co
     u = typical_of(curve, constants)
     if u is None:
         return None
-    lr, shown, most = u, shown or reading.edge_lr, math.inf
+    lr, seen, source = u, (u, u), curve.optimizer
+    shown, most = shown or reading.edge_lr, math.inf
     if reading.update_rule == "proportional":
         lr = clamp_lr(u * size_factor(curve.facts, reading))
+        seen = (u, lr)
         # Without an edge the low region ends where the sweep does.
         most = math.inf if reading.edge_lr is None else _OTHER_UNIT
+        clipped = clipped_lr(curve, lr)
+        if clipped is not None and clipped > lr:
+            seen, lr, source = (lr, clipped), clipped, "clipping"
     elif not all(map(find_optimizer, optimizers_of(curve))):
         most = _UNLIKE_ADAM
     if shown is not None and max(lr, shown) > most * min(lr, shown):
         return None
-    clipped = clipped_lr(curve)
-    if clipped is not None and clipped > lr:
-        return Evidence(name="typical", lr=clipped, weight=1.0, part=1.0, seen=(clipped, clipped), source="clipping")
-    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=(u, lr), source=curve.optimizer)
+    return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=seen, source=source)
 
 
 def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
@@ -82,15 +84,24 @@ def typical_of(curve: LossCurve, constants: Constants) -> float | None:
     return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None
 
 
-def clipped_lr(curve: LossCurve) -> float | None:
-    """LR at which an update of SGD moves the weights as far as usual, where most gradients are clipped; else None.
+def clipped_lr(curve: LossCurve, lr: float) -> float | None:
+    """LR at which a clipped update of SGD moves the weights as far as usual; None where few gradients are clipped.
 
-    The length of the update is then the LR times the clipping norm, whatever the loss.
+    The length of the update is then the LR times the clipping norm, whatever the loss. Usual is the length of the first
+    update without clipping, with the LR given. Of recurrent nets, whose gradients are short at first and grow, and
+    where the first norm is not known, it is a part of the norm of the weights.
+
+    Args:
+        curve: of which the facts are used.
+        lr: typical without clipping.
     """
     facts = curve.facts
-    if facts is None or facts.clip_grad_norm is None or facts.weight_norm is None or rule_of(curve) == "adaptive":
+    if facts is None or facts.clip_grad_norm is None or rule_of(curve) == "adaptive":
         return None
-    if (curve.clipped_part or 0.0) < CLIPPED.least_part:
+    if facts.gradient_norm is not None and not facts.recurrent:
+        longer = facts.gradient_norm / facts.clip_grad_norm
+        return clamp_lr(lr * longer) if longer > 1 else None
+    if facts.weight_norm is None or (curve.clipped_part or 0.0) < CLIPPED.least_part:
         return None
     usual = CLIPPED.movement * facts.weight_norm / facts.clip_grad_norm
     return (divisor(facts.epsilon) or 1.0) * usual / _mean_of(groups_of(curve), lambda group: group.scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from lrfinder.checks import check_choice, check_count, check_flag, check_number, check_part
@@ -50,6 +51,7 @@ class ModelFacts:
         full_batch: whether every step trains on all batches of the loader, so that its gradient has no noise.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
+        gradient_norm: norm of the gradient of the first batch, where it is clipped; else None.
         amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
         grad_scaler: whether there was a GradScaler.
         device: kind of device, as in ``"cuda"``.
@@ -88,6 +90,7 @@ class ModelFacts:
     full_batch: bool = False
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
+    gradient_norm: float | None = None
     amp_dtype: str | None = None
     grad_scaler: bool = False
     device: str | None = None
@@ -102,6 +105,7 @@ class ModelFacts:
         # What is not finite says nothing, and JSON cannot hold it.
         object.__setattr__(self, "clip_grad_norm", _finite(self.clip_grad_norm))
         object.__setattr__(self, "epsilon", _finite(self.epsilon))
+        object.__setattr__(self, "gradient_norm", _finite(self.gradient_norm))
         if self.weight_rms is not None:
             object.__setattr__(self, "weight_rms", tuple(map(_finite, self.weight_rms)))
 
@@ -148,7 +152,9 @@ class ModelFacts:
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
         if fields.get("clip_grad_norm") is not None:
             fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
-        fields["epsilon"] = _known(lambda value: check_number("epsilon", value, 0.0), fields.get("epsilon"))
+        fields["epsilon"] = _known(partial(check_number, "epsilon", low=0.0), fields.get("epsilon"))
+        norm = fields.get("gradient_norm")
+        fields["gradient_norm"] = _known(partial(check_number, "gradient_norm", low=0.0), norm)
         fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
         if fields.get("amp_dtype") is not None:
             check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))

@@ -29,7 +29,7 @@ def total_norm(tensors: Iterable[Tensor | None]) -> float:
 
 
 class Clipping:
-    """Clips the global norm of gradients, and counts how often that changed them.
+    """Clips the global norm of gradients, keeps the first of these norms, and counts how often that changed them.
 
     Args:
         largest: norm, > 0; None does not clip.
@@ -38,12 +38,15 @@ class Clipping:
     def __init__(self, largest: float | None) -> None:
         self._largest = largest
         self._calls = 0
+        self._first: Tensor | None = None  # norm; on the device
         self._changed: Tensor | None = None  # how many of them changed the gradients; on the device
 
     def clip(self, parameters: Sequence[Tensor]) -> None:
         """Clip the gradients of the parameters; the host does not wait."""
         if self._largest is not None:
-            changed = whole(nn.utils.clip_grad_norm_(parameters, self._largest)) > self._largest
+            norm = whole(nn.utils.clip_grad_norm_(parameters, self._largest))
+            self._first = norm if self._first is None else self._first
+            changed = norm > self._largest
             self._changed = changed.long() if self._changed is None else self._changed + changed
             self._calls += 1
 
@@ -51,3 +54,8 @@ class Clipping:
     def part(self) -> float | None:
         """Part of the gradients so far that was changed; None without clipping. Waits for the device."""
         return None if self._changed is None else float(self._changed) / self._calls
+
+    @property
+    def first_norm(self) -> float | None:
+        """Norm of the first gradients before they were clipped; None without clipping. Waits for the device."""
+        return None if self._first is None else float(self._first)

@@ -49,7 +49,7 @@ class TrainStep:
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
-        self._clipping = Clipping(setup.clip_grad_norm)
+        self.clipping = Clipping(setup.clip_grad_norm)
 
     def enter_training(self) -> None:
         """Put model and optimizer into the mode in which they train, without gradients from earlier."""
@@ -94,7 +94,7 @@ class TrainStep:
     def _clipped_update(self) -> bool:
         if self._scaler is not None:
             return self._scaled_update()
-        self._clipping.clip(self._parameters)
+        self.clipping.clip(self._parameters)
         self._optimizer.step()
         return True
 
@@ -140,11 +140,6 @@ class TrainStep:
     def gradient_norm(self) -> float:
         """Norm of all gradients together."""
         return total_norm(parameter.grad for parameter in self._parameters)
-
-    @property
-    def clipped_part(self) -> float | None:
-        """Part of the gradients so far that clipping changed; None without clipping. Waits for the device."""
-        return self._clipping.part
 
     def _mean_backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients, and return the loss averaged over the ranks."""
@@ -208,7 +203,7 @@ class TrainStep:
 
         def closure() -> Tensor:
             losses.append(self._mean_backward(batches))
-            self._clipping.clip(self._parameters)
+            self.clipping.clip(self._parameters)
             return losses[-1]
 
         self._optimizer.step(closure)
@@ -217,7 +212,7 @@ class TrainStep:
     def _scaled_update(self) -> bool:
         if self._setup.clip_grad_norm is not None:
             self._unscale_all()
-            self._clipping.clip(self._parameters)
+            self.clipping.clip(self._parameters)
         scale = self._scaler.get_scale()
         for optimizer in parts_of(self._optimizer):
             self._scaler.step(optimizer)
@@ -227,12 +222,12 @@ class TrainStep:
     def _unscale(self) -> bool:
         """Unscale and clip the gradients. False when the scale overflowed and was lowered: try again."""
         if self._scaler is None:
-            self._clipping.clip(self._parameters)
+            self.clipping.clip(self._parameters)
             return True
         self._unscale_all()
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
-        self._clipping.clip(self._parameters)
+        self.clipping.clip(self._parameters)
         self._scaler.update()
         return finite
 
