@@ -240,6 +240,19 @@ def test_the_lrs_are_in_order_and_the_interval_holds_the_base_lr(curve: LossCurv
     assert advice.interval[0] <= advice.base_lr <= advice.interval[1]
 
 
+@pytest.mark.parametrize(("diverges", "source"), [(0.04, "divergence"), (1.0, "edge"), (10.0, "edge")])
+def test_a_divergence_far_above_the_edge_is_no_limit(diverges: float, source: str) -> None:
+    def shape(x: float) -> float:  # rises to half of its fall around 0.01, and diverges later
+        return falls(x) + 0.45 / (1 + math.exp(-12 * (x + 2))) + 5 * max(0.0, x - math.log10(diverges))
+
+    curve = drawn(shape, start=1e-6, end=1e3, optimizer="SGD")
+    [limit] = [each for each in advise(curve).evidence if each.name == "limit"]
+    edge, diverged = read_curve(curve).edge_lr, read_curve(curve).diverged_lr
+    assert edge is not None and diverged is not None
+    assert limit.source == source
+    assert limit.lr == pytest.approx(FITTED.limit_part.proportional * min(diverged, 20 * edge))
+
+
 def test_a_lower_grade_has_a_wider_interval() -> None:
     widths = []
     for advice in (advise(drawn(shifted(1e-2))), advise(drawn(falls))):

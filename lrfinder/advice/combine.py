@@ -46,6 +46,7 @@ from lrfinder.tables.situations import PROBE
 
 __all__ = ["Estimate", "combine", "peak_lr"]
 
+_DIVERGES_WITHIN = 20.0  # times the edge; a bounded loss, as of dead units, diverges further up, which shows little
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
 _FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
 
@@ -204,6 +205,8 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
         return None
     seen, source = (reading.edge_lr, "edge") if rule == "adaptive" else _divergence(reading)
     part = constants.limit_part.of(rule)
+    if seen > _DIVERGES_WITHIN * reading.edge_lr:
+        seen, source, part = reading.edge_lr, "edge", _DIVERGES_WITHIN * part
     weight = constants.limit_weight.of(rule)
     return Evidence(name="limit", lr=clamp_lr(part * seen), weight=weight, part=part, seen=(seen, seen), source=source)
 
