@@ -225,7 +225,7 @@ def test_quoted_comparison_with_the_recipes_is_the_measured_one() -> None:
         ("of partly tuned nets", "partly tuned"),
         ("of heads", "head"),
         ("in training mode", "head, training mode"),
-        ("of a larger net", "from scratch"),
+        ("of nets from scratch", "from scratch"),
     ],
 )
 def test_quoted_shares_of_near_advice_are_the_measured_ones(words: str, situation: str) -> None:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from situations import crystals, examples, heads, images, language, linear, optimizers, papers, reviews, scratch
-from situations import sentences, whole
+from situations import crystals, examples, fresh, heads, images, language, linear, optimizers, papers, reviews
+from situations import scratch, sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -40,6 +40,7 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
     "gru_lm": reviews.gru_lm,
     "cifar_vit": scratch.vit,
     "cifar_wrn": scratch.convolutional,
+    **{f"fresh_{name}": getattr(fresh, name) for name in fresh.__all__},
     "mnist_cnn": partial(examples.digits, optimizer=torch.optim.Adadelta, lr=1.0),
     "mnist_hogwild": partial(examples.digits, optimizer=torch.optim.SGD, lr=0.01, momentum=0.5),
     "mnist_rnn": examples.rows_of_digits,
@@ -63,8 +64,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
 
     In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora and linear, that
     holds trunk or data, optimizer, batch and steps, in ``"tv-resnet18"`` the model, in ``"opt-lion-digits-mlp"`` the
-    optimizer and the network.
+    optimizer and the network. What follows "~" is the highest norm of a gradient.
     """
+    name = name.partition("~")[0]
     kind, *parts = name.split("-")
     if kind == "tv":
         return partial(scratch.recipe, model=parts[0])

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-__all__ = ["digits", "graph", "names", "rows_of_digits", "super_resolution", "transformer_lm", "vae"]
+__all__ = ["digits", "graph", "names", "rows_of_digits", "squared_error", "super_resolution", "transformer_lm", "vae"]
 
 Update = type[torch.optim.Optimizer]
 NEIGHBOURS = 5  # of a digit in the graph

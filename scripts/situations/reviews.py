@@ -11,7 +11,7 @@ from situations.scratch import Rows, training
 from situations.sentences import sst2
 from torch import nn
 
-__all__ = ["gru", "gru_lm", "lstm", "transformer"]
+__all__ = ["VOCABULARY", "Recurrent", "gru", "gru_lm", "lstm", "transformer", "windows", "words"]
 
 VOCABULARY, WORDS, CHARACTERS = 5_000, 24, 64  # commonest words; words of a sentence; characters of a window
 
