@@ -49,7 +49,7 @@ class Law:
 
 @dataclass(frozen=True, kw_only=True)
 class Clipped:
-    """SGD of which most gradients are clipped, so that the length of an update does not follow the gradient.
+    """A recurrent net with SGD of which most gradients are clipped, so that an update is not as long as the gradient.
 
     Args:
         movement: length of an update at a typical peak LR, as a part of the norm of the weights.
