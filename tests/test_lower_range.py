@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ def rising(**facts: Any) -> LossCurve:
     return curve_of(lambda x: 2 + (x + 2) ** 2, **given)
 
 
+def diverged(losses: Sequence[float]) -> LossCurve:
+    """A sweep with those losses, twelve per decade."""
+    given: dict[str, Any] = {"count": 49, "points": len(losses), "stop": StopReason.DIVERGED, "measured": "before"}
+    return curve_of(lambda x: losses[round(12 * x)], start=1.0, end=1e4, **given)
+
+
 # A linear head that fits the first batch at any learning rate, so that the range search found no limit.
 HEAD_LOSSES = (2.37, 9.56, 10.98, 16.99, 16.8, 41.0, 42.0, 59.0, 104.6, 88.0, 98.2)
 HEAD_LOSSES += (158.0, 157.4, 288.5, 315.2, 352.7, 324.3, 454.2, 533.6, 576.3, 1036.0, 1406.9)
@@ -37,24 +44,8 @@ TOO_HIGH = {
     "nan at the second iteration": curve_of(
         lambda x: 1.0, start=0.1, count=43, points=1, stop=StopReason.NONFINITE, nonfinite_lr=0.1, measured="before"
     ),
-    "rises with nearly every update": curve_of(
-        lambda x: HEAD_LOSSES[round(12 * x)],
-        start=1.0,
-        end=1e4,
-        count=49,
-        points=len(HEAD_LOSSES),
-        stop=StopReason.DIVERGED,
-        measured="before",
-    ),
-    "every update made it worse": curve_of(
-        lambda x: ZERO_HEAD_LOSSES[round(12 * x)],
-        start=1.0,
-        end=1e4,
-        count=49,
-        points=len(ZERO_HEAD_LOSSES),
-        stop=StopReason.DIVERGED,
-        measured="before",
-    ),
+    "rises with nearly every update": diverged(HEAD_LOSSES),
+    "every update made it worse": diverged(ZERO_HEAD_LOSSES),
     "fell within the first iterations": curve_of(
         lambda x: 20.0 if x < -1.99 else 2.0 + 3 * max(0.0, x) ** 2, start=0.01, end=100.0, measured="before"
     ),

@@ -67,7 +67,7 @@ def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
 
 
 def typical_of(curve: LossCurve, constants: Constants) -> float | None:
-    """Typical LR for the reference group, for a loss of usual size; None where the optimizer of a group is unknown.
+    """Typical LR for the reference group, for a loss of usual size; None where an optimizer has no name.
 
     It is the logarithmic mean over all elements of what is typical of the optimizer of their group, so that which group
     or optimizer comes first changes no training. One optimizer that mixes units, as some Muon, keeps its own.
