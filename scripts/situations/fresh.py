@@ -12,24 +12,17 @@ from situations.scratch import cifar, training
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, RMSprop
+from torchvision.ops import Conv2dNormActivation as Convolution
 
 __all__ = ["bag", "char_lstm", "conv_mixer", "denoiser", "keras", "resnet8", "text_cnn", "vgg"]
 
 LAST = torch.channels_last
 
 
-def normalised(before: int, after: int) -> list[nn.Module]:
-    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-
-def plain(before: int, after: int) -> list[nn.Module]:
-    return [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-
-
 def vgg(data: Path, seed: int) -> Training:
     """Three convolutions with BatchNorm: SGD with Nesterov momentum, batch 128."""
     torch.manual_seed(seed)
-    layers = [*normalised(3, 32), nn.MaxPool2d(2), *normalised(32, 64), nn.MaxPool2d(2), *normalised(64, 128)]
+    layers = [Convolution(3, 32), nn.MaxPool2d(2), Convolution(32, 64), nn.MaxPool2d(2), Convolution(64, 128)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)).to(memory_format=LAST)
     optimizer = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     return training(model, optimizer, *cifar(data, 20_000), 128, seed)
@@ -38,7 +31,7 @@ def vgg(data: Path, seed: int) -> Training:
 def resnet8(data: Path, seed: int) -> Training:
     """The ResNet for CIFAR-10 with one block of each width: SGD with momentum, batch 128."""
     torch.manual_seed(seed)
-    layers = [*normalised(3, 16), Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)]
+    layers = [Convolution(3, 16), Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
     optimizer = SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
     return training(model.to(memory_format=LAST), optimizer, *cifar(data, 20_000), 128, seed)
@@ -47,8 +40,11 @@ def resnet8(data: Path, seed: int) -> Training:
 def keras(data: Path, seed: int) -> Training:
     """The CNN of Keras's example for CIFAR-10, with dropout and without normalisation: SGD with momentum, batch 64."""
     torch.manual_seed(seed)
-    layers = [*plain(3, 32), *plain(32, 32), nn.MaxPool2d(2), nn.Dropout(0.25)]
-    layers += [*plain(32, 64), *plain(64, 64), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()]
+    layers: list[nn.Module] = []
+    for before, after in ((3, 32), (32, 64)):
+        layers += [Convolution(before, after, norm_layer=None), Convolution(after, after, norm_layer=None)]
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
+    layers.append(nn.Flatten())
     dense = [nn.Linear(4096, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)]
     model = nn.Sequential(*layers, *dense).to(memory_format=LAST)
     return training(model, SGD(model.parameters(), 0.01, momentum=0.9), *cifar(data, 20_000), 64, seed)
@@ -114,11 +110,11 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        first = [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        self.layers = nn.Sequential(*first, nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after))
-        changes = stride > 1 or before != after
-        projection = [nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)] if changes else []
-        self.project = nn.Sequential(*projection)
+        first = Convolution(before, after, stride=stride)
+        self.layers = nn.Sequential(first, Convolution(after, after, activation_layer=None))
+        self.project: nn.Module = nn.Identity()
+        if before != after:
+            self.project = Convolution(before, after, 1, stride, activation_layer=None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return F.relu(self.layers(inputs) + self.project(inputs))
