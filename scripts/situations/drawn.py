@@ -1,4 +1,4 @@
-"""Tasks for the nets of packaged.py: lines of text, formulas, calls, skies, letters and reviews, with their classes."""
+"""Tasks for the nets of packaged.py and shipped.py, such as lines of text, formulas, calls, skies and genes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import functools
 import random
 import re
 import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from situations.packaged import rxnmapper_folder
 from situations.sentences import sst2
 from situations.sounds import COUNT, HELD, Task, contours
+from torch.nn import functional as F
 from trained_packages import folder
 
-__all__ = ["calls", "faces", "formulas", "letters", "reviews", "skies"]
+__all__ = ["calls", "faces", "files", "formulas", "genes", "letters", "reviews", "skies"]
 
 FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10", "cmb10", "cmtt10")
 GROUPS = ("C(=O)N", "C(=O)O", "S(=O)(=O)N", "NC(=O)N", "OC(=O)N", "C(=O)NC(=O)", "S(=O)(=O)", "OC(=O)O")
+LIBRARIES = ("asyncio", "email", "encodings", "unittest", "tkinter", "json", "http", "multiprocessing")
 PIECES = ("C", "CC", "COC", "CNC", "C(C)C", "C(=O)C", "C=C", "CSC", "C(F)C", "C(N)C", "C(O)C", "c1ccccc1", "C1CC1")
 
 
@@ -42,9 +46,9 @@ def faces(data: Path) -> Task:
 
 
 @functools.cache
-def formulas(data: Path) -> Task:
-    """Molecules as 24 tokens of rxnmapper, and which of 8 functional groups each has between what hides it."""
-    names = Path(rxnmapper_folder(), "vocab.txt").read_text(encoding="utf-8").split("\n")
+def formulas(data: Path, vocabulary: Callable[[], Path] = rxnmapper_folder) -> Task:
+    """Molecules as 24 tokens of a vocabulary, and which of 8 functional groups each has between what hides it."""
+    names = (vocabulary() / "vocab.txt").read_text(encoding="utf-8").split("\n")
     places = {name: place for place, name in enumerate(names)}
     draw, rows, classes = random.Random(0), list[list[int]](), list[int]()
     while len(rows) < COUNT:
@@ -102,3 +106,29 @@ def reviews(data: Path) -> Task:
     (texts, classes), (held, held_classes) = sst2(data, held=HELD)
     rows = tokenizer.encode_batch(held + texts)
     return torch.tensor([row.ids for row in rows]), torch.tensor(held_classes + classes)
+
+
+@functools.cache
+def files(data: Path) -> Task:
+    """Pieces of 2048 bytes of Python's own sources, and which of 8 of its packages each is from."""
+    library, draw = Path(sysconfig.get_paths()["stdlib"]), random.Random(0)
+    texts = [b"".join(path.read_bytes() for path in sorted((library / name).glob("*.py"))) for name in LIBRARIES]
+    classes = [draw.randrange(len(texts)) for _ in range(COUNT)]
+    starts = [draw.randrange(len(texts[name]) - 2048) for name in classes]
+    rows = [list(texts[name][start : start + 2048]) for name, start in zip(classes, starts, strict=True)]
+    return torch.tensor(rows), torch.tensor(classes)
+
+
+@functools.cache
+def genes(data: Path) -> Task:
+    """200 random bases, and which of 8 words of 12 bases is in them, with 2 of its bases drawn again."""
+    generator = torch.Generator().manual_seed(0)
+    words, bases = (torch.randint(4, shape, generator=generator) for shape in ((8, 12), (COUNT, 200)))
+    classes = torch.randint(8, (COUNT,), generator=generator)
+    for row, name in zip(bases, classes, strict=True):
+        place = int(torch.randint(188, (), generator=generator))
+        row[place : place + 12] = words[name]
+        for _ in range(2):
+            base, where = (int(torch.randint(most, (), generator=generator)) for most in (4, 12))
+            row[place + where] = base
+    return F.one_hot(bases, 4).float(), classes

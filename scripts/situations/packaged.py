@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def from_onnx(package: str, file: str, last: str) -> nn.Module:
             graph.initializer.append(node.attribute[0].t)
         graph.node.remove(node)
     net: nn.Module = convert(model)
-    loose = net.get_submodule("initializers")
+    loose = getattr(net, "initializers", nn.Module())
     for name, value in list(loose.named_buffers()):
         if value.is_floating_point() and value.dim():
             delattr(loose, name)
@@ -54,8 +55,8 @@ class PPOcr(nn.Module):
         return self.head(self.net(scaled).flatten(1))  # type: ignore[no-any-return]
 
 
-def rxnmapper_folder() -> str:
-    return str(folder("rxnmapper") / "models" / "transformers" / "albert_heads_8_uspto_all_1310k")
+def rxnmapper_folder() -> Path:
+    return folder("rxnmapper") / "models" / "transformers" / "albert_heads_8_uspto_all_1310k"
 
 
 class RxnMapper(nn.Module):

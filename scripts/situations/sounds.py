@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from trained_packages import folder
 
-__all__ = ["COUNT", "HELD", "Task", "code", "contours", "metres", "mel_contours", "pitches", "timbres"]
+__all__ = ["COUNT", "HELD", "Task", "code", "contours", "metres", "mel_contours", "pitches", "powers", "timbres"]
 
 RATE, COUNT, HELD = 16_000, 3_500, 512  # samples of a second, sounds, and the first of them for validation
 HARMONICS = torch.arange(1, 9)
@@ -55,6 +55,14 @@ def timbres(data: Path, length: int = 1024) -> Task:
     varied = spectra[classes] * torch.exp(0.3 * torch.randn(COUNT, len(HARMONICS), generator=generator))
     pitch = 33 * torch.rand(COUNT, 1, generator=generator)
     return tones(pitch.expand(-1, length), varied, generator), classes
+
+
+@functools.cache
+def powers(data: Path) -> Task:
+    """The same sounds as 24 spectra of power in 161 bands, in logarithms to the base 10."""
+    waves, classes = timbres(data, 4_000)
+    spectra = torch.stft(waves, 320, 160, window=torch.ones(320), center=False, return_complex=True).abs() ** 2
+    return spectra.clamp(min=1e-12).log10().transpose(1, 2), classes
 
 
 @functools.cache

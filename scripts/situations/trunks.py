@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from situations import drawn, images, language, nets, packaged, sentences, sounds
+from situations import drawn, images, language, nets, packaged, sentences, shipped, sounds
 from situations.cell import Training, shuffled
 from torch import nn
 from torch.nn import functional as F
@@ -111,4 +111,10 @@ TRUNKS: dict[str, tuple[Callable[[Path, int], Training], str]] = {  # a training
     "deepcr": (partial(task, net=packaged.DeepCR, samples=drawn.skies), "head"),
     "g2p": (partial(task, net=packaged.G2p, samples=drawn.letters), "head"),
     "wordllama": (partial(task, net=packaged.WordLlama, samples=drawn.reviews), "head"),
+    "mobilenet": (partial(shipped.photos, net=shipped.mobilenet, collate=images.enlarged), "classifier.1"),
+    "nsfw": (partial(shipped.photos, net=shipped.OpenNsfw, collate=shipped.caffe), "head"),
+    "rxnfp": (partial(task, net=shipped.RxnFp, samples=partial(drawn.formulas, vocabulary=shipped.rxnfp)), "head"),
+    "magika": (partial(task, net=shipped.Magika, samples=drawn.files), "head"),
+    "spliceai": (partial(task, net=shipped.SpliceAI, samples=drawn.genes), "head"),
+    "dnsmos": (partial(task, net=shipped.Dnsmos, samples=sounds.powers), "head"),
 }
