@@ -317,4 +317,7 @@ def _facts(
     facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
     full = batches.length is not None and batches.length <= facts.accumulation_steps
     share, norm = features.share(), clipping.first_norm
-    return dataclasses.replace(facts, full_batch=full, feature_variation=share, gradient_norm=norm)
+    alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
+    return dataclasses.replace(
+        facts, full_batch=full, same_target=alike, feature_variation=share, gradient_norm=norm
+    )

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import itertools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 from worlds import Encoding, Graph, Pair, Record
 
 from lrfinder.errors import SetupError
@@ -601,6 +601,32 @@ def test_only_large_batches_on_their_way_to_a_gpu_are_prefetched() -> None:
     assert not worth_prefetching([large.to(META)], gpu)
     assert worth_prefetching({"x": [large]}, gpu)
     assert worth_prefetching((small, small), gpu)
+
+
+def labelled(labels: Sequence[Any], size: int = 16, **options: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.ones(len(labels), 2), torch.tensor(labels)), size, **options)
+
+
+@pytest.mark.parametrize(
+    ("loader", "same"),
+    [
+        (labelled([0] * 16 + [1] * 16), True),
+        (labelled([0] * 15 + [1] * 17), False),
+        (labelled([0] * 16, shuffle=True), False),
+        (labelled([0] * 16, sampler=WeightedRandomSampler([1.0] * 16, 16)), False),
+        (labelled([0] * 16, size=8), True),
+        (labelled([0] * 16, size=7), False),
+        (list(labelled([0] * 16)), True),
+        (list(labelled([[0.5]] * 16)), True),
+        (list(labelled([[0.5, 0.5]] * 16)), False),
+        ([{"x": torch.ones(8, 2), "labels": torch.ones(8).long()}], True),
+        ([torch.ones(16, 2)], False),
+    ],
+)
+def test_a_first_batch_with_one_target_is_seen_unless_it_was_shuffled(loader: Iterable[Any], same: bool) -> None:
+    batches = Batches(loader, CPU)
+    batches.draw(1)
+    assert batches.first_alike is same
 
 
 def test_the_size_of_the_first_batch_is_kept() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from worlds import WORLDS, devices, finder, loader, mlp, seeded, sgd, training, with_sgd
 
 from lrfinder import LossCurve, LRFinder, RangeTestResult
@@ -271,6 +272,15 @@ def test_a_loader_of_unknown_length_gives_no_full_batch() -> None:
     world = with_sgd(mlp())
     curve = finder(world).range_test(itertools.repeat(next(iter(world.loader))), **SWEEP).curve
     assert curve.facts is not None and curve.facts.full_batch is False
+
+
+def test_sorted_data_are_named_and_shuffled_ones_are_not() -> None:
+    data = TensorDataset(torch.randn(96, 6, generator=torch.Generator().manual_seed(0)), torch.arange(96) // 32)
+    sorted_data, shuffled = (DataLoader(data, 16, shuffle=shuffle) for shuffle in (False, True))
+    results = [finder(with_sgd(mlp())).range_test(loader) for loader in (sorted_data, shuffled)]
+    assert ["sorted" in [found.code for found in result.advice.findings] for result in results] == [True, False]
+    assert [result.curve.facts.same_target for result in results if result.curve.facts] == [True, False]
+    assert results[0].advice.grade in ("low", "none") and "shuffle=True" in str(results[0])
 
 
 @pytest.mark.parametrize("build", WORLDS.values(), ids=WORLDS)

@@ -188,6 +188,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"Very noisy: the loss falls by {found.values[0]:.1f} standard deviations of its batch noise. A larger "
         "batch, accumulation or a val_loader makes the curve clearer."
     ),
+    "sorted": lambda found: (
+        "All samples of the first batch have the same target. If the data are sorted, the curve shows their order "
+        "instead of the learning rate. Pass shuffle=True."
+    ),
     "periodic": lambda found: (
         f"The losses repeat every {found.values[0]:g} iterations: the loader is not shuffled, or sorted. Pass "
         "shuffle=True."

@@ -108,8 +108,8 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
         falling = reading.lowest_lr is not None and math.log10(lrs[-1] / reading.lowest_lr) < _FALLING_DECADES
         return Finding(code="never_turned", lr=lrs[-1], detail="falling" if falling else "level", caps_grade="low")
     if math.log10(edge / lrs[0]) < _EARLY_DECADES:
-        lower = clamp_lr(edge / 1000)
-        return Finding(code="edge_at_start", lr=lrs[0], values=(lower,), detail=curve.measured, caps_grade="low")
+        values = (clamp_lr(edge / 1000),)
+        return Finding(code="edge_at_start", lr=lrs[0], values=values, detail=curve.measured, caps_grade="low")
     if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         return Finding(code="edge_at_end", lr=lrs[-1], caps_grade="medium")
     return None
@@ -149,7 +149,9 @@ def _validation_lags(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="validation_lags", values=(reading.total_drop * scale / fall,), caps_grade="low")
 
 
-def _periodic(curve: LossCurve, reading: Reading) -> Finding | None:
+def _order(curve: LossCurve, reading: Reading) -> Finding | None:
+    if curve.facts is not None and curve.facts.same_target:
+        return Finding(code="sorted", caps_grade="low")
     if reading.noise_std <= 1e-3 * reading.total_drop:
         return None
     period = repeat_period(np.asarray(reading.losses[: _readable_part(reading)]))
@@ -162,10 +164,8 @@ def _spiked(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _scaler_skips(curve: LossCurve, reading: Reading) -> Finding | None:
-    if not curve.skipped:
-        return None
     cap = "high" if curve.skipped < len(reading.lrs) / 10 else "medium"
-    return Finding(code="scaler_skips", values=(curve.skipped,), caps_grade=cap)
+    return Finding(code="scaler_skips", values=(curve.skipped,), caps_grade=cap) if curve.skipped else None
 
 
 def _nonfinite(curve: LossCurve, reading: Reading) -> Finding | None:
@@ -212,13 +212,13 @@ def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
+    _order,
     _ended_early,
     _edge_position,
     _dead,
     _blurred_edge,
     _weak_fall,
     _validation_lags,
-    _periodic,
     _spiked,
     _scaler_skips,
     _nonfinite,

@@ -49,6 +49,7 @@ class ModelFacts:
         targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
         full_batch: whether every step trains on all batches of the loader, so that its gradient has no noise.
+        same_target: whether all samples of the first batch had the same target, from a loader not known to shuffle.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
         gradient_norm: norm of the gradient of the first batch, where it is clipped; else None.
@@ -88,6 +89,7 @@ class ModelFacts:
     batch_size: int | None = None
     targets: int | None = None
     full_batch: bool = False
+    same_target: bool = False
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
     gradient_norm: float | None = None
@@ -143,7 +145,7 @@ class ModelFacts:
             fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
-        for name in ("full_batch", "maximize", "own_step"):
+        for name in ("full_batch", "same_target", "maximize", "own_step"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))

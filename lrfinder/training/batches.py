@@ -9,15 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from lrfinder.errors import SetupError
-from lrfinder.training.contents import batch_size, describe_batch, move, size_in_bytes, target_count, tensors_in
+from lrfinder.training.contents import batch_size, describe_batch, move, same_target, size_in_bytes, target_count
+from lrfinder.training.contents import tensors_in
 
 __all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "loader_length", "move", "tensors_in"]
 __all__ += ["worth_prefetching"]
 
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 def worth_prefetching(batch: Any, device: torch.device) -> bool:
@@ -85,6 +88,11 @@ def loader_length(loader: object) -> int | None:
         return None
 
 
+def shuffles(loader: object) -> bool:
+    """Whether a loader is known to draw its samples in random order; others, as of a stream, may do so as well."""
+    return isinstance(loader, DataLoader) and isinstance(loader.sampler, _SHUFFLING)
+
+
 class Batches:
     """Batches from a loader, one iteration at a time; at the loader's end a fresh iterator is taken.
 
@@ -108,6 +116,7 @@ class Batches:
         self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
         self.first_size: int | None = None  # samples in the first batch; None until one has come
         self.first_targets: int | None = None  # its targets, where a sample has several
+        self.first_alike = False  # whether its samples have one and the same target, and may not be shuffled
         self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
         self._stream: TransferStream | None = None
@@ -192,4 +201,5 @@ class Batches:
                 ) from None
         if self.first_size is None:
             self.first_size, self.first_targets = batch_size(batch), target_count(batch)
+            self.first_alike = not shuffles(self._loader) and same_target(batch)
         return batch

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrfinder.training.records import LEAVES, attributes_of, with_attributes
 
-__all__ = ["batch_size", "describe_batch", "move", "size_in_bytes", "target_count", "tensors_in"]
+__all__ = ["batch_size", "describe_batch", "move", "same_target", "size_in_bytes", "target_count", "tensors_in"]
 
 
 def move(
@@ -158,13 +158,29 @@ def target_count(batch: Any) -> int | None:
     Targets are the second of two or more parts, or the entry ``labels``, if it is a tensor of integers. Those of a
     sequence may be joined, one after the other, to one dimension.
     """
-    inputs, labels = None, batch.get("labels") if isinstance(batch, Mapping) else None
-    if isinstance(batch, (list, tuple)) and len(batch) > 1:
-        inputs, labels = batch[:2]
+    inputs, labels = _inputs_and_targets(batch)
     if not _is_classes(labels):
         return None
     joined = _is_array(inputs) and len(inputs) < len(labels) == math.prod(inputs.shape[:2])
     return labels.numel() if joined or labels.numel() > len(labels) else None
+
+
+def same_target(batch: Any) -> bool:
+    """Whether at least 8 samples, each with one number as its target, all have the same.
+
+    Of fewer, or of a loader that shuffles two classes, it is often so by chance: at 8 samples in one batch of 128.
+    """
+    _, targets = _inputs_and_targets(batch)
+    if not _is_array(targets) or not 8 <= targets.numel() == len(targets) or targets.is_meta:
+        return False
+    return bool((targets == targets[0]).all())
+
+
+def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
+    """The first two parts of a batch, or its entry ``labels``; None in place of what there is not."""
+    if isinstance(batch, (list, tuple)) and len(batch) > 1:
+        return batch[0], batch[1]
+    return None, batch.get("labels") if isinstance(batch, Mapping) else None
 
 
 def size_in_bytes(tensor: Tensor) -> int:
