@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lrfinder.advice.advise import Advice as Advice
     from lrfinder.advice.advise import advise as advise
     from lrfinder.advice.evidence import Evidence as Evidence
-    from lrfinder.analysis.diagnose import Finding as Finding
+    from lrfinder.analysis.finding import Finding as Finding
     from lrfinder.analysis.regimes import Reading as Reading
     from lrfinder.analysis.rules import Suggestion as Suggestion
     from lrfinder.analysis.rules import minimum as minimum
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "advice.advise": ("Advice", "advise"),
     "advice.evidence": ("Evidence",),
-    "analysis.diagnose": ("Finding",),
+    "analysis.finding": ("Finding",),
     "analysis.regimes": ("Reading",),
     "analysis.rules": ("Suggestion", "minimum", "slide", "steepest", "valley"),
     "display.plotting": ("plot_curve", "plot_curves", "plot_recipe"),

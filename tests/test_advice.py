@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.advice.combine import combine, peak_lr
-from lrfinder.analysis.diagnose import GRADES, Finding
+from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig

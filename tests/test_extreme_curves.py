@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder.advice.advise import Advice, advise
-from lrfinder.analysis.diagnose import GRADES
+from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.analysis.rules import minimum, slide, steepest, valley
 from lrfinder.analysis.smoothing import convolved, scale_of

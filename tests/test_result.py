@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from lrfinder.advice.advise import Advice, advise
-from lrfinder.analysis.diagnose import Finding
+from lrfinder.analysis.finding import Finding
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError

@@ -16,7 +16,7 @@ from torchvision import models
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.advice.situation import adjustments, is_tuning
-from lrfinder.analysis.diagnose import GRADES
+from lrfinder.analysis.finding import GRADES
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables import situations

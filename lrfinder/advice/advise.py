@@ -18,8 +18,10 @@ from lrfinder.advice.saved import check_saved
 from lrfinder.advice.situation import contradicted, is_tuning, length_factor
 from lrfinder.advice.typical import typical_of
 from lrfinder.advice.words import explain
-from lrfinder.analysis.diagnose import GRADES, Finding, diagnose, lr_free, unreadable
+from lrfinder.analysis.diagnose import diagnose, unreadable
+from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.unusual_training import lr_free
 from lrfinder.checks import check_choice, check_count
 from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.files import saved_content
@@ -167,12 +169,11 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         (True, 'high')
     """
     reading = reading or read_curve(curve)
-    refused = unreadable(curve, reading)
-    if refused is not None:
-        findings = (refused, *filter(None, [lr_free(curve, reading)]))
+    own_step = lr_free(curve, reading)  # of which no other finding bears on the LR
+    if (refused := unreadable(curve, reading)) is not None:
+        findings = (refused, *filter(None, [own_step]))
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    own_step = lr_free(curve, reading)  # of which no other finding bears on the LR
     findings = (own_step,) if own_step else (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
@@ -236,8 +237,7 @@ def _findings(curve: LossCurve, reading: Reading, estimate: Estimate, constants:
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
-    typical = typical_of(curve, constants)
-    if typical is None:
+    if (typical := typical_of(curve, constants)) is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     elif not {"typical", "head", "probe"} & {each.name for each in estimate.evidence}:
         found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))

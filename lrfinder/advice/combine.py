@@ -34,7 +34,7 @@ from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
 from lrfinder.advice.situation import adjustments, fine_tuned
 from lrfinder.advice.typical import typical_evidence, typical_of
-from lrfinder.analysis.diagnose import GRADES
+from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr

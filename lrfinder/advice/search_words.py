@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lrfinder.analysis.diagnose import Finding
+from lrfinder.analysis.finding import Finding
 from lrfinder.numbers import format_lr
 from lrfinder.record.trials import STAGES, Trial, TrialRecord
 

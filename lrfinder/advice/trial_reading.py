@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from lrfinder.analysis.diagnose import Finding
+from lrfinder.analysis.finding import Finding
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.situations import PASSES

@@ -19,7 +19,7 @@ from lrfinder.advice.heads import of_head, spread_of
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.trial_reading import best_trial_lr, lags, overfitting
 from lrfinder.advice.words import explain
-from lrfinder.analysis.diagnose import GRADES, Finding
+from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.numbers import round_lr

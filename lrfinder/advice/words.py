@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.evidence_words import evidence_sentences
 from lrfinder.advice.search_words import SEARCH_SENTENCES
-from lrfinder.analysis.diagnose import Finding
+from lrfinder.analysis.finding import Finding
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import StopReason
 from lrfinder.tables.optimizers import find_optimizer

@@ -1,33 +1,24 @@
-"""Findings about unusual curves: a code, the numbers, and the best grade that advice can have with it.
-
-Facts for programs; the sentence of each code is in :mod:`lrfinder.advice.words`. No torch.
-"""
+"""Findings about unusual curves. No torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
-from lrfinder.analysis.groups import optimizers_of
+from lrfinder.analysis.finding import Finding
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.repeats import repeat_period
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.analysis.smoothing import noise, scale_of, smooth
 from lrfinder.analysis.stability import BLURRED
-from lrfinder.checks import check_choice
-from lrfinder.errors import ConfigError
+from lrfinder.analysis.unusual_training import TRAINING_CHECKS
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
-from lrfinder.tables.optimizers import divisor, find_optimizer, update_rule
 
-__all__ = ["GRADES", "Finding", "diagnose", "lr_free", "unreadable"]
-
-GRADES = ("high", "medium", "low", "none")
+__all__ = ["diagnose", "unreadable"]
 
 _NOISY = 5.0  # a smaller drop, in noises, caps the grade
 _EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
@@ -38,42 +29,6 @@ _LATE_RUNGS = 5  # an edge so close to the end was seen only in part
 _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
 _SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
 _SPIKE_NOISES = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was found, with its numbers and without a sentence.
-
-    Args:
-        code: what it is, as in ``"spike"``; each code has a sentence in :mod:`lrfinder.advice.words`.
-        lr: learning rate it is about; None for none.
-        values: further numbers, as the code defines them.
-        detail: a name that the sentence depends on, as a stop reason; else "".
-        caps_grade: best grade that advice can have with it: ``"high"``, ``"medium"``, ``"low"`` or ``"none"``.
-    """
-
-    code: str
-    lr: float | None = None
-    values: tuple[float, ...] = ()
-    detail: str = ""
-    caps_grade: str = "high"
-
-    def __post_init__(self) -> None:
-        check_choice("caps_grade", self.caps_grade, GRADES)
-        if not all(map(math.isfinite, (self.lr or 0.0, *self.values))):
-            raise ConfigError(f"the numbers of a finding must be finite; got {self.lr} and {self.values}.")
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Finding:
-        """Finding from the dictionary of its fields; numbers are checked by their type."""
-        lr = content["lr"]
-        return cls(
-            code=str(content["code"]),
-            lr=None if lr is None else float(lr),
-            values=tuple(map(float, content["values"])),
-            detail=str(content["detail"]),
-            caps_grade=content["caps_grade"],
-        )
 
 
 def unreadable(curve: LossCurve, reading: Reading) -> Finding | None:
@@ -91,7 +46,7 @@ def unreadable(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def diagnose(curve: LossCurve, reading: Reading) -> tuple[Finding, ...]:
-    """Everything unusual about a readable curve, in the order in which it is reported."""
+    """Everything unusual about a readable curve and its training, in the order in which it is reported."""
     found = (check(curve, reading) for check in _CHECKS)
     return tuple(finding for finding in found if finding is not None)
 
@@ -149,9 +104,7 @@ def _validation_lags(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="validation_lags", values=(reading.total_drop * scale / fall,), caps_grade="low")
 
 
-def _order(curve: LossCurve, reading: Reading) -> Finding | None:
-    if curve.facts is not None and curve.facts.same_target:
-        return Finding(code="sorted", caps_grade="low")
+def _periodic(curve: LossCurve, reading: Reading) -> Finding | None:
     if reading.noise_std <= 1e-3 * reading.total_drop:
         return None
     period = repeat_period(np.asarray(reading.losses[: _readable_part(reading)]))
@@ -175,57 +128,18 @@ def _nonfinite(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="nonfinite", lr=curve.nonfinite_lr, detail=detail)
 
 
-def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
-    """That the optimizer sets its own step size, and the LR to keep; None for any other."""
-    row = find_optimizer(curve.optimizer)
-    if row is None or not row.lr_free or row.lr is None:
-        return None
-    return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
-
-
-def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:
-    large = None if curve.facts is None else divisor(curve.facts.epsilon)
-    if large is None or update_rule(curve.optimizer, large) == update_rule(curve.optimizer):
-        return None
-    return Finding(code="large_epsilon", values=(large,), detail=curve.optimizer)
-
-
-def _not_calibrated(curve: LossCurve, reading: Reading) -> Finding | None:
-    for name in filter(None, optimizers_of(curve)):
-        if (row := find_optimizer(name)) is None or not row.calibrated:
-            code = "unknown_optimizer" if row is None else "not_calibrated"
-            return Finding(code=code, detail=name, caps_grade="medium")
-    return None
-
-
-def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
-    return Finding(code="maximized") if curve.maximized else None
-
-
-def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
-    if len(set(curve.group_scales)) == 1:
-        return None
-    names = curve.facts.group_names if curve.facts is not None else ()
-    reference = next(number for number, scale in enumerate(curve.group_scales) if scale)
-    name = names[reference] if len(names) == len(curve.group_scales) else ""
-    return Finding(code="groups", values=curve.group_scales, detail=name)
-
-
 _CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
-    _order,
     _ended_early,
     _edge_position,
     _dead,
     _blurred_edge,
     _weak_fall,
     _validation_lags,
+    _periodic,
     _spiked,
     _scaler_skips,
     _nonfinite,
-    _large_epsilon,
-    _not_calibrated,
-    _maximized,
-    _groups,
+    *TRAINING_CHECKS,
 )
 
 

@@ -1,0 +1,63 @@
+"""Findings about a training that was swept: its data, its optimizer and its parameter groups. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lrfinder.analysis.finding import Finding
+from lrfinder.analysis.groups import optimizers_of
+from lrfinder.analysis.regimes import Reading
+from lrfinder.record.curve import LossCurve
+from lrfinder.tables.optimizers import divisor, find_optimizer, update_rule
+
+__all__ = ["TRAINING_CHECKS", "lr_free"]
+
+
+def _sorted(curve: LossCurve, reading: Reading) -> Finding | None:
+    alike = curve.facts is not None and curve.facts.same_target
+    return Finding(code="sorted", caps_grade="low") if alike else None
+
+
+def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
+    """That the optimizer sets its own step size, and the LR to keep; None for any other."""
+    row = find_optimizer(curve.optimizer)
+    if row is None or not row.lr_free or row.lr is None:
+        return None
+    return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
+
+
+def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:
+    large = None if curve.facts is None else divisor(curve.facts.epsilon)
+    if large is None or update_rule(curve.optimizer, large) == update_rule(curve.optimizer):
+        return None
+    return Finding(code="large_epsilon", values=(large,), detail=curve.optimizer)
+
+
+def _not_calibrated(curve: LossCurve, reading: Reading) -> Finding | None:
+    for name in filter(None, optimizers_of(curve)):
+        if (row := find_optimizer(name)) is None or not row.calibrated:
+            code = "unknown_optimizer" if row is None else "not_calibrated"
+            return Finding(code=code, detail=name, caps_grade="medium")
+    return None
+
+
+def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
+    return Finding(code="maximized") if curve.maximized else None
+
+
+def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
+    if len(set(curve.group_scales)) == 1:
+        return None
+    names = curve.facts.group_names if curve.facts is not None else ()
+    reference = next(number for number, scale in enumerate(curve.group_scales) if scale)
+    name = names[reference] if len(names) == len(curve.group_scales) else ""
+    return Finding(code="groups", values=curve.group_scales, detail=name)
+
+
+TRAINING_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
+    _sorted,
+    _large_epsilon,
+    _not_calibrated,
+    _maximized,
+    _groups,
+)
