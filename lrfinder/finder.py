@@ -315,9 +315,15 @@ def _facts(
 ) -> ModelFacts:
     """The facts with the first batch of all ranks, and what is known of it by now."""
     facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
-    full = batches.length is not None and batches.length <= facts.accumulation_steps
+    length = batches.length
+    full = length is not None and length <= facts.accumulation_steps
     share, norm = features.share(), clipping.first_norm
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
-        facts, full_batch=full, same_target=alike, feature_variation=share, gradient_norm=norm
+        facts,
+        full_batch=full,
+        loader_batches=length,
+        same_target=alike,
+        feature_variation=share,
+        gradient_norm=norm,
     )

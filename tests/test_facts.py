@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from worlds import WORLDS, devices, finder, loader, mlp, seeded, sgd, training, with_sgd
 
-from lrfinder import LossCurve, LRFinder, RangeTestResult
+from lrfinder import LossCurve, LRFinder, RangeTestResult, advise
 from lrfinder.errors import FileFormatError
 from lrfinder.record.facts import ModelFacts
 from lrfinder.training.model_facts import take_facts
@@ -244,7 +244,8 @@ def test_the_curve_carries_the_facts_from_before_the_first_step() -> None:
     world = seeded(WORLDS["Adam"], 3)
     expected = take_facts(training(world, accumulation_steps=2, clip_grad_norm=0.5)).result(8)
     curve = finder(world, accumulation_steps=2, clip_grad_norm=0.5).range_test(world.loader, **SWEEP).curve
-    assert curve.facts == dataclasses.replace(expected, gradient_norm=curve.facts and curve.facts.gradient_norm)
+    assert curve.facts is not None
+    assert curve.facts == dataclasses.replace(expected, loader_batches=6, gradient_norm=curve.facts.gradient_norm)
     assert (expected.optimizer_steps, expected.accumulation_steps, expected.clip_grad_norm) == (3, 2, 0.5)
     assert expected.pretrained is None
 
@@ -272,6 +273,18 @@ def test_a_loader_of_unknown_length_gives_no_full_batch() -> None:
     world = with_sgd(mlp())
     curve = finder(world).range_test(itertools.repeat(next(iter(world.loader))), **SWEEP).curve
     assert curve.facts is not None and curve.facts.full_batch is False
+
+
+def test_few_data_are_named_and_lower_the_grade() -> None:
+    world = with_sgd(mlp())
+    curve = finder(world).range_test(world.loader).curve
+    known = curve.facts
+    assert known is not None and known.loader_batches == len(world.loader)
+    for loader_batches, full, named in ((3, False, False), (2, False, True), (2, True, False), (None, False, False)):
+        facts = dataclasses.replace(known, loader_batches=loader_batches, full_batch=full)
+        found = advise(dataclasses.replace(curve, batches=12, facts=facts)).findings
+        expected = [("medium", (6.0,))] if named else []
+        assert [(each.caps_grade, each.values) for each in found if each.code == "repeated"] == expected
 
 
 def test_sorted_data_are_named_and_shuffled_ones_are_not() -> None:

@@ -192,6 +192,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "All samples of the first batch have the same target. If the data are sorted, the curve shows their order "
         "instead of the learning rate. Pass shuffle=True."
     ),
+    "repeated": lambda found: (
+        f"The range test went through the data {found.values[0]:.0f} times. A training that repeats so few samples "
+        "overfits, and may need a lower LR than a short test shows. Refine the advice with a val_loader."
+    ),
     "periodic": lambda found: (
         f"The losses repeat every {found.values[0]:g} iterations: the loader is not shuffled, or sorted. Pass "
         "shuffle=True."

@@ -49,6 +49,7 @@ class ModelFacts:
         targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
         full_batch: whether every step trains on all batches of the loader, so that its gradient has no noise.
+        loader_batches: batches that the loader gives before it ends.
         same_target: whether all samples of the first batch had the same target, from a loader not known to shuffle.
         accumulation_steps: batches per optimizer step.
         clip_grad_norm: largest global gradient norm; None for no clipping.
@@ -89,6 +90,7 @@ class ModelFacts:
     batch_size: int | None = None
     targets: int | None = None
     full_batch: bool = False
+    loader_batches: int | None = None
     same_target: bool = False
     accumulation_steps: int = 1
     clip_grad_norm: float | None = None
@@ -130,7 +132,8 @@ class ModelFacts:
             AttributeError, TypeError, ValueError: a field is unknown, or has not the type it should have.
         """
         fields = dict(content)
-        for name in ("trainable", "frozen", "depth", "trainable_depth", "optimizer_steps", "batch_size", "targets"):
+        counts = ("trainable", "frozen", "depth", "trainable_depth", "optimizer_steps")
+        for name in (*counts, "batch_size", "targets", "loader_batches"):
             fields[name] = _known(int, fields.get(name))
         if (fan_in := fields.get("fan_in")) is not None:
             smallest, median, largest = map(int, fan_in)
