@@ -269,8 +269,32 @@ def test_a_curve_still_falling_at_its_end_never_turned() -> None:
 
 
 def test_a_curve_level_at_its_end_never_turned() -> None:
-    advice = advise(drawn(falls))
+    advice = advise(drawn(lambda x: falls(x) + 0.02 * max(0.0, x + 2.8), end=1e-2))
     assert "never turned" in words(advice) and "no longer falling" in words(advice)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_a_plateau_counts_from_where_half_of_the_fall_is_gone(optimizer: str) -> None:
+    """How far it goes on, and where the noise makes it lowest, changes nothing."""
+    advised = [advise(drawn(falls, end=end, optimizer=optimizer)) for end in (0.1, 10.0, 1e4)]
+    assert len({advice.base_lr for advice in advised}) == 1
+    assert all("bounded" in words(advice) and advice.grade == "low" for advice in advised)
+    half = next(each for each in advised[0].evidence if each.name == "half fall")
+    assert half.seen[0] == pytest.approx(1e-4, rel=0.3)
+
+
+def test_a_plateau_far_from_the_typical_lr_counts_as_a_factor_20_away() -> None:
+    near, far = (advise(drawn(lambda x: falls(x + shift), start=1e-12, end=10.0)) for shift in (2, 5))
+    assert near.base_lr == far.base_lr
+
+
+@pytest.mark.parametrize(("edge", "end", "bounded"), [(1.0, 3.0, False), (1.0, 30.0, True), (3e-3, 0.1, False)])
+def test_a_low_rise_ends_a_plateau_where_the_loss_would_have_diverged(edge: float, end: float, bounded: bool) -> None:
+    def rises(x: float) -> float:
+        return falls(x) + (0.35 if x > math.log10(edge) else 0.0)
+
+    advice = advise(drawn(rises, end=end))
+    assert ("half fall" in [each.name for each in advice.evidence]) is bounded
 
 
 def test_a_flat_curve_gets_no_advice() -> None:
@@ -498,6 +522,7 @@ def test_base_lr_is_the_weighted_mean_of_the_evidence_below_the_ceiling(curve: L
     weighed = [each for each in advice.evidence if each.name != "ceiling"]
     assert sum(each.weight for each in weighed) == pytest.approx(1.0)
     mean = math.exp(sum(each.weight * math.log(each.lr) for each in weighed))
+    mean = next((each.lr for each in weighed if not each.weight), mean)  # the factor of a plateau, where there is one
     ceilings = [each.lr for each in advice.evidence if each.name == "ceiling"]
     assert advice.base_lr == pytest.approx(min([mean, *ceilings]), rel=0.05)
     assert advice.ceiling is not None and (not ceilings or ceilings == [advice.ceiling])

@@ -22,6 +22,8 @@ model that is one linear layer has that in the mean, as its features may come fr
 probe shows a gain have b at a weighted mean of what the formula gives for their training loss and of parts of the
 probe's low region and edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
+A bounded loss has no limit: where half of its fall was gone takes the place of f, and s has a factor.
+
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """
 
@@ -32,9 +34,11 @@ from dataclasses import dataclass, replace
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
+from lrfinder.advice.plateau import plateau_evidence, plateau_factors
 from lrfinder.advice.situation import adjustments, fine_tuned
 from lrfinder.advice.typical import typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
+from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -94,7 +98,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
     if head is not None:
         mean = replace(mean, grade="low")  # features of other networks have needed ten times as much
     factors = [] if head is None else head_factors(curve.facts, reading.update_rule, curve.momentum)
-    for each in (*factors, *adjustments(curve.facts, reading.update_rule)):
+    for each in (*factors, *plateau_factors(mean.evidence), *adjustments(curve.facts, reading.update_rule)):
         lr = clamp_lr(mean.base_lr * each.factor)
         factor = Evidence(
             name=each.name, lr=lr, weight=0.0, part=each.factor, seen=each.seen, source=reading.update_rule
@@ -122,6 +126,8 @@ def peak_lr(kind: str, base_lr: float, ceiling: float, *, constants: Constants =
 
 def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     """The mean of typical LR and low region, the ceiling left open."""
+    if (bounded := plateau_evidence(curve, reading, constants)) is not None:
+        return _estimate(weighted_mean(bounded), "low", *bounded)
     low = _low_region(reading, constants)
     typical = typical_evidence(curve, reading, None if low is None else low.lr, constants)
     if typical is None:
@@ -201,7 +207,7 @@ def _without_anything(reading: Reading, constants: Constants) -> Estimate:
 def _limit(reading: Reading, constants: Constants) -> Evidence | None:
     """The limit as evidence of its own; None where the curve has no edge."""
     rule = reading.update_rule
-    if reading.edge_lr is None:
+    if reading.edge_lr is None or half_fallen(reading) is not None:
         return None
     seen, source = (reading.edge_lr, "edge") if rule == "adaptive" else _divergence(reading)
     part = constants.limit_part.of(rule)

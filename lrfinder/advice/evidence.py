@@ -11,7 +11,7 @@ from lrfinder.checks import check_lr, check_number
 
 __all__ = ["SITUATION", "Adjustment", "Evidence", "weighted_mean"]
 
-SITUATION = ("batch size", "features", "model size", "momentum", "trained weights")
+SITUATION = ("batch size", "features", "model size", "momentum", "plateau", "trained weights")
 """Names of all adjustments."""
 
 _SAME = 0.02  # a factor so near 1 changes no digit
@@ -33,7 +33,7 @@ class Evidence:
         part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
         seen: (low, high) of what was seen, or the same number twice; of a factor, where it is 1, and this training.
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
-            divergence"``, ``"above edge"``, ``"clipping"``, or the class name of the optimizer.
+            divergence"``, ``"above edge"``, ``"clipping"``, ``"plateau"``, or the class name of the optimizer.
     """
 
     name: str

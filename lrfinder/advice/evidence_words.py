@@ -35,6 +35,14 @@ def _low_region(each: Evidence) -> str:
     )
 
 
+def _half_fall(each: Evidence) -> str:
+    counted = "" if each.part == 1 else f", which counts as {format_lr(each.lr)}, as the typical LR is far from it"
+    return (
+        "The loss falls onto a plateau and does not diverge there. Half of its fall was gone at "
+        f"lr={format_lr(each.seen[0])}{counted}."
+    )
+
+
 def _typical(each: Evidence) -> str:
     if each.source == "clipping":
         return _clipping(each)
@@ -114,6 +122,13 @@ def _batch_size(each: Evidence) -> str:
     )
 
 
+def _plateau(each: Evidence) -> str:
+    return (
+        "On such a plateau training is unstable though the loss does not rise, so the LR is lowered to "
+        f"{format_lr(each.lr)}."
+    )
+
+
 def _model_size(each: Evidence) -> str:
     reference, size = each.seen
     return (
@@ -168,6 +183,7 @@ def _clipping(each: Evidence) -> str:
 
 _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "low region": _low_region,
+    "half fall": _half_fall,
     "typical": _typical,
     "limit": _limit,
     "head": _head,
@@ -183,6 +199,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
 
 _SITUATION: dict[str, Callable[[Evidence], str]] = {
     "batch size": _batch_size,
+    "plateau": _plateau,
     "features": _features,
     "model size": _model_size,
     "momentum": _momentum,

@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 
 from lrfinder.analysis.finding import Finding
+from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.repeats import repeat_period
 from lrfinder.analysis.series import FEWEST_POINTS
@@ -61,7 +62,8 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
     lrs, edge = reading.lrs, reading.edge_lr
     if edge is None:
         falling = reading.lowest_lr is not None and math.log10(lrs[-1] / reading.lowest_lr) < _FALLING_DECADES
-        return Finding(code="never_turned", lr=lrs[-1], detail="falling" if falling else "level", caps_grade="low")
+        detail = "plateau" if half_fallen(reading) is not None else "falling" if falling else "level"
+        return Finding(code="never_turned", lr=lrs[-1], detail=detail, caps_grade="low")
     if math.log10(edge / lrs[0]) < _EARLY_DECADES:
         values = (clamp_lr(edge / 1000),)
         return Finding(code="edge_at_start", lr=lrs[0], values=values, detail=curve.measured, caps_grade="low")

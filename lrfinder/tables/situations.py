@@ -80,6 +80,23 @@ class LossSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plateau:
+    """A bounded loss, of which the sweep ends on a plateau and shows where half of the fall was gone.
+
+    Args:
+        weight: of that LR in the logarithmic mean, against the typical LR.
+        within: it counts as no further from the typical LR than this factor.
+        part: best LR as a part of the mean.
+        source: where they come from.
+    """
+
+    weight: float
+    within: float
+    part: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """Trained weights whose sweep shows how the loss of a fixed probe changes.
 
@@ -177,6 +194,15 @@ TRAINED = Law(
     source=(
         "24 calibration runs start from trained weights, of networks of up to 65,000 parameters, and their best LR is "
         "not lower; the powers were chosen on our own fine-tunings of 0.4 to 23 million parameters"
+    ),
+)
+PLATEAU = Plateau(
+    weight=0.5,
+    within=20.0,
+    part=0.35,
+    source=(
+        "22 trainings of embeddings of the digits (scripts/situations/embeddings.py) with 2 range tests each; the best "
+        "LR with Adam is half the typical one, with SGD an eighth"
     ),
 )
 PROBE = Probe(

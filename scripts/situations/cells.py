@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from situations import crystals, examples, fresh, heads, images, language, linear, optimizers, papers, reviews
-from situations import scratch, sentences, whole
+from situations import crystals, embeddings, examples, fresh, heads, images, language, linear, optimizers, papers
+from situations import reviews, scratch, sentences, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -63,8 +63,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
     In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora and linear, that
-    holds trunk or data, optimizer, batch and steps, in ``"tv-resnet18"`` the model, in ``"opt-lion-digits-mlp"`` the
-    optimizer and the network. What follows "~" is the highest norm of a gradient.
+    holds trunk or data, optimizer, batch and steps, in ``"embed-clip-words-adam-300"`` loss, data, optimizer and steps,
+    in ``"tv-resnet18"`` the model, in ``"opt-lion-digits-mlp"`` the optimizer and the network. What follows "~" is the
+    highest norm of a gradient.
     """
     name = name.partition("~")[0]
     kind, *parts = name.split("-")
@@ -76,6 +77,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind == "linear":
         source, optimizer, batch, _ = parts
         return partial(linear.linear, source=source, optimizer=optimizer, batch=int(batch))
+    if kind == "embed":
+        loss, source, optimizer, _ = parts
+        return partial(embeddings.embeddings, loss=loss, source=source, optimizer=optimizer)
     if kind == "opt":
         optimizer, *network = parts
         return partial(optimizers.small, optimizer=optimizer, network="-".join(network))

@@ -1,0 +1,37 @@
+"""Losses that are bounded, as those of normalised embeddings: the curve falls onto a plateau and nothing diverges.
+
+A triplet loss, a cosine similarity or the cross-entropy of similarities (SimCLR, CLIP, ArcFace) cannot grow without
+limit. On its plateau the low region reaches over decades, or lies where the noise was lowest, and says nothing; where
+the loss had fallen half of the way does. No torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrfinder.analysis.regimes import Reading
+
+__all__ = ["half_fallen"]
+
+_WIDE = 100.0  # of all stored sweeps that never diverge, those of other losses have their edge closer
+_BEYOND = 4.0  # times the edge at which other losses have diverged
+_PART, _NOISES = 0.5, 2.0  # of the fall, and at least so many noises above the lowest level
+
+
+def half_fallen(reading: Reading) -> float | None:
+    """LR where half of the fall was gone, of a curve that stays low for long above it; None for any other.
+
+    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at four times the edge.
+
+    Args:
+        reading: of a curve; one about the loss of a probe gives None.
+    """
+    if reading.low_region is None or reading.probed or reading.diverged_lr is not None or reading.dead_lr is not None:
+        return None
+    smooth = np.asarray(reading.smooth)
+    level = smooth.min() + max(_PART * reading.total_drop, _NOISES * reading.noise_std)
+    half = reading.lrs[int(np.flatnonzero(smooth <= level)[0])]
+    end = reading.lrs[-1]
+    if reading.edge_lr is not None and end < _BEYOND * reading.edge_lr:  # it may be about to diverge
+        return None
+    return half if (reading.edge_lr or end) >= _WIDE * half else None
