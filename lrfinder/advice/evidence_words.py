@@ -123,10 +123,7 @@ def _batch_size(each: Evidence) -> str:
 
 
 def _plateau(each: Evidence) -> str:
-    return (
-        "On such a plateau training is unstable though the loss does not rise, so the LR is lowered to "
-        f"{format_lr(each.lr)}."
-    )
+    return f"Trainings with such a plateau need less than that mean: {format_lr(each.lr)}."
 
 
 def _model_size(each: Evidence) -> str:
