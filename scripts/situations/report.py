@@ -39,6 +39,7 @@ in training mode (dropout and statistics of the batch). Of "partly tuned" nets t
 of CHGNet what its example trains. "One linear layer" is all of its model, on features computed beforehand or on data as
 they come; what is weighed there was chosen on all of these cells. A "published example" is the network, optimizer and
 batch of a program that gives a learning rate, on other data. For an "other optimizer" one number at most was chosen.
+The loss of "embeddings", which have norm 1, is bounded.
 """
 
 
