@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -292,7 +293,8 @@ class LateReader:
             try:
                 run_sweep(driver, step.run, batches, validation)
             finally:
-                self.last_curve = driver.curve(batches=batches.drawn, facts=facts.result(batches.first_size))
+                known = dataclasses.replace(facts.result(batches.first_size), loader_batches=batches.length)
+                self.last_curve = driver.curve(batches=batches.drawn, facts=known)
                 batches.close()
         return self.last_curve
 
