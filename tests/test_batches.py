@@ -621,6 +621,8 @@ def labelled(labels: Sequence[Any], size: int = 16, **options: Any) -> DataLoade
         (list(labelled([[0.5, 0.5]] * 16)), False),
         ([{"x": torch.ones(8, 2), "labels": torch.ones(8).long()}], True),
         ([torch.ones(16, 2)], False),
+        ([(torch.ones(16, 2), torch.ones(16).to_sparse())], False),
+        ([(torch.ones(16, 2), torch.ones(16).to_mkldnn())], False),
     ],
 )
 def test_a_first_batch_with_one_target_is_seen_unless_it_was_shuffled(loader: Iterable[Any], same: bool) -> None:

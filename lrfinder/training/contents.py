@@ -166,13 +166,15 @@ def target_count(batch: Any) -> int | None:
 
 
 def same_target(batch: Any) -> bool:
-    """Whether at least 8 samples, each with one number as its target, all have the same.
+    """Whether at least 8 samples, each with one number as its target, all have the same; False where it is unknown.
 
-    Of fewer, or of a loader that shuffles two classes, it is often so by chance: at 8 samples in one batch of 128.
+    Fewer have it too often by chance; 8 samples of two classes that are shuffled have it in one of 128 batches.
     """
     _, targets = _inputs_and_targets(batch)
-    if not _is_array(targets) or not 8 <= targets.numel() == len(targets) or targets.is_meta:
+    if not _is_array(targets) or not 8 <= targets.numel() == len(targets):
         return False
+    if type(targets) is not Tensor or targets.layout != torch.strided or targets.is_meta:
+        return False  # not every other kind can be compared
     return bool((targets == targets[0]).all())
 
 
