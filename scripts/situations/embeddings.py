@@ -6,12 +6,12 @@ The loss cannot grow without limit, so a range test ends on a plateau instead of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from situations.cell import Training
+from situations.heads import OPTIMIZERS
 from situations.linear import DATA
 from situations.scratch import training
 from torch import nn
@@ -21,10 +21,6 @@ from torchvision.ops import MLP, Conv2dNormActivation
 __all__ = ["embeddings"]
 
 WIDTH, BATCH = 32, 64
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda parameters: torch.optim.Adam(parameters, 1e-3),
-    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9),
-}
 
 
 class Embedder(nn.Module):

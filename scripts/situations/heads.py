@@ -26,6 +26,7 @@ __all__ = ["OPTIMIZERS", "head"]
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
     "plain": partial(torch.optim.SGD, lr=0.1),
+    "adam": partial(torch.optim.Adam, lr=1e-3),
     "adamw": partial(torch.optim.AdamW, lr=1e-3),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from situations.cell import Training, shuffled
+from situations.cell import Collate, Loader, Training, shuffled
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -91,9 +91,14 @@ def enlarged(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.stack([row[1] for row in rows])
 
 
+def loaders(data: Path, seed: int, collate: Collate, most: int = 8_000, held: int = 512) -> tuple[Loader, Loader]:
+    """So many images in batches of 32 for training and of 64 for validation, which ``collate`` scales."""
+    ours, others = tensors(data, "train", most), tensors(data, "test", held)
+    return shuffled(ours, 32, seed, collate), DataLoader(others, 64, collate_fn=collate)
+
+
 def efficientnet(data: Path, seed: int, *, optimizer: str, head: bool = False, number: int = 1) -> Training:
     """EfficientNet-Lite trained on ImageNet, a new head, CIFAR-10 at 64 pixels, batch 32; whole or the head alone."""
-    ours, held = tensors(data, "train", 8_000), tensors(data, "test", 512)
     torch.manual_seed(seed)
     model: Any = efficientnet_lite(number)
     if head:
@@ -104,7 +109,7 @@ def efficientnet(data: Path, seed: int, *, optimizer: str, head: bool = False, n
     update: torch.optim.Optimizer = torch.optim.AdamW(parameters, 5e-4, weight_decay=0.01)
     if optimizer == "SGD":
         update = torch.optim.SGD(parameters, 0.01, momentum=0.9, weight_decay=1e-4)
-    loader, validation = shuffled(ours, 32, seed, enlarged), DataLoader(held, 64, collate_fn=enlarged)
+    loader, validation = loaders(data, seed, enlarged)
     return Training(model=model, optimizer=update, loader=loader, validation=validation)
 
 
@@ -116,15 +121,11 @@ def for_mtcnn(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
 
 def onet(data: Path, seed: int) -> Training:
     """The last net of MTCNN (faces; no normalisation) with a new head, CIFAR-10 at 48 pixels: SGD, batch 32."""
-    ours, held = tensors(data, "train", 20_000), tensors(data, "test", 1_024)
     torch.manual_seed(seed)
     model = ONet().train()
-    return Training(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), 0.01, momentum=0.9),
-        loader=shuffled(ours, 32, seed, for_mtcnn),
-        validation=DataLoader(held, 64, collate_fn=for_mtcnn),
-    )
+    update = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    loader, validation = loaders(data, seed, for_mtcnn, 20_000, 1_024)
+    return Training(model=model, optimizer=update, loader=loader, validation=validation)
 
 
 def stacked(rows: Rows) -> torch.Tensor:

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 from trained_packages import folder, weights
 
-__all__ = ["ALL", "BatDetect", "DeepCR", "G2p", "PPOcr", "RxnMapper", "WordLlama", "rxnmapper_folder"]
+__all__ = ["ALL", "BatDetect", "DeepCR", "FirstToken", "G2p", "PPOcr", "RxnMapper", "WordLlama", "from_onnx"]
+__all__ += ["rxnmapper_folder"]
 
 
 def from_onnx(package: str, file: str, last: str) -> nn.Module:
@@ -59,19 +60,25 @@ def rxnmapper_folder() -> Path:
     return folder("rxnmapper") / "models" / "transformers" / "albert_heads_8_uspto_all_1310k"
 
 
-class RxnMapper(nn.Module):
-    """The ALBERT of rxnmapper, trained on chemical reactions, for tokens (n, length); its 12 layers share weights."""
+class FirstToken(nn.Module):
+    """An encoder of transformers and a head on the state of the first token, for tokens (n, length)."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, encoder: Any, classes: int) -> None:
         super().__init__()
-        from transformers import AlbertForMaskedLM
-
-        self.encoder: Any = AlbertForMaskedLM.from_pretrained(rxnmapper_folder(), local_files_only=True).albert
-        self.head = nn.Linear(256, classes)
+        self.encoder, self.head = encoder, nn.Linear(256, classes)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         states = self.encoder(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
         return self.head(states[:, 0])  # type: ignore[no-any-return]
+
+
+class RxnMapper(FirstToken):
+    """The ALBERT of rxnmapper, trained on chemical reactions; its 12 layers share weights."""
+
+    def __init__(self, classes: int) -> None:
+        from transformers import AlbertForMaskedLM
+
+        super().__init__(AlbertForMaskedLM.from_pretrained(rxnmapper_folder(), local_files_only=True).albert, classes)
 
 
 class BatDetect(nn.Module):

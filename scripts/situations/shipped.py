@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from situations import images
-from situations.cell import Training, shuffled
+from situations.cell import Collate, Training
 from situations.nets import fill
-from situations.packaged import from_onnx
+from situations.packaged import FirstToken, from_onnx
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from trained_packages import folder, weights
 
 __all__ = ["Dnsmos", "Magika", "OpenNsfw", "RxnFp", "SpliceAI", "caffe", "mobilenet", "photos", "rxnfp"]
@@ -22,13 +21,12 @@ __all__ = ["Dnsmos", "Magika", "OpenNsfw", "RxnFp", "SpliceAI", "caffe", "mobile
 MEAN = torch.tensor([104.0, 117.0, 123.0]).view(3, 1, 1)  # of ImageNet in blue, green and red, from 0 to 255
 
 
-def photos(data: Path, seed: int, *, net: Callable[[], nn.Module], collate: Callable[[Any], Any]) -> Training:
+def photos(data: Path, seed: int, *, net: Callable[[], nn.Module], collate: Collate) -> Training:
     """CIFAR-10 in batches that ``collate`` scales."""
-    ours, held = images.tensors(data, "train", 8_000), images.tensors(data, "test", 512)
     torch.manual_seed(seed)
     model = net()
-    loader, validation = shuffled(ours, 32, seed, collate), DataLoader(held, 64, collate_fn=collate)
     update = torch.optim.SGD(model.parameters(), 0.01)
+    loader, validation = images.loaders(data, seed, collate)
     return Training(model=model, optimizer=update, loader=loader, validation=validation)
 
 
@@ -62,22 +60,17 @@ def rxnfp() -> Path:
     return folder("rxnfp") / "models" / "transformers" / "bert_pretrained"
 
 
-class RxnFp(nn.Module):
-    """The BERT of rxnfp, trained on chemical reactions, for tokens (n, length)."""
+class RxnFp(FirstToken):
+    """The BERT of rxnfp, trained on chemical reactions."""
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
         from transformers import BertConfig, BertModel
 
-        self.encoder: Any = BertModel(BertConfig.from_json_file(rxnfp() / "config.json"), add_pooling_layer=False)
+        encoder: Any = BertModel(BertConfig.from_json_file(rxnfp() / "config.json"), add_pooling_layer=False)
         stored = torch.load(rxnfp() / "pytorch_model.bin", map_location="cpu", weights_only=True)
-        names = {name: f"bert.{name}" for name, _ in self.encoder.named_parameters()}
-        self.encoder.load_state_dict({name: stored[theirs] for name, theirs in names.items()}, strict=False)
-        self.head = nn.Linear(256, classes)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        states = self.encoder(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
-        return self.head(states[:, 0])  # type: ignore[no-any-return]
+        names = {name: f"bert.{name}" for name, _ in encoder.named_parameters()}
+        encoder.load_state_dict({name: stored[theirs] for name, theirs in names.items()}, strict=False)
+        super().__init__(encoder, classes)
 
 
 def values(package: str, file: str) -> dict[str, torch.Tensor]:
