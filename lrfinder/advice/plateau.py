@@ -21,6 +21,7 @@ def plateau_evidence(curve: LossCurve, reading: Reading, constants: Constants) -
     """Half fall and typical LR with their weights; None unless there is a plateau and a typical LR is known."""
     if (half := half_fallen(reading)) is None:
         return None
+    # The edge of a bounded loss says nothing of its unit, so a typical LR far from it counts all the same.
     typical = typical_evidence(curve, replace(reading, edge_lr=None), None, constants)
     if typical is None:
         return None

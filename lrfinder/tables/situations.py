@@ -203,7 +203,7 @@ PLATEAU = Plateau(
     source=(
         "24 trainings of embeddings of the digits, by hand, with 2 range tests each (those of "
         "scripts/situations/embeddings.py are nearly the same); the best LR with Adam is half the typical one, with "
-        "SGD an eighth"
+        "SGD a seventh without those of triplets"
     ),
 )
 PROBE = Probe(
