@@ -14,14 +14,14 @@ from lrfinder.analysis.regimes import Reading
 __all__ = ["half_fallen"]
 
 _WIDE = 100.0  # of the stored sweeps without divergence, those of five other trainings have their edge as far above
-_BEYOND = 4.0  # times the edge; of the stored sweeps with both, 40 % had diverged there, and half at 5.6 times
+_BEYOND = 20.0  # times the edge; of the stored sweeps that show both, 88 % had diverged there
 _PART, _NOISES = 0.5, 2.0  # of the fall, and at least so many noises above the lowest level
 
 
 def half_fallen(reading: Reading) -> float | None:
     """LR where half of the fall was gone, of a curve that stays low for long above it; None for any other.
 
-    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at four times the edge.
+    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at 20 times the edge.
 
     Args:
         reading: of a curve; one about the loss of a probe gives None.
