@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from advice_bench.fitting import FREE, fit, priors  # noqa: E402
 from advice_bench.results import Case, bootstrap, fitted_cases, scored  # noqa: E402
 from advice_bench.tasks import CELLS  # noqa: E402
 from advice_bench.truth import Truth, mean_losses  # noqa: E402
+from situations.ablation import RULES  # noqa: E402
 
 from lrfinder.tables.constants import Constants  # noqa: E402
 
@@ -137,3 +138,9 @@ def test_families_with_the_same_regrets_have_an_interval_of_no_width() -> None:
 def test_the_interval_of_an_advice_moves_with_the_schedule(lr: float, base_lr: float, covered: float) -> None:
     answer = {"lr": lr, "base_lr": base_lr, "interval": (2**-5, 2**-3), "grade": "high"}
     assert scored([case(best=-4)], {CELLS[0].name: [answer]})["covered"].tolist() == [covered]
+
+
+@pytest.mark.parametrize("target", sorted({target for patches in RULES.values() for target in patches}))
+def test_what_the_ablation_replaces_is_there(target: str) -> None:
+    module, name = target.split(".")
+    assert hasattr(import_module(f"lrfinder.advice.{module}"), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +32,12 @@ test; its advice is for the schedule and the length of the cell. "Held" is how o
 for 80 %, has the best in it. The laws were chosen on cells of the split "fit": those "held-out" alone show what the
 advice is worth on others. A cell whose best training lowers the validation loss by less than 5 % is not counted, as
 chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
-number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. "Without probe" is the advice
-from the training losses of the same range tests. Heads are new and on a frozen network, which runs as in evaluation or
-in training mode (dropout and statistics of the batch). Of "partly tuned" nets the last third of the tensors is trained,
-of CHGNet what its example trains. "One linear layer" is all of its model, on features computed beforehand or on data as
-they come; what is weighed there was chosen on all of these cells. A "published example" is the network, optimizer and
-batch of a program that gives a learning rate, on other data. For an "other optimizer" one number at most was chosen.
-The loss of "embeddings", which have norm 1, is bounded.
+number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. Heads are new and on a frozen
+network, which runs as in evaluation or in training mode (dropout and statistics of the batch). Of "partly tuned" nets
+the last third of the tensors is trained, of CHGNet what its example trains. "One linear layer" is all of its model, on
+features computed beforehand or on data as they come; what is weighed there was chosen on all of these cells. A
+"published example" is the network, optimizer and batch of a program that gives a learning rate, on other data. For an
+"other optimizer" one number at most was chosen. The loss of "embeddings", which have norm 1, is bounded.
 """
 
 
@@ -66,8 +64,7 @@ def judged(cell: Cell, advice: Advice, truth: Truth) -> dict[str, Any]:
 
 def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[str, Any]:
     """A range test: its advice, and what the trainings say about it and about the published learning rate."""
-    recorded = LossCurve.from_dict(curve)
-    advice = advise(recorded)
+    advice = advise(LossCurve.from_dict(curve))
     return {
         "cell": cell.name,
         "situation": cell.situation,
@@ -75,7 +72,6 @@ def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[s
         "seed": seed,
         "best": 2**truth.best,
         **judged(cell, advice, truth),
-        "plain": judged(cell, advise(dataclasses.replace(recorded, probe_losses=())), truth)["regret"],
         "grade": advice.grade,
         "published": cell.published,
         "its regret": None if cell.published is None else truth.regret(cell.published),
@@ -95,7 +91,6 @@ def summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "held": f"{rows['held'].sum()} of {len(rows)}",
         "published: mean regret": percent(published.mean()),
         "published: worst": percent(published.max()),
-        "without probe: mean regret": percent(rows["plain"].mean()),
     }
 
 
@@ -132,7 +127,7 @@ def write(out: Path, *more: str) -> str:
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
     without = "Not counted: " + (", ".join(left_out) or "none") + "."
     parts = [INTRODUCTION + "\n## By situation", sums_text, without]
-    parts += [*filter(None, more), "## By range test", table(rows.drop(columns=["held", "plain"]))]
+    parts += [*filter(None, more), "## By range test", table(rows.drop(columns="held"))]
     parts += ["## Published", sources]
     write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
     return sums_text
