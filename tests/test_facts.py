@@ -280,8 +280,8 @@ def test_few_data_are_named_and_lower_the_grade() -> None:
     curve = finder(world).range_test(world.loader).curve
     known = curve.facts
     assert known is not None and known.loader_batches == len(world.loader)
-    for loader_batches, full, named in ((3, False, False), (2, False, True), (2, True, False), (None, False, False)):
-        facts = dataclasses.replace(known, loader_batches=loader_batches, full_batch=full)
+    for loader_batches, named in ((3, False), (2, True), (None, False)):
+        facts = dataclasses.replace(known, loader_batches=loader_batches)
         found = advise(dataclasses.replace(curve, batches=12, facts=facts)).findings
         expected = [("medium", (6.0,))] if named else []
         assert [(each.caps_grade, each.values) for each in found if each.code == "repeated"] == expected

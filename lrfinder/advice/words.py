@@ -195,8 +195,8 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         "instead of the learning rate. Pass shuffle=True."
     ),
     "repeated": lambda found: (
-        f"The range test went through the data {found.values[0]:.0f} times. A training that repeats so few samples "
-        "overfits, and may need a lower LR than a short test shows. Refine the advice with a val_loader."
+        f"The range test went through the data {found.values[0]:.0f} times. A training that repeats them so often may "
+        "overfit, and then needs a lower LR than a short test shows. Refine the advice with a val_loader."
     ),
     "periodic": lambda found: (
         f"The losses repeat every {found.values[0]:g} iterations: the loader is not shuffled, or sorted. Pass "

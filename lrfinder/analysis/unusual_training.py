@@ -21,9 +21,9 @@ def _sorted(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _repeated(curve: LossCurve, reading: Reading) -> Finding | None:
-    """Whether the data are so few that a training repeats them often, and overfits; not so where each step has all."""
+    """Whether the data are so few that a training repeats them often, and may overfit."""
     facts = curve.facts
-    if facts is None or not facts.loader_batches or facts.full_batch:
+    if facts is None or not facts.loader_batches:
         return None
     passes = curve.batches / facts.loader_batches
     return Finding(code="repeated", values=(passes,), caps_grade="medium") if passes > _MANY_PASSES else None
