@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import random
 import sys
@@ -64,6 +65,7 @@ def extreme_curves(draw: st.DrawFn) -> LossCurve:
 def check(advice: Advice) -> None:
     """What holds for the advice of every curve."""
     assert advice.grade in GRADES and all(advice.reasons)
+    assert Advice.from_dict(json.loads(json.dumps(advice.to_dict(), allow_nan=False))) == advice
     if advice.grade == "none":
         return
     assert advice.base_lr is not None and advice.min_lr is not None and advice.interval is not None

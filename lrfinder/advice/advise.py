@@ -169,22 +169,22 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         (True, 'high')
     """
     reading = reading or read_curve(curve)
-    own_step = lr_free(curve, reading)  # of which no other finding bears on the LR
+    keeps_lr = lr_free(curve)  # then no other finding has a bearing on the LR
     if (refused := unreadable(curve, reading)) is not None:
-        findings = (refused, *filter(None, [own_step]))
+        findings = (refused, *filter(None, [keeps_lr]))
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    findings = (own_step,) if own_step else (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
+    findings = (keeps_lr,) if keeps_lr else (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(
         estimate.base_lr,
-        estimate.ceiling,
+        None if keeps_lr else estimate.ceiling,
         spread_of(estimate.evidence, constants.spread.of(grade)),
         grade=grade,
         min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
-        edge_lr=None if own_step else reading.edge_lr,
-        diverged_lr=None if own_step else reading.diverged_lr,
+        edge_lr=None if keeps_lr else reading.edge_lr,
+        diverged_lr=None if keeps_lr else reading.diverged_lr,
         evidence=estimate.evidence,
         findings=findings,
         constants=constants,

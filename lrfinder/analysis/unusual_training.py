@@ -29,7 +29,7 @@ def _repeated(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="repeated", values=(passes,), caps_grade="medium") if passes > _MANY_PASSES else None
 
 
-def lr_free(curve: LossCurve, reading: Reading) -> Finding | None:
+def lr_free(curve: LossCurve) -> Finding | None:
     """That the optimizer sets its own step size, and the LR to keep; None for any other."""
     row = find_optimizer(curve.optimizer)
     if row is None or not row.lr_free or row.lr is None:
