@@ -296,7 +296,8 @@ class LRFinder:
         plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
         plan |= {"probed": result.reading.probed, "min_improvement": least}
-        search, ceiling = None, None if head_weight(result.curve.facts) else result.advice.ceiling  # it may need more
+        ceiling = None if head_weight(result.curve.facts) else result.advice.ceiling  # a head may need more than it
+        search = None
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)
         try:
             with self.setup.ranks.session(arguments=(plan, options, limit, ceiling)), made as runner:
@@ -304,10 +305,9 @@ class LRFinder:
                 run_search(search, runner, whole, progress=progress)
         except KeyboardInterrupt:
             if search is None:
-                return RangeTestResult(curve=result.curve, advice=advice_without_trials(result.advice))
+                return dataclasses.replace(result, advice=advice_without_trials(result.advice))
             search.interrupt()
-        advice = refined_advice(result.advice, search.record)
-        return RangeTestResult(curve=result.curve, advice=advice, trials=search.record)
+        return dataclasses.replace(result, advice=refined_advice(result.advice, search.record), trials=search.record)
 
 
 def _facts(

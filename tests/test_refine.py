@@ -24,6 +24,7 @@ from lrfinder.advice.search import plan_search
 from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.record.facts import ModelFacts
+from lrfinder.record.run import RunRecord
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.trials import DivergenceMonitor
@@ -373,6 +374,17 @@ def test_a_budget_too_small_for_trials_runs_nothing_and_is_reported(budget: floa
     assert refined.advice.reasons[1:] == result.advice.reasons
     assert "No trial search for linear" in refined.advice.reasons[0] and "larger budget" in refined.advice.reasons[0]
     assert refined.curve == result.curve
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.25], ids=["no trials", "trials"])
+def test_what_the_shell_recorded_of_a_run_is_kept(budget: float) -> None:
+    world = seeded(WORLDS["SGD with momentum"])
+    setup = {"model": "resnet18", "data": "digits", "optimizer": "SGD", "optimizer_options": {}, "batch_size": 8}
+    setup |= {"weights": None, "accumulation_steps": 1, "steps_per_epoch": 16}
+    run = RunRecord(setup=setup, schedule="linear", epochs=10)
+    result = dataclasses.replace(swept(world), run=run)
+    refined = finder(world).refine(result, world.loader, schedule="linear", total_steps=160, budget=budget)
+    assert refined.run == run and (refined.trials is None) == (budget == 0.01)
 
 
 def test_the_smallest_budget_has_three_trials_of_ten_steps() -> None:

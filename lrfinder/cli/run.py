@@ -146,8 +146,7 @@ def _run(
         outputs.save_losses(result)
         if budget is not None and plan is not None:
             with outputs.kept("the advice is not refined"), redirect_stdout(sys.stderr):
-                refined = experiment.refine(result, schedule, epochs, budget)
-                result = dataclasses.replace(refined, run=run)
+                result = experiment.refine(result, schedule, epochs, budget)
                 plan = _plan(result, experiment, schedule, epochs)
                 outputs.save(result, plan)
         outputs.draw(result)
