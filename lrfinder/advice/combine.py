@@ -36,7 +36,7 @@ from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
 from lrfinder.advice.plateau import plateau_evidence, plateau_factors
 from lrfinder.advice.situation import adjustments, fine_tuned
-from lrfinder.advice.typical import typical_evidence, typical_of
+from lrfinder.advice.typical import in_other_unit, typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.probe import without_probe
@@ -129,8 +129,8 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
     if (bounded := plateau_evidence(curve, reading, constants)) is not None:
         return _estimate(weighted_mean(bounded), "low", *bounded)
     low = _low_region(reading, constants)
-    typical = typical_evidence(curve, reading, None if low is None else low.lr, constants)
-    if typical is None:
+    typical = typical_evidence(curve, reading, constants)
+    if typical is None or in_other_unit(curve, reading, typical.lr, None if low is None else low.lr):
         return _without_anything(reading, constants) if low is None else _estimate(low.lr, "medium", low)
     u = typical.lr
     if low is None:

@@ -21,10 +21,9 @@ def plateau_evidence(curve: LossCurve, reading: Reading, constants: Constants) -
     """Half fall and typical LR with their weights; None unless there is a plateau and a typical LR is known."""
     if (half := half_fallen(reading)) is None:
         return None
-    # The edge of a bounded loss says nothing of its unit, so a typical LR far from it counts all the same.
-    typical = typical_evidence(curve, replace(reading, edge_lr=None), None, constants)
-    if typical is None:
+    if (typical := typical_evidence(curve, reading, constants)) is None:
         return None
+    # The edge of a bounded loss does not show its unit, so a typical LR far from the edge is used as well.
     lr = clamp_lr(min(max(half, typical.lr / PLATEAU.within), typical.lr * PLATEAU.within))
     low = Evidence(name="half fall", lr=lr, weight=PLATEAU.weight, part=lr / half, seen=(half, half), source="plateau")
     return low, replace(typical, weight=1 - PLATEAU.weight)

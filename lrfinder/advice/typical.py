@@ -16,39 +16,43 @@ from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import divisor, find_optimizer, typical_lr
 from lrfinder.tables.situations import CLIPPED, LOSS_SIZE
 
-__all__ = ["clipped_lr", "size_factor", "typical_evidence", "typical_of"]
+__all__ = ["clipped_lr", "in_other_unit", "size_factor", "typical_evidence", "typical_of"]
 
 _OTHER_UNIT = 1e3  # in stored sweeps SGD had its low region at 1/310 to 60 times the typical LR
 _UNLIKE_ADAM = 50  # tried by hand with 32 optimizers: factors of 30 to 100 lose about as little
 
 
-def typical_evidence(curve: LossCurve, reading: Reading, shown: float | None, constants: Constants) -> Evidence | None:
-    """The typical LR with weight 1; None where it is unknown, or cannot be about inputs and a loss of this scale.
-
-    Args:
-        curve: of which optimizer and facts are used.
-        reading: what it shows.
-        shown: LR that the sweep suggests, which shows the scale; None to go by its edge.
-        constants: the fitted ones.
-    """
+def typical_evidence(curve: LossCurve, reading: Reading, constants: Constants) -> Evidence | None:
+    """The typical LR with weight 1; None where it is unknown."""
     u = typical_of(curve, constants)
     if u is None:
         return None
     lr, seen, source = u, (u, u), curve.optimizer
-    shown, most = shown or reading.edge_lr, math.inf
     if reading.update_rule == "proportional":
         lr = clamp_lr(u * size_factor(curve.facts, reading))
         seen = (u, lr)
-        # Without an edge the low region ends where the sweep does.
-        most = math.inf if reading.edge_lr is None else _OTHER_UNIT
         clipped = clipped_lr(curve, lr)
         if clipped is not None and clipped > lr:
             seen, lr, source = (lr, clipped), clipped, "clipping"
-    elif not all(map(find_optimizer, optimizers_of(curve))):
-        most = _UNLIKE_ADAM
-    if shown is not None and max(lr, shown) > most * min(lr, shown):
-        return None
     return Evidence(name="typical", lr=lr, weight=1.0, part=1.0, seen=seen, source=source)
+
+
+def in_other_unit(curve: LossCurve, reading: Reading, lr: float, shown: float | None) -> bool:
+    """Whether a typical LR is so far from what the sweep shows that inputs or loss must have another scale.
+
+    Args:
+        curve: of which the optimizers are used.
+        reading: what it shows.
+        lr: the typical one.
+        shown: LR that the sweep suggests; None to compare with its edge.
+    """
+    shown = shown or reading.edge_lr
+    if reading.update_rule == "proportional":
+        # Without an edge the low region ends where the sweep does.
+        most = math.inf if reading.edge_lr is None else _OTHER_UNIT
+    else:
+        most = math.inf if all(map(find_optimizer, optimizers_of(curve))) else _UNLIKE_ADAM
+    return shown is not None and max(lr, shown) > most * min(lr, shown)
 
 
 def size_factor(facts: ModelFacts | None, reading: Reading) -> float:

@@ -95,7 +95,6 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         refined,
         peaks=((record.schedule, peak),),
         max_lr=peak if record.schedule == "onecycle" else refined.max_lr,
-        base_lr=peak if record.schedule == "cosine" else refined.base_lr,
     )
 
 

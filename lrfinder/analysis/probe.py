@@ -22,7 +22,7 @@ _GAIN = 0.5  # 0.8 to 33 on 40 sweeps for new tasks, 0 to 0.4 on 18 of trainings
 def probe_curve(curve: LossCurve) -> LossCurve | None:
     """What the probe shows, as a curve up to where its loss had diverged; None where there are too few points."""
     losses, stop = curve.probe_losses, curve.stop
-    count = losses_until_diverged([-loss for loss in losses] if curve.maximized else losses)
+    count = losses_until_diverged(losses, maximize=curve.maximized)
     if count is not None:
         losses, stop = losses[:count], StopReason.DIVERGED
     if len(losses) < FEWEST_POINTS:

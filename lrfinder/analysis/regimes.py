@@ -242,8 +242,7 @@ def _edge(curve: LossCurve, series: Series) -> _Edge:
 def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
     # A sweep with early stop that did not end in divergence never diverged.
     watched = curve.config.early_stop and curve.stop is not StopReason.DIVERGED
-    losses = [-loss for loss in curve.losses] if curve.maximized else curve.losses
-    count = None if watched else losses_until_diverged(losses)
+    count = None if watched else losses_until_diverged(curve.losses, maximize=curve.maximized)
     if count is not None:
         # Of the pairs of LR and loss there is one less where the loss was measured before the update.
         return float(lrs[count - 1 - (len(curve.losses) - len(lrs))])

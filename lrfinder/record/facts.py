@@ -148,24 +148,22 @@ class ModelFacts:
             fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
-        for name in ("full_batch", "same_target", "maximize", "own_step"):
+        for name in ("full_batch", "same_target", "maximize", "own_step", "grad_scaler"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
         fields["group_sizes"] = _known(lambda sizes: tuple(map(int, sizes)), fields.get("group_sizes"))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
-        if fields.get("clip_grad_norm") is not None:
-            fields["clip_grad_norm"] = check_number("clip_grad_norm", fields["clip_grad_norm"], 0.0, open_ends=True)
-        fields["epsilon"] = _known(partial(check_number, "epsilon", low=0.0), fields.get("epsilon"))
-        norm = fields.get("gradient_norm")
-        fields["gradient_norm"] = _known(partial(check_number, "gradient_norm", low=0.0), norm)
-        fields["grad_scaler"] = bool(fields.get("grad_scaler", False))
+        positive = partial(check_number, "clip_grad_norm", low=0.0, open_ends=True)
+        fields["clip_grad_norm"] = _known(positive, fields.get("clip_grad_norm"))
+        for name in ("epsilon", "gradient_norm"):
+            fields[name] = _known(partial(check_number, name, low=0.0), fields.get(name))
         if fields.get("amp_dtype") is not None:
             check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))
-        if not str(fields.get("device")).isidentifier():
-            raise ConfigError(f"device must be the name of one, as in 'cuda'; got {fields['device']!r}.")
         fields["device"] = _known(str, fields.get("device"))
+        if fields["device"] is not None and not fields["device"].isidentifier():
+            raise ConfigError(f"device must be the name of one, as in 'cuda'; got {fields['device']!r}.")
         return cls(**fields)
 
 

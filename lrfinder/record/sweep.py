@@ -6,8 +6,8 @@ drive this one machine, so the rule for "next" and the rule for "stop" are here 
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import heapq
 import math
 from collections.abc import Sequence
 from statistics import median
@@ -59,8 +59,8 @@ class Sweep:
         self._average = math.nan
         self._lowest = math.inf
         self._levels: list[float] = []  # the losses, with their sign turned where the training raises them
-        self._steps = _RunningMedian()  # of the distances of neighbouring losses
-        self._compared = 1  # losses whose distances are in it
+        self._steps: list[float] = []  # distances of neighbouring losses that differ, sorted
+        self._compared = 1  # losses whose distances are in that list
 
     @property
     def done(self) -> bool:
@@ -80,7 +80,7 @@ class Sweep:
             count: iterations that were run and whose losses are not recorded yet; >= 0.
         """
         ahead = len(self.losses) + count
-        return self.config.lr_at(ahead) if count == 0 or ahead < self._end + self._extend else None
+        return self.config.lr_at(ahead) if ahead < self._end + self._extend else None
 
     @property
     def last_lr(self) -> float:
@@ -168,36 +168,18 @@ class Sweep:
         """
         for i in range(self._compared, len(self._levels)):
             if self._levels[i] != self._levels[i - 1]:
-                self._steps.add(abs(self._levels[i] - self._levels[i - 1]))
+                bisect.insort(self._steps, abs(self._levels[i] - self._levels[i - 1]))
         self._compared = len(self.losses)
-        return self._steps.median / _MEDIAN_STEP
+        steps, count = self._steps, len(self._steps)
+        return (steps[(count - 1) // 2] + steps[count // 2]) / 2 / _MEDIAN_STEP if count else math.inf
 
 
-class _RunningMedian:
-    """Median of numbers that come one at a time, in time log(n) each; infinite without any."""
-
-    def __init__(self) -> None:
-        self._low: list[float] = []  # the lower half, negated: a heap has its smallest first
-        self._high: list[float] = []
-
-    def add(self, value: float) -> None:
-        heapq.heappush(self._high, -heapq.heappushpop(self._low, -value))
-        if len(self._high) > len(self._low):
-            heapq.heappush(self._low, -heapq.heappop(self._high))
-
-    @property
-    def median(self) -> float:
-        if not self._low:
-            return math.inf
-        high = self._high[0] if len(self._high) == len(self._low) else -self._low[0]
-        return (high - self._low[0]) / 2
-
-
-def losses_until_diverged(losses: Sequence[float]) -> int | None:
+def losses_until_diverged(losses: Sequence[float], *, maximize: bool = False) -> int | None:
     """Number of these losses that a sweep with early stop would have recorded; None where it would not have stopped.
 
     Args:
         losses: raw and finite, in the order of rising learning rates.
+        maximize: whether the training raises them.
 
     Example:
         >>> losses_until_diverged([2.0 - i / 10 for i in range(12)] + [3.0, 9.0, 27.0, 81.0, 243.0])
@@ -205,6 +187,7 @@ def losses_until_diverged(losses: Sequence[float]) -> int | None:
     """
     # The decision does not depend on the learning rates.
     sweep = Sweep(SweepConfig(start_lr=1.0, end_lr=2.0, num_iter=len(losses) + 2))
+    sweep.maximize = maximize
     for loss in losses:
         sweep.record(loss)
         if sweep.done:

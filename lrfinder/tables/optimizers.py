@@ -175,8 +175,8 @@ def typical_lr(name: str, momentum: float, constants: Constants, epsilon: float 
         return None if row is None else row.lr
     # Three digits, as the fitted numbers have.
     lr = float(f"{constants.typical_lr[row.fitted] * row.multiple:.3g}")
-    divides = divisor(epsilon) if row.update_rule == "adaptive" else None
-    lr += 0.0 if divides is None else divides * constants.typical_lr["sgd"]
+    if row.update_rule == "adaptive":
+        lr += (divisor(epsilon) or 0.0) * constants.typical_lr["sgd"]
     # An Adam averages gradients, which leaves their sum as it is.
     sums = row.fitted in ("sgd", "rmsprop") and not row.schedule_free
     return lr * float((1.0 - min(momentum, 0.999)) ** constants.momentum_power) if sums else lr
