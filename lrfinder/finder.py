@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrfinder.advice.heads import head_weight
 from lrfinder.advice.search import TrialSearch, plan_search
-from lrfinder.advice.situation import is_probed
+from lrfinder.advice.situation import needs_probe
 from lrfinder.advice.trial_plan import whole_schedule
 from lrfinder.advice.verdict import (
     advice_without_search,
@@ -151,11 +151,11 @@ class LRFinder:
     ) -> RangeTestResult:
         """Train through rising learning rates, restore everything, and read the curve.
 
-        With no range given, the first batch gives the learning rate at which a single update raises the loss. The
-        sweep covers three and a half decades around it, 12 iterations per decade, and is extended up to 100 iterations
-        while the curve has not turned; where it started too high, a lower one is made of what is left of them. A number
-        that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid synchronising every step;
-        iterations that ran past the end of the sweep are discarded.
+        With no range given, the first batch gives the learning rate at which a single update raises the loss. The sweep
+        covers three and a half decades around it, 12 iterations per decade, and is extended up to 100 iterations while
+        the curve has not turned. If it started too high, the iterations that are left are spent on a second sweep from
+        a lower start. A number that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid
+        synchronising every step; iterations that ran past the end of the sweep are discarded.
 
         Where more than 65,000 weights that are trained already are trained further, with Adam or another adaptive
         optimizer, the range starts a decade lower, and the first batches are a probe: they are not trained on, and
@@ -196,7 +196,7 @@ class LRFinder:
         setup, self.last_curve = self.setup, None
         kept = preserved(setup, (train_loader, val_loader), snapshot)
         ranks, asked = setup.ranks, (request, val_batches, val_loader is None, *setup.alike)
-        # kept twice: meets what is raised between block and exit.
+        # kept is entered twice: the outer one restores after an exception between the end of the block and its exit.
         with ranks.session(arguments=asked), tensor_lrs(setup.optimizer), kept, kept as state, ranks.resharded():
             known, step = functools.cache(take_facts(setup).result), training_step(setup)
             step.enter_training()
@@ -216,10 +216,10 @@ class LRFinder:
         return RangeTestResult(curve=self.last_curve)
 
     def _probe(self, batches: Batches, facts: Callable[[], ModelFacts]) -> Validation | None:
-        """Probe beside the training loss, where weights are trained that have been trained before; else None."""
+        """Probe to measure beside the training loss where trained weights are tuned and it shows more; else None."""
         with contextlib.suppress(StopIteration):  # which will end the sweep
             batches.peek(1)  # its size is one of the facts
-        return probe_for(self.setup, batches) if is_probed(facts(), self.setup.update_rule) else None
+        return probe_for(self.setup, batches) if needs_probe(facts(), self.setup.update_rule) else None
 
     def refine(
         self,
@@ -239,7 +239,7 @@ class LRFinder:
 
         Every trial starts from the same state and is trained on the same batches; the loss at its end decides. The
         state is restored, as after :meth:`range_test`, which depends on neither schedule nor length of the training.
-        Where that had a probe, short trials say little, and a ``budget`` of 0.75 or more is spent on longer ones.
+        Where its probe showed a gain, short trials say little: a ``budget`` of 0.75 or more is spent on longer ones.
 
         What trials show counts by their length, and for more where the training goes through the data, as
         ``len(train_loader)`` tells, fewer than eight times. It is lowered where the training overfits more than trials.

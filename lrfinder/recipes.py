@@ -152,9 +152,9 @@ class Recipe(Schedule):
     def code(self) -> str:
         """Lines to paste: imports, the scheduler on ``optimizer``, and the loop with ``scheduler.step()`` in place.
 
-    They need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone; ``optimizers``
-        where a list of them was swept, and ``step_fn`` where that made the steps. The numbers
-        are literals, for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments
+        They import torch only and use the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``;
+        ``optimizers`` where a list of them was swept, and ``step_fn`` where that made the steps. The numbers are
+        literals, for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments
         that equal torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of
         the training that was swept; ``scheduler.step()`` is called once for every update that is made.
 

@@ -22,18 +22,20 @@ class Evidence:
     """One learning rate that the advice is made of.
 
     Args:
-        name: ``"typical"`` (of the optimizer), ``"low region"``, ``"limit"``, ``"head"`` (a part of the limit, for a
-            new head alone), ``"probe"`` (a part of what the probe of trained weights shows), ``"training loss"`` (what
-            all but the probe gives), ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held
-            below), ``"trials"`` (what a trial search found), ``"range test"`` (the advice that it started from), or a
-            factor of the situation on the mean (``SITUATION``).
+        name: ``"typical"`` (of the optimizer), ``"low region"``, ``"half fall"`` (in its place, for a bounded loss),
+            ``"limit"``, ``"head"`` (a part of the middle of edge and divergence, for a new head alone), ``"probe"`` (a
+            part of what the probe of trained weights shows), ``"training loss"`` (what all but the probe gives),
+            ``"edge"`` (where nothing else is known), ``"ceiling"`` (which the others are held below), ``"trials"``
+            (what a trial search found), ``"range test"`` (the advice that it started from), or a factor of the
+            situation on the mean (``SITUATION``).
         lr: the learning rate it stands for; > 0.
         weight: its part of the weighted mean on a logarithmic scale, from 0 to 1; the weights add up to 1. A ceiling
             that lowered the mean has weight 0, and so has a factor, whose ``lr`` is the product.
         part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
         seen: (low, high) of what was seen, or the same number twice; of a factor, where it is 1, and this training.
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
-            divergence"``, ``"above edge"``, ``"clipping"``, ``"plateau"``, or the class name of the optimizer.
+            divergence"``, ``"above edge"``, ``"clipping"``, ``"plateau"``, or the class name of the optimizer; of a
+            factor the update rule; of ``"trials"`` and ``"range test"`` the kind of schedule.
     """
 
     name: str

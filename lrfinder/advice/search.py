@@ -179,7 +179,8 @@ class TrialSearch:
         return self._untried(best.lr / stride, trials) if best is trials[0] else None
 
     def _few(self, trials: Sequence[Trial]) -> bool:
-        """Whether the stage had less than twice its trials: those that end in their first step use up no budget."""
+        """Whether the stage had less than twice its planned trials: those that end in their first step cost next to
+        nothing, so the budget alone does not limit their number."""
         return len(trials) < 2 * self._plan[self.stage].trials
 
     def _screening_steps_left(self) -> int:

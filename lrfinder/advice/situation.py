@@ -13,7 +13,7 @@ from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.heads import HEAD
 from lrfinder.tables.situations import BATCH_SIZE, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, PROBE, TRAINED, Law
 
-__all__ = ["adjustments", "contradicted", "fine_tuned", "is_probed", "is_tuning", "length_factor"]
+__all__ = ["adjustments", "contradicted", "fine_tuned", "is_tuning", "length_factor", "needs_probe"]
 
 _FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
 
@@ -74,12 +74,12 @@ def is_tuning(facts: ModelFacts | None) -> bool:
     return fine_tuned(facts) or (facts.interleaved is not False and not facts.recurrent and not head_alone(facts))
 
 
-def is_probed(facts: ModelFacts, rule: str) -> bool:
+def needs_probe(facts: ModelFacts, rule: str) -> bool:
     """Whether a range test measures a probe. With SGD it does not: there a probe shows no more than the training loss.
 
     Example:
         >>> tuned = ModelFacts(pretrained=True, trainable=4_000_000, trained=(0.99,))
-        >>> is_probed(tuned, "adaptive"), is_probed(tuned, "proportional")
+        >>> needs_probe(tuned, "adaptive"), needs_probe(tuned, "proportional")
         (True, False)
     """
     return rule == "adaptive" and is_tuning(facts)

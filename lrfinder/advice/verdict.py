@@ -35,7 +35,7 @@ _AGREED = 2.0  # factor up to which search and range test count as agreed
 
 
 def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = FITTED) -> tuple[float, float]:
-    """What trials are held to, by the training loss of the range test, as theirs is watched.
+    """Highest training loss and smallest improvement allowed for trials, from the training loss of the range test.
 
     Args:
         curve: of the range test.

@@ -39,7 +39,7 @@ def groups_of(curve: LossCurve) -> tuple[Group, ...]:
 
 
 def optimizers_of(curve: LossCurve) -> list[str]:
-    """Class names of all optimizers that train a parameter, in order."""
+    """Class names of all optimizers that train a parameter, sorted by name."""
     return sorted({group.optimizer for group in groups_of(curve)} or {curve.optimizer})
 
 

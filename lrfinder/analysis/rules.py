@@ -32,7 +32,7 @@ class Suggestion:
     Args:
         lr: the suggested learning rate.
         method: name of the rule.
-        index: point of :meth:`LossCurve.pairs` it was read at.
+        index: point of :attr:`Reading.lrs` it was read at; without a probe also that of :meth:`LossCurve.pairs`.
         reference: where the rule comes from.
     """
 
@@ -50,7 +50,7 @@ def steepest(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
         reading: what the curve shows, where it was read already.
 
     Returns:
-        The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
+        The suggestion; ``index`` refers to the ``lrs`` of the reading, shape (m,).
 
     Raises:
         NoAdviceError: the curve is too short, or never falls.
@@ -91,7 +91,7 @@ def valley(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
         reading: what the curve shows, where it was read already.
 
     Returns:
-        The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
+        The suggestion; ``index`` refers to the ``lrs`` of the reading, shape (m,).
 
     Raises:
         NoAdviceError: the curve is too short, or never falls.
@@ -124,7 +124,7 @@ def minimum(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
         reading: what the curve shows, where it was read already.
 
     Returns:
-        The suggestion; ``index`` is the lowest point of ``curve.pairs()``, not the point at its tenth.
+        The suggestion; ``index`` is the lowest point of the reading, not the point at its tenth.
 
     Raises:
         NoAdviceError: the curve is too short, or never falls.
@@ -158,7 +158,7 @@ def slide(curve: LossCurve, *, reading: Reading | None = None) -> Suggestion:
         reading: what the curve shows, where it was read already.
 
     Returns:
-        The suggestion; ``index`` refers to ``curve.pairs()``, shape (m,).
+        The suggestion; ``index`` refers to the ``lrs`` of the reading, shape (m,).
 
     Raises:
         NoAdviceError: the curve is too short or too narrow, or never falls.

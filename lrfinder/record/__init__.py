@@ -1,1 +1,1 @@
-"""Records of range tests as frozen values, and the state machine that records it. No torch."""
+"""Records of range tests as frozen values, and the state machine that records them. No torch."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lrfinder.tables.constants import ByRule
 
-__all__ = ["BATCH_SIZE", "CLIPPED", "LAYER_NORM_SIZE", "LENGTH", "LOSS_SIZE", "MODEL_SIZE", "PASSES", "PROBE"]
-__all__ += ["TRAINED", "Clipped", "Law", "LossSize", "Probe"]
+__all__ = ["BATCH_SIZE", "CLIPPED", "LAYER_NORM_SIZE", "LENGTH", "LOSS_SIZE", "MODEL_SIZE", "PASSES", "PLATEAU"]
+__all__ += ["PROBE", "TRAINED", "Clipped", "Law", "LossSize", "Plateau", "Probe"]
 
 
 @dataclass(frozen=True, kw_only=True)

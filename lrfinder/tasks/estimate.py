@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lrfinder.advice.search import plan_search
-from lrfinder.advice.situation import is_probed
+from lrfinder.advice.situation import needs_probe
 from lrfinder.errors import SetupError
 from lrfinder.tables.situations import PROBE
 from lrfinder.tasks.estimate_steps import FullError, Line, Probe
@@ -207,7 +207,7 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     chosen, task = experiment.settings, experiment.task
     setup = experiment.finder.setup
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
-    probed = task.val_loader is None and is_probed(take_facts(setup).result(), setup.update_rule)
+    probed = task.val_loader is None and needs_probe(take_facts(setup).result(), setup.update_rule)
     config, _ = choose_range(1.0, kind=setup.update_rule, lower=probed, **given)
     forward = _FORWARD / chosen.accumulation_steps
     validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward
