@@ -71,7 +71,8 @@ def recipe(
         optimizers: number of parameter groups of each optimizer, where several are stepped together.
         own_step: whether the printed lines call ``step_fn``, which makes the update.
         form: how the printed lines compute the loss, as :mod:`lrfinder.tasks` does: ``plain``, ``auxiliary 0.3``,
-            ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection`` or ``optical flow``.
+            ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection``, ``optical flow``,
+            ``own loss`` (by ``loss_fn``) or ``output`` (the model's ``"loss"``).
         grouping: what is frozen and how the printed lines build the optimizer; None for an optimizer that is there.
         options: by kind, named as in torch where torch has the number:
 
@@ -152,11 +153,12 @@ class Recipe(Schedule):
     def code(self) -> str:
         """Lines to paste: imports, the scheduler on ``optimizer``, and the loop with ``scheduler.step()`` in place.
 
-        They import torch only and use the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``;
-        ``optimizers`` where a list of them was swept, and ``step_fn`` where that made the steps. The numbers are
-        literals, for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments
-        that equal torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of
-        the training that was swept; ``scheduler.step()`` is called once for every update that is made.
+        They use the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``; ``optimizers`` where a list of
+        them was swept, ``loss_fn`` where that computed the loss, and ``step_fn``, as one function that returns the loss
+        alone, where that made the steps. They import torch, and this package for a grouping. The numbers are literals,
+        for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments that equal
+        torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of the training
+        that was swept; ``scheduler.step()`` is called once for every update that is made.
 
         An LR held in a tensor becomes a plain float, except with ``onecycle`` and ``cyclic``. That trains the same, but
         a compiled ``optimizer.step()`` is compiled again for new values of it, and a CUDA graph captured before still

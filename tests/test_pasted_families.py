@@ -112,10 +112,10 @@ def test_the_lines_run_with_every_kind_of_update(form: str, updates: dict[str, A
     assert not torch.equal(double.layer.weight, before)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_lines_compute_the_loss_that_was_swept(form: str) -> None:
+@pytest.mark.parametrize(("form", "losses"), [*LOSSES.items(), ("own loss", {"loss_fn": squares})])
+def test_the_lines_compute_the_loss_that_was_swept(form: str, losses: dict[str, Any]) -> None:
     double, optimizer = model(form)
-    finder = LRFinder(double, optimizer, **LOSSES[form])
+    finder = LRFinder(double, optimizer, **losses)
     result = finder.range_test([BATCHES[form]] * 3, start_lr=1e-3, end_lr=1e-2, num_iter=3, progress=False)
     assert result.curve.facts is not None and result.curve.facts.form == form
     code = result.recipe("constant", peak_lr=1e-3, total_steps=1, warmup_steps=0).code()

@@ -62,7 +62,7 @@ class ModelFacts:
         group_names: ``name`` of each parameter group; empty where one of them has none.
         group_sizes: trainable elements of each parameter group, shape (groups,); None where unknown.
         own_step: whether a ``step_fn`` made the steps.
-        form: how the loss was computed, where it was one of :mod:`lrfinder.tasks`; see
+        form: how the loss was computed: by a ``loss_fn``, or as one of :mod:`lrfinder.tasks`; see
             :mod:`lrfinder.schedules.forms`.
 
     Example:

@@ -127,9 +127,11 @@ class PendingFacts:
 
 
 def _form(setup: TrainingSetup) -> str:
-    """What the printed lines have to compute; plain for a loss that does not name it."""
+    """What the printed lines have to compute: what the loss names, and for any other ``loss_fn`` a call of it."""
     form = getattr(setup.criterion or setup.loss_fn, "form", None)
-    return form if isinstance(form, str) and form in FORMS else "plain"
+    if isinstance(form, str) and form in FORMS:
+        return form
+    return "own loss" if setup.criterion is None and setup.step_fn is None else "plain"
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:
