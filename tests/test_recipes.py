@@ -402,6 +402,7 @@ PAIRS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"kind": "multistep", "milestones": [50, 40]}, {"kind": "multistep", "milestones": [40, 50]}, "that increase"),
     ({"kind": "wsd", "cooldown_steps": 96}, {"kind": "wsd", "cooldown_steps": 95}, "must fit into total_steps=100"),
     ({"kind": "restarts", "T_mult": 0}, {"kind": "restarts", "T_mult": 1}, "T_mult must be"),
+    ({"kind": "cyclic", "total_steps": 2048, "step_size_up": 1}, {"kind": "cyclic", "total_steps": 2047}, "1023 times"),
     ({"kind": "onecycle", "pct_start": 1.5}, {"kind": "onecycle", "pct_start": 0.5}, "pct_start must be"),
     ({"group_scales": (0.1, 1.0)}, {"group_scales": (1.0, 10.0)}, "must be 1, .* Divide all of them by it"),
     ({"group_scales": [0.0, 0.0]}, {"group_scales": [0.0, 1]}, "the first of group_scales that is not 0 must be 1"),

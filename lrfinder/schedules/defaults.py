@@ -148,12 +148,18 @@ def _plateau(plan: Plan) -> SchedulerSpec:
 
 def _cyclic(plan: Plan) -> SchedulerSpec:
     # Rounded up, so that the last cycle is cut short at its low end instead of being followed by part of another one.
-    return Cyclic(
+    spec = Cyclic(
         step_size_up=plan.take("step_size_up", -(-plan.steps // 8), "4 cycles: Smith, arXiv:1506.01186"),
         base_factor=plan.take("base_factor", 0.25, "a quarter: Smith, arXiv:1506.01186"),
         mode=plan.take("mode", "triangular2", "Smith, arXiv:1506.01186"),
         **_momentum(plan),
     )
+    if spec.mode == "triangular2" and plan.steps >= 2048 * spec.step_size_up:  # torch overflows at 2.0 ** 1024
+        raise ConfigError(
+            f"'triangular2' halves the triangles 1023 times at most; got step_size_up={spec.step_size_up} for "
+            f"{plan.steps} steps. Raise step_size_up, or give mode='triangular'."
+        )
+    return spec
 
 
 def _restarts(plan: Plan) -> SchedulerSpec:
