@@ -530,6 +530,11 @@ class Fixed(Trainer):
         return self.optimizer
 
 
+class Without(Trainer):
+    def create_optimizer(self, model: Any = None) -> Any:
+        raise RuntimeError("no optimizer")
+
+
 def test_the_created_optimizer_has_the_advised_learning_rate(result: RangeTestResult) -> None:
     halved, chosen = build(Halved), build(parts={"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 7.0})})
     for trainer in (halved, chosen):
@@ -541,6 +546,10 @@ def test_the_created_optimizer_has_the_advised_learning_rate(result: RangeTestRe
     with pytest.raises(SetupError, match=r"Fixed\.create_optimizer does not follow args\.learning_rate"):
         apply(result, fixed)
     assert fixed.args.learning_rate == 5e-5 and fixed.args.lr_scheduler_type == "linear"
+    without = build(Without)
+    with pytest.raises(RuntimeError, match="no optimizer"):
+        apply(result, without)
+    assert without.args.learning_rate == 5e-5
 
 
 @pytest.mark.parametrize("kind", ["onecycle", "cyclic", "step", "restarts"])

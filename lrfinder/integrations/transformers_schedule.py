@@ -153,16 +153,19 @@ def _set_learning_rate(trainer: Any, lr: float) -> None:
     if own is not None:
         trainer.optimizer_cls_and_kwargs = (own[0], {**own[1], "lr": lr})
     # A subclass may derive the learning rates of its groups from that of the arguments, or ignore it.
-    created = _created_lr(trainer)
-    if created and not math.isclose(created, lr, rel_tol=1e-6):
-        args.learning_rate = lr * (lr / created)
+    try:
         created = _created_lr(trainer)
-    if not math.isclose(created, lr, rel_tol=1e-6):
+        if created and not math.isclose(created, lr, rel_tol=1e-6):
+            args.learning_rate = lr * (lr / created)
+            created = _created_lr(trainer)
+        if not math.isclose(created, lr, rel_tol=1e-6):
+            raise SetupError(
+                f"{type(trainer).__name__}.create_optimizer does not follow args.learning_rate, so apply() cannot set "
+                "it. Build the optimizer yourself: Trainer(..., optimizers=(optimizer, result.scheduler(...)))."
+            )
+    except BaseException:
         args.learning_rate, trainer.optimizer_cls_and_kwargs = former, own
-        raise SetupError(
-            f"{type(trainer).__name__}.create_optimizer does not follow args.learning_rate, so apply() cannot set it. "
-            "Build the optimizer yourself: Trainer(..., optimizers=(optimizer, result.scheduler(...)))."
-        )
+        raise
 
 
 def _created_lr(trainer: Any) -> float:
