@@ -522,3 +522,6 @@ def test_a_learning_rate_that_is_no_number_is_named_by_its_optimizer() -> None:
     second.param_groups[0]["lr"] = math.nan
     with pytest.raises(SetupError, match="got nan for group 0 of Adam"):
         LRFinder(model, [first, second], nn.CrossEntropyLoss())
+    second.param_groups[0]["lr"] = None
+    with pytest.raises(SetupError, match="parameter group 0 of Adam has lr=None"):
+        recipe("cosine", peak_lr=0.1, total_steps=5).build([first, second])

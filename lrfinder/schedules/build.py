@@ -62,8 +62,7 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
             "ratios; got one of them. Pass the list of all, as in result.scheduler('cosine', [first, second])."
         )
     _check(optimizer)
-    _check_ratios(schedule, group_scales(optimizer))
-    return _build_on(schedule, optimizer, group_scales(optimizer))
+    return build_each(schedule, [optimizer])[0]
 
 
 def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_scheduler.LRScheduler]:
@@ -76,8 +75,8 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
         optimizers: as in :func:`build`, in the order of the range test.
 
     Raises:
-        SetupError: as in :func:`build`; an optimizer is named twice or shares a parameter with another, or they are
-            others, or in another order, than in the range test. No optimizer is changed then.
+        SetupError: as in :func:`build`; an optimizer is named twice or shares a parameter with another, or there are
+            more or fewer, or they are in another order, than in the range test. No optimizer is changed then.
 
     Example:
         >>> import torch
@@ -90,6 +89,7 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
     check_optimizers(optimizers)
     for optimizer in optimizers:
         _check(optimizer)
+        group_scales(optimizer)  # refuses a learning rate that is no number, with the name of that optimizer
     scales = _joint_scales(optimizers)
     _check_list(schedule, optimizers, scales)
     _check_ratios(schedule, scales)  # before the first of them is changed
