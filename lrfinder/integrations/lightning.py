@@ -26,7 +26,7 @@ from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError, MissingDependencyError, SetupError
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.result import RangeTestResult
-from lrfinder.tables.kinds import KINDS
+from lrfinder.tables.kinds import KIND_TABLE, KINDS
 
 try:
     import lightning.pytorch  # noqa: F401  # by itself: a name that it lacks below is another error
@@ -190,7 +190,7 @@ class LRFinderCallback(Callback):
 
     def _options_for(self, updates: Callable[[], int]) -> dict[str, Any]:
         """The options of the recipe, with the length of the training where the kind needs it."""
-        if self._options.keys() & {"total_steps", "epochs"} or self.kind in ("constant", "plateau"):
+        if self._options.keys() & {"total_steps", "epochs"} or not KIND_TABLE[self.kind].needs_length:
             return self._options
         return {**self._options, "total_steps": updates()}
 
