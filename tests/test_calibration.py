@@ -26,7 +26,7 @@ LOSSES: dict[str, list[float | None]] = {"-4": [1.0], "-3": [0.5], "-2": [0.25],
 
 
 def truth(*, losses: dict[str, list[float | None]] = LOSSES, start: float = 1.25) -> Truth:
-    return Truth.of({"start": start, "truth": losses})
+    return Truth.of(mean_losses({"start": start, "truth": losses}), start)
 
 
 def test_a_training_that_diverged_counts_as_one_that_learnt_nothing() -> None:

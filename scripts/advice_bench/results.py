@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from advice_bench.tasks import CELLS, Cell
-from advice_bench.truth import Truth
+from advice_bench.truth import Truth, mean_losses
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.advice.verdict import refined_advice
@@ -88,15 +88,15 @@ class Case:
 
 def load_cases(out: Path) -> list[Case]:
     """The cells that have results."""
-    grids, sweeps = load(out, "train"), load(out, "sweep")
+    grids, sweeps = {grid["name"]: grid for grid in load(out, "train").values()}, load(out, "sweep")
     by_cell: dict[str, list[LossCurve]] = {}
     for name, curve in sweeps.items():
         cell = name.partition(" | ")[0]
         by_cell.setdefault(cell, []).append(LossCurve.from_dict(curve))
     return [
-        Case(cell=cell, truth=Truth.of(grids[key(cell.name, 0)]), curves=tuple(by_cell[cell.name]))
+        Case(cell=cell, truth=Truth.of(mean_losses(grid), grid["start"]), curves=tuple(by_cell[cell.name]))
         for cell in CELLS
-        if cell.name in by_cell and key(cell.name, 0) in grids
+        if cell.name in by_cell and (grid := grids.get(cell.name))
     ]
 
 

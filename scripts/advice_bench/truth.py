@@ -46,17 +46,12 @@ class Truth:
     start: float
 
     @classmethod
-    def of(cls, grid: Mapping[str, Any]) -> Truth:
-        """From what ``trainings.grid_of`` returned."""
-        start, by_power = grid["start"], mean_losses(grid)
-        lowest = min(by_power.values())
-        return cls(
-            places=tuple(map(float, by_power)),
-            regrets=tuple(_part_missed(loss, lowest, start) for loss in by_power.values()),
-            best=float(min(by_power, key=by_power.__getitem__)),
-            lowest=lowest,
-            start=start,
-        )
+    def of(cls, losses: Mapping[Any, float], start: float) -> Truth:
+        """From the final losses by log2 of the learning rate, rising, and the loss before training."""
+        best = min(losses, key=losses.__getitem__)
+        regrets = tuple(_part_missed(loss, losses[best], start) for loss in losses.values())
+        places = tuple(map(float, losses))
+        return cls(places=places, regrets=regrets, best=float(best), lowest=losses[best], start=start)
 
     def regret_of_loss(self, loss: float | None) -> float:
         """Regret of a training that ended with that loss; None where it diverged or was not run."""

@@ -98,7 +98,7 @@ def stored(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     group_of = {situation: group for group, names in GROUPS.items() for situation in names}
     for cell in CELLS:
-        truth = truth_of(content["trainings"].get(key(cell.name, 0), ()))
+        truth = truth_of(cell, content)
         found = {"cell": cell, "group": group_of.get(cell.situation, "others"), "held": cell.split == "held-out"}
         curves = [content["sweeps"].get(key(cell.name, seed)) for seed in SEEDS]
         tests += [found | {"truth": truth, "curve": LossCurve.from_dict(each)} for each in curves if each and truth]

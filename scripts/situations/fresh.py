@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from advice_bench.tasks.layers import Residual
 from situations import reviews
 from situations.cell import Training
 from situations.examples import squared_error
@@ -56,7 +57,7 @@ def conv_mixer(data: Path, seed: int, width: int = 64) -> Training:
     layers = [nn.Conv2d(3, width, 4, 4), nn.GELU(), nn.BatchNorm2d(width)]
     for _ in range(4):
         spatial = [nn.Conv2d(width, width, 5, groups=width, padding=2), nn.GELU(), nn.BatchNorm2d(width)]
-        layers += [Added(*spatial), nn.Conv2d(width, width, 1), nn.GELU(), nn.BatchNorm2d(width)]
+        layers += [Residual(*spatial), nn.Conv2d(width, width, 1), nn.GELU(), nn.BatchNorm2d(width)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)).to(memory_format=LAST)
     return training(model, AdamW(model.parameters(), 1e-2, weight_decay=0.01), *cifar(data, 20_000), 64, seed)
 
@@ -92,17 +93,6 @@ def char_lstm(data: Path, seed: int) -> Training:
     torch.manual_seed(seed)
     model = reviews.Recurrent(nn.LSTM(64, 128, 2, batch_first=True, dropout=0.2), 128, 128, every=True)
     return training(model, RMSprop(model.parameters(), 2e-3, alpha=0.95), *reviews.windows(data), 50, seed)
-
-
-class Added(nn.Module):
-    """Layers whose inputs are added to what they give."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.layers(inputs) + inputs  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

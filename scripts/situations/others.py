@@ -71,7 +71,7 @@ def suggestions(cell: Cell, data: Path) -> dict[str, dict[str, Any]]:
 def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
     """Regret by rule, and how far off each is; None for a cell that has not all."""
     name = key(cell.name, 0)
-    truth, curve = truth_of(content["trainings"].get(name, ())), content["sweeps"].get(name)
+    truth, curve = truth_of(cell, content), content["sweeps"].get(name)
     if truth is None or curve is None or name not in content["peers"]:
         return None
     recorded = LossCurve.from_dict(curve)

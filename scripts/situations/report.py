@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,15 @@ features computed beforehand or on data as they come; what is weighed there was 
 """
 
 
-def truth_of(runs: Sequence[Run]) -> Truth | None:
+def truth_of(cell: Cell, content: Mapping[str, Any]) -> Truth | None:
     """Regret over the grid; None where next to nothing was learnt, or there is only one training."""
+    runs: Sequence[Run] = content["trainings"].get(key(cell.name, 0), ())
     losses = {math.log2(run["lr"]): final_loss(run) for run in sorted(runs, key=lambda run: float(run["lr"]))}
     start = max((float(run["before"]) for run in runs), default=0.0)
     lowest = min(losses.values(), default=start)
     if len(losses) < 2 or lowest >= (1 - LEAST_FALL) * start:
         return None
-    regrets = tuple((loss - lowest) / (start - lowest) for loss in losses.values())
-    best = min(losses, key=losses.__getitem__)
-    return Truth(places=tuple(losses), regrets=regrets, best=best, lowest=lowest, start=start)
+    return Truth.of(losses, start)
 
 
 def judged(cell: Cell, advice: Advice, truth: Truth) -> dict[str, Any]:
@@ -113,7 +112,7 @@ def write(out: Path, *more: str) -> str:
     found: list[dict[str, Any]] = []
     left_out: list[str] = []
     for cell in CELLS:
-        truth = truth_of(content["trainings"].get(key(cell.name, 0), ()))
+        truth = truth_of(cell, content)
         curves = {seed: content["sweeps"].get(key(cell.name, seed)) for seed in SEEDS}
         found += [row_of(cell, seed, curve, truth) for seed, curve in curves.items() if curve and truth]
         if truth is None and any(curves.values()):

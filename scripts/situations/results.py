@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from advice_bench.results import key
 from lrfinder.files import write_atomic
 
 __all__ = ["FILE", "add", "key", "load"]
 
 FILE = "situations.json"
-
-
-def key(cell: str, *parts: float) -> str:
-    """Name of a run, as in ``"char_gpt | 0"``: with the seed, and of a trial search the budget."""
-    return " | ".join((cell, *map(str, parts)))
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:

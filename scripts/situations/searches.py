@@ -28,7 +28,7 @@ it. Regret as above. The difference to the range test is in points, with a 95 % 
 
 def row(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any] | None:
     """A range test with seed 0 and the searches after it: regret, how far off, and whether the best was held."""
-    truth, curve = truth_of(content["trainings"].get(key(cell.name, 0), ())), content["sweeps"].get(key(cell.name, 0))
+    truth, curve = truth_of(cell, content), content["sweeps"].get(key(cell.name, 0))
     keys = {budget: key(cell.name, 0, budget) for budget in BUDGETS}
     if truth is None or curve is None or not all(each in content["refined"] for each in keys.values()):
         return None
