@@ -89,7 +89,7 @@ def _replace_all(staged: Mapping[Path, Path], kept: Mapping[Path, Path]) -> None
 
 def _temporary(target: Path) -> Path:
     """Name of a hidden file beside the target, which no other writer uses."""
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
+    return target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}"
 
 
 def _create(path: Path, data: bytes) -> None:

@@ -169,9 +169,12 @@ def momentum(optimizer: Any) -> float:
 
 
 def _group_momentum(group: dict[str, Any]) -> float:
+    return float((group["betas"][0] if _has_betas(group) else group.get("momentum")) or 0.0)
+
+
+def _has_betas(group: dict[str, Any]) -> bool:
     betas = group.get("betas")
-    # By length, as an array has no truth value.
-    return float((betas[0] if betas is not None and len(betas) else group.get("momentum")) or 0.0)
+    return betas is not None and len(betas) > 0  # an array has no truth value
 
 
 def epsilon(optimizer: Any) -> float | None:
@@ -189,7 +192,7 @@ def set_momentum(optimizer: Any, value: float) -> None:
     if momentum(optimizer) == 0:
         return
     for group in optimizer.param_groups:
-        if "betas" in group:
+        if _has_betas(group):
             group["betas"] = (value, *group["betas"][1:])
         else:
             group["momentum"] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -326,6 +327,54 @@ def test_data_that_a_trainer_holds_are_restored_but_not_copied_whole() -> None:
         trainer.data.large += 1
     assert trainer.data.calls == 0
     assert bool((trainer.data.large == 1).all())
+
+
+@pytest.mark.parametrize("held", ["closure", "model", "also", "loader"])
+@pytest.mark.parametrize("gradient", [None, 5.0])
+def test_the_gradient_of_a_tensor_beside_the_parameters_is_restored(held: str, gradient: float | None) -> None:
+    model, tensor = mlp(), torch.ones((), requires_grad=True)
+    tensor.grad = None if gradient is None else torch.tensor(gradient)
+    model.shift = tensor if held == "model" else None
+    loss_fn: dict[str, Any] = {
+        "closure": lambda model, batch: plain_loss(model, batch) * tensor,
+        "model": lambda model, batch: plain_loss(model, batch) * model.shift,
+        "loader": lambda model, batch: plain_loss(model, batch) * batch[2],
+        "also": lambda model, batch: plain_loss(model, batch) * batch[2](),
+    }
+    third = weakref.ref(tensor) if held == "also" else tensor
+    batches = [(*batch, third) for batch in DataLoader(points(), batch_size=8)]
+    finder = LRFinder(model, sgd(model), loss_fn=loss_fn[held], also=[tensor] if held == "also" else [])
+    finder.range_test(batches, progress=False, **SWEEP)
+    if gradient is None or held == "loader":  # of what a loader gives, the gradient itself is put back
+        assert (tensor.grad is None) == (gradient is None)
+    else:
+        assert tensor.grad is not None and tensor.grad.item() == gradient
+
+
+class Lookup:
+    """An object whose attributes are the items of a dictionary."""
+
+    __slots__ = ("__dict__", "_hidden", "later")
+
+    def __init__(self) -> None:
+        self.items, self._hidden = {"width": 4}, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__["items"][name]
+
+
+def test_the_attributes_of_an_object_are_kept_without_its_own_code() -> None:
+    model, lookup = mlp(), Lookup()
+    model.config = lookup
+
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        model.config._hidden, model.config.later = 2, 3
+        return plain_loss(model, batch)
+
+    with_loss(loss_fn, lambda: None, model).range_test(**SWEEP)
+    assert lookup._hidden == 1 and lookup.items == {"width": 4}
+    with pytest.raises(KeyError):  # a slot that was empty is empty again, and its __getattr__ is asked
+        lookup.later  # noqa: B018
 
 
 def test_an_attribute_of_the_loss_function_is_restored() -> None:

@@ -90,6 +90,22 @@ def test_losses_are_read_late_on_a_gpu_without_a_scaler(device: str, options: An
     assert driver.read_every == expected
 
 
+@pytest.mark.parametrize("last", [7.0, math.nan])
+def test_what_the_report_of_a_loss_raises_ends_the_sweep_before_that_loss(last: float) -> None:
+    def report(lr: float, loss: float) -> None:
+        if loss == 3:
+            raise KeyError("stop")
+
+    sweep = Sweep(SweepConfig(start_lr=1e-3, end_lr=1.0, num_iter=20))
+    driver = SweepDriver(training(world()), sweep, read_every=4, on_loss=report)
+    with pytest.raises(KeyError, match="stop"):
+        for loss in (1.0, 2.0, 3.0, 4.0, 5.0, last):
+            driver.before_step()
+            driver.after_step(torch.tensor(loss))
+    driver.end(StopReason.INTERRUPTED)
+    assert sweep.losses == [1.0, 2.0] and sweep.curve().stop is StopReason.INTERRUPTED
+
+
 # --- the range test ---------------------------------------------------------------------------------------------------
 
 

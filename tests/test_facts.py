@@ -261,6 +261,13 @@ def test_where_gradients_are_clipped_the_norm_of_the_first_is_known(norm: float 
     assert curve.facts.gradient_norm == (None if norm is None else pytest.approx(expected, rel=1e-5))
 
 
+def test_the_norm_of_gradients_that_overflowed_is_not_the_first() -> None:
+    world = with_sgd(mlp())
+    scaled = {"amp_dtype": torch.float16, "grad_scaler": torch.amp.GradScaler("cpu", init_scale=2.0**21)}
+    curve = finder(world, clip_grad_norm=1.0, **scaled).range_test(world.loader, **SWEEP).curve
+    assert curve.facts is not None and curve.facts.gradient_norm is not None and curve.facts.gradient_norm > 0
+
+
 @pytest.mark.parametrize(("batches", "accumulated", "full"), [(1, 1, True), (2, 2, True), (2, 1, False), (4, 2, False)])
 def test_a_step_on_all_batches_of_the_loader_is_seen(batches: int, accumulated: int, full: bool) -> None:
     world = with_sgd(mlp())

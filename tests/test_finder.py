@@ -6,14 +6,16 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from worlds import loader, mlp, points, sgd
 
-from lrfinder import LRFinder, LRFinderError, StopReason
+from lrfinder import LRFinder, LRFinderError, RangeTestResult, StopReason
 
 SWEEP = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
 
@@ -338,6 +340,8 @@ def frozen(model: nn.Module) -> nn.Module:
         (lambda: finder(device="meta"), "the model is on cpu"),
         (lambda: finder(amp_dtype=torch.float64), "bfloat16"),
         (lambda: finder(clip_grad_norm=0), "positive"),
+        (lambda: finder(clip_grad_norm="1"), "clip_grad_norm must be a positive finite number"),
+        (lambda: finder(clip_grad_norm=True), "clip_grad_norm must be a positive finite number"),
         (lambda: finder(accumulation_steps=0), "at least 1"),
         (lambda: finder(accumulation_steps=2.0), "at least 1"),
         (lambda: finder(optimizer_with_frozen := mlp(), sgd(optimizer_with_frozen[0].requires_grad_(False))), "frozen"),
@@ -348,9 +352,11 @@ def test_objects_that_do_not_fit_together_are_refused_with_a_hint(build: Callabl
         build()
 
 
-@pytest.mark.parametrize("options", [{"device": "cpu"}, {"clip_grad_norm": 1e-9}, {"accumulation_steps": 1}])
-def test_their_nearest_neighbours_are_accepted(options: dict[str, Any]) -> None:
-    assert len(finder(**options).range_test(loader(), **SWEEP).curve) == 12
+@pytest.mark.parametrize("options", [{"device": "cpu"}, {"clip_grad_norm": np.float32(1)}, {"accumulation_steps": 1}])
+def test_their_nearest_neighbours_are_accepted(options: dict[str, Any], tmp_path: Path) -> None:
+    result = finder(**options).range_test(loader(), **SWEEP)
+    assert len(result.curve) == 12
+    assert RangeTestResult.load(result.save(tmp_path / "lr.json")) == result
 
 
 @pytest.mark.parametrize(

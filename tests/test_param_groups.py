@@ -225,6 +225,13 @@ def test_beta1_counts_where_a_group_has_a_momentum_as_well() -> None:
     assert adam.param_groups[0]["betas"] == (0.0, 0.99)
 
 
+def test_betas_of_none_leave_the_momentum_of_the_group() -> None:
+    optimizer = sgd(0.1, momentum=0.9)
+    optimizer.param_groups[0]["betas"] = None
+    set_momentum(optimizer, 0.7)
+    assert momentum(optimizer) == optimizer.param_groups[0]["momentum"] == 0.7
+
+
 def test_momentum_is_set_where_there_is_one_and_the_other_beta_stays() -> None:
     plain, adam = sgd(0.1, 0.2, momentum=0.9), torch.optim.Adam([parameter()], betas=(0.9, 0.95))
     set_momentum(plain, 0.7)

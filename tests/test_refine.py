@@ -791,6 +791,30 @@ def test_a_train_loader_that_is_an_iterator_is_refused(
     assert refine(train=batches).trials is not None
 
 
+class OneIterator:
+    """A loader that gives the same iterator each time."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = iter(batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
+
+
+class NoLength(list[Any]):
+    """A loader whose length cannot be told."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+def test_a_loader_that_ends_for_good_is_refused() -> None:
+    batches = list(loader())
+    with pytest.raises(SetupError, match="returns one that ends for good"):
+        refine(train=OneIterator(batches), validation=batches)
+    assert refine(train=NoLength(batches)).trials is not None
+
+
 def test_a_val_loader_that_is_an_iterator_needs_val_batches() -> None:
     with pytest.raises(SetupError, match="val_loader is an iterator"):
         refine(validation=iter(list(loader())))

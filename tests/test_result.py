@@ -149,6 +149,12 @@ def test_a_path_may_be_a_string(tmp_path):
     assert RangeTestResult.load(str(tmp_path / "lr.json")) == RESULT
 
 
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_folder_in_place_of_a_file_is_refused(path):
+    with pytest.raises(ConfigError, match="folder"):
+        RESULT.save(path)
+
+
 def test_a_missing_folder_is_refused_and_an_existing_one_accepted(tmp_path):
     with pytest.raises(ConfigError, match="folder that exists"):
         RESULT.save(tmp_path / "missing" / "lr.json")

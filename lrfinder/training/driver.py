@@ -198,13 +198,17 @@ class SweepDriver:
         return [math.nan] if self._skipped_in_a_row == MAX_SCALER_SKIPS else []
 
     def _record(self, losses: Sequence[Any]) -> None:
-        for each in losses:
-            if self.done:
-                return
-            loss = each if isinstance(each, float) else self._ranks.read(each)
-            if loss is None:
-                self.sweep.end(StopReason.DATA_EXHAUSTED)
-                return
-            if self._on_loss is not None:
-                self._ranks.attempt(partial(self._on_loss, self.sweep.lr, loss))
-            self.sweep.record(loss)
+        try:
+            for each in losses:
+                if self.done:
+                    return
+                loss = each if isinstance(each, float) else self._ranks.read(each)
+                if loss is None:
+                    self.sweep.end(StopReason.DATA_EXHAUSTED)
+                    return
+                if self._on_loss is not None:
+                    self._ranks.attempt(partial(self._on_loss, self.sweep.lr, loss))
+                self.sweep.record(loss)
+        except BaseException:  # a pending loss recorded after a lost one would get its learning rate
+            self.sweep.end(StopReason.INTERRUPTED)
+            raise

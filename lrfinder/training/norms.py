@@ -45,7 +45,8 @@ class Clipping:
         """Clip the gradients of the parameters; the host does not wait."""
         if self._largest is not None:
             norm = whole(nn.utils.clip_grad_norm_(parameters, self._largest))
-            self._first = norm if self._first is None else self._first
+            # That of scaled gradients that overflowed is no norm of a gradient.
+            self._first = norm if self._first is None else self._first.where(self._first.isfinite(), norm)
             changed = norm > self._largest
             self._changed = changed.long() if self._changed is None else self._changed + changed
             self._calls += 1

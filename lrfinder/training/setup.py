@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfinder.checks import check_count, check_flag
+from lrfinder.checks import check_count, check_flag, check_lr
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import epsilon, optimizer_name
 from lrfinder.tables.optimizers import update_rule
@@ -73,8 +74,8 @@ class TrainingSetup:
         check_objects(self.model, self.optimizer, self.criterion)
         if self.amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {self.amp_dtype!r}.")
-        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
-            raise ConfigError(f"clip_grad_norm must be positive, or None for no clipping; got {self.clip_grad_norm!r}.")
+        if self.clip_grad_norm not in (None, math.inf):  # the second measures norms and clips nothing
+            object.__setattr__(self, "clip_grad_norm", check_lr("clip_grad_norm", self.clip_grad_norm))
         object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
         object.__setattr__(self, "also", checked_also(self.also))
         check_flag("pretrained", self.pretrained)

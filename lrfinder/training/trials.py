@@ -36,6 +36,10 @@ __all__ = ["DivergenceMonitor", "TrialRunner", "check_repeatable", "run_search",
 T = TypeVar("T")
 
 _CHECKS = 10  # readings of the training loss in a trial; each makes a GPU wait
+_ONCE = (
+    "train_loader is an iterator, or returns one that ends for good: it can be gone through only once, and every trial "
+    "needs the same batches. Pass a DataLoader or a list."
+)
 _MAX_HIGH_READINGS = 2  # this many in a row above the limit end a trial: one may be a spike that recovers
 
 
@@ -46,10 +50,7 @@ def check_repeatable(loader: object) -> None:
         SetupError: it is an iterator.
     """
     if isinstance(loader, Iterator):
-        raise SetupError(
-            "train_loader is an iterator, which can be gone through only once, and every trial needs the same batches. "
-            "Pass a DataLoader or a list."
-        )
+        raise SetupError(_ONCE)
 
 
 @contextlib.contextmanager
@@ -190,9 +191,12 @@ class TrialRunner:
     def _coming(self) -> Generator[list[Any]]:
         """The batches of each step. The loader is first used by the first step, as all that may fail on one rank."""
         with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
-            batches.skip(self._skip)
-            while True:
-                yield batches.draw(self._setup.accumulation_steps)
+            try:
+                batches.skip(self._skip)
+                while True:
+                    yield batches.draw(self._setup.accumulation_steps)
+            except StopIteration:
+                raise SetupError(_ONCE) from None
 
     def _unless_diverged(self, attempt: Callable[[], T]) -> T | None:
         try:

@@ -18,7 +18,7 @@ from lrfinder.checks import check_count
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import mode_switches
 from lrfinder.tables.situations import PROBE
-from lrfinder.training.batches import Batches, batch_size, move
+from lrfinder.training.batches import Batches, batch_size, loader_length, move
 from lrfinder.training.compiled import is_compiled
 from lrfinder.training.setup import TrainingSetup
 
@@ -63,12 +63,10 @@ def hold_out(loader: Iterable[Any]) -> list[Any]:
     Raises:
         SetupError: the loader holds fewer than two batches.
     """
-    enough = _HELD_OUT_PART * _MAX_HELD_OUT
-    try:
-        length = min(len(loader), enough)  # type: ignore[arg-type]
-        batches = list(itertools.islice(loader, max(1, length // _HELD_OUT_PART)))
-    except TypeError:  # no length: draw some to see how many there are
-        batches = list(itertools.islice(loader, 2 * _MAX_HELD_OUT))
+    length = loader_length(loader)
+    most = 2 * _MAX_HELD_OUT if length is None else min(max(1, length // _HELD_OUT_PART), _MAX_HELD_OUT)
+    batches = list(itertools.islice(loader, most))
+    if length is None:  # some were drawn to see how many there are
         length = len(batches)
         batches = batches[: max(1, length // _HELD_OUT_PART)]
     if length < 2:

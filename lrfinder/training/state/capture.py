@@ -21,10 +21,11 @@ from lrfinder.training.state.containers import (
     is_plain_object,
     kept_array,
     refill,
-    slots_of,
     trim,
 )
+from lrfinder.training.state.contents import refill_slots
 from lrfinder.training.state.generators import capture_generator
+from lrfinder.training.state.objects import is_optimizer, slots
 from lrfinder.training.state.storage import TensorCopies
 
 __all__ = ["MOST_ITEMS", "MOST_WALKED", "Capture", "hooks_restorer"]
@@ -122,7 +123,7 @@ class Capture:
             self._add(value, kept_array(value))
         elif (generator := capture_generator(value)) is not None:
             self._add(value, generator)
-        elif hasattr(value, "param_groups") and hasattr(value, "step") and hasattr(value, "__dict__"):
+        elif is_optimizer(value):
             self._attributes(value, whole=_OPTIMIZER_STATE)
         elif self._is_plain(type(value)):
             self._object(value)
@@ -152,14 +153,14 @@ class Capture:
             self._attributes(value)
 
     def _object(self, value: Any) -> None:
-        slots = {name: getattr(value, name) for name in slots_of(type(value)) if hasattr(value, name)}
-        self._left -= len(slots) + len(getattr(value, "__dict__", ()))
+        filled = list(slots(value))
+        self._left -= len(filled) + len(getattr(value, "__dict__", ()))
         if self._left < 0:
             return
         if hasattr(value, "__dict__"):
             self._attributes(value)
-        self._later(slots.values(), whole=False)
-        self._add(value, partial(_restore_slots, self._copies, value, slots) if slots else None)
+        self._later((item for _, item in filled), whole=False)
+        self._add(value, partial(refill_slots, value, filled, partial(_restored, self._copies)) if filled else None)
 
     def _attributes(
         self, owner: Any, skipped: frozenset[str] = frozenset(), whole: frozenset[str] = frozenset()
@@ -198,11 +199,6 @@ def _restore_container(copies: TensorCopies, target: Any, contents: Any) -> None
     elif isinstance(contents, list):
         contents = [_restored(copies, item) for item in contents]
     refill(target, contents)
-
-
-def _restore_slots(copies: TensorCopies, owner: object, slots: dict[str, Any]) -> None:
-    for name, item in slots.items():
-        object.__setattr__(owner, name, _restored(copies, item))
 
 
 def _restore_class(module: nn.Module, kind: type) -> None:

@@ -6,7 +6,6 @@ import array
 import mmap
 import sys
 import types
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,14 +13,14 @@ import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["contents_of", "is_atom", "is_plain_object", "kept_array", "packages_of", "refill", "slots_of", "trim"]
+from lrfinder.training.state.objects import builtin
+
+__all__ = ["contents_of", "is_atom", "is_plain_object", "kept_array", "packages_of", "refill", "trim"]
 
 # Types with nothing inside that could change; most entries of an optimizer are of these.
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), types.FunctionType, types.BuiltinFunctionType})
 
 _LARGEST_MAP = 2**28  # bytes of a file mapped as an array; a larger one is data rather than state
-
-_BASES = (OrderedDict, dict, list, deque)  # a subclass before its base
 
 _CONTENT_BASES = {"builtins", "abc", "typing", "enum", "collections", "dataclasses", "types"}
 """Modules of the standard library whose classes hold nothing but what is in their attributes and items."""
@@ -58,14 +57,6 @@ def packages_of(modules: Iterable[nn.Module]) -> frozenset[str]:
     return frozenset(_root(type(module)) for module in modules) - {"torch"}
 
 
-def slots_of(kind: type) -> tuple[str, ...]:
-    """Names of the attributes that a class keeps in ``__slots__``."""
-    named = [vars(base).get("__slots__", ()) for base in kind.__mro__]
-    return tuple(
-        name for names in named for name in ([names] if isinstance(names, str) else names) if not name.startswith("__")
-    )
-
-
 def kept_array(value: Any) -> Callable[[], None] | None:
     """Restorer of an array that can change; None for a read-only one, and for more than 256 MB of a mapped file."""
     if isinstance(value, (array.array, bytearray)):
@@ -86,7 +77,7 @@ def kept_array(value: Any) -> Callable[[], None] | None:
 def contents_of(container: Any) -> Any:
     """Items of a dict, list, deque, set or tuple, in their order, as a plain dict, set or list."""
     if isinstance(container, dict):
-        return dict(_base(container).items(container))
+        return dict(builtin(container).items(container))
     return set(container) if isinstance(container, set) else list(container)
 
 
@@ -94,7 +85,7 @@ def refill(target: Any, contents: Any) -> None:
     """Give a container its contents back where they are not the same objects in the same order."""
     # Methods of the base: those of a subclass may do anything.
     if isinstance(target, dict):
-        base = _base(target)
+        base = builtin(target)
         if not (_same(target.keys(), contents.keys()) and _same(target.values(), contents.values())):
             base.clear(target)
             for key, item in contents.items():
@@ -104,7 +95,7 @@ def refill(target: Any, contents: Any) -> None:
             set.clear(target)
             set.update(target, contents)
     elif not _same(target, contents):
-        base = _base(target)
+        base = builtin(target)
         base.clear(target)
         base.extend(target, contents)
 
@@ -115,11 +106,6 @@ def trim(target: Any, length: int) -> None:
         list.__delitem__(target, slice(length, None))
     while isinstance(target, dict) and len(target) > length:
         target.popitem()
-
-
-def _base(container: Any) -> Any:
-    kind = type(container)
-    return kind if kind in _BASES else next(base for base in _BASES if isinstance(container, base))
 
 
 def _same(present: Any, contents: Any) -> bool:

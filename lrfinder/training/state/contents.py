@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import random
 import types
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from lrfinder.training.state.generators import capture_generator
 from lrfinder.training.state.objects import (
     CONTAINERS,
     attributes,
     builtin,
     cells,
     entries,
-    is_generator,
     named,
     slots,
 )
 
-__all__ = ["captured", "captured_array", "is_memory_map"]
+__all__ = ["captured", "captured_array", "is_memory_map", "refill_slots"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
@@ -43,8 +41,8 @@ def captured(item: Any, *, most: int, renewed: Renewed = lambda value: value, lo
         logs: a list or set that has only gained numbers and text is a log, and keeps them.
     """
     kind = type(item)
-    if is_generator(item):
-        return [_captured_generator(item)]
+    if (generator := capture_generator(item)) is not None:
+        return [generator]
     if kind is types.FunctionType:
         return [*_captured_variables(item, renewed), *_captured_attributes(item, renewed)]
     if issubclass(kind, type):
@@ -56,7 +54,7 @@ def captured(item: Any, *, most: int, renewed: Renewed = lambda value: value, lo
     restorers += _captured_attributes(item, renewed)
     filled = list(slots(item))
     if filled:
-        restorers.append(lambda: _refill_slots(item, filled, renewed))
+        restorers.append(lambda: refill_slots(item, filled, renewed))
     return restorers
 
 
@@ -79,21 +77,6 @@ def is_memory_map(array: np.ndarray[Any, Any]) -> bool:
             return True
         base = base.base
     return False
-
-
-def _captured_generator(item: Any) -> Callable[[], Any]:
-    if isinstance(item, torch.Generator):
-        state = item.get_state()
-        return lambda: item.set_state(state)
-    if isinstance(item, np.random.RandomState):
-        legacy = item.get_state()
-        return lambda: item.set_state(legacy)
-    if isinstance(item, random.Random):
-        python = random.Random.getstate(item)
-        return lambda: random.Random.setstate(item, python)
-    bits = item.bit_generator if isinstance(item, np.random.Generator) else item
-    bits_state = bits.state
-    return lambda: setattr(bits, "state", bits_state)
 
 
 def _captured_attributes(item: Any, renewed: Renewed) -> list[Any]:
@@ -182,7 +165,8 @@ def _put_back(present: dict[str, Any], saved: dict[str, Any], renewed: Renewed) 
             present[name] = again
 
 
-def _refill_slots(item: object, filled: list[tuple[Any, Any]], renewed: Renewed) -> None:
+def refill_slots(item: object, filled: list[tuple[Any, Any]], renewed: Renewed) -> None:
+    """Fill the slots of an object as they were, from what :func:`slots` gave, and empty those filled since."""
     for member, value in filled:
         member.__set__(item, renewed(value))
     known = {id(member) for member, _ in filled}

@@ -112,10 +112,13 @@ def _can_be_copied(item: Any) -> bool:
 
 def _captured(tensor: Tensor) -> Callable[[], None]:
     saved = tensor.detach().clone()
+    gradient = tensor.grad if tensor.is_leaf else None
 
     def restore() -> None:
         if not is_alive(tensor):
             return
+        if tensor.is_leaf and tensor.requires_grad:
+            tensor.grad = gradient
         with torch.inference_mode(tensor.is_inference()), torch.no_grad():
             if tensor.shape != saved.shape:
                 tensor.data = saved.clone()

@@ -27,14 +27,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lrfinder.errors import ConfigError, RestoreError
-from lrfinder.param_groups import optimizer_parameters
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.beside import Beside
 from lrfinder.training.state.capture import Capture
@@ -151,7 +149,7 @@ class Snapshot:
         self._flags = [(module, module.training) for module in modules]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
-        self._grads = [(parameter, parameter.grad) for parameter in _parameters(modules, optimizers)]
+        self._grads = [(leaf, leaf.grad) for leaf in self._copies.leaves]
         self._loaders: list[LoaderState] = []
         self._restore_random = capture_random()
         try:
@@ -198,8 +196,8 @@ class Snapshot:
         self._rewind()
         with torch.no_grad():
             self._gradients.restore(self.failures)
-        for parameter, gradient in self._grads:
-            self._attempt(partial(_set_gradient, parameter, gradient, self._gradients))
+        for leaf, gradient in self._grads:
+            self._attempt(partial(_set_gradient, leaf, gradient, self._gradients))
         for module, training in self._flags:
             if module.training != training:  # setting an attribute of a module is slow
                 module.training = training
@@ -231,15 +229,8 @@ class Snapshot:
             raise RestoreError(_report(self.failures))
 
 
-def _parameters(modules: Sequence[nn.Module], optimizers: Sequence[Any]) -> list[nn.Parameter]:
-    """Each parameter once."""
-    held = [parameter for module in modules for parameter in module.parameters(recurse=False)]
-    held += [parameter for optimizer in optimizers for parameter in optimizer_parameters(optimizer)]
-    return list(dict.fromkeys(held))
-
-
-def _set_gradient(parameter: Tensor, gradient: Tensor | None, copies: TensorCopies) -> None:
-    parameter.grad = gradient if gradient is None else copies.restored(gradient)
+def _set_gradient(leaf: Tensor, gradient: Tensor | None, copies: TensorCopies) -> None:
+    leaf.grad = gradient if gradient is None else copies.restored(gradient)
 
 
 def _report(failures: list[str]) -> str:

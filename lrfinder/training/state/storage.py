@@ -54,6 +54,7 @@ class TensorCopies:
 
     def __init__(self) -> None:
         self._originals: dict[int, Tensor] = {}
+        self._leaves: dict[int, Tensor] = {}
         self._groups: list[_Group] = []
         self._others: list[tuple[Tensor, Tensor]] = []
         self._freed: list[tuple[Tensor, Place]] = []  # their memory was freed before
@@ -71,9 +72,16 @@ class TensorCopies:
                 "the model holds a parameter that was never initialised (a lazy module). "
                 "Run one batch through the model, and build the optimizer after that."
             )
+        if isinstance(tensor, nn.Parameter) or (tensor.requires_grad and tensor.is_leaf):
+            self._leaves[id(tensor)] = tensor
         # Of a tensor sharded over ranks, this rank's part. to_local() may return a view of it, new with each call.
         local = getattr(tensor, "_local_tensor", tensor)
         self._originals.setdefault(id(local), local)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The registered tensors that a backward pass gives a gradient: parameters, and others that require one."""
+        return list(self._leaves.values())
 
     def take(self, storage: str) -> None:
         """Copy every registered tensor to the storage, or to the next one with room: device, CPU, disk.
