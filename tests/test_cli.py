@@ -596,6 +596,25 @@ def test_a_csv_that_cannot_be_written_after_the_sweep_keeps_the_result(tmp_path:
         outputs.check()
 
 
+def test_the_end_of_a_sentence_names_where_the_result_is(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path / "gone", "model", None)
+    outputs.problems.append("the result is not saved")
+    for shown, place in ((False, "nothing was written"), (True, "the result is on stdout")):
+        if shown:
+            outputs.show("the text")
+        with pytest.raises(LateError, match=f"the result is not saved; {place}"):
+            outputs.check()
+
+
+def test_a_result_without_a_schedule_leaves_no_earlier_recipe(tmp_path: Path) -> None:
+    result = RangeTestResult.load(saved_in(tmp_path))
+    outputs = Outputs(tmp_path, "model", None)
+    outputs.save(result, result.recipe("cosine", peak_lr=0.1, total_steps=100))
+    assert (tmp_path / "model-cosine.json").is_file() and (tmp_path / "model-cosine.py").is_file()
+    outputs.save(result, None)
+    assert sorted(path.name for path in tmp_path.glob("model*")) == ["model.json"]
+
+
 def saved_in(folder: Path) -> Path:
     lrfind(*TINY, "--out", folder / "out")
     return folder / "out" / "squeezenet1_1-sgd.json"

@@ -126,6 +126,12 @@ def test_each_family_is_estimated(model: str, chosen: dict[str, Any]) -> None:
     assert found.seconds > 0 and found.bytes >= found.saved.at(found.batch_size) > 0
 
 
+@pytest.mark.parametrize(("model", "fixed"), [("ssdlite320_mobilenet_v3_large", True), ("squeezenet1_1", False)])
+def test_no_smaller_images_are_advised_to_a_model_that_takes_none(model: str, fixed: bool) -> None:
+    found = estimate(prepare(Settings(model=model, data="fake", batch_size=2, **SHORT)))
+    assert found is not None and (found.image_size is None) == fixed
+
+
 def test_a_refinement_takes_longer_and_fewer_iterations_less() -> None:
     experiment = prepare(Settings(model="squeezenet1_1", batch_size=4))
     few = dataclasses.replace(experiment, settings=dataclasses.replace(experiment.settings, num_iter=10))

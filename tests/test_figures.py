@@ -16,6 +16,7 @@ from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.marks import Mark, labelled, places
 from lrfinder.display.schedule_figure import schedule_figure
 from lrfinder.numbers import round_lr
+from lrfinder.recipes import recipe
 from lrfinder.record.curve import StopReason
 from lrfinder.record.facts import ModelFacts
 
@@ -356,6 +357,14 @@ def test_the_peak_and_the_end_of_a_schedule_are_marked():
     peak, end = schedule_figure(plan).marks
     assert (peak.x, peak.y, peak.label) == (plan.warmup_steps, 3e-4, f"peak 0.0003 at batch {plan.warmup_steps}")
     assert (end.x, end.y, end.label) == (4999, plan.lr_at(4999), f"end {plan.lr_at(4999):.2g}")
+
+
+@pytest.mark.parametrize("kind", ["onecycle", "cyclic", "cosine"])
+@pytest.mark.parametrize("steps", [4999, 100_000, 1_000_003])
+def test_the_place_of_the_peak_is_exact_however_long_the_training(kind, steps):
+    plan = recipe(kind, peak_lr=0.1, total_steps=steps)
+    peak = schedule_figure(plan).marks[0]
+    assert plan.lr_at(peak.x) == peak.y >= max(plan.lr_at(max(peak.x - 1, 0)), plan.lr_at(min(peak.x + 1, steps - 1)))
 
 
 def test_the_warm_up_is_shaded_and_named():

@@ -16,6 +16,7 @@ from torchvision.transforms.functional import to_tensor
 
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.images import ImageData, Transformed, build_loader, open_data
+from lrfinder.tasks.samples import parted
 from lrfinder.tasks.torchvision_data import TORCHVISION, open_torchvision
 
 
@@ -283,6 +284,13 @@ def test_validation_mixes_the_classes_and_keeps_its_order(tmp_path: Path) -> Non
     assert set(rounds[0][:16].tolist()) == {0, 1}
 
 
+def test_too_few_to_hold_any_out_are_refused_and_one_more_accepted() -> None:
+    source = list(range(5))
+    with pytest.raises(SetupError, match="the data has 4 training samples, too few to validate on some of them"):
+        parted(source[:4], seed=0)
+    assert len(parted(source, seed=0)[1]) == 1
+
+
 def test_held_out_images_are_a_fifth_and_none_of_them_is_trained_on() -> None:
     source = [(Image.new("RGB", (4, 4)), i) for i in range(50)]
     data = ImageData(name="n", train=source, val=None, num_classes=50).held_out(seed=0)
@@ -305,6 +313,14 @@ def test_a_missing_torchvision_data_set_is_not_downloaded_unasked(tmp_path: Path
     with pytest.raises(SetupError, match=rf"CIFAR10 is not in {tmp_path} .*Set `download`"):
         open_torchvision("CIFAR10", str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_torchvision_data_set_is_one_sentence(tmp_path: Path) -> None:
+    write_mnist(tmp_path, labels=[3, 1, 9, 9])
+    for file in (tmp_path / "MNIST" / "raw").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(SetupError, match=rf"cannot read MNIST in {tmp_path}: .*Remove its files and fetch them again"):
+        open_torchvision("mnist", str(tmp_path))
 
 
 def test_a_data_set_without_download_names_its_description(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def folder(root: Path, count: int = 5, images: str = "images", masks: str = "mas
     return root
 
 
+def test_masks_below_the_images_are_no_images_however_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, masks="images/masks")
+    monkeypatch.chdir(tmp_path)
+    for masks in ("images/masks", str(tmp_path / "images" / "masks")):
+        samples = open_masks("images", masks)
+        assert len(samples.train) == 5 and samples.notes == ()
+
+
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_a_model_trains_and_validates_on_a_folder(tmp_path: Path, mode: str) -> None:
     task = segmentation.build(SMALL, folder(tmp_path, 10, mode=mode), val=True, batch_size=2)

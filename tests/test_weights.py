@@ -151,6 +151,15 @@ def test_weights_of_another_model_are_listed_by_layer(tmp_path: Path, name: str,
         load_state(network(name), state, 7, name=name, origin=str(tmp_path / "w.pth"))
 
 
+@pytest.mark.parametrize(("ending", "value"), [("classifier.3.bias", 1.0), ("0.1.num_batches_tracked", [1])])
+def test_a_scalar_is_no_head(ending: str, value: Any) -> None:
+    name = "mobilenet_v3_small"
+    state = State(models.get_model(name, weights=None).state_dict())
+    state[next(key for key in state if key.endswith(ending))] = torch.tensor(value)
+    with pytest.raises(SetupError, match=f"{ending} is .* in the weights and .* in the model"):
+        load_state(models.get_model(name, num_classes=7), state, 7, name=name, origin="w")
+
+
 def test_the_note_of_the_weights_comes_before_that_of_the_head() -> None:
     state = State(network(SMALL).state_dict())
     state.note = "Taken."

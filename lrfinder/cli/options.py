@@ -50,7 +50,7 @@ _RUN = (
         help="A loss of torch.nn, or a function of (output, target) or of (model, batch).  [default: as the model has]",
     ),
     click.option(
-        "--optimizer", metavar="NAME", help="Any of torch.optim.  [default: as torchvision trained the model, else SGD]"
+        "--optimizer", metavar="NAME", help="Any of torch.optim.  [default: torchvision's, else AdamW for ViTs or SGD]"
     ),
     click.option(
         "--opt",
@@ -195,6 +195,6 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"{option} {key} is given twice. Give it once.")
         try:
             parsed[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that it may raise
             parsed[key] = value
     return parsed

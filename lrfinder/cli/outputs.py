@@ -17,6 +17,7 @@ from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.display.text import bullets
 from lrfinder.errors import LRFinderError
 from lrfinder.files import json_text, write_atomic, write_together
+from lrfinder.tables.kinds import KINDS
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
@@ -46,13 +47,14 @@ class Outputs:
         self._page = page
         self.files: dict[str, str] = {}
         self.problems: list[str] = []
+        self._shown = False
 
     @property
     def saved(self) -> str:
-        """What is safe in a file, as the end of a sentence."""
+        """Where the result is, as the end of a sentence."""
         if "result" in self.files:
             return f"the range test is saved in {self.files['result']}"
-        return "nothing was written"
+        return "the result is on stdout" if self._shown else "nothing was written"
 
     def check(self) -> None:
         """Report the problems, if there are any.
@@ -61,8 +63,7 @@ class Outputs:
             LateError: there are; the message has each of them, and where the result is.
         """
         if self.problems:
-            what = "; ".join(each.rstrip(".") for each in self.problems)
-            raise LateError(f"{what}; {self.saved if 'result' in self.files else 'the result is on stdout'}.")
+            raise LateError(f"{'; '.join(each.rstrip('.') for each in self.problems)}; {self.saved}.")
 
     @contextmanager
     def kept(self, failed: str) -> Iterator[None]:
@@ -87,9 +88,11 @@ class Outputs:
         with self.kept("the result is not saved"):
             write_together(dict(contents.values()))
             self.files |= {key: str(path) for key, (path, _) in contents.items()}
-            plot = self._path(".png")
-            if plot.is_file():  # of an earlier run: it must not stay beside this result
-                plot.unlink()
+            old = [self._path(".png")]  # of an earlier run: it must not stay beside this result
+            if plan is None:
+                old += [self._path(f"-{kind}{ending}") for kind in KINDS for ending in (".json", ".py")]
+            for path in filter(Path.is_file, old):
+                path.unlink()
 
     def save_losses(self, result: RangeTestResult) -> None:
         """Write the losses as a table, where that is asked for."""
@@ -119,6 +122,7 @@ class Outputs:
         """
         try:
             echo(text)
+            self._shown = True
         except OSError as error:
             abandon_output()
             if error.errno == errno.EPIPE:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["schedule"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
+_SWEPT = ("group_scales", "grouping", "optimizers", "updates")  # follow from the training that was swept
 
 
 @click.command(
@@ -57,12 +58,13 @@ def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None,
     from lrfinder.result import RangeTestResult
 
     check_plot(plot)
-    settings = {key: value for key, value in given.items() if value is not None}
+    settings = {"kind": kind, **{key: value for key, value in given.items() if value is not None}}
     pairs = parse_pairs("--option", options)
     if twice := sorted(settings.keys() & pairs.keys()):
         raise ConfigError(f"`{twice[0]}` and an --option set the same. Give one of them.")
-    settings |= pairs
-    recipe = RangeTestResult.load(file).recipe(**{"kind": kind, **settings})
+    if fixed := sorted(pairs.keys() & set(_SWEPT)):
+        raise ConfigError(f"--option {fixed[0]} follows from the training that was swept. Leave it out.")
+    recipe = RangeTestResult.load(file).recipe(**settings, **pairs)
     if plot is not None:
         write_plot(plot, partial(_draw, recipe))
     echo(json.dumps(recipe.to_dict(), indent=1) if as_json else recipe.code().rstrip())

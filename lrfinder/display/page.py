@@ -73,7 +73,6 @@ def result_page(
     found = explain((), advice.findings)
     row = None if run is None else run.reference
     return environment.get_template("report.html.j2").render(
-        title=headline(curve, run),
         headline=headline(curve, run),
         decision=decide(advice, run),
         advice_rows=advice_rows(advice),
@@ -98,7 +97,7 @@ def _pictures(
 ) -> dict[str, Any]:
     draw = partial(plot_curve, curve, advice, reading=reading, subject=() if run is None else run.subject)
     alt = f"Loss against learning rate, raw and smoothed. {decide(advice, run).sentences[0]}"
-    pictures: dict[str, Any] = {"curve_svgs": _sizes(lambda ax: draw(ax), "curve", printable(alt))}
+    pictures: dict[str, Any] = {"curve_svgs": _sizes(draw, "curve", printable(alt))}
     if schedule is None:
         return {**pictures, "schedule_svgs": [], "code": None}
     alt = f"Learning rate over the training: {schedule.kind} with a peak of {format_lr(schedule.peak_lr)}."

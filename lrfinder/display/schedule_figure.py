@@ -14,7 +14,7 @@ from lrfinder.tables.kinds import KIND_TABLE
 
 __all__ = ["ScheduleFigure", "schedule_figure"]
 
-_SAMPLES = 5000  # points that a schedule is drawn with: more than a screen is wide
+_SAMPLES = 5000  # points that a schedule is drawn with, at most some more: more than a screen is wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def schedule_figure(schedule: Schedule) -> ScheduleFigure:
     unit = "batch" if schedule.interval == "step" else "epoch"
     warmup = schedule.warmup_steps
     length = schedule.total_steps or max(2 * warmup, 100)
-    times = sorted({*np.linspace(0, length - 1, _SAMPLES).astype(int).tolist(), min(warmup, length - 1)})
+    times = _times(schedule, length)
     lrs = [schedule.lr_at(t) for t in times]
     momenta = [momentum for momentum in map(schedule.momentum_at, times) if momentum is not None]
     limits = (-0.02 * length, 1.02 * length)
@@ -75,6 +75,17 @@ def schedule_figure(schedule: Schedule) -> ScheduleFigure:
         subtitle=f"{warmup} {units} of warm-up (shaded)" if warmup else "",
         xlabel=_time_label(schedule, unit),
     )
+
+
+def _times(schedule: Schedule, length: int) -> list[int]:
+    """Times to draw: evenly spaced, and ever closer around the highest learning rate, until its place is exact."""
+    times, low, high, gap = {min(schedule.warmup_steps, length - 1)}, 0, length - 1, length
+    while gap > 1:
+        times.update(np.linspace(low, high, _SAMPLES).astype(int).tolist())
+        gap = -(-(high - low) // (_SAMPLES - 1))
+        top = max(sorted(times), key=schedule.lr_at)
+        low, high = max(top - gap, 0), min(top + gap, length - 1)
+    return sorted(times)
 
 
 def _momentum_limits(momenta: Sequence[float]) -> tuple[float, float] | None:

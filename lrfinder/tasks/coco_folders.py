@@ -17,7 +17,7 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks.coco import CocoFile, CocoImages
 from lrfinder.tasks.fake import FakeScenes, Scene
 from lrfinder.tasks.folders import class_folders
-from lrfinder.tasks.samples import Mapped, Samples, folder_name, image_size_of, open_folder, typical_size
+from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder, typical_size
 
 __all__ = ["open_coco"]
 
@@ -27,7 +27,6 @@ LAYOUT = (
 )
 
 _FAKE_SIZE, _FAKE_CLASSES, _FAKE_KEYPOINTS = 128, 4, 17
-_PROBED = 32
 _PARTS = {"train": re.compile(r"train", re.IGNORECASE), "val": re.compile(r"val|dev", re.IGNORECASE)}
 _TEST = re.compile(r"test", re.IGNORECASE)
 _OTHER_TASKS = ("captions", "stuff", "panoptic")
@@ -62,13 +61,12 @@ def open_coco(
         if unknown := sorted(set(other.category_ids) - set(labels)):
             raise SetupError(f"{val_path} has the category {unknown[0]}, which {train_path} has not.")
         val_part = CocoImages(other, _image_folder(other), labels, **kinds)
-    steps = range(0, len(train.images), max(1, len(train.images) // _PROBED))
     samples = Samples(
         name=folder_name(path),
         train=CocoImages(train, folder, labels, **kinds),
         val=val_part,
         num_classes=max(labels.values()) + 1,
-        size=typical_size([image_size_of(folder / train.images[i][0]["file_name"]) for i in steps]),
+        size=typical_size([folder / row["file_name"] for row, _ in train.images]),
         notes=tuple(_notes(train, labels)),
     )
     return samples, train.keypoint_names if keypoints else ()

@@ -131,7 +131,7 @@ def _sum(losses: Any) -> Tensor:
 def _measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Context in training mode with frozen statistics and one draw of random numbers, all restored on the way out."""
     modes = [(module, module.training) for module in model.modules()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=True):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_VALIDATION_SEED)
         for module, _ in modes:
             module.training = not isinstance(module, _FROZEN)

@@ -16,6 +16,7 @@ from lrfinder.tables.situations import PROBE
 from lrfinder.tasks.estimate_steps import FullError, Line, Probe
 from lrfinder.tasks.experiment import Experiment
 from lrfinder.tasks.memory import peak_memory
+from lrfinder.tasks.user_code import is_reference
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.range_search import choose_range
 from lrfinder.training.state import preserved
@@ -30,6 +31,7 @@ _LONG = 300.0  # seconds that are more than minutes
 _ROOM = 0.8  # part of the memory that an advised batch may take
 _GRID = 32  # advised image sizes are multiples of it, as most models need
 _LEAST_SIZE = 64
+_ONE_SIZE = ("inception_v3", "maxvit_", "mvit_", "s3d", "ssd")  # beginnings of models that take no such size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +191,8 @@ def estimate(experiment: Experiment, *, epochs: int = 1, budget: float | None = 
         pass
     except Exception:  # the range test meets it again, and explains it
         return None
-    image_size = task.facts.get("image_size")
+    image_size, model = task.facts.get("image_size"), task.facts["model"]
+    fixed = chosen.weights is not None or is_reference(chosen.data) or model.startswith(_ONE_SIZE)
     return Estimate(
         steps=steps,
         step=Line.through(probe.seconds),
@@ -198,7 +201,7 @@ def estimate(experiment: Experiment, *, epochs: int = 1, budget: float | None = 
         usable=probe.usable,
         batch_size=size,
         accumulation_steps=chosen.accumulation_steps,
-        image_size=image_size if isinstance(image_size, int) and chosen.weights is None else None,
+        image_size=image_size if isinstance(image_size, int) and not fixed else None,
     )
 
 

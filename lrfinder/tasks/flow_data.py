@@ -18,7 +18,6 @@ from lrfinder.tasks.samples import (
     IMAGE_ENDINGS,
     Samples,
     folder_name,
-    image_size_of,
     open_folder,
     read_image,
     typical_size,
@@ -32,7 +31,6 @@ LAYOUT = (
 )
 
 _FAKE_SIZE = 128
-_PROBED = 32
 _SPLIT = "FlyingChairs_train_val.txt"  # a 1 for each pair to train on, a 2 for each to validate on
 _PASSES = ("clean", "final", "images", "image_2")  # folders of images beside the folder "flow"
 _NUMBER = re.compile(r"(\d+)$")
@@ -86,12 +84,11 @@ def open_flow(data: str, *, val: bool = False) -> Samples:
     split = folder / _SPLIT
     if split.is_file():
         train, val_part = _split(split, train)
-    steps = range(0, len(train), max(1, len(train) // _PROBED))
     return Samples(
         name=folder_name(folder),
         train=FlowPairs(train),
         val=None if val_part is None else FlowPairs(val_part),
-        size=typical_size([image_size_of(train[i][0]) for i in steps]),
+        size=typical_size([first for first, _, _ in train]),
     )
 
 

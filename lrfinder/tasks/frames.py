@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 from lrfinder.errors import SetupError
 from lrfinder.tasks.fake import FakeClips
 from lrfinder.tasks.folders import class_folders, files_below, find_parts
-from lrfinder.tasks.samples import Samples, folder_name, image_size_of, open_folder, read_image, typical_size
+from lrfinder.tasks.samples import Samples, folder_name, open_folder, read_image, typical_size
 
 __all__ = ["FrameFolders", "at_random", "open_frames"]
 
@@ -24,7 +24,6 @@ LAYOUT = (
 )
 
 _FAKE_SIZE, _FAKE_CLASSES = 32, 4
-_PROBED = 32
 _ENCODED = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".gif")
 
 
@@ -105,13 +104,12 @@ def open_frames(data: str, frames: int, *, val: bool = False, num_classes: int |
             )
         val_part = FrameFolders(_sequences(val_folder, classes), frames)
     short = sum(len(paths) < frames for paths, _ in train)
-    steps = range(0, len(train), max(1, len(train) // _PROBED))
     return Samples(
         name=folder_name(folder),
         train=FrameFolders(train, frames),
         val=val_part,
         num_classes=len(classes),
-        size=typical_size([image_size_of(train[i][0][0]) for i in steps]),
+        size=typical_size([paths[0] for paths, _ in train]),
         notes=(f"{short:,} of {len(train):,} sequences have fewer than {frames} frames, which are repeated.",)
         if short
         else (),

@@ -18,7 +18,6 @@ from lrfinder.tasks.samples import (
     Mapped,
     Samples,
     folder_name,
-    image_size_of,
     open_folder,
     opened_image,
     read_image,
@@ -33,7 +32,6 @@ VOID = 255
 LAYOUT = "Expected PATH/images and PATH/masks, or these in PATH/train and PATH/val, with a .png mask for each image."
 
 _FAKE_SIZE, _FAKE_CLASSES = 64, 4
-_PROBED = 32  # images whose size is looked at
 _COUNTED = 1000  # masks in which the classes are counted
 _ENDING = re.compile(r"[_-](?:masks?|seg|segmentation|labels?|labelids|gt|l)$", re.IGNORECASE)
 _BINARY = {0, VOID}
@@ -102,13 +100,12 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
     if len(train) > _COUNTED:
         notes.append(f"Classes counted in {_COUNTED:,} of {len(train):,} masks.")
     val_part = MaskPairs(_pairs(*val_folders)[0], binary=binary) if val and val_folders is not None else None
-    sizes = [image_size_of(train[i][0]) for i in range(0, len(train), max(1, len(train) // _PROBED))]
     return Samples(
         name=folder_name(folder),
         train=MaskPairs(train, binary=binary),
         val=val_part,
         num_classes=classes,
-        size=typical_size(sizes),
+        size=typical_size([image for image, _ in train]),
         notes=tuple(notes),
     )
 
@@ -181,7 +178,8 @@ def _child(folder: Path, names: Iterable[str]) -> Path | None:
 
 def _pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
     """Images with the mask of the same name, sorted, and a note where some images have none."""
-    found = {_key(path, images): path for path in sorted(files_below(images)) if masks not in Path(path).parents}
+    paths = [path for path in sorted(files_below(images)) if masks.absolute() not in Path(path).absolute().parents]
+    found = {_key(path, images): path for path in paths}
     by_key: dict[str, str] = {}
     for path in sorted(files_below(masks, (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".jpg", ".jpeg"))):
         if by_key.setdefault(_key(path, masks), path) != path:

@@ -95,14 +95,13 @@ def usable_memory(device: torch.device) -> int | None:
 
     None where the system does not tell.
     """
-    used = used_memory(device)
     if device.type == "cuda":
-        return used + torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     available = _kilobytes(_SYSTEM, "MemAvailable")
     if available is None:
         return _physical_memory()
     free = [available + (_kilobytes(_SYSTEM, "SwapFree") or 0), *_free_in_containers()]
-    return used + min(free)
+    return used_memory(device) + min(free)
 
 
 def _free_in_containers() -> Iterator[int]:

@@ -15,6 +15,8 @@ from lrfinder.tasks.names import check_name
 
 __all__ = ["build_optimizer", "chosen_options", "optimizer_names"]
 
+# What torch raises for a value that it rejects.
+_REJECTED = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 _SWITCHES = ("foreach", "fused")  # None by default, which lets torch choose
 _USUAL = {"SGD": {"momentum": 0.9}}  # torch's default is 0, which hardly any training of an image model uses
 
@@ -62,7 +64,7 @@ def build_optimizer(
     every = _with_usual(name, options, usual or {})
     try:
         optimizer: torch.optim.Optimizer = build(parameters, **every)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except _REJECTED as error:
         raise ConfigError(f"{name} cannot be built with {given}: {str(error).rstrip('.')}.") from error
     if options:
         _check_step(build, every, f"{name} with {given}", optimizer)
@@ -92,8 +94,7 @@ def _check_step(build: Any, options: Mapping[str, Any], described: str, optimize
     weight.grad = torch.ones_like(weight)
     try:
         build([weight], **options).step(lambda: weight.detach().sum())
-    # Whatever is wrong with a value comes from within torch.
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except _REJECTED as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(f"{described} cannot make a step on {device}: {reason}.") from error
 

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
+_PROBED = 32  # images whose size is looked at, at least
 _HELD_OUT = 5  # one sample in five validates where the data has no validation part of its own
 _MOST_WORKERS = 256  # each is a process with a torch of its own
 
@@ -54,17 +55,10 @@ class Samples:
         return replace(self, train=train, val=val)
 
     def with_val(self, wanted: bool, seed: int) -> Samples:
-        """The same with a validation part, held out where the data has none; without one where none is wanted.
-
-        Raises:
-            SetupError: too few samples to hold any out.
-        """
+        """The same with a validation part, held out where the data has none; without one where none is wanted."""
         if not wanted:
             return replace(self, val=None)
-        samples = self if self.val is not None else self.held_out(seed)
-        if not len(samples.val):
-            raise SetupError(f"{self.name} has {len(self.train)} samples, too few to validate on some of them.")
-        return samples
+        return self if self.val is not None else self.held_out(seed)
 
 
 class Mapped(Dataset[Any]):
@@ -130,9 +124,15 @@ def build_loader(
 
 
 def parted(samples: Any, seed: int) -> tuple[Subset[Any], Subset[Any]]:
-    """A training part of the samples, and a validation part of one in five, drawn at random."""
+    """A training part of the samples, and a validation part of one in five, drawn at random.
+
+    Raises:
+        SetupError: there are fewer than five.
+    """
     order = shuffled(len(samples), seed)
     held = len(order) // _HELD_OUT
+    if not held:
+        raise SetupError(f"the data has {len(order)} training samples, too few to validate on some of them.")
     return Subset(samples, order[held:]), Subset(samples, order[:held])
 
 
@@ -201,9 +201,13 @@ def folder_name(folder: Path) -> str:
     return folder.resolve().name or str(folder)
 
 
-def typical_size(sizes: Sequence[tuple[int, int]]) -> int:
-    """Median of the shorter sides."""
-    return int(statistics.median(min(size) for size in sizes))
+def typical_size(paths: Sequence[str | Path]) -> int:
+    """Median of the shorter sides of some of the images, in pixels.
+
+    Raises:
+        SetupError: one of them cannot be read.
+    """
+    return int(statistics.median(min(image_size_of(path)) for path in paths[:: max(1, len(paths) // _PROBED)]))
 
 
 def image_size_of(path: str | Path) -> tuple[int, int]:

@@ -77,6 +77,9 @@ def _open_part(name: str, root: str, part: dict[str, Any], download: bool) -> An
             else f"It cannot be downloaded automatically: get its archives as torchvision.datasets.{name} describes."
         )
         raise SetupError(f"{name} is not in {root} ({reason}). {remedy}") from error
+    except Exception as error:  # what a damaged file raises depends on where the damage is
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        raise SetupError(f"cannot read {name} in {root}: {reason}. Remove its files and fetch them again.") from error
 
 
 def _count_classes(source: Any) -> int:

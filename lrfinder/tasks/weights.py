@@ -116,7 +116,8 @@ def load_state(
 
 
 def _is_head(own: Tensor, loaded: Tensor, num_classes: int) -> bool:
-    return own.shape[0] == num_classes and own.shape[1:] == loaded.shape[1:]
+    same_rank = own.ndim == loaded.ndim > 0
+    return same_rank and own.shape[0] == num_classes and own.shape[1:] == loaded.shape[1:]
 
 
 def _download(named: Any, model: str) -> dict[str, Any]:
