@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -249,10 +250,26 @@ def boxes(count: int) -> list[Any]:
         [{"ids": torch.ones(8, 20)}, {"ids": torch.ones(8, 15)}],
         ({"ids": torch.ones(8, 20)}, {"ids": torch.ones(9, 15)}),
         {"ids": torch.ones(8, 20), "names": ["a"] * 8, "scale": torch.ones(3)},
+        np.ones((8, 3)),
+        (np.ones((8, 3)), np.ones(8)),
+        {"ids": np.ones((8, 20)), "scale": 2.0},
+        ["a"] * 8,
+        (["a"] * 8, list(range(8))),
+        {"text": ["a"] * 8, "labels": list(range(8))},
+        [(torch.ones(5), 1)] * 8,
+        [(torch.ones(3, 4), torch.tensor(1))] * 8,
+        [{"pixels": torch.ones(5), "label": 1}] * 8,
+        [torch.ones(8, 3), torch.ones(8)],
+        [(torch.ones(8, 3), torch.ones(8, 2)), (torch.ones(8), torch.ones(8))],
     ],
 )
 def test_the_size_of_a_batch_is_its_number_of_samples(batch: Any) -> None:
     assert batch_size(batch) == 8
+
+
+@pytest.mark.parametrize("batch", [None, 3, [None] * 8, (), {"text": object()}, torch.tensor(1.0)])
+def test_the_size_of_a_batch_that_shows_none_is_unknown(batch: Any) -> None:
+    assert batch_size(batch) is None
 
 
 def test_no_constructor_of_a_record_is_called_again() -> None:

@@ -54,8 +54,8 @@ class OwnData:
 
     @property
     def batch_size(self) -> int:
-        """Samples in the first batch."""
-        return batch_size(self.first)
+        """Samples in the first batch; 1 where that shows none."""
+        return batch_size(self.first) or 1
 
     @property
     def samples(self) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler
+from torch.utils.data import SubsetRandomSampler, WeightedRandomSampler
 
 from lrfinder.errors import SetupError
 from lrfinder.training.contents import batch_size, describe_batch, move, same_target, size_in_bytes, target_count
@@ -114,16 +115,22 @@ class Batches:
         stream_for: Callable[[Any, torch.device], TransferStream | None] = transfer_stream,
     ) -> None:
         self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
-        self.first_size: int | None = None  # samples in the first batch; None until one has come
+        self.first_size: int | None = None  # samples in the first batch; None until one has come, and where unknown
         self.first_targets: int | None = None  # its targets, where a sample has several
         self.first_alike = False  # whether its samples have one and the same target, and may not be shuffled
         self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
         self._stream: TransferStream | None = None
+        self._begun = False  # whether a batch has come
         self._decided = False  # on a stream or none, when the first batch is fetched
         self._failure: Exception | None = None
         self._device = device
         self._loader = loader
+        if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+            raise SetupError(
+                f"the loader is a {type(loader).__name__}, which gives single samples. Wrap it: DataLoader(dataset, "
+                "batch_size=32, shuffle=True); with batch_size=None where each of its items is a batch."
+            )
         try:
             self._iterator: Iterator[Any] | None = iter(loader)
         except TypeError as error:
@@ -193,13 +200,14 @@ class Batches:
             try:
                 batch = next(self._iterator)
             except StopIteration:
-                if self.first_size is not None:
+                if self._begun:
                     raise
                 raise SetupError(
                     "the loader gave no batch at all. Check its data set, and that drop_last=True does not drop "
                     "the only batch."
                 ) from None
-        if self.first_size is None:
+        if not self._begun:
+            self._begun = True
             self.first_size, self.first_targets = batch_size(batch), target_count(batch)
             self.first_alike = not shuffles(self._loader) and same_target(batch)
         return batch

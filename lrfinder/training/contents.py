@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,12 +106,12 @@ def describe_batch(batch: Any) -> str:
     return f"a {type(batch).__name__}"
 
 
-def batch_size(batch: Any) -> int:
-    """Number of samples: the length of the first tensor that has one; 1 where none has.
+def batch_size(batch: Any) -> int | None:
+    """Number of samples: the length of the first tensor that has one, else of an array or of a list of text or numbers.
 
     Of lists that hold an item for each sample, as the images of a detection model or the graphs of a network for
     crystals, the length of the list; of a batch of torch_geometric, its number of graphs; of inputs whose second
-    dimension is that of the samples, as recurrent networks take them, the number of targets.
+    dimension is that of the samples, as recurrent networks take them, the number of targets. None where it is unknown.
     """
     parts = _parts(batch)
     graphs = next((each.num_graphs for each in (batch, *parts) if type(getattr(each, "num_graphs", None)) is int), 0)
@@ -119,7 +120,15 @@ def batch_size(batch: Any) -> int:
     inputs, labels = (*parts, None, None)[:2]
     if _is_array(inputs) and inputs.ndim > 1 and _is_classes(labels) and labels.shape == inputs.shape[1:2]:
         return len(labels)
-    return next((tensor.size(0) for tensor in tensors_in(batch) if tensor.ndim), 1)
+    sizes = itertools.chain((tensor.size(0) for tensor in tensors_in(batch) if tensor.ndim), _untensored(batch, parts))
+    return next(sizes, None)
+
+
+def _untensored(batch: Any, parts: Sequence[Any]) -> Iterator[int]:
+    """Lengths of NumPy's arrays, then of lists of text or numbers, as of sentences that the loss function tokenizes."""
+    yield from (len(each) for each in (batch, *parts) if isinstance(each, np.ndarray) and each.ndim)
+    lists = (each for each in (batch, *parts) if isinstance(each, (list, tuple)))
+    yield from (len(each) for each in lists if each and all(isinstance(item, (str, int, float)) for item in each))
 
 
 def _parts(batch: Any) -> Sequence[Any]:
@@ -133,6 +142,8 @@ def _listed(batch: Any, parts: Sequence[Any]) -> int:
 
     Their items are objects of one type, or tensors that differ in length, unlike the several inputs of a model.
     """
+    if isinstance(batch, list) and len(batch) > 1 and all(map(_is_sample, batch)):
+        return len(batch)
     differ = len({tensor.size(0) if tensor.ndim else 0 for tensor in tensors_in(batch)}) > 1
     inner = itertools.chain.from_iterable(each.values() for each in parts if isinstance(each, Mapping))
     sized = (each for each in (*parts, *inner) if isinstance(each, (list, tuple)) or _is_array(each))
@@ -142,6 +153,12 @@ def _listed(batch: Any, parts: Sequence[Any]) -> int:
         if len({type(item) for item in items}) == 1 and not isinstance(items[0], (Tensor, *LEAVES)):
             return len(items)
     return next((len(items) for items in lists if differ and all(map(_is_array, items))), 0)
+
+
+def _is_sample(value: Any) -> bool:
+    """Whether it has parts of which one is a single number or text, as a sample that was not collated."""
+    parts = _parts(value) if isinstance(value, (Mapping, tuple)) else ()
+    return any(isinstance(each, (str, int, float)) or (isinstance(each, Tensor) and not each.ndim) for each in parts)
 
 
 def _is_array(value: Any) -> TypeGuard[Tensor]:

@@ -103,7 +103,7 @@ def _probe_batches(batches: Batches, ranks: int) -> list[Any]:
     drawn: list[Any] = []
     most = min(PROBE.batches, max(1, (batches.length or 2 * PROBE.batches) // 2))
     try:
-        while ranks * sum(map(batch_size, drawn)) < PROBE.samples and len(drawn) < most:
+        while ranks * sum(batch_size(batch) or 1 for batch in drawn) < PROBE.samples and len(drawn) < most:
             drawn += batches.draw(1)
     except StopIteration:
         return []
@@ -159,7 +159,7 @@ class Validation:
         mode = _evaluating(self._setup, batch_statistics=self.beside)
         with mode, torch.no_grad(), self._setup.autocast():
             for batch in self._loader:
-                size = batch_size(batch)
+                size = 1 if (known := batch_size(batch)) is None else known
                 total += self._loss_of(move(batch, device)).reshape(()).float() * size
                 samples += size
         if not samples:
