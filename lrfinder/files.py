@@ -34,8 +34,10 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
         The path written.
 
     Raises:
-        ConfigError: the folder is missing or cannot be written.
+        ConfigError: the folder is missing or cannot be written, or ``path`` is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(f"a file must be named by a text or a path; got {path!r}.")
     write_together({Path(path): content})
     return Path(path)
 

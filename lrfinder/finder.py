@@ -23,6 +23,7 @@ from lrfinder.advice.verdict import (
     trial_levels,
 )
 from lrfinder.checks import check_callable, check_choice, check_count, check_number
+from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.result import RangeTestResult
@@ -50,10 +51,12 @@ class LRFinder:
 
     Training after it is bit-identical to training without it. Restored are the model, the optimizer, random states, the
     loaders with their samplers, data sets and transforms, and what these, the loss and hooks refer to by attributes,
-    containers, closures, bound methods and, in your own files, globals. Not found are running generators, open files,
-    worker processes, memory maps, and in data sets arrays above 1 MiB and containers above 100,000 entries: name what
-    changes among them with ``also``. A list or set beside model and data that only gained numbers or text is taken for
-    a log and keeps them. A part that cannot be restored is named by a ``RestoreError``, once all others are restored.
+    containers, closures, bound methods and, in your own files, globals. Not restored are running generators and other
+    iterators, as that of a loader which never ends or an ``itertools.count``, open files, worker processes and memory
+    maps. Not found are tensors bound to a class and, in data sets, arrays above 1 MiB and containers above 100,000
+    entries: name what changes among them with ``also``. A list or set beside model and data that only gained numbers or
+    text is taken for a log and keeps them, unless ``also`` names it. A part that cannot be restored is named by a
+    ``RestoreError``, once all others are restored.
 
     Args:
         model: the module to train, on its device already.
@@ -282,7 +285,7 @@ class LRFinder:
         Reference:
             Short runs from one snapshot: Jin et al., AutoLRS, arXiv:2105.10762.
         """
-        check_choice("schedule", schedule, KINDS)
+        _check_search(result, schedule, options)
         total_steps = check_count("total_steps", total_steps)
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         check_probe(val_batches, val_loader)
@@ -308,6 +311,14 @@ class LRFinder:
                 return dataclasses.replace(result, advice=advice_without_trials(result.advice))
             search.interrupt()
         return dataclasses.replace(result, advice=refined_advice(result.advice, search.record), trials=search.record)
+
+
+def _check_search(result: object, schedule: str, options: dict[str, Any]) -> None:
+    if not isinstance(result, RangeTestResult):
+        raise ConfigError(f"result must be what range_test returned; got a {type(result).__name__}.")
+    if "peak_lr" in options:
+        raise ConfigError("refine tries learning rates around the advice. Leave peak_lr out.")
+    check_choice("schedule", schedule, KINDS)
 
 
 def _facts(

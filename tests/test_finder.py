@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 from worlds import loader, mlp, points, sgd
 
 from lrfinder import LRFinder, LRFinderError, RangeTestResult, StopReason
@@ -342,6 +343,10 @@ def frozen(model: nn.Module) -> nn.Module:
         (lambda: finder(clip_grad_norm=0), "positive"),
         (lambda: finder(clip_grad_norm="1"), "clip_grad_norm must be a positive finite number"),
         (lambda: finder(clip_grad_norm=True), "clip_grad_norm must be a positive finite number"),
+        (lambda: LRFinder(model := mlp(), sgd(model), nn.CrossEntropyLoss), "Make one of it: CrossEntropyLoss()"),
+        (lambda: LRFinder(model := mlp(), sgd(model), loss_fn=nn.CrossEntropyLoss()), "Pass it as criterion"),
+        (lambda: finder(grad_scaler=True), "grad_scaler must be a torch.amp.GradScaler, or None; got True"),
+        (lambda: finder().range_test(TensorDataset(torch.ones(8, 2))), "TensorDataset, which gives single samples"),
         (lambda: finder(accumulation_steps=0), "at least 1"),
         (lambda: finder(accumulation_steps=2.0), "at least 1"),
         (lambda: finder(optimizer_with_frozen := mlp(), sgd(optimizer_with_frozen[0].requires_grad_(False))), "frozen"),

@@ -815,6 +815,14 @@ def test_a_loader_that_ends_for_good_is_refused() -> None:
     assert refine(train=NoLength(batches)).trials is not None
 
 
+def test_what_is_no_result_and_a_peak_are_refused_by_name() -> None:
+    world = with_sgd(mlp())
+    with pytest.raises(ConfigError, match="result must be what range_test returned; got a LossCurve"):
+        finder(world).refine(swept(world).curve, world.loader, **SHORT)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="Leave peak_lr out"):
+        refine(peak_lr=0.1)
+
+
 def test_a_val_loader_that_is_an_iterator_needs_val_batches() -> None:
     with pytest.raises(SetupError, match="val_loader is an iterator"):
         refine(validation=iter(list(loader())))

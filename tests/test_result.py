@@ -155,6 +155,11 @@ def test_a_folder_in_place_of_a_file_is_refused(path):
         RESULT.save(path)
 
 
+def test_what_is_no_path_is_refused():
+    with pytest.raises(ConfigError, match="a file must be named by a text or a path; got None"):
+        RESULT.save(None)
+
+
 def test_a_missing_folder_is_refused_and_an_existing_one_accepted(tmp_path):
     with pytest.raises(ConfigError, match="folder that exists"):
         RESULT.save(tmp_path / "missing" / "lr.json")

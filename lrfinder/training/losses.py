@@ -65,7 +65,7 @@ def check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         raise BatchError(
             f"loss_fn must return a scalar tensor; got a {type(loss).__name__}. "
-            "Return the tensor itself, not loss.item()."
+            "Return the tensor itself, not loss.item(); of what a model returns, its loss alone, as in output.loss."
         )
     if loss.numel() != 1:
         raise BatchError(

@@ -20,7 +20,7 @@ from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
-from lrfinder.training.setup_checks import check_loss_given, check_objects, checked_also
+from lrfinder.training.setup_checks import check_loss_given, check_objects, check_scaler, checked_also
 from lrfinder.training.wrapped import check_no_update_begun, opened
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
@@ -118,6 +118,7 @@ class TrainingSetup:
             SetupError: model, optimizer, device and scaler do not fit together.
         """
         check_loss_given(criterion, loss_fn, step_fn)
+        check_scaler(grad_scaler)
         sync = None
         if step_fn is None:  # which would call the wrapper's own step
             optimizer, grad_scaler, accumulation_steps, sync = opened(optimizer, model, grad_scaler, accumulation_steps)

@@ -15,15 +15,23 @@ from lrfinder.checks import check_callable
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
 
-__all__ = ["check_loss_given", "check_objects", "checked_also"]
+__all__ = ["check_loss_given", "check_objects", "check_scaler", "checked_also"]
 
 
 def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> None:
     """Refuse a training of which the loss is not known, or given twice.
 
     Raises:
-        ConfigError: both ``criterion`` and ``loss_fn``, or none of the three, or a ``step_fn`` that cannot be called.
+        ConfigError: both ``criterion`` and ``loss_fn``, or none of the three, a class or a criterion in place of what
+            can be called, or a ``step_fn`` that cannot be.
     """
+    if isinstance(criterion, type):
+        raise ConfigError(f"criterion is the class {criterion.__name__}. Make one of it: {criterion.__name__}().")
+    if type(loss_fn).__module__ == "torch.nn.modules.loss":
+        raise ConfigError(
+            f"loss_fn is called as loss_fn(model, batch), which {type(loss_fn).__name__} does not take. Pass it as "
+            "criterion."
+        )
     if criterion is not None and loss_fn is not None:
         raise ConfigError("give either criterion or loss_fn; got both. Beside step_fn, it measures validation losses.")
     if criterion is None and loss_fn is None and step_fn is None:
@@ -38,6 +46,16 @@ def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> Non
             "step_fn must be a function, or a pair of functions (backward, update), called as backward(batch) and "
             f"update(); got a tuple of {', '.join(type(each).__name__ for each in step_fn) or 'nothing'}."
         )
+
+
+def check_scaler(grad_scaler: object) -> None:
+    """Refuse what is no GradScaler.
+
+    Raises:
+        ConfigError: it has not the methods of one.
+    """
+    if grad_scaler is not None and not all(hasattr(grad_scaler, name) for name in ("scale", "step", "update")):
+        raise ConfigError(f"grad_scaler must be a torch.amp.GradScaler, or None; got {grad_scaler!r}.")
 
 
 def checked_also(also: Any) -> tuple[Any, ...]:
