@@ -308,6 +308,17 @@ def test_what_a_loss_function_logs_in_a_list_is_kept() -> None:
     assert len(losses) == 12
 
 
+def test_a_list_that_is_named_is_no_log() -> None:
+    losses: list[float] = []
+
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        losses.append(plain_loss(model, batch).item())
+        return plain_loss(model, batch) / losses[0]
+
+    with_loss(loss_fn, lambda: None, also=[losses]).range_test(**SWEEP)
+    assert losses == []
+
+
 def test_data_that_a_trainer_holds_are_restored_but_not_copied_whole() -> None:
     class Counting(torch.utils.data.Dataset[Any]):
         def __init__(self) -> None:

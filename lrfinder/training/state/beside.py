@@ -4,7 +4,7 @@ Restored in place: modules, optimizers, random generators, tensors, arrays, the 
 of containers, and the variables that functions share. Where references are followed is described in
 :mod:`lrfinder.training.state.reachable`. Left out, unless the user names them with ``also``: containers of more than
 10,000 entries, tensors and arrays of more than 256 MiB, and memory maps. A list or set outside model and data that
-only gained numbers or text is taken for a log, and keeps them.
+only gained numbers or text is taken for a log, and keeps them, unless the user names it.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Beside:
         named = reachable(setup.also, _LIMITS, known=setup.modules)
         found = reachable(roots, _LIMITS, known=data, apart=_DATA)
         self._named = {id(item) for item in named}
+        self._also = {id(item) for item in setup.also}
         self._items = list({id(item): item for item in (*named, *found)}.values())
         self.modules = [item for item in self._items if issubclass(type(item), nn.Module) and _is_usable(item)]
         self.optimizers = [item for item in self._items if is_optimizer(item)]
@@ -78,7 +79,7 @@ class Beside:
                     restorers.append(captured_array(item))
             elif not issubclass(type(item), nn.Module):
                 most = sys.maxsize if named else _LIMITS.entries
-                restorers += captured(item, most=most, renewed=renewed, logs=True)
+                restorers += captured(item, most=most, renewed=renewed, logs=id(item) not in self._also)
                 if named and _is_closed(item):
                     restorers.append(_by_state_dict(item))
         return restorers
