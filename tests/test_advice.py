@@ -297,6 +297,11 @@ def test_a_low_rise_ends_a_plateau_where_the_loss_would_have_diverged(edge: floa
     assert ("half fall" in [each.name for each in advice.evidence]) is bounded
 
 
+def test_the_lowest_lr_that_trains_is_none_that_was_not_tried() -> None:
+    low, high = (advise(drawn(lambda x: 1.0 + max(0.0, x + 1.0), start=start, end=10.0)) for start in (1e-6, 5e-3))
+    assert low.min_lr is not None and low.min_lr < 5e-3 and high.min_lr == 5e-3
+
+
 def test_a_flat_curve_gets_no_advice() -> None:
     advice = advise(drawn(lambda x: 2.3, noise=0.1))
     assert advice.grade == "none"

@@ -182,7 +182,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         None if keeps_lr else estimate.ceiling,
         spread_of(estimate.evidence, constants.spread.of(grade)),
         grade=grade,
-        min_lr=clamp_lr(constants.onset_part * top) if reading.onset_lr is None else reading.onset_lr,
+        min_lr=reading.onset_lr or max(clamp_lr(constants.onset_part * top), reading.lrs[0]),  # none below was tried
         edge_lr=None if keeps_lr else reading.edge_lr,
         diverged_lr=None if keeps_lr else reading.diverged_lr,
         evidence=estimate.evidence,
