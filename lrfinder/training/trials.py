@@ -217,7 +217,7 @@ class TrialRunner:
 
 
 class DivergenceMonitor:
-    """Reads the training loss of a trial ten times in all, and reports when it has diverged.
+    """Reads the training loss of a trial every tenth of its steps, rounded down, and reports when it has diverged.
 
     Args:
         steps: length of the trial in optimizer steps, >= 1.
