@@ -260,6 +260,21 @@ def test_a_step_of_ones_own_may_accumulate_with_the_accelerator() -> None:
     assert world.seen == without.seen
 
 
+def test_a_step_of_ones_own_that_makes_no_update_is_refused_with_the_mend() -> None:
+    world = training(4, use_seedable_sampler=True)
+
+    def step(batch: Any) -> Tensor:
+        with world.accelerator.accumulate(world.model):
+            loss = nn.functional.cross_entropy(world.model(batch[0]), batch[1])
+            world.accelerator.backward(loss)
+            world.optimizer.step()
+            world.optimizer.zero_grad()
+        return loss
+
+    with pytest.raises(SetupError, match="step_fn made no update.* Set accumulation_steps=4"):
+        LRFinder(world.model, world.optimizer, step_fn=step).range_test(world.loader, **SWEEP)
+
+
 def test_refining_leaves_no_trace() -> None:
     world = training(2, samples=96, use_seedable_sampler=True)
     world.run(1)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
@@ -775,6 +775,24 @@ def test_plateau_follows_the_metric_that_is_named(tmp_path: Path) -> None:
     assert finder.recipe is not None and finder.recipe.interval == "epoch"
     assert lrs[:8] == [100.0] * 8
     assert set(lrs) >= {100.0, 50.0}
+
+
+def test_the_schedule_of_a_second_fit_is_as_long_as_that_fit() -> None:
+    finder = LRFinderCallback("cosine", peak_lr=0.1, sweep={"progress": False})
+    module, trainer = build(), quiet_trainer(max_epochs=1, callbacks=[finder])
+    trainer.fit(module, data())
+    first = trainer.global_step
+    assert finder.recipe is not None and finder.recipe.total_steps == first
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, data())
+    assert finder.recipe.total_steps == trainer.global_step - first == 2 * first
+
+
+def test_the_schedule_follows_accumulation_by_epoch() -> None:
+    finder = LRFinderCallback("cosine", peak_lr=0.1, sweep={"progress": False})
+    trainer = quiet_trainer(max_epochs=3, callbacks=[finder, GradientAccumulationScheduler({0: 1, 1: 3})])
+    trainer.fit(build(), data())
+    assert finder.recipe is not None and finder.recipe.total_steps == trainer.global_step
 
 
 def test_a_fit_with_the_callback_is_the_fit_with_its_scheduler(tmp_path: Path) -> None:

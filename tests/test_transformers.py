@@ -530,6 +530,29 @@ class Fixed(Trainer):
         return self.optimizer
 
 
+@pytest.mark.parametrize("case", ["streamed", "dispatched"])
+def test_batches_that_are_dispatched_leave_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    def make() -> Trainer:
+        if case == "streamed":
+            return build(parts={"train_dataset": Streamed()})
+        return build(accelerator_config={"dispatch_batches": True})
+
+    compare(tmp_path, monkeypatch, make, searched)
+
+
+class Scheduling(Trainer):
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        self.lr_scheduler = torch.optim.lr_scheduler.StepLR(optimizer or self.optimizer, 4)
+        return self.lr_scheduler
+
+
+def test_a_trainer_that_makes_its_own_scheduler_is_refused(result: RangeTestResult) -> None:
+    with pytest.raises(SetupError, match="Scheduling has a create_scheduler of its own"):
+        apply(result, build(Scheduling))
+
+
 class Without(Trainer):
     def create_optimizer(self, model: Any = None) -> Any:
         raise RuntimeError("no optimizer")

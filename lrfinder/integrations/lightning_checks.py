@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.core.optimizer import _MockOptimizer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -67,7 +68,7 @@ def check_outside(trainer: Any, datamodule: Any) -> None:
 
 
 def length(trainer: Any) -> int:
-    """Updates of the whole training.
+    """Updates that this fit makes, after those of earlier fits of the trainer.
 
     Raises:
         SetupError: it has no end.
@@ -78,7 +79,13 @@ def length(trainer: Any) -> int:
             "the training has no end for the schedule to be made for: max_epochs=-1, or a loader without a length. "
             "Set max_steps of the Trainer, or LRFinderCallback(..., total_steps=...)."
         )
-    return int(updates)
+    by_epoch = next((each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)), None)
+    batches = trainer.num_training_batches
+    if by_epoch is not None and batches < math.inf and trainer.max_epochs != -1:
+        counts = (by_epoch.get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs))
+        updates = sum(-(-int(batches) // count) for count in counts)
+        updates = updates if trainer.max_steps == -1 else min(updates, trainer.max_steps)
+    return int(updates - trainer.global_step)
 
 
 def check_optimizer(trainer: Any) -> None:

@@ -95,6 +95,11 @@ def _check(result: Any, trainer: Any, kind: str, options: dict[str, Any]) -> Non
             "DeepSpeed read the learning rate when the arguments were made. Make them with it: "
             f"TrainingArguments(learning_rate=result.lr_for({kind!r}), lr_scheduler_type={kind!r}, ...)."
         )
+    if getattr(trainer.create_scheduler, "__func__", None) is not Trainer.create_scheduler:
+        raise SetupError(
+            f"{type(trainer).__name__} has a create_scheduler of its own, so lr_scheduler_type may not count. Build "
+            f"the scheduler there: result.scheduler({kind!r}, self.optimizer, total_steps=num_training_steps)."
+        )
     if trainer.lr_scheduler is not None and not getattr(trainer, "_created_lr_scheduler", False):
         raise SetupError(
             "the Trainer has a scheduler of its own, so its arguments do not count. Build it with that of the result, "

@@ -118,6 +118,12 @@ class OwnStep(TrainStep):
         scale = None if self._scaler is None else self._scaler.get_scale()
         made = self._setup.step_fn(given)
         if not isinstance(made, tuple):
+            state = getattr(self._setup.optimizer, "gradient_state", None)  # of Accelerate
+            if state is not None and not state.sync_gradients:
+                raise SetupError(
+                    f"step_fn made no update, as the optimizer was prepared for {state.num_steps} batches in each. Set "
+                    f"accumulation_steps={state.num_steps}, and step_fn gets a list of them."
+                )
             return self._as_loss(made), self._kept_scale(scale)
         loss, updated = made if len(made) == 2 else (None, None)
         if not (isinstance(updated, (bool, np.bool_)) or (isinstance(updated, Tensor) and updated.dtype == torch.bool)):
