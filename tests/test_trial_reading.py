@@ -237,3 +237,13 @@ def test_all_lrs_times_any_factor_multiply_the_best_lr(factor: float) -> None:
     other = run(bowl(factor * bottom), budget_steps=WITH_CONFIRMATION, initial_lr=factor * INITIAL)
     assert best_trial_lr(plain) is not None and best_trial_lr(other) is not None
     assert best_trial_lr(other) / factor == pytest.approx(best_trial_lr(plain), rel=0.05)
+
+
+@pytest.mark.parametrize("start_loss", [2.302, 2.3035])  # a dead network is at chance, just above the start or below it
+def test_long_trials_that_end_at_chance_have_not_learnt(start_loss: float) -> None:
+    search = TrialSearch(record(budget_steps=WITH_CONFIRMATION, start_loss=start_loss))
+    while not search.done:
+        learns = search.stage == "screening" or search.lr < 0.3 * INITIAL
+        search.add(outcome(search, 1.2 + 0.1 * math.log2(search.lr / INITIAL) ** 2 if learns else 2.303))
+    found = best_trial_lr(search.record)
+    assert found is not None and found < 0.3 * INITIAL

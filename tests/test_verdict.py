@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from lrfinder.advice.advise import Advice
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.advice.verdict import advice_without_search, advice_without_trials, refined_advice
+from lrfinder.analysis.finding import Finding
 from lrfinder.numbers import round_lr
 from lrfinder.record.trials import Trial
 from lrfinder.tables.constants import FITTED
@@ -126,6 +128,27 @@ def test_a_short_trial_of_a_head_that_diverged_does_not_refute_its_lr(stage: str
 
     assert names(()) == ["trials"]
     assert names((HEAD_ALONE,)) == (["trials", "range test"] if stage == "screening" else ["trials"])
+
+
+def test_the_length_of_the_training_counts_once() -> None:
+    long = 200_000
+    start = advice().lr_for("cosine", long)
+    found = trials((start / 4, 1.2), (start, 1.0), (start * 4, 1.2), steps=long // 16)
+    numbers = {"total_steps": long, "budget_steps": long // 4, "initial_lr": start, "start_loss": 2.0}
+    refined = refined_advice(advice(), record(trials=found, **numbers))
+    assert refined.lr_for("linear", long) == refined.lr_for("cosine", long) == refined.lr_for("linear")
+    assert refined.lr_for("linear", 4 * long) < refined.lr_for("linear")
+    again = Advice.from_dict(json.loads(json.dumps(refined.to_dict())))
+    assert again == refined and again.lr_for("linear", long) == refined.lr_for("linear", long)
+
+
+@pytest.mark.parametrize("code", ["sorted", "lr_free"])
+def test_what_trials_do_not_settle_is_still_said(code: str) -> None:
+    finding = Finding(code=code, detail="Prodigy", values=(1.0,), caps_grade="low")
+    before = dataclasses.replace(advice("low"), findings=(finding,))
+    found = around(INITIAL, stage="screening", stride=4.0, steps=100)
+    refined = refined_advice(before, record(trials=found))
+    assert finding in refined.findings and refined.grade == "low"
 
 
 def test_agreement_makes_a_new_head_no_surer() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.checks import check_lr, check_number
+from lrfinder.checks import check_count, check_lr, check_number
 
 __all__ = ["SITUATION", "Adjustment", "Evidence", "weighted_mean"]
 
@@ -36,6 +36,8 @@ class Evidence:
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
             divergence"``, ``"above edge"``, ``"clipping"``, ``"plateau"``, or the class name of the optimizer; of a
             factor the update rule; of ``"trials"`` and ``"range test"`` the kind of schedule.
+        steps: length of the training that trials were for; None for any other evidence.
+        of_head: whether those trials were of a new head alone, or of one linear layer.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Evidence:
     part: float
     seen: tuple[float, float]
     source: str
+    steps: int | None = None
+    of_head: bool = False
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Evidence:
@@ -60,6 +64,8 @@ class Evidence:
             part=check_number("part of evidence", content["part"], 0.0),
             seen=(low, high),
             source=str(content["source"]),
+            steps=None if content.get("steps") is None else check_count("steps", content["steps"]),
+            of_head=bool(content.get("of_head", False)),
         )
 
 

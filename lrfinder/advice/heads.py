@@ -105,7 +105,7 @@ def most_trained(facts: ModelFacts, unknown: float) -> float:
 
 def of_head(evidence: Iterable[Evidence]) -> bool:
     """Whether an advice that is made of this evidence is for a new head alone, or for one linear layer."""
-    return any(each.name == "head" for each in evidence)
+    return any(each.name == "head" or each.of_head for each in evidence)
 
 
 def spread_of(evidence: Iterable[Evidence], usual: float) -> float:

@@ -87,8 +87,11 @@ def needs_probe(facts: ModelFacts, rule: str) -> bool:
 
 def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
     """Factor of the LR for a training of that length, where the advice is made of this evidence."""
-    law = HEAD.length if of_head(evidence) else LENGTH
-    return law.factor(total_steps, "adaptive")
+    evidence = tuple(evidence)
+    factor = (HEAD.length if of_head(evidence) else LENGTH).factor
+    tried = next((each.steps for each in evidence if each.steps is not None), None)  # that is in the LR already
+    known = factor(total_steps, "adaptive")
+    return known if tried is None else min(1.0, known / factor(tried, "adaptive"))
 
 
 def contradicted(facts: ModelFacts | None) -> str | None:

@@ -94,9 +94,18 @@ def _confirmed_lr(
     record: TrialRecord, trials: tuple[Trial, ...], screened: float | None, constants: Constants
 ) -> float | None:
     shown = _stage_lr(record, trials, screened or record.initial_lr, constants)
-    if shown is None:  # trials that went wrong show that the LR is too high, and no more
+    if shown is None or _collapsed(record, trials):  # trials that went wrong show that the LR is too high, and no more
         return None if screened is None else min(screened, trials[0].lr) / constants.search.margin
     return _lr_of_two(record, *trials) if len(trials) == 2 and trials[0].loss != trials[1].loss else shown
+
+
+def _collapsed(record: TrialRecord, longer: tuple[Trial, ...]) -> bool:
+    """Whether longer trials ended near the loss they started from, as at chance, where shorter ones had learnt."""
+    start, shorter = record.start_loss, best_trial(record.in_stage("screening"))
+    best = best_trial(longer)
+    if best is None or shorter is None:
+        return False
+    return start - best.loss_or_inf < _LAG_PART * (start - shorter.loss_or_inf)
 
 
 def _stage_lr(

@@ -32,6 +32,7 @@ __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "
 
 _OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 _AGREED = 2.0  # factor up to which search and range test count as agreed
+_OF_TRAINING = ("lr_free", "sorted", "groups", "maximized", "large_epsilon")  # findings that trials do not settle
 
 
 def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = FITTED) -> tuple[float, float]:
@@ -71,7 +72,7 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     variances = _variances(advice, record, constants)
     evidence = tuple(_weighed(record, found, *variances, head=of_head(advice.evidence)))
     weighed = weighted_mean(evidence)
-    findings = tuple(_findings(record, found, constants))
+    findings = (*_findings(record, found, constants), *(each for each in advice.findings if each.code in _OF_TRAINING))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     known = dict(advice.peaks).get(record.schedule)
     base = weighed / (constants.peak_factor(record.schedule) if known is None else known / advice.base_lr)
@@ -93,9 +94,16 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
     peak = round_lr(weighed)
     return dataclasses.replace(
         refined,
-        peaks=((record.schedule, peak),),
+        peaks=((record.schedule, peak), *_other_peaks(advice, refined, record)),
         max_lr=peak if record.schedule == "onecycle" else refined.max_lr,
     )
+
+
+def _other_peaks(advice: Advice, refined: Advice, record: TrialRecord) -> Iterator[tuple[str, float]]:
+    """Those of the schedules that need no factor whatever the trials show, moved with ``base_lr``."""
+    for kind, lr in advice.peaks:
+        if kind != record.schedule and advice.base_lr is not None and refined.base_lr is not None:
+            yield kind, round_lr(lr * refined.base_lr / advice.base_lr)
 
 
 def advice_without_search(advice: Advice, schedule: str, budget_steps: int) -> Advice:
@@ -135,7 +143,10 @@ def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *
     weight = 1.0 if refuted else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
-            yield Evidence(name=name, lr=lr, weight=part, part=1.0, seen=(lr, lr), source=record.schedule)
+            seen, steps = (lr, lr), record.total_steps
+            yield Evidence(
+                name=name, lr=lr, weight=part, part=1.0, seen=seen, source=record.schedule, steps=steps, of_head=head
+            )
 
 
 def _findings(record: TrialRecord, found: float, constants: Constants) -> Iterator[Finding]:
