@@ -21,10 +21,11 @@ from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.optimizers import typical_lr
+from lrfinder.tables.optimizers import is_lr_free, typical_lr
 
 
 def drawn(shape: Callable[[float], float], **facts: Any) -> LossCurve:
@@ -302,6 +303,38 @@ def test_the_lowest_lr_that_trains_is_none_that_was_not_tried() -> None:
     assert low.min_lr is not None and low.min_lr < 5e-3 and high.min_lr == 5e-3
 
 
+def test_the_grade_is_low_where_a_plateau_may_be_about_to_diverge() -> None:
+    def rises(x: float) -> float:
+        return falls(x) + (0.35 if x > 0 else 0.0)
+
+    soon, late = (advise(drawn(rises, end=end)) for end in (15.0, 30.0))
+    assert "half fall" not in {each.name for each in soon.evidence} and "half fall" in {e.name for e in late.evidence}
+    assert soon.grade == late.grade == "low"
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["SGD", "AdamW", "LAMB", "LARS", "Adafactor", "Adadelta", "RMSprop", "Lion", "New"]
+)
+def test_another_reference_group_is_the_same_training(optimizer: str) -> None:
+    curve = drawn(bowl, optimizer=optimizer)
+
+    def with_reference(times: float, scales: tuple[float, ...], sizes: tuple[int, ...]) -> float | None:
+        ends = {"start_lr": times * curve.config.start_lr, "end_lr": times * curve.config.end_lr}
+        moved = dataclasses.replace(
+            curve, lrs=tuple(times * lr for lr in curve.lrs), config=dataclasses.replace(curve.config, **ends)
+        )
+        return advise(dataclasses.replace(moved, group_scales=scales, facts=ModelFacts(group_sizes=sizes))).base_lr
+
+    small, large = with_reference(1.0, (1.0, 10.0), (100, 9000)), with_reference(10.0, (1.0, 0.1), (9000, 100))
+    assert small is not None and large == pytest.approx(10 * small, rel=0.05)
+
+
+def test_a_loss_just_above_the_usual_ones_gets_nearly_their_lr() -> None:
+    curves = [drawn(lambda x, s=scale: s * bowl(x), optimizer="SGD") for scale in (5.9, 6.05, 6.2)]
+    lrs = [advise(curve).base_lr or 0.0 for curve in curves]
+    assert 0 < max(lrs) <= 1.2 * min(lrs)
+
+
 def test_a_flat_curve_gets_no_advice() -> None:
     advice = advise(drawn(lambda x: 2.3, noise=0.1))
     assert advice.grade == "none"
@@ -569,6 +602,9 @@ def test_further_findings_come_first() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_peak_of_an_estimate_is_that_of_the_advice(curve: LossCurve, kind: str) -> None:
     estimate = combine(curve, read_curve(curve))
+    if is_lr_free(curve.optimizer):  # one LR whatever the schedule
+        assert advise(curve).lr_for(kind) == advise(curve).lr_for(kind, 2000) == estimate.base_lr
+        return
     assert peak_lr(kind, estimate.base_lr, estimate.ceiling) == advise(curve).lr_for(kind)
 
 

@@ -16,7 +16,7 @@ from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.heads import spread_of
 from lrfinder.advice.saved import check_saved
 from lrfinder.advice.situation import contradicted, is_tuning, length_factor
-from lrfinder.advice.typical import typical_of
+from lrfinder.advice.typical import typical_evidence
 from lrfinder.advice.words import explain
 from lrfinder.analysis.diagnose import diagnose, unreadable
 from lrfinder.analysis.finding import GRADES, Finding
@@ -29,7 +29,7 @@ from lrfinder.numbers import clamp_lr, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
 from lrfinder.tables.kinds import KINDS
-from lrfinder.tables.optimizers import is_schedule_free
+from lrfinder.tables.optimizers import unscaled_kinds
 
 __all__ = ["GRADES", "Advice", "advise", "rounded_advice"]
 
@@ -179,7 +179,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(
         estimate.base_lr,
-        None if keeps_lr else estimate.ceiling,
+        estimate.ceiling,
         spread_of(estimate.evidence, constants.spread.of(grade)),
         grade=grade,
         min_lr=reading.onset_lr or max(clamp_lr(constants.onset_part * top), reading.lrs[0]),  # none below was tried
@@ -188,7 +188,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         evidence=estimate.evidence,
         findings=findings,
         constants=constants,
-        peaks=(("constant", round_lr(estimate.base_lr)),) if is_schedule_free(curve.optimizer) else (),
+        peaks=tuple((kind, round_lr(estimate.base_lr)) for kind in unscaled_kinds(curve.optimizer)),
     )
 
 
@@ -237,10 +237,10 @@ def _findings(curve: LossCurve, reading: Reading, estimate: Estimate, constants:
     found = []
     if reading.edge_lr is not None and reading.edge_interval is not None:
         found.append(Finding(code="edge", lr=reading.edge_lr, values=reading.edge_interval))
-    if (typical := typical_of(curve, constants)) is None:
+    if (typical := typical_evidence(curve, reading, constants)) is None:
         found.append(Finding(code="no_typical_lr", detail=curve.optimizer))
     elif not {"typical", "head", "probe"} & {each.name for each in estimate.evidence}:
-        found.append(Finding(code="other_unit", lr=typical, detail=curve.optimizer, caps_grade="low"))
+        found.append(Finding(code="other_unit", lr=typical.lr, detail=curve.optimizer, caps_grade="low"))
     if reading.edge_lr is not None and (base := round_lr(estimate.base_lr)) > reading.edge_lr:
         found.append(Finding(code="above_edge", lr=base, values=(reading.edge_lr,), caps_grade="low"))
     if reading.update_rule == "proportional" and is_tuning(curve.facts):

@@ -38,7 +38,7 @@ from lrfinder.advice.plateau import plateau_evidence, plateau_factors
 from lrfinder.advice.situation import adjustments, fine_tuned
 from lrfinder.advice.typical import in_other_unit, typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
-from lrfinder.analysis.plateau import half_fallen
+from lrfinder.analysis.plateau import half_fallen, may_be_bounded
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -83,7 +83,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
     u = typical_of(curve, constants)
     if u is not None and is_lr_free(curve.optimizer):  # nothing in the curve bears on it, no edge either
         evidence = Evidence(name="typical", lr=u, weight=1.0, part=1.0, seen=(u, u), source=curve.optimizer)
-        return _estimate(u, "low", evidence)
+        return replace(_estimate(u, "low", evidence), ceiling=u)
     if reading.probed:
         return _probed(curve, reading, constants)
     head = _head(curve, reading)
@@ -95,7 +95,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
             others = (replace(each, weight=(1 - more.weight) * each.weight) for each in mean.evidence)
             weighed = (*others, more)
             mean = replace(mean, base_lr=weighted_mean(weighed), evidence=weighed)
-    if head is not None:
+    if head is not None or may_be_bounded(reading):
         mean = replace(mean, grade="low")  # features of other networks have needed ten times as much
     factors = [] if head is None else head_factors(curve.facts, reading.update_rule, curve.momentum)
     for each in (*factors, *plateau_factors(mean.evidence), *adjustments(curve.facts, reading.update_rule)):
@@ -152,11 +152,11 @@ def _head(curve: LossCurve, reading: Reading) -> Evidence | None:
     weight = head_weight(curve.facts)
     if not weight or reading.edge_lr is None:
         return None
-    diverged, _ = _divergence(reading)
+    diverged, until = _divergence(reading)
     seen = (min(reading.edge_lr, diverged), max(reading.edge_lr, diverged))
     part = HEAD.part / head_fall(curve.facts, reading)
     lr = clamp_lr(part * geometric_mean(*seen))
-    return Evidence(name="head", lr=lr, weight=weight, part=part, seen=seen, source="edge and divergence")
+    return Evidence(name="head", lr=lr, weight=weight, part=part, seen=seen, source=f"edge and {until}")
 
 
 def _probed(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
@@ -229,12 +229,12 @@ def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence
         return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=(edge, edge), source="edge")
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
-    diverged, _ = _divergence(reading)
+    diverged, until = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
     if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
         part = _MOST_ABOVE_EDGE
         return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")
-    both, source = (min(edge, diverged), max(edge, diverged)), "edge and divergence"
+    both, source = (min(edge, diverged), max(edge, diverged)), f"edge and {until}"
     return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=both, source=source)
 
 

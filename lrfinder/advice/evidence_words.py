@@ -76,9 +76,10 @@ def _head(each: Evidence) -> str:
     trained = "Only a new head is trained, on a frozen network, and its features decide"
     if each.weight < 1:
         trained = "The model is one linear layer, as a head on features that were computed beforehand"
+    top = "the highest LR tried" if each.source == "edge and highest" else "where the loss had diverged"
     return (
         f"{trained}: from the edge "
-        f"({edge}) and where the loss had diverged ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
+        f"({edge}) and {top} ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
         f"{HEAD.length.reference:g} steps."
     )
 
@@ -101,11 +102,13 @@ def _edge_alone(each: Evidence) -> str:
 
 def _ceiling(each: Evidence) -> str:
     lr = format_lr(each.lr)
-    near = "the edge" if each.lr <= each.seen[0] else "where the loss had diverged"
+    top = "the highest LR tried" if each.source == "edge and highest" else "where the loss had diverged"
+    near = "the edge" if each.lr <= each.seen[0] else top
     sentences = {
         "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
         "edge": f"That is too close to the edge, so base_lr is lowered to {lr}.",
-        "edge and divergence": f"That is too close to {near}, so base_lr is lowered to {lr}.",
+        "edge and divergence": (close := f"That is too close to {near}, so base_lr is lowered to {lr}."),
+        "edge and highest": close,
         "above edge": f"That is too far above the edge, so base_lr is lowered to {lr}.",
     }
     return sentences[each.source]
@@ -175,6 +178,7 @@ def _clipping(each: Evidence) -> str:
     return (
         "Gradients were clipped, so the length of an update is the LR times the clipping norm, whatever the loss. A "
         f"typical length is reached at lr={format_lr(each.seen[1])}, not at {format_lr(each.seen[0])}."
+        + (f" Without a clear fall of the loss a part of it counts, {format_lr(each.lr)}." if each.part != 1 else "")
     )
 
 

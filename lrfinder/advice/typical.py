@@ -64,7 +64,8 @@ def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
     """
     smaller, larger = sorted((abs(reading.level), LOSS_SIZE.moves * max(reading.total_drop, reading.noise_std)))
     if smaller > LOSS_SIZE.highest:
-        return LOSS_SIZE.usual / smaller
+        far = min(math.log2(smaller / LOSS_SIZE.highest), 1.0)  # whole from twice the highest on
+        return float((LOSS_SIZE.usual / smaller) ** far)
     if 0 < larger < LOSS_SIZE.lowest and not fine_tuned(facts):
         return LOSS_SIZE.lowest / larger
     return 1.0
@@ -82,7 +83,8 @@ def typical_of(curve: LossCurve, constants: Constants) -> float | None:
     if len(names) == 1:
         (name,) = names
         row = find_optimizer(name)
-        if row is None or not row.fitted or {group.scale for group in groups} <= {1.0}:
+        mixes = row is not None and (row.mixes or row.lr_free)
+        if mixes or {group.scale for group in groups} <= {1.0}:
             return typical[name]
     known = {name: lr for name, lr in typical.items() if lr is not None}
     return _mean_of(groups, lambda group: known[group.optimizer] / group.scale) if len(known) == len(names) else None

@@ -136,8 +136,8 @@ def _other_unit(found: Finding) -> str:
     known = find_optimizer(found.detail) is not None
     of, unit = (found.detail, "the loss is") if known else ("Adam", f"the LR of {found.detail} is")
     return (
-        f"A typical peak LR for {of} is {_lr(found)}, far from what the sweep shows: {unit} in another unit. Only the "
-        "sweep is used."
+        f"A typical peak LR for {of} and a loss of this size is {_lr(found)}, far from what the sweep shows: {unit} in "
+        "another unit. Only the sweep is used."
     )
 
 

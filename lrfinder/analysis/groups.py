@@ -60,5 +60,5 @@ def rule_of(curve: LossCurve) -> str:
     sizes: Counter[str] = Counter()
     for group in groups_of(curve):
         sizes[group.optimizer] += group.size
-    name = max(sizes, key=sizes.__getitem__, default=curve.optimizer)
+    name = max(sorted(sizes), key=sizes.__getitem__, default=curve.optimizer)
     return update_rule(name, None if curve.facts is None else curve.facts.epsilon)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrfinder.analysis.regimes import Reading
 
-__all__ = ["half_fallen"]
+__all__ = ["half_fallen", "may_be_bounded"]
 
 _WIDE = 100.0  # of the stored sweeps without divergence, those of five other trainings have their edge as far above
 _BEYOND = 20.0  # times the edge; of the stored sweeps that show both, 88 % had diverged there
@@ -26,12 +26,21 @@ def half_fallen(reading: Reading) -> float | None:
     Args:
         reading: of a curve; one about the loss of a probe gives None.
     """
+    half = _wide_half(reading)
+    if half is None or (reading.edge_lr is not None and reading.lrs[-1] < _BEYOND * reading.edge_lr):
+        return None  # it may be about to diverge
+    return half
+
+
+def may_be_bounded(reading: Reading) -> bool:
+    """Whether the sweep ends too soon above its edge to tell a plateau from a curve that is about to diverge."""
+    return _wide_half(reading) is not None and half_fallen(reading) is None
+
+
+def _wide_half(reading: Reading) -> float | None:
     if reading.low_region is None or reading.probed or reading.diverged_lr is not None or reading.dead_lr is not None:
         return None
     smooth = np.asarray(reading.smooth)
     level = smooth.min() + max(_PART * reading.total_drop, _NOISES * reading.noise_std)
     half = reading.lrs[int(np.flatnonzero(smooth <= level)[0])]
-    end = reading.lrs[-1]
-    if reading.edge_lr is not None and end < _BEYOND * reading.edge_lr:  # it may be about to diverge
-        return None
-    return half if (reading.edge_lr or end) >= _WIDE * half else None
+    return half if (reading.edge_lr or reading.lrs[-1]) >= _WIDE * half else None

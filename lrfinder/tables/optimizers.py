@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 
 from lrfinder.tables.constants import Constants
+from lrfinder.tables.kinds import KINDS
 
 __all__ = ["OPTIMIZERS", "Optimizer", "divisor", "find_optimizer", "is_lr_free", "is_schedule_free", "typical_lr"]
-__all__ += ["update_rule"]
+__all__ += ["unscaled_kinds", "update_rule"]
 
 _LARGE = 0.01  # an epsilon beside which most gradients are small
 
@@ -36,6 +37,7 @@ class Optimizer:
             of it (Rprop), and a range test does not find it.
         schedule_free: whether it averages the weights in place of a schedule: a constant LR needs no lower peak, and
             momentum adds no updates up.
+        mixes: whether one optimizer trains its groups in different units, so that its typical LR is that of the first.
     """
 
     match: str
@@ -46,6 +48,7 @@ class Optimizer:
     lr: float | None = None
     lr_free: bool = False
     schedule_free: bool = False
+    mixes: bool = False
 
     @property
     def calibrated(self) -> bool:
@@ -74,7 +77,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         multiple=3.0,
         schedule_free=True,
     ),
-    Optimizer(match="muon", update_rule="adaptive", source=_OWN, lr=0.02),
+    Optimizer(match="muon", update_rule="adaptive", source=_OWN, lr=0.02, mixes=True),
     Optimizer(match="adafactor", update_rule="adaptive", source=_TORCH, lr=0.01),
     Optimizer(match="adadelta", update_rule="adaptive", source=_TRIED, lr=6.0),
     Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01, lr_free=True),
@@ -153,6 +156,11 @@ def is_schedule_free(name: str) -> bool:
     """Whether the optimizer averages the weights in place of a schedule."""
     row = find_optimizer(name)
     return row is not None and row.schedule_free
+
+
+def unscaled_kinds(name: str) -> tuple[str, ...]:
+    """Schedule kinds that need no factor: all where the LR is none to find, constant where the weights are averaged."""
+    return KINDS if is_lr_free(name) else ("constant",) if is_schedule_free(name) else ()
 
 
 def is_lr_free(name: str) -> bool:
