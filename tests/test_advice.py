@@ -309,7 +309,7 @@ def test_the_grade_is_low_where_a_plateau_may_be_about_to_diverge() -> None:
 
     soon, late = (advise(drawn(rises, end=end)) for end in (15.0, 30.0))
     assert "half fall" not in {each.name for each in soon.evidence} and "half fall" in {e.name for e in late.evidence}
-    assert soon.grade == late.grade == "low"
+    assert soon.grade == late.grade == "low" and "Raise end_lr above 15 to see" in words(soon)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from lrfinder.advice.plateau import plateau_evidence, plateau_factors
 from lrfinder.advice.situation import adjustments, fine_tuned
 from lrfinder.advice.typical import in_other_unit, typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
-from lrfinder.analysis.plateau import half_fallen, may_be_bounded
+from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.probe import without_probe
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
@@ -95,7 +95,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
             others = (replace(each, weight=(1 - more.weight) * each.weight) for each in mean.evidence)
             weighed = (*others, more)
             mean = replace(mean, base_lr=weighted_mean(weighed), evidence=weighed)
-    if head is not None or may_be_bounded(reading):
+    if head is not None:
         mean = replace(mean, grade="low")  # features of other networks have needed ten times as much
     factors = [] if head is None else head_factors(curve.facts, reading.update_rule, curve.momentum)
     for each in (*factors, *plateau_factors(mean.evidence), *adjustments(curve.facts, reading.update_rule)):

@@ -166,6 +166,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "ended_early": _ended_early,
     "never_turned": _never_turned,
     "edge_at_start": _edge_at_start,
+    "may_be_bounded": lambda found: (
+        "The loss is low over a wide range, and the sweep ends before it diverges: it may be bounded, as with "
+        f"normalised embeddings, and then needs a far lower LR. Raise end_lr above {_lr(found)} to see."
+    ),
     "edge_at_end": lambda found: (
         f"The edge is at the very end of the sweep. Raise end_lr above {_lr(found)} to see the whole rise."
     ),

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from lrfinder.analysis.finding import Finding
-from lrfinder.analysis.plateau import half_fallen
+from lrfinder.analysis.plateau import half_fallen, may_be_bounded
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.repeats import repeat_period
 from lrfinder.analysis.series import FEWEST_POINTS
@@ -67,6 +67,8 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
     if math.log10(edge / lrs[0]) < _EARLY_DECADES:
         values = (clamp_lr(edge / 1000),)
         return Finding(code="edge_at_start", lr=lrs[0], values=values, detail=curve.measured, caps_grade="low")
+    if may_be_bounded(reading):
+        return Finding(code="may_be_bounded", lr=lrs[-1], caps_grade="low")
     if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
         return Finding(code="edge_at_end", lr=lrs[-1], caps_grade="medium")
     return None
