@@ -118,7 +118,7 @@ class OwnStep(TrainStep):
         scale = None if self._scaler is None else self._scaler.get_scale()
         made = self._setup.step_fn(given)
         if not isinstance(made, tuple):
-            state = getattr(self._setup.optimizer, "gradient_state", None)  # of Accelerate
+            state = getattr(self._setup.optimizer, "gradient_state", None)  # of one that is prepared
             if state is not None and not state.sync_gradients:
                 raise SetupError(
                     f"step_fn made no update, as the optimizer was prepared for {state.num_steps} batches in each. Set "

@@ -133,8 +133,8 @@ class Snapshot:
             raise ConfigError(f"snapshot must be one of {', '.join(map(repr, STORAGES))}; got {storage!r}.")
         self.failures: list[str] = []
         """What the last :meth:`rewind` or :meth:`restore` could not restore."""
-        drawn = [loader for loader in loaders if isinstance(loader, DataLoader)]  # or prepared by Accelerate
-        # A rewind must not touch a loader in use: Accelerate's keep their place in attributes. LoaderState restores it.
+        drawn = [loader for loader in loaders if isinstance(loader, DataLoader)]  # or prepared
+        # A rewind must not touch a loader in use, whose place may be in its attributes. LoaderState restores it.
         beside = Beside(setup, [*drawn, *(loader.dataset for loader in drawn)])
         own = [module for root in setup.modules for module in root.modules()]
         modules, optimizers = list(dict.fromkeys([*own, *beside.modules])), beside.optimizers
