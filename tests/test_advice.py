@@ -563,7 +563,7 @@ def test_base_lr_is_the_weighted_mean_of_the_evidence_below_the_ceiling(curve: L
     mean = next((each.lr for each in weighed if not each.weight), mean)  # the factor of a plateau, where there is one
     ceilings = [each.lr for each in advice.evidence if each.name == "ceiling"]
     assert advice.base_lr == pytest.approx(min([mean, *ceilings]), rel=0.05)
-    assert not ceilings or ceilings == [advice.ceiling]
+    assert advice.ceiling is not None and (not ceilings or ceilings == [advice.ceiling])
 
 
 def test_the_weight_of_the_limit_is_part_of_the_evidence() -> None:

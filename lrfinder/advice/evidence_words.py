@@ -76,10 +76,9 @@ def _head(each: Evidence) -> str:
     trained = "Only a new head is trained, on a frozen network, and its features decide"
     if each.weight < 1:
         trained = "The model is one linear layer, as a head on features that were computed beforehand"
-    top = "the highest LR tried" if each.source == "edge and highest" else "where the loss had diverged"
     return (
         f"{trained}: from the edge "
-        f"({edge}) and {top} ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
+        f"({edge}) and {_until(each)} ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
         f"{HEAD.length.reference:g} steps."
     )
 
@@ -100,10 +99,13 @@ def _edge_alone(each: Evidence) -> str:
     return f"Without a fall of the loss only {where} can be used, and a safe distance below it is {format_lr(each.lr)}."
 
 
+def _until(each: Evidence) -> str:
+    return "the highest LR tried" if each.source == "edge and highest" else "where the loss had diverged"
+
+
 def _ceiling(each: Evidence) -> str:
     lr = format_lr(each.lr)
-    top = "the highest LR tried" if each.source == "edge and highest" else "where the loss had diverged"
-    near = "the edge" if each.lr <= each.seen[0] else top
+    near = "the edge" if each.lr <= each.seen[0] else _until(each)
     sentences = {
         "highest": f"That is above every LR tried, so base_lr is lowered to the highest of them, {lr}.",
         "edge": f"That is too close to the edge, so base_lr is lowered to {lr}.",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from lrfinder.tables.constants import Constants
 from lrfinder.tables.kinds import KINDS
 
-__all__ = ["OPTIMIZERS", "Optimizer", "divisor", "find_optimizer", "is_lr_free", "is_schedule_free", "typical_lr"]
-__all__ += ["unscaled_kinds", "update_rule"]
+__all__ = ["OPTIMIZERS", "Optimizer", "divisor", "find_optimizer", "is_lr_free", "typical_lr", "unscaled_kinds"]
+__all__ += ["update_rule"]
 
 _LARGE = 0.01  # an epsilon beside which most gradients are small
 
@@ -152,15 +152,12 @@ def divisor(epsilon: float | None) -> float | None:
     return epsilon if epsilon is not None and epsilon >= _LARGE else None
 
 
-def is_schedule_free(name: str) -> bool:
-    """Whether the optimizer averages the weights in place of a schedule."""
-    row = find_optimizer(name)
-    return row is not None and row.schedule_free
-
-
 def unscaled_kinds(name: str) -> tuple[str, ...]:
     """Schedule kinds that need no factor: all where the LR is none to find, constant where the weights are averaged."""
-    return KINDS if is_lr_free(name) else ("constant",) if is_schedule_free(name) else ()
+    row = find_optimizer(name)
+    if row is None:
+        return ()
+    return KINDS if row.lr_free else ("constant",) if row.schedule_free else ()
 
 
 def is_lr_free(name: str) -> bool:

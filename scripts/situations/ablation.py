@@ -6,15 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
 from advice_bench.results import load_cases
 from situations.cells import CELLS
-from situations.report import SEEDS, truth_of
-from situations.results import key
+from situations.report import SEEDS, judged, truth_of
+from situations.results import ADVICE_RESULTS, key
 
 from lrfinder.advice.advise import advise
 from lrfinder.advice.evidence import Evidence
@@ -26,7 +25,6 @@ from lrfinder.tables.heads import HEAD
 
 __all__ = ["without_each"]
 
-ADVICE_RESULTS = Path(__file__).resolve().parents[1] / "results" / "advice"
 INTRODUCTION = """## What each rule is worth
 
 Mean regret of the stored range tests without a rule, less that with it, in points: above zero the rule lowers the
@@ -105,28 +103,24 @@ def stored(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return tests
 
 
-def judged(tests: list[dict[str, Any]], seen: Callable[[LossCurve], LossCurve]) -> pd.DataFrame:
-    """Learning rate and regret, in percent, of each range test."""
-    rows = []
-    for each in tests:
-        advice = advise(seen(each["curve"]))
-        lr = advice.lr_for(each["cell"].schedule, total_steps=each["cell"].steps) if advice.base_lr else None
-        rows.append((lr, 100 * each["truth"].regret(lr)))
-    return pd.DataFrame(rows, columns=["lr", "regret"], dtype=float)
+def scored(tests: list[dict[str, Any]], seen: Callable[[LossCurve], LossCurve] = lambda curve: curve) -> pd.DataFrame:
+    """Advice and regret of each range test."""
+    rows = [judged(each["cell"], advise(seen(each["curve"])), each["truth"]) for each in tests]
+    return pd.DataFrame(rows)[["advice", "regret"]].astype(float)
 
 
 def without_each(content: Mapping[str, Any]) -> str:
     """The section of the page: a row for each rule."""
     tests = stored(content)
     names = [f"{each['group']} ({'held-out' if each['held'] else 'fit'})" for each in tests]
-    usual, rows = judged(tests, lambda curve: curve), []
+    usual, rows = scored(tests), []
     for rule, patches in RULES.items():
         with ExitStack() as stack:
             for target, replacement in patches.items():
                 stack.enter_context(patch(f"lrfinder.advice.{target}", replacement))
-            found = judged(tests, without_probe if rule == "probe" else lambda curve: curve)
-        moved = found["lr"].fillna(0) != usual["lr"].fillna(0)
-        differences = (found["regret"] - usual["regret"]).groupby(names).mean()[moved.groupby(names).any()]
+            found = scored(tests, without_probe) if rule == "probe" else scored(tests)
+        moved = found["advice"].fillna(0) != usual["advice"].fillna(0)
+        differences = 100 * (found["regret"] - usual["regret"]).groupby(names).mean()[moved.groupby(names).any()]
         shown = {name: f"{value:+.1f}" for name, value in differences.items()}
         rows.append({"without": rule, "moved": moved.sum(), **dict.fromkeys(sorted(set(names)), ""), **shown})
     counts = ", ".join(f"{name} {count}" for name, count in pd.Series(names).value_counts(sort=False).items())

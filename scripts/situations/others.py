@@ -13,7 +13,7 @@ from advice_bench.rules import DEFAULT, OURS, default_constants, default_lr
 from situations.cell import Cell, Loader, Loss
 from situations.cells import CELLS
 from situations.report import NEAR, percent, truth_of
-from situations.results import key
+from situations.results import ADVICE_RESULTS, key
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -22,7 +22,6 @@ from lrfinder.record.curve import LossCurve
 
 __all__ = ["compared", "suggestions"]
 
-ADVICE_RESULTS = Path(__file__).resolve().parents[1] / "results" / "advice"
 INTRODUCTION = """## Beside the other finders
 
 Mean regret on held-out cells, after one range test of each finder with seed 0, from its own package at its defaults,

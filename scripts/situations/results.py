@@ -10,8 +10,9 @@ from typing import Any
 from advice_bench.results import key
 from lrfinder.files import write_atomic
 
-__all__ = ["FILE", "add", "key", "load"]
+__all__ = ["ADVICE_RESULTS", "FILE", "add", "key", "load"]
 
+ADVICE_RESULTS = Path(__file__).resolve().parents[1] / "results" / "advice"  # of the small networks
 FILE = "situations.json"
 
 
