@@ -377,6 +377,7 @@ def test_their_nearest_neighbours_are_accepted(options: dict[str, Any], tmp_path
         ({"num_iter": 1}, "at least 2"),
         ({"num_iter": 10.0}, "at least 2"),
         ({"mode": "cosine"}, "mode must be one of exp, linear"),
+        ({"early_stop": "no"}, "early_stop must be True or False; got 'no'"),
         ({"snapshot": "cloud"}, "'auto', 'device', 'cpu', 'disk'"),
         ({"val_batches": 2}, "needs a val_loader"),
         ({"val_batches": 0, "val_loader": [1]}, "at least 1"),

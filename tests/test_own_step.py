@@ -236,6 +236,34 @@ def test_a_step_that_updates_every_nineteenth_time_is_swept() -> None:
     assert (len(curve), curve.skipped) == (5, 5 * 18)
 
 
+@pytest.mark.parametrize("every", (2, 4))
+@pytest.mark.parametrize("at", (0, 1), ids=("first", "last"))
+@pytest.mark.parametrize("sweep", RANGES.values(), ids=RANGES)
+def test_a_step_that_counts_and_updates_in_some_calls_is_refused(every: int, at: int, sweep: dict[str, Any]) -> None:
+    model = net()
+    optimizer, calls = OPTIMIZERS["AdamW"](model), iter(range(1000))
+
+    def step(batch: Any) -> Any:
+        loss = nn.functional.cross_entropy(model(batch[0]), batch[1]) / every
+        loss.backward()
+        if next(calls) % every == at * (every - 1):
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    with pytest.raises(BatchError, match=r"left the weights as they were in 4 of.*set accumulation_steps"):
+        LRFinder(model, optimizer, step_fn=step).range_test(shuffled(), **sweep)
+
+
+@pytest.mark.parametrize("skipped", (lambda call: call % 3 == 0, lambda call: call < 10), ids=("third", "scaler"))
+def test_a_step_that_skips_some_batches_is_swept(skipped: Callable[[int], bool]) -> None:
+    model = net()
+    optimizer, calls = OPTIMIZERS["SGD"](model), iter(range(1000))
+    update = step_of(model, [optimizer])
+    skipping = LRFinder(model, optimizer, step_fn=lambda batch: 0.0 if skipped(next(calls)) else update(batch))
+    assert len(skipping.range_test(shuffled(), early_stop=False, **SWEEP).curve) == SWEEP["num_iter"]
+
+
 # --- learning rates ---------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from lrfinder.training.step import MAX_SCALER_SKIPS, TrainStep
 
 __all__ = ["OwnStep", "training_step"]
 
+_FEW_UNMOVED = 4  # calls that change no weight are no accumulation yet
 _STILL = 1e-30  # part of the LR at which an update changes no weight; 0 would be divided by in some optimizers
 
 
@@ -56,12 +57,13 @@ class OwnStep(TrainStep):
         self._pair = setup.step_fn if isinstance(setup.step_fn, tuple) else None
         self._updated = True  # by the last call
         self._idle: int | None = 0  # calls without an update before the first one; None once there was one
+        self._moved, self._unmoved = 0, 0  # calls since the first change that changed weights in place, or none
 
     def run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         """Make the step; the loss is detached, or with other ranks the row of :meth:`Ranks.exchange`.
 
         Raises:
-            BatchError: ``step_fn`` returned no loss, or made no update in its first 20 calls.
+            BatchError: ``step_fn`` returned no loss, made no update in its first 20 calls, or makes one in some only.
             SetupError: it wrote the learning rate.
         """
         before = self._rates(readable=self._checked)
@@ -116,6 +118,7 @@ class OwnStep(TrainStep):
     def _call(self, given: Any) -> tuple[Tensor, bool]:
         assert callable(self._setup.step_fn)
         scale = None if self._scaler is None else self._scaler.get_scale()
+        before = self._versions()
         made = self._setup.step_fn(given)
         if not isinstance(made, tuple):
             state = getattr(self._setup.optimizer, "gradient_state", None)  # of one that is prepared
@@ -124,7 +127,9 @@ class OwnStep(TrainStep):
                     f"step_fn made no update, as the optimizer was prepared for {state.num_steps} batches in each. Set "
                     f"accumulation_steps={state.num_steps}, and step_fn gets a list of them."
                 )
-            return self._as_loss(made), self._kept_scale(scale)
+            if kept := self._kept_scale(scale):
+                self._check_moved(self._versions() != before)
+            return self._as_loss(made), kept
         loss, updated = made if len(made) == 2 else (None, None)
         if not (isinstance(updated, (bool, np.bool_)) or (isinstance(updated, Tensor) and updated.dtype == torch.bool)):
             # A pair of losses, as those of the two nets of a GAN, must not pass for a loss and a flag.
@@ -134,6 +139,25 @@ class OwnStep(TrainStep):
                 "the sum of both."
             )
         return self._as_loss(loss), bool(updated)
+
+    def _versions(self) -> list[int]:
+        """What torch counts up for each parameter with each change in place."""
+        return [parameter._version for parameter in self._parameters]
+
+    def _check_moved(self, moved: bool) -> None:
+        """Refuse a step that counts its own calls, and accumulates in half of them or more.
+
+        What comes before the first change does not count, as updates that a hidden GradScaler skips, nor do calls in
+        a step that never changes weights in place.
+        """
+        self._moved += moved
+        self._unmoved += bool(self._moved) and not moved
+        if self._unmoved >= max(self._moved, _FEW_UNMOVED):
+            raise BatchError(
+                f"step_fn left the weights as they were in {self._unmoved} of {self._moved + self._unmoved} calls. "
+                "Each call must make an update: set accumulation_steps to the number of batches in one, and step_fn "
+                "gets a list of them; or return (loss, False) where it makes none."
+            )
 
     def _as_loss(self, loss: Any) -> Tensor:
         device = self._setup.device

@@ -10,6 +10,7 @@ import torch
 
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.checks import check_lr
+from lrfinder.errors import ConfigError
 from lrfinder.param_groups import epsilon, group_scales, maximizes, optimizer_parameters, set_lr
 from lrfinder.record.curve import SweepConfig
 from lrfinder.tables.optimizers import divisor
@@ -62,6 +63,8 @@ class SweepRequest:
         for name in ("start_lr", "end_lr"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_lr(name, getattr(self, name)))
+        if not isinstance(self.early_stop, bool):
+            raise ConfigError(f"early_stop must be True or False; got {self.early_stop!r}.")
         start_lr, end_lr = self.start_lr, self.end_lr
         SweepConfig(
             start_lr=start_lr if start_lr is not None else (end_lr or 1.0) / 10,
