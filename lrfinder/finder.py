@@ -324,14 +324,16 @@ def _check_search(result: object, schedule: str, options: dict[str, Any]) -> Non
 def _facts(
     known: Callable[..., ModelFacts], batches: Batches, ranks: int, features: FeatureVariation, clipping: Clipping
 ) -> ModelFacts:
-    """The facts with the first batch of all ranks, and what is known of it by now."""
-    facts = known(*(count and count * ranks for count in (batches.first_size, batches.first_targets)))
+    """The facts with those of the batches of all ranks, as far as they are known by now."""
+    facts = known()
     length = batches.length
     full = length is not None and length <= facts.accumulation_steps
     share, norm = features.share(), clipping.first_norm
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
         facts,
+        batch_size=batches.size and batches.size * ranks,
+        targets=batches.targets and batches.targets * ranks,
         full_batch=full,
         loader_batches=length,
         same_target=alike,

@@ -648,8 +648,11 @@ def test_a_first_batch_with_one_target_is_seen_unless_it_was_shuffled(loader: It
     assert batches.first_alike is same
 
 
-def test_the_size_of_the_first_batch_is_kept() -> None:
-    batches = Batches([(torch.ones(5, 2), torch.ones(5)), (torch.ones(3, 2), torch.ones(3))], CPU)
-    assert batches.first_size is None
-    batches.draw(2)
-    assert batches.first_size == 5
+def test_the_size_of_a_batch_is_the_median_of_those_that_came() -> None:
+    sizes = (3, 32, 40, 32)
+    batches = Batches([(torch.ones(size, 2), torch.ones(size, 7, dtype=torch.int64)) for size in sizes], CPU)
+    assert (batches.size, batches.targets) == (None, None)
+    batches.draw(1)
+    assert (batches.size, batches.targets) == (3, 21)
+    batches.draw(3)
+    assert (batches.size, batches.targets) == (32, 224)

@@ -293,7 +293,8 @@ class LateReader:
             try:
                 run_sweep(driver, step.run, batches, validation)
             finally:
-                known = dataclasses.replace(facts.result(batches.first_size), loader_batches=batches.length)
+                seen = {"batch_size": batches.size, "loader_batches": batches.length}
+                known = dataclasses.replace(facts.result(), **seen)
                 self.last_curve = driver.curve(batches=batches.drawn, facts=known)
                 batches.close()
         return self.last_curve

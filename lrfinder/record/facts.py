@@ -45,8 +45,8 @@ class ModelFacts:
         frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
         epsilon: smallest ``eps`` of the parameter groups, as adaptive optimizers have it.
-        batch_size: samples in the first batch, of all ranks together.
-        targets: whole numbers in the targets of that batch, where each sample has several, as the tokens of a
+        batch_size: samples in a batch, of all ranks together; of batches of different sizes the median of the first.
+        targets: whole numbers in the targets of a batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
         full_batch: whether every step trains on all batches of the loader, so that its gradient has no noise.
         loader_batches: batches that the loader gives before it ends.

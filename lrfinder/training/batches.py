@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ __all__ += ["worth_prefetching"]
 
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16
+_SIZED = 15  # batches whose sizes are taken
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
@@ -94,6 +96,10 @@ def shuffles(loader: object) -> bool:
     return isinstance(loader, DataLoader) and isinstance(loader.sampler, _SHUFFLING)
 
 
+def _median(counts: Sequence[int | None]) -> int | None:
+    return median_low(known) if (known := [count for count in counts if count is not None]) else None
+
+
 class Batches:
     """Batches from a loader, one iteration at a time; at the loader's end a fresh iterator is taken.
 
@@ -115,8 +121,8 @@ class Batches:
         stream_for: Callable[[Any, torch.device], TransferStream | None] = transfer_stream,
     ) -> None:
         self.drawn = 0  # batches returned to the caller; prefetched ones are not counted
-        self.first_size: int | None = None  # samples in the first batch; None until one has come, and where unknown
-        self.first_targets: int | None = None  # its targets, where a sample has several
+        self._sizes: list[int | None] = []  # samples in each of the first batches
+        self._targets: list[int | None] = []  # their targets, where a sample has several
         self.first_alike = False  # whether its samples have one and the same target, and may not be shuffled
         self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
@@ -143,6 +149,16 @@ class Batches:
     def length(self) -> int | None:
         """Batches of the loader; None where it does not tell."""
         return loader_length(self._loader)
+
+    @property
+    def size(self) -> int | None:
+        """Samples in a batch, of different sizes the median; None before the first batch, and where unknown."""
+        return _median(self._sizes)
+
+    @property
+    def targets(self) -> int | None:
+        """Targets of a batch as ``size``, where a sample has several."""
+        return _median(self._targets)
 
     def draw(self, count: int) -> list[Any]:
         """The next ``count`` batches, on the device.
@@ -208,6 +224,8 @@ class Batches:
                 ) from None
         if not self._begun:
             self._begun = True
-            self.first_size, self.first_targets = batch_size(batch), target_count(batch)
             self.first_alike = not shuffles(self._loader) and same_target(batch)
+        if len(self._sizes) < _SIZED:
+            self._sizes.append(batch_size(batch))
+            self._targets.append(target_count(batch))
         return batch

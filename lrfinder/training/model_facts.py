@@ -96,13 +96,8 @@ class PendingFacts:
             if number is not None and number.is_cuda:
                 self._queue.put(number)
 
-    def result(self, batch_size: int | None = None, targets: int | None = None) -> ModelFacts:
-        """The facts, complete; to be called once.
-
-        Args:
-            batch_size: samples in the first batch.
-            targets: its targets, where a sample has several.
-        """
+    def result(self) -> ModelFacts:
+        """The facts, complete but for those of the batches; to be called once."""
         read = iter(_unless_it_fails(self._queue.flush) or ())
         on_host = zip(self._queued, self._on_host, strict=True)
         *rms, steps = [next(read, None) if queued else number for queued, number in on_host]
@@ -114,8 +109,6 @@ class PendingFacts:
             frozen_trained=None if shares is None else shares.frozen,
             weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),
             optimizer_steps=None if steps is None else int(steps),
-            batch_size=batch_size,
-            targets=targets,
         )
 
     def _pretrained(self, shares: TrainedShares | None, steps: float | None) -> bool | None:
