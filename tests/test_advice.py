@@ -329,6 +329,23 @@ def test_another_reference_group_is_the_same_training(optimizer: str) -> None:
     assert small is not None and large == pytest.approx(10 * small, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "scales", "said"),
+    [
+        ((0, 0, 50, 9), (1.0, 0.5, 100.0, 7.0), "group 2 (c), the first that is, trains at 100 times"),
+        ((9, 0, 50, 9), (1.0, 0.5, 100.0, 7.0), None),
+        ((0, 0, 50, 9), (0.0, 0.0, 1.0, 7.0), None),
+        ((0, 0, 50, 9), (1.0, 0.5, 1.0, 7.0), None),
+        ((0, 0, 0, 0), (1.0, 0.5, 100.0, 7.0), None),
+        (None, (1.0, 0.5, 100.0, 7.0), None),
+    ],
+)
+def test_a_reference_group_that_is_frozen_is_named(sizes: Any, scales: tuple[float, ...], said: str | None) -> None:
+    facts = ModelFacts(group_sizes=sizes, group_names=("a", "b", "c", "d"))
+    reasons = words(advise(dataclasses.replace(drawn(bowl), group_scales=scales, facts=facts)))
+    assert ("No parameter of the reference group" in reasons) is (said is not None) and (said or "") in reasons
+
+
 def test_a_loss_just_above_the_usual_ones_gets_nearly_their_lr() -> None:
     curves = [drawn(lambda x, s=scale: s * bowl(x), optimizer="SGD") for scale in (5.9, 6.05, 6.2)]
     lrs = [advise(curve).base_lr or 0.0 for curve in curves]

@@ -123,6 +123,15 @@ def _groups(found: Finding) -> str:
     )
 
 
+def _frozen_reference(found: Finding) -> str:
+    number, scale = found.values
+    name = f" ({found.detail})" if found.detail else ""
+    return (
+        f"No parameter of the reference group is trained. Parameter group {number:g}{name}, the first that is, trains "
+        f"at {format_lr(scale)} times the learning rates named here; leave frozen groups out to have its own."
+    )
+
+
 def _lr(found: Finding) -> str:
     return "" if found.lr is None else format_lr(found.lr)
 
@@ -230,6 +239,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,
+    "frozen_reference": _frozen_reference,
     "tuned_sgd": lambda found: (
         f"Trained weights with {found.detail}: a learning rate that is off costs more than with Adam, and in our "
         "trainings of such networks the advice lost twice as much. Refine it with a budget of one training."

@@ -59,10 +59,22 @@ def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
     if len(set(curve.group_scales)) == 1:
         return None
-    names = curve.facts.group_names if curve.facts is not None else ()
     reference = next(number for number, scale in enumerate(curve.group_scales) if scale)
-    name = names[reference] if len(names) == len(curve.group_scales) else ""
-    return Finding(code="groups", values=curve.group_scales, detail=name)
+    return Finding(code="groups", values=curve.group_scales, detail=_group_name(curve, reference))
+
+
+def _frozen_reference(curve: LossCurve, reading: Reading) -> Finding | None:
+    scales, sizes = curve.group_scales, () if curve.facts is None else curve.facts.group_sizes or ()
+    rated = [number for number, (scale, _) in enumerate(zip(scales, sizes, strict=False)) if scale]
+    first = next((number for number in rated if sizes[number]), None)
+    if first is None or scales[first] == scales[rated[0]]:
+        return None
+    return Finding(code="frozen_reference", values=(first, scales[first]), detail=_group_name(curve, first))
+
+
+def _group_name(curve: LossCurve, number: int) -> str:
+    names = curve.facts.group_names if curve.facts is not None else ()
+    return names[number] if len(names) == len(curve.group_scales) else ""
 
 
 TRAINING_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
@@ -72,4 +84,5 @@ TRAINING_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _not_calibrated,
     _maximized,
     _groups,
+    _frozen_reference,
 )
