@@ -18,7 +18,7 @@ import pytest
 import torch
 import torchmetrics
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -345,6 +345,25 @@ def test_it_writes_no_file_and_neither_logs_nor_validates(tmp_path: Path, monkey
     assert set(multiprocessing.active_children()) <= running
     assert trainer.profiler is profiler
     assert trainer.loggers == [given["logger"]]
+
+
+class Saving(Digits):
+    """Writes into the folder of the run, as the documentation of Lightning shows."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        NOTES.write(f"{Path(self.trainer.log_dir) / 'image.png'} {Path(self.logger.log_dir).name} ")
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("logger", [CSVLogger, TensorBoardLogger])
+def test_a_step_may_ask_for_the_folder_of_the_logger(logger: Any, tmp_path: Path) -> None:
+    (tmp_path / "lightning_logs" / "version_4").mkdir(parents=True)
+    trainer = quiet_trainer(logger=logger(tmp_path), max_epochs=1)
+    NOTES.truncate(NOTES.seek(0))
+    range_test(trainer, build(Saving), data(), **RANGE)
+    assert set(NOTES.getvalue().split()) == {str(tmp_path / "lightning_logs" / "version_5" / "image.png"), "version_5"}
+    (tmp_path / "lightning_logs" / "version_5").mkdir()
+    assert trainer.logger.version == 6  # it has no number before it is asked for
 
 
 def test_between_two_fits_it_leaves_the_second_as_it_is() -> None:

@@ -37,7 +37,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
 from lrfinder.integrations.lightning_checks import check, check_outside, length
-from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, muted, sweep
+from lrfinder.integrations.lightning_muted import muted
+from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, sweep
 
 __all__ = ["LRFinderCallback", "range_test"]
 

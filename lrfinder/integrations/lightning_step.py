@@ -1,4 +1,4 @@
-"""Lightning's own step in the loop of a sweep, and what of its trainer is muted meanwhile and put back.
+"""Lightning's own step in the loop of a sweep, and what of its trainer is put back after it.
 
 For :mod:`lrfinder.integrations.lightning`, which is what users import. Trainers are of the type ``Any`` here, since
 most of what is used of them is set where no type checker looks.
@@ -19,8 +19,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer import call
 from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -29,11 +27,12 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.lightning_checks import BY_HAND, check_optimizer
+from lrfinder.integrations.lightning_muted import mute
 from lrfinder.result import RangeTestResult
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
 
-__all__ = ["Passes", "Start", "fit_until_start", "kept", "mute", "muted", "sweep"]
+__all__ = ["Passes", "Start", "fit_until_start", "kept", "sweep"]
 
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 _OF_FINDER = ("also", "pretrained")
@@ -164,25 +163,6 @@ def _loss_in_eval_mode(trainer: Any, model: nn.Module, batch: Any) -> Tensor:
         own |= numbers
     loss: Tensor = output["loss"] if isinstance(output, Mapping) else output
     return loss
-
-
-def mute(*arguments: Any, **options: Any) -> None:
-    """Stands for a method that must do nothing."""
-
-
-@contextlib.contextmanager
-def muted(trainer: Any, callbacks: list[Callback]) -> Iterator[None]:
-    """Context with other callbacks, and without the loggers and the profiler, which write files.
-
-    To be entered before the state is copied: what runs in them meanwhile, as a writer's thread, must go on.
-    """
-    before = trainer.callbacks, trainer.loggers, trainer.profiler
-    try:
-        trainer.callbacks, trainer.profiler = callbacks, PassThroughProfiler()
-        trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-        yield
-    finally:
-        trainer.callbacks, trainer.loggers, trainer.profiler = before
 
 
 def kept(

@@ -1,0 +1,54 @@
+"""What of a Lightning trainer writes, logs or is called beside the step, replaced while a sweep runs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.profilers import PassThroughProfiler
+
+__all__ = ["mute", "muted"]
+
+
+def mute(*arguments: Any, **options: Any) -> None:
+    """Stands for a method that must do nothing."""
+
+
+@contextlib.contextmanager
+def muted(trainer: Any, callbacks: list[Callback]) -> Iterator[None]:
+    """Context with other callbacks, and without the loggers and the profiler, which write files.
+
+    To be entered before the state is copied: what runs in them meanwhile, as a writer's thread, must go on.
+    """
+    before = trainer.callbacks, trainer.loggers, trainer.profiler
+    try:
+        trainer.callbacks, trainer.profiler = callbacks, PassThroughProfiler()
+        trainer.loggers = [_Silent(logger) for logger in trainer.loggers]
+        yield
+    finally:
+        trainer.callbacks, trainer.loggers, trainer.profiler = before
+
+
+class _Silent(DummyLogger):
+    """Writes nothing, and has the folder of the logger in whose place it is, for hooks that ask for one."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        numbered = isinstance(logger, (CSVLogger, TensorBoardLogger))
+        # A copy, as the number of the version is settled when it is asked for.
+        self._own, self._name = (copy.copy(logger), "log_dir") if numbered else (logger, "save_dir")
+
+    @property
+    def save_dir(self) -> str | None:
+        """The folder that ``trainer.log_dir`` is in a training."""
+        folder: str | None = getattr(self._own, self._name, None)
+        return folder
+
+    @property
+    def log_dir(self) -> str | None:
+        return self.save_dir
