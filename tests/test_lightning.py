@@ -719,6 +719,8 @@ def test_objects_of_other_packages_and_validation_are_refused() -> None:
         range_test(quiet_trainer(), build(), data(), val_loader=data())
     with pytest.raises(ConfigError, match="num_iter"):
         range_test(quiet_trainer(), build(), data(), num_iter=0)
+    with pytest.raises(ConfigError, match=r"takes no ckpt_path: it sweeps from the weights that the module has"):
+        range_test(quiet_trainer(), build(), data(), ckpt_path="last")
 
 
 # The callback

@@ -64,7 +64,7 @@ def range_test(
         **options: of :meth:`lrfinder.LRFinder.range_test`, without validation; and ``also``, ``pretrained``.
 
     Raises:
-        ConfigError: a number out of its range, or a validation loader.
+        ConfigError: a number out of its range, a validation loader, or ``ckpt_path``.
         SetupError: a module or a strategy that cannot be swept here, or a trainer that fits, or would make no step.
 
     Example:
@@ -79,7 +79,7 @@ def range_test(
     """
     inner = getattr(module, "_orig_mod", module)  # of torch.compile
     check(trainer, inner)
-    check_outside(trainer, datamodule)
+    check_outside(trainer, datamodule, options)
     fit = (module, train_dataloaders, val_dataloaders, datamodule)
     start = Start(options)
     with muted(trainer, [start]), kept(trainer, module, options, *fit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -14,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from lrfinder.errors import SetupError
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.training.setup import needs_closure
 
 __all__ = ["BY_HAND", "check", "check_optimizer", "check_outside", "length"]
@@ -51,8 +52,13 @@ def check(trainer: Any, module: Any) -> None:
         raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
 
 
-def check_outside(trainer: Any, datamodule: Any) -> None:
-    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back."""
+def check_outside(trainer: Any, datamodule: Any, options: Mapping[str, Any]) -> None:
+    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back, and a fit that would be resumed."""
+    if "ckpt_path" in options:
+        raise ConfigError(
+            "range_test takes no ckpt_path: it sweeps from the weights that the module has. Give it those of the "
+            "checkpoint first, module = MyModule.load_from_checkpoint(path)."
+        )
     if not isinstance(datamodule, (LightningDataModule, type(None))):
         raise SetupError(
             f"datamodule must be a lightning.pytorch.LightningDataModule; got a {type(datamodule).__name__}. "
