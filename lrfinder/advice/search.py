@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from lrfinder.advice.trial_reading import screened_lr
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
-from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.constants import FITTED
 
 __all__ = ["StagePlan", "TrialSearch", "plan_search"]
 
@@ -42,16 +42,13 @@ class StagePlan(NamedTuple):
     compressed: bool
 
 
-def plan_search(
-    budget_steps: int, total_steps: int, *, probed: bool = False, constants: Constants = FITTED
-) -> dict[str, StagePlan]:
+def plan_search(budget_steps: int, total_steps: int, *, probed: bool = False) -> dict[str, StagePlan]:
     """Number and length of the trials of each stage; empty where the budget has no room for a search.
 
     Args:
         budget_steps: optimizer steps of all trials together.
         total_steps: optimizer steps of the training; >= 1.
         probed: whether the range test had a probe that shows a gain.
-        constants: lengths and number of trials.
 
     Example:
         >>> plan_search(250, 1000)
@@ -63,7 +60,7 @@ def plan_search(
         >>> plan_search(29, 1000)
         {}
     """
-    search = constants.search
+    search = FITTED.search
     quarters = probed and budget_steps >= _FEWEST_TRIALS * search.probed_part * total_steps
     longest = max(_FEWEST_STEPS, int((search.probed_part if quarters else search.screening_part) * total_steps))
     for count in range(search.trials, _FEWEST_TRIALS - 1, -1):
@@ -100,7 +97,6 @@ class TrialSearch:
             probe, and where ``min_improvement`` of the record is above 0: the edge of trained weights is read too low
             to be a ceiling. Ignored too in trials of more than half of the training: they show themselves where it
             becomes unstable.
-        constants: lengths and number of trials, and how their losses are compared.
 
     Example:
         >>> record = TrialRecord(schedule="cosine", total_steps=400, budget_steps=400, initial_lr=0.1, start_loss=1.0)
@@ -111,11 +107,10 @@ class TrialSearch:
         (['0.025', '0.05', '0.1', '0.4'], 400)
     """
 
-    def __init__(self, record: TrialRecord, *, ceiling: float | None = None, constants: Constants = FITTED) -> None:
+    def __init__(self, record: TrialRecord, *, ceiling: float | None = None) -> None:
         self.record = record
         self.stage = "screening"
-        self._constants = constants
-        self._plan = plan_search(record.budget_steps, record.total_steps, probed=record.probed, constants=constants)
+        self._plan = plan_search(record.budget_steps, record.total_steps, probed=record.probed)
         unlimited = ceiling is None or record.probed or record.min_improvement > 0
         self._ceiling = math.inf if unlimited else max(ceiling or 0.0, record.initial_lr)
         self._next: float | None = record.initial_lr if self._plan else None
@@ -148,7 +143,7 @@ class TrialSearch:
         self._next = self._next_screening() if self.stage == "screening" else self._next_confirmation()
         if self._next is None and self.stage == "screening" and "confirmation" in self._plan:
             self.stage = "confirmation"
-            self._next = screened_lr(self.record, constants=self._constants) or self.record.initial_lr
+            self._next = screened_lr(self.record) or self.record.initial_lr
 
     def interrupt(self) -> None:
         """End the search from outside, as after Ctrl-C."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from lrfinder.analysis.finding import Finding
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
-from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.constants import FITTED
 from lrfinder.tables.situations import PASSES
 
 __all__ = ["best_trial_lr", "lags", "overfitting", "screened_lr"]
@@ -29,7 +29,7 @@ _GAP = 0.05  # difference of two trials, as a part of the best improvement, that
 _BELOW, _ABOVE = 1.25, 0.5
 
 
-def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+def best_trial_lr(record: TrialRecord) -> float | None:
     """LR for the training that the search is for, between the LRs tried; None where the trials show none.
 
     Example:
@@ -42,9 +42,9 @@ def best_trial_lr(record: TrialRecord, *, constants: Constants = FITTED) -> floa
     """
     if not record.improved or lags(record):
         return None
-    screened, confirmations = screened_lr(record, constants=constants), record.in_stage("confirmation")
-    shown = _confirmed_lr(record, confirmations, screened, constants) if confirmations else screened
-    more = overfitting(record, constants=constants)
+    screened, confirmations = screened_lr(record), record.in_stage("confirmation")
+    shown = _confirmed_lr(record, confirmations, screened) if confirmations else screened
+    more = overfitting(record)
     return shown if shown is None or more is None else shown * more.values[0]
 
 
@@ -64,7 +64,7 @@ def lags(record: TrialRecord) -> bool:
     return record.start_loss - best.loss_or_inf < _LAG_PART * (record.start_loss - best.train_loss)
 
 
-def overfitting(record: TrialRecord, *, constants: Constants = FITTED) -> Finding | None:
+def overfitting(record: TrialRecord) -> Finding | None:
     """Why the training needs a lower LR than its longest trials, with the factor as the first value; None where not.
 
     A training overfits more than its trials where the best confirmation trial does so already: it sees data again, and
@@ -76,7 +76,7 @@ def overfitting(record: TrialRecord, *, constants: Constants = FITTED) -> Findin
     best = best_trial(confirmations)
     again = part < 1 and (record.passes is None or part * record.passes > 1)
     if again and best is not None and best.loss is not None and best.train_loss is not None:
-        least = constants.search.overfit_part * (record.start_loss - best.loss)
+        least = FITTED.search.overfit_part * (record.start_loss - best.loss)
         if best.loss - best.train_loss > least:
             return Finding(code="trials_overfit", values=(part, best.train_loss, best.loss), caps_grade="medium")
     if record.passes is None:
@@ -85,17 +85,15 @@ def overfitting(record: TrialRecord, *, constants: Constants = FITTED) -> Findin
     return Finding(code="many_passes", values=(factor, record.passes), caps_grade="medium") if factor < 1 else None
 
 
-def screened_lr(record: TrialRecord, *, constants: Constants = FITTED) -> float | None:
+def screened_lr(record: TrialRecord) -> float | None:
     """Best LR by the screening trials; None where none of them came below the loss it started from."""
-    return _stage_lr(record, record.in_stage("screening"), record.initial_lr, constants)
+    return _stage_lr(record, record.in_stage("screening"), record.initial_lr)
 
 
-def _confirmed_lr(
-    record: TrialRecord, trials: tuple[Trial, ...], screened: float | None, constants: Constants
-) -> float | None:
-    shown = _stage_lr(record, trials, screened or record.initial_lr, constants)
+def _confirmed_lr(record: TrialRecord, trials: tuple[Trial, ...], screened: float | None) -> float | None:
+    shown = _stage_lr(record, trials, screened or record.initial_lr)
     if shown is None or _collapsed(record, trials):  # trials that went wrong show that the LR is too high, and no more
-        return None if screened is None else min(screened, trials[0].lr) / constants.search.margin
+        return None if screened is None else min(screened, trials[0].lr) / FITTED.search.margin
     return _lr_of_two(record, *trials) if len(trials) == 2 and trials[0].loss != trials[1].loss else shown
 
 
@@ -108,15 +106,13 @@ def _collapsed(record: TrialRecord, longer: tuple[Trial, ...]) -> bool:
     return start - best.loss_or_inf < _LAG_PART * (start - shorter.loss_or_inf)
 
 
-def _stage_lr(
-    record: TrialRecord, trials: tuple[Trial, ...], initial_lr: float, constants: Constants
-) -> float | None:
+def _stage_lr(record: TrialRecord, trials: tuple[Trial, ...], initial_lr: float) -> float | None:
     best = best_trial(trials)
     if best is None or best.loss_or_inf >= record.start_loss:
         return None
     octaves = np.log2([trial.lr / initial_lr for trial in trials])
     improvement = record.start_loss - best.loss_or_inf
-    worst = constants.search.worst_part
+    worst = FITTED.search.worst_part
     parts = [min((trial.loss_or_inf - best.loss_or_inf) / improvement, worst) for trial in trials]
     grid = np.arange(octaves[0], octaves[-1] + 1e-9, _GRID) if len(octaves) > 1 else octaves
     joined = np.interp(grid, octaves, parts)
@@ -128,7 +124,7 @@ def _stage_lr(
         joined[inside] = parabola(grid[inside])
     lowest = float(initial_lr * 2.0 ** grid[np.lexsort((abs(grid), joined))[0]])  # of ties, that near the initial LR
     too_high = _lowest_too_high(record, trials, best)
-    return lowest if too_high is None else min(lowest, too_high / constants.search.margin)
+    return lowest if too_high is None else min(lowest, too_high / FITTED.search.margin)
 
 
 def _lr_of_two(record: TrialRecord, lower: Trial, higher: Trial) -> float:

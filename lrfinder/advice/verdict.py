@@ -25,7 +25,7 @@ from lrfinder.analysis.regimes import read_curve
 from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
-from lrfinder.tables.constants import FITTED, Constants
+from lrfinder.tables.constants import FITTED
 from lrfinder.tables.situations import PASSES
 
 __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "trial_levels"]
@@ -36,13 +36,12 @@ _AGREED = 2.0  # factor up to which search and range test count as agreed
 _OF_TRAINING = ("lr_free", "sorted", "groups", "frozen_reference", "maximized", "large_epsilon")
 
 
-def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = FITTED) -> tuple[float, float]:
+def trial_levels(curve: LossCurve, *, compressed: bool) -> tuple[float, float]:
     """Highest training loss and smallest improvement allowed for trials, from the training loss of the range test.
 
     Args:
         curve: of the range test.
         compressed: whether the screening trials are long ones, which have the whole schedule.
-        constants: of which the one for an improvement is used.
 
     Returns:
         Training loss that no useful training exceeds: the level at the start, plus the drop and ten batch noises. Fall
@@ -51,32 +50,31 @@ def trial_levels(curve: LossCurve, *, compressed: bool, constants: Constants = F
     """
     reading = read_curve(without_probe(curve))
     any_counts = compressed or reading.onset_lr is not None
-    least = 0.0 if any_counts else constants.search.min_improvement_noises * reading.noise_std
+    least = 0.0 if any_counts else FITTED.search.min_improvement_noises * reading.noise_std
     return reading.level + reading.total_drop + 10 * reading.noise_std, least
 
 
-def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants = FITTED) -> Advice:
+def refined_advice(advice: Advice, record: TrialRecord) -> Advice:
     """The advice after a trial search: its schedule gets the LR found, and the others follow by their factors.
 
     Args:
         advice: of the range test.
         record: what the search measured.
-        constants: factors of the schedules, widths of the interval, and how losses are compared.
     """
     if not record.trials:
         return advice_without_trials(advice)
-    found = best_trial_lr(record, constants=constants)
+    found = best_trial_lr(record)
     if found is None or advice.min_lr is None or advice.base_lr is None:
         refused = Finding(code="trials_lag" if lags(record) else "no_trial_learned", detail=record.measured)
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
-    variances = _variances(advice, record, constants)
+    variances = _variances(advice, record)
     evidence = tuple(_weighed(record, found, *variances, head=of_head(advice.evidence)))
     weighed = weighted_mean(evidence)
-    findings = (*_findings(record, found, constants), *(each for each in advice.findings if each.code in _OF_TRAINING))
+    findings = (*_findings(record, found), *(each for each in advice.findings if each.code in _OF_TRAINING))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
     known = dict(advice.peaks).get(record.schedule)
-    base = weighed / (constants.peak_factor(record.schedule) if known is None else known / advice.base_lr)
+    base = weighed / (FITTED.peak_factor(record.schedule) if known is None else known / advice.base_lr)
     ceiling = None if advice.ceiling is None else max(advice.ceiling, weighed)
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
@@ -85,7 +83,6 @@ def refined_advice(advice: Advice, record: TrialRecord, *, constants: Constants 
         min_lr=advice.min_lr,
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,
-        constants=constants,
         grade=grade,
         evidence=evidence,
         findings=findings,
@@ -117,14 +114,14 @@ def advice_without_trials(advice: Advice) -> Advice:
     return advice.with_findings(Finding(code="search_interrupted"))
 
 
-def _variances(advice: Advice, record: TrialRecord, constants: Constants) -> tuple[float, float]:
+def _variances(advice: Advice, record: TrialRecord) -> tuple[float, float]:
     """Of the advice that the trials started from, and of what they found, in squared octaves."""
     assert advice.base_lr is not None and advice.interval is not None  # or there were no trials
     prior = (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
     length = record.total_steps / max(trial.steps for trial in record.trials)
     if record.passes is not None and not record.probed and not of_head(advice.evidence):
         length = max(1.0, length * min(1.0, record.passes / PASSES.reference))  # it repeats little that trials lack
-    return prior, constants.search.trial_variance * length
+    return prior, FITTED.search.trial_variance * length
 
 
 def _spread(prior: float, measured: float) -> float:
@@ -150,8 +147,8 @@ def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *
             )
 
 
-def _findings(record: TrialRecord, found: float, constants: Constants) -> Iterator[Finding]:
-    if (more := overfitting(record, constants=constants)) is not None:
+def _findings(record: TrialRecord, found: float) -> Iterator[Finding]:
+    if (more := overfitting(record)) is not None:
         yield more
     screened = record.in_stage("screening")
     if not screened[0].lr < found < screened[-1].lr:

@@ -1,7 +1,7 @@
 """The constants of the advice, typed: those that ``scripts/bench_advice fit`` writes to ``calibration.json``.
 
-They are passed in as an argument wherever they are used, so a fit tries others without touching the package. What is
-known of an optimizer or a schedule kind without a fit is a row of :mod:`lrfinder.tables.optimizers` or
+The advice of a range test takes them as an argument, so that a fit can try others; a trial search reads :data:`FITTED`.
+What is known of an optimizer or a schedule kind without a fit is a row of :mod:`lrfinder.tables.optimizers` or
 :mod:`lrfinder.tables.kinds`.
 """
 
