@@ -19,10 +19,10 @@ from lrfinder.analysis.unusual_training import TRAINING_CHECKS
 from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 
-__all__ = ["diagnose", "unreadable"]
+__all__ = ["diagnose", "edge_at_start", "unreadable"]
 
 _NOISY = 5.0  # a smaller drop, in noises, caps the grade
-_EARLY_DECADES = 0.3  # an edge so close to the start shows that start_lr was too high
+_EARLY_DECADES = 0.3  # from the start to an edge that is too close to it
 _FIRST = 5  # losses whose median is the level at the start
 _CLEAR_NOISES = 2.5  # a flat training loss shows such a fall by chance in 1 % of sweeps
 _LAG_PART = 0.3  # of the fall of the training loss: a smaller fall of the validation loss says nothing of the LR
@@ -46,6 +46,11 @@ def unreadable(curve: LossCurve, reading: Reading) -> Finding | None:
     return None
 
 
+def edge_at_start(reading: Reading) -> bool:
+    """Whether the edge is so close to the start that the sweep shows nothing below it: ``start_lr`` was too high."""
+    return reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES
+
+
 def diagnose(curve: LossCurve, reading: Reading) -> tuple[Finding, ...]:
     """Everything unusual about a readable curve and its training, in the order in which it is reported."""
     found = (check(curve, reading) for check in _CHECKS)
@@ -64,7 +69,7 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
         falling = reading.lowest_lr is not None and math.log10(lrs[-1] / reading.lowest_lr) < _FALLING_DECADES
         detail = "plateau" if half_fallen(reading) is not None else "falling" if falling else "level"
         return Finding(code="never_turned", lr=lrs[-1], detail=detail, caps_grade="low")
-    if math.log10(edge / lrs[0]) < _EARLY_DECADES:
+    if edge_at_start(reading):
         values = (clamp_lr(edge / 1000),)
         return Finding(code="edge_at_start", lr=lrs[0], values=values, detail=curve.measured, caps_grade="low")
     if may_be_bounded(reading):

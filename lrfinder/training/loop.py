@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lrfinder.analysis.diagnose import unreadable
+from lrfinder.analysis.diagnose import edge_at_start, unreadable
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.errors import SetupError
@@ -30,7 +30,6 @@ __all__ = ["Step", "lower_range", "meet_with_batches", "run_sweep", "run_sweeps"
 
 _LOWER = (10**-2.5, 10**0.5)  # the range of another sweep, as factors of the start that was too high
 _LOWER_ITER = 37  # twelve per decade
-_EARLY_DECADES = 0.3  # an edge so close to the start shows nothing below it
 _HIDDEN_PART = 0.5  # of the fall: where the first losses hold that much of it, the sweep started in its middle
 _HIDDEN_NOISES = 5.0
 _RISING = 6  # losses from before any update on; of a level start they have at most one inversion in 0.8 % of sweeps
@@ -178,7 +177,7 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
         return False
     if len(reading.lrs) < FEWEST_POINTS:
         return True  # it ended early, so it diverged
-    if reading.edge_lr is not None and math.log10(reading.edge_lr / reading.lrs[0]) < _EARLY_DECADES:
+    if edge_at_start(reading):
         return True
     if reading.probed or reading.onset_lr is not None:
         return False  # the losses below are not those of a probe
