@@ -642,7 +642,7 @@ def test_a_run_under_a_launcher_is_refused_once(variables: dict[str, str], tmp_p
 
 @pytest.mark.parametrize("variables", [{"WORLD_SIZE": "1", "RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "0"}], ids=str)
 def test_other_variables_of_that_name_do_not_matter(variables: dict[str, str]) -> None:
-    refuse_launcher("lrfind run", variables)
+    refuse_launcher(variables)
 
 
 def test_commands_that_train_nothing_run_under_a_launcher(saved: Path) -> None:

@@ -312,28 +312,28 @@ def test_accumulated_batches_count() -> None:
 @pytest.mark.parametrize("lr, words", [(0.004, "0.004, is 6.2 times below"), (0.2, "0.2, is 8 times torchvision's")])
 def test_a_factor_of_more_than_five_is_a_reason_for_a_low_grade(lr: float, words: str) -> None:
     advice = dataclasses.replace(advice_of(lr), peaks=(("step", lr),))
-    beside = beside_published(advice, 0.025, "step", "torchvision")
+    beside = beside_published(advice, 0.025, "step")
     assert words in beside.reasons[0] and beside.reasons[1:] == advice.reasons
     assert (beside.grade, beside.base_lr, beside.findings[0].caps_grade) == ("low", lr, "low")
     assert beside.interval is not None and advice.interval is not None
     assert beside.interval == (min(advice.interval[0], 0.025), max(advice.interval[1], 0.025))
-    assert beside_published(beside, 0.025, "step", "torchvision") is beside  # it is said once
+    assert beside_published(beside, 0.025, "step") is beside  # it is said once
 
 
 def test_the_interval_does_not_reach_above_divergence() -> None:
     advice = dataclasses.replace(advice_of(0.001), edge_lr=0.004, diverged_lr=0.01)
-    assert beside_published(advice, 0.025, "step", "torchvision").interval == (0.001 / 3, 0.01)
+    assert beside_published(advice, 0.025, "step").interval == (0.001 / 3, 0.01)
 
 
 @pytest.mark.parametrize("lr", [0.0051, 0.025, 0.12])
 def test_a_smaller_factor_changes_nothing(lr: float) -> None:
     advice = advice_of(lr)
     assert 1 / 5 < advice.lr_for("step") / 0.025 < 5
-    assert beside_published(advice, 0.025, "step", "torchvision") is advice
+    assert beside_published(advice, 0.025, "step") is advice
 
 
 def test_without_advice_there_is_nothing_to_compare() -> None:
-    assert beside_published(NO_ADVICE, 0.025, "step", "torchvision") is NO_ADVICE
+    assert beside_published(NO_ADVICE, 0.025, "step") is NO_ADVICE
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def published_lr(recipe: ReferenceRecipe, setup: Mapping[str, Any]) -> float | N
     return scaled_lr(recipe, int(setup["batch_size"] * setup["accumulation_steps"]))
 
 
-def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> Advice:
-    """The same learning rates, with a finding and a low grade where a published one is far from them.
+def beside_published(advice: Advice, lr: float, schedule: str) -> Advice:
+    """The same learning rates, with a finding and a low grade where that of torchvision's recipe is far from them.
 
     The interval then reaches to the published one, but not above where the loss had diverged.
 
@@ -52,14 +52,13 @@ def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> A
         advice: of a range test.
         lr: published peak learning rate, for the optimizer and the batch of the test; > 0.
         schedule: kind of schedule that it was published for.
-        source: whose it is, as in ``"torchvision"``.
 
     Example:
         >>> lrs = {"max_lr": 0.1, "base_lr": 0.1, "min_lr": 0.01, "interval": (0.05, 0.2)}
         >>> advice = Advice(**lrs, grade="high", reasons=("Clear.",))
-        >>> beside_published(advice, 0.03, "cosine", "torchvision") is advice
+        >>> beside_published(advice, 0.03, "cosine") is advice
         True
-        >>> far = beside_published(advice, 0.01, "cosine", "torchvision")
+        >>> far = beside_published(advice, 0.01, "cosine")
         >>> far.grade, far.base_lr
         ('low', 0.1)
         >>> print(far.reasons[0])
@@ -70,9 +69,8 @@ def beside_published(advice: Advice, lr: float, schedule: str, source: str) -> A
     advised = advice.lr_for(schedule)
     if 1 / _FAR <= lr / advised <= _FAR:
         return advice
-    finding = Finding(
-        code=_CODE, lr=advised, values=(lr,), detail=f"{source} {schedule}", caps_grade=_BEST_GRADE
-    )
+    detail = f"torchvision {schedule}"
+    finding = Finding(code=_CODE, lr=advised, values=(lr,), detail=detail, caps_grade=_BEST_GRADE)
     grade = max(advice.grade, _BEST_GRADE, key=GRADES.index)
     (low, high), limit = advice.interval, advice.diverged_lr or advice.edge_lr or math.inf
     interval = (min(low, round_lr(lr)), max(high, round_lr(min(lr, limit))))

@@ -14,11 +14,10 @@ class OtherRankError(Exception):
     """The command is refused, and another rank prints the reason."""
 
 
-def refuse_launcher(command: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse to run as one of the processes that torchrun, or a launcher with its variables, has started.
+def refuse_launcher(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse ``lrfind run`` as one of the processes that torchrun, or a launcher with its variables, has started.
 
     Args:
-        command: name of it, as in ``"lrfind run"``.
         environment: variables of the process.
 
     Raises:
@@ -26,7 +25,7 @@ def refuse_launcher(command: str, environment: Mapping[str, str] = os.environ) -
         OtherRankError: it is another one.
 
     Example:
-        >>> refuse_launcher("lrfind run", {"WORLD_SIZE": "2", "RANK": "1"})
+        >>> refuse_launcher({"WORLD_SIZE": "2", "RANK": "1"})
         Traceback (most recent call last):
         lrfinder.cli.launchers.OtherRankError
     """
@@ -36,6 +35,6 @@ def refuse_launcher(command: str, environment: Mapping[str, str] = os.environ) -
     if environment.get("RANK", "0") != "0":
         raise OtherRankError
     raise ConfigError(
-        f"{command} tests a model on one device, and torchrun or a similar launcher has started several processes. "
+        "lrfind run tests a model on one device, and torchrun or a similar launcher has started several processes. "
         "Run it without torchrun, or call LRFinder inside the distributed training."
     )

@@ -85,7 +85,7 @@ def run(
 
     Prints the advice and the scheduler lines to paste, and writes plot, result and recipe to --out.
     """
-    refuse_launcher("lrfind run")
+    refuse_launcher()
     with _output_folder(out):
         from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of

@@ -118,10 +118,9 @@ class Experiment:
     def _beside_recipe(self, result: RangeTestResult) -> RangeTestResult:
         """The result with a low grade where torchvision's recipe, if it may be compared, has a far learning rate."""
         row = self.reference
-        lr = published_lr(row, self.facts) if isinstance(row, ReferenceRecipe) else None
-        if lr is None or not isinstance(row, ReferenceRecipe):
+        if not isinstance(row, ReferenceRecipe) or (lr := published_lr(row, self.facts)) is None:
             return result
-        return replace(result, advice=beside_published(result.advice, lr, row.schedule, "torchvision"))
+        return replace(result, advice=beside_published(result.advice, lr, row.schedule))
 
     @property
     def _val_batches(self) -> int | None:
