@@ -25,7 +25,7 @@ from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.facts import ModelFacts
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.situations import PROBE
-from lrfinder.training.range_search import choose_range
+from lrfinder.training.range_search import SweepRequest, choose_range
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-5, "end_lr": 0.1, "num_iter": 12, "early_stop": False, "progress": False}
 BATCH = 16
@@ -244,9 +244,9 @@ def test_nothing_is_compiled_for_it() -> None:
 
 
 def test_the_range_starts_a_decade_lower() -> None:
-    usual, lower = (choose_range(0.1, kind="adaptive", lower=each)[0] for each in (False, True))
+    usual, lower = (choose_range(0.1, SweepRequest(), rule="adaptive", lower=each)[0] for each in (False, True))
     assert lower.start_lr == pytest.approx(usual.start_lr / 10) and lower.end_lr == usual.end_lr
-    assert choose_range(0.1, start_lr=0.01, lower=True)[0].start_lr == 0.01
+    assert choose_range(0.1, SweepRequest(start_lr=0.01), rule="adaptive", lower=True)[0].start_lr == 0.01
 
 
 # --- what is read from it ---------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.training.range_search import choose_range, critical_lr
+from lrfinder.training.critical import critical_lr
+from lrfinder.training.range_search import SweepRequest, choose_range
 
 DECADES = [10.0**k for k in range(-5, 7)]
 
@@ -128,9 +129,8 @@ def test_given_numbers_are_obeyed_and_the_others_fit_them(
 ) -> None:
     if start_lr is not None and end_lr is not None and start_lr >= end_lr:
         start_lr, end_lr = end_lr / 2, start_lr
-    config, extend = choose_range(
-        critical, start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop
-    )
+    given = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)
+    config, extend = choose_range(critical, given, rule="adaptive")
     assert 0 < config.start_lr < config.end_lr < math.inf
     assert start_lr is None or config.start_lr == start_lr
     assert end_lr is None or config.end_lr == end_lr
@@ -141,11 +141,11 @@ def test_given_numbers_are_obeyed_and_the_others_fit_them(
         assert extend == 0
 
 
-@given(critical=st.floats(1e-9, 1e6), kind=st.sampled_from(["proportional", "adaptive"]))
+@given(critical=st.floats(1e-9, 1e6), rule=st.sampled_from(["proportional", "adaptive"]))
 def test_a_chosen_range_spans_3_5_decades_around_the_critical_lr(
-    critical: float, kind: str
+    critical: float, rule: str
 ) -> None:
-    config, extend = choose_range(critical, kind=kind)
+    config, extend = choose_range(critical, SweepRequest(), rule=rule)
     assert config.end_lr / config.start_lr == pytest.approx(10**3.5)
     assert config.start_lr < critical < config.end_lr
     assert config.num_iter == 43
@@ -153,43 +153,44 @@ def test_a_chosen_range_spans_3_5_decades_around_the_critical_lr(
 
 def test_the_range_of_a_proportional_update_rule_starts_lower() -> None:
     # With momentum they add up, and later batches are steeper than the first.
-    assert choose_range(1.0, kind="proportional")[0].start_lr < choose_range(1.0, kind="adaptive")[0].start_lr
+    starts = [choose_range(1.0, SweepRequest(), rule=rule)[0].start_lr for rule in ("proportional", "adaptive")]
+    assert starts[0] < starts[1]
 
 
 @given(critical=lrs, start_lr=lrs, mode=st.sampled_from(["exp", "linear"]))
 def test_a_chosen_range_never_takes_more_than_100_iterations(
     critical: float | None, start_lr: float | None, mode: str
 ) -> None:
-    config, extend = choose_range(critical, start_lr=start_lr, mode=mode)
+    config, extend = choose_range(critical, SweepRequest(start_lr=start_lr, mode=mode), rule="adaptive")
     assert config.num_iter + extend == 100
 
 
 def test_without_a_critical_lr_the_range_is_that_of_other_finders() -> None:
-    config, _ = choose_range(None)
+    config, _ = choose_range(None, SweepRequest(), rule="adaptive")
     assert (config.start_lr, config.end_lr, config.num_iter) == (1e-7, 10.0, 97)
 
 
 @given(start_lr=st.floats(1e-9, 1.0), decades=st.floats(0.8, 8))
 def test_given_two_ends_there_are_12_iterations_per_decade(start_lr: float, decades: float) -> None:
-    config, _ = choose_range(None, start_lr=start_lr, end_lr=start_lr * 10**decades)
+    config, _ = choose_range(None, SweepRequest(start_lr=start_lr, end_lr=start_lr * 10**decades), rule="adaptive")
     assert config.num_iter == pytest.approx(12 * decades + 1, abs=0.51)
 
 
 @pytest.mark.parametrize("critical", [None, 0.1])
 def test_a_linear_sweep_starts_at_its_first_step_and_takes_a_hundred(critical: float | None) -> None:
-    config, extend = choose_range(critical, mode="linear")
+    config, extend = choose_range(critical, SweepRequest(mode="linear"), rule="adaptive")
     assert config.num_iter == 100
     assert config.start_lr == pytest.approx(config.end_lr / 100)
     assert extend == 0
 
 
 def test_a_start_above_the_critical_range_still_gets_an_end_above_it() -> None:
-    config, _ = choose_range(0.1, start_lr=5.0)
+    config, _ = choose_range(0.1, SweepRequest(start_lr=5.0), rule="adaptive")
     assert (config.start_lr, config.end_lr) == (5.0, pytest.approx(5 * 10**3.5))
 
 
 def test_an_end_below_the_critical_range_still_gets_a_start_below_it() -> None:
-    config, _ = choose_range(0.1, end_lr=1e-5)
+    config, _ = choose_range(0.1, SweepRequest(end_lr=1e-5), rule="adaptive")
     assert (config.start_lr, config.end_lr) == (pytest.approx(1e-5 / 10**3.5), 1e-5)
 
 

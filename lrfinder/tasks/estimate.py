@@ -18,7 +18,7 @@ from lrfinder.tasks.experiment import Experiment
 from lrfinder.tasks.memory import peak_memory
 from lrfinder.tasks.user_code import is_reference
 from lrfinder.training.model_facts import take_facts
-from lrfinder.training.range_search import choose_range
+from lrfinder.training.range_search import SweepRequest, choose_range
 from lrfinder.training.state import preserved
 
 __all__ = ["Estimate", "Meter", "estimate"]
@@ -211,7 +211,7 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     setup = experiment.finder.setup
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
     probed = task.val_loader is None and needs_probe(take_facts(setup).result(), setup.update_rule)
-    config, _ = choose_range(1.0, kind=setup.update_rule, lower=probed, **given)
+    config, _ = choose_range(1.0, SweepRequest(**given), rule=setup.update_rule, lower=probed)
     forward = _FORWARD / chosen.accumulation_steps
     validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward
     beside = min(PROBE.batches, math.ceil(PROBE.samples / (chosen.batch_size or 1))) * forward if probed else validated

@@ -22,7 +22,7 @@ from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
 
-__all__ = ["MOST_ITER", "SweepRequest", "choose_range", "critical_lr", "find_range"]
+__all__ = ["MOST_ITER", "SweepRequest", "choose_range", "find_range"]
 
 MOST_ITER = 100
 """Iterations of a chosen range, which is extended up to that while the curve has not turned."""
@@ -95,7 +95,7 @@ def find_range(
     """
     searching = request.start_lr is None or request.end_lr is None
     critical = _measured_critical_lr(setup, step, batches, state) if searching else None
-    return choose_range(critical, **vars(request), kind=setup.update_rule, lower=lower)
+    return choose_range(critical, request, rule=setup.update_rule, lower=lower)
 
 
 def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batches, state: Snapshot) -> float | None:
@@ -149,51 +149,38 @@ def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
 
 
 def choose_range(
-    critical: float | None,
-    *,
-    start_lr: float | None = None,
-    end_lr: float | None = None,
-    num_iter: int | None = None,
-    mode: str = "exp",
-    early_stop: bool = True,
-    kind: str = "adaptive",
-    lower: bool = False,
+    critical: float | None, request: SweepRequest, *, rule: str, lower: bool = False
 ) -> tuple[SweepConfig, int]:
     """The sweep to run, and the iterations it may be extended by. A number that is given is obeyed.
 
+    Without ``num_iter`` there are 12 iterations per decade, and 100 in linear mode.
+
     Args:
         critical: from :func:`critical_lr`; None when it was not found or not measured.
-        start_lr: first LR, or None to choose it.
-        end_lr: last LR, or None to choose it.
-        num_iter: iterations, or None for 12 per decade (100 in linear mode).
-        mode: ``"exp"`` or ``"linear"``.
-        early_stop: passed to :class:`SweepConfig`.
-        kind: update rule of the optimizer, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
+        request: what the user gave.
+        rule: update rule of the optimizer, ``"proportional"`` or ``"adaptive"``; see :mod:`lrfinder.tables.optimizers`.
         lower: start a decade lower.
 
     Example:
-        >>> config, extend = choose_range(0.1, kind="proportional")
+        >>> config, extend = choose_range(0.1, SweepRequest(), rule="proportional")
         >>> f"{config.start_lr:.2g} to {config.end_lr:.2g}", config.num_iter, extend
         ('0.0001 to 0.32', 43, 57)
     """
-    below, above = _AROUND[kind]
+    start_lr, end_lr, linear = request.start_lr, request.end_lr, request.mode == "linear"
+    below, above = _AROUND[rule]
     below *= _LOWER if lower else 1.0
     low, high = (critical * below, critical * above) if critical is not None else _WIDEST
     span = high / low
     end = end_lr if end_lr is not None else (high if start_lr is None or start_lr < high else start_lr * span)
     start = start_lr if start_lr is not None else (low if low < end else end / span)
-    if mode == "linear" and start_lr is None:
+    if linear and start_lr is None:
         start = end / _LINEAR_ITER
     decades = math.log10(end) - math.log10(start)  # end / start may overflow
-    whole = _LINEAR_ITER if mode == "linear" else max(round(_PER_DECADE * decades) + 1, _FEWEST_ITER)
-    chosen = end_lr is None and num_iter is None
+    whole = _LINEAR_ITER if linear else max(round(_PER_DECADE * decades) + 1, _FEWEST_ITER)
+    chosen = end_lr is None and request.num_iter is None
     whole = min(whole, MOST_ITER) if chosen else whole
-    extend = MOST_ITER - whole if chosen else 0
+    num_iter = whole if request.num_iter is None else request.num_iter
     config = SweepConfig(
-        start_lr=start,
-        end_lr=end,
-        num_iter=num_iter if num_iter is not None else whole,
-        mode=mode,
-        early_stop=early_stop,
+        start_lr=start, end_lr=end, num_iter=num_iter, mode=request.mode, early_stop=request.early_stop
     )
-    return config, extend
+    return config, MOST_ITER - whole if chosen else 0
