@@ -20,12 +20,7 @@ _SEEN_TWICE = 2  # learning rates, the highest included, that must show that a b
 
 
 def critical_lr(
-    loss_at: Callable[[float], float],
-    loss_before: float,
-    *,
-    resolution: float = RESOLUTION,
-    noise: float = 0.0,
-    scale: float = 1.0,
+    loss_at: Callable[[float], float], loss_before: float, *, noise: float = 0.0, scale: float = 1.0
 ) -> float | None:
     """Smallest learning rate at which one update makes the loss of its own batch worse.
 
@@ -36,7 +31,6 @@ def critical_lr(
     Args:
         loss_at: LR -> loss of a batch after a single update, made on that batch with that LR.
         loss_before: loss of the batch before the update.
-        resolution: changes below this part of ``abs(loss_before)`` count as rounding.
         noise: how far the loss moves without any update; >= 0.
         scale: size of the weights over that of the gradients, > 0, which moves the range of the search.
 
@@ -53,7 +47,7 @@ def critical_lr(
     """
     if not (math.isfinite(loss_before) and math.isfinite(noise)):
         return None
-    floor = max(resolution * abs(loss_before), _CLEAR_RISE * noise)
+    floor = max(RESOLUTION * abs(loss_before), _CLEAR_RISE * noise)
     lrs: list[float] = []
     rises: list[float] = []
     for lr in _decades(scale):
