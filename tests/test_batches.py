@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 from worlds import Encoding, Graph, Pair, Record
 
 from lrfinder.errors import SetupError
-from lrfinder.training.batches import Batches, batch_size, move, worth_prefetching
+from lrfinder.training.batches import Batches, worth_prefetching
+from lrfinder.training.contents import batch_size, move
 
 CPU = torch.device("cpu")
 META = torch.device("meta")  # a device on every machine that a tensor can be seen to have moved to

@@ -13,8 +13,7 @@ from torch.utils.data import default_collate
 
 from lrfinder.tasks.experiment import Experiment
 from lrfinder.tasks.memory import usable_memory, used_memory
-from lrfinder.training.batches import batch_size, move, tensors_in
-from lrfinder.training.contents import size_in_bytes
+from lrfinder.training.contents import batch_size, move, size_in_bytes, tensors_in
 from lrfinder.training.own_step import training_step
 
 __all__ = ["FullError", "Line", "Probe"]

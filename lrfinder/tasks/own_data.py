@@ -20,7 +20,7 @@ from lrfinder.tasks.samples import chosen_classes, parted
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.torchvision_data import open_torchvision
 from lrfinder.tasks.user_code import Call, errors_explained, load_object
-from lrfinder.training.batches import batch_size, describe_batch
+from lrfinder.training.contents import batch_size, describe_batch
 
 __all__ = ["OwnData", "open_images", "open_own"]
 

@@ -19,7 +19,7 @@ from lrfinder.tasks.own_data import OwnData
 from lrfinder.tasks.segmentation import SegmentationLoss, build_segmenter
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.video import build_video_model
-from lrfinder.training.batches import describe_batch, tensors_in
+from lrfinder.training.contents import describe_batch, tensors_in
 
 __all__ = ["FamilyModel", "family_model"]
 

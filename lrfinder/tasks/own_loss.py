@@ -16,7 +16,7 @@ from lrfinder.tasks.detection import DetectionLoss
 from lrfinder.tasks.names import check_name
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.user_code import Call, any_reference, check_form, errors_explained, is_reference, load_object
-from lrfinder.training.batches import describe_batch
+from lrfinder.training.contents import describe_batch
 from lrfinder.training.losses import HOW_TO_LOSS_FN
 
 __all__ = ["OutputLoss", "OwnLoss", "fitting_loss", "own_code_explained", "with_loss"]

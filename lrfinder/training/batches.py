@@ -14,11 +14,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 from torch.utils.data import SubsetRandomSampler, WeightedRandomSampler
 
 from lrfinder.errors import SetupError
-from lrfinder.training.contents import batch_size, describe_batch, move, same_target, size_in_bytes, target_count
-from lrfinder.training.contents import tensors_in
+from lrfinder.training.contents import batch_size, move, same_target, size_in_bytes, target_count, tensors_in
 
-__all__ = ["Batches", "TransferStream", "batch_size", "describe_batch", "loader_length", "move", "tensors_in"]
-__all__ += ["worth_prefetching"]
+__all__ = ["Batches", "TransferStream", "loader_length", "worth_prefetching"]
 
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import BatchError
-from lrfinder.training.batches import describe_batch
+from lrfinder.training.contents import describe_batch
 
 __all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "criterion_loss"]
 

@@ -18,8 +18,9 @@ from lrfinder.checks import check_count
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.param_groups import mode_switches
 from lrfinder.tables.situations import PROBE
-from lrfinder.training.batches import Batches, batch_size, loader_length, move
+from lrfinder.training.batches import Batches, loader_length
 from lrfinder.training.compiled import is_compiled
+from lrfinder.training.contents import batch_size, move
 from lrfinder.training.setup import TrainingSetup
 
 __all__ = ["Validation", "check_probe", "hold_out", "probe_for", "validation_for"]
