@@ -41,7 +41,8 @@ class InterruptGate:
     def open(self) -> None:
         """Let interrupts through, beginning with one that was held back."""
         self.closed = False
-        self._deliver()
+        if self._pending and self._previous is not None:
+            self._previous(*self._pending.pop())
 
     def remove(self) -> None:
         """Give the former handler its place back, and what was held back."""
@@ -62,10 +63,6 @@ class InterruptGate:
             self._pending.append((number, frame))
         else:
             self._previous(number, frame)
-
-    def _deliver(self) -> None:
-        if self._pending and self._previous is not None:
-            self._previous(*self._pending.pop())
 
     def _on_the_way_out(self, frame: FrameType | None) -> bool:
         while frame is not None:
