@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lrfinder.training.state.objects import builtin
+from lrfinder.training.state.objects import builtin, is_installed
 
 __all__ = ["contents_of", "is_atom", "is_plain_object", "kept_array", "packages_of", "refill", "trim"]
 
@@ -45,9 +45,9 @@ def is_plain_object(kind: type, packages: frozenset[str]) -> bool:
         return False
     if kind.__module__ in ("types", "collections"):
         return issubclass(kind, types.SimpleNamespace) or kind.__name__.startswith("User")
-    if _root(kind) in sys.stdlib_module_names | {"torch", "numpy", "lrfinder"} or not (
-        _root(kind) in packages or not _is_installed(kind)
-    ):
+    if _root(kind) in sys.stdlib_module_names | {"torch", "numpy", "lrfinder"}:
+        return False
+    if is_installed(kind.__module__) and _root(kind) not in packages:
         return False
     return all(_root(base) in _CONTENT_BASES or _root(base) not in sys.stdlib_module_names for base in kind.__mro__)
 
@@ -124,8 +124,3 @@ def _is_mapped(value: Any) -> bool:
 
 def _root(kind: type) -> str:
     return kind.__module__.partition(".")[0]
-
-
-def _is_installed(kind: type) -> bool:
-    path = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-    return "site-packages" in path or "dist-packages" in path
