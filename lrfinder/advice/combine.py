@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
@@ -218,24 +219,23 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
 
 
 def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence:
-    """Upper limit of the LR of every schedule, at so many times its fitted part."""
+    """Upper limit of the LR of every schedule; ``allowed`` multiplies its fitted part of the edge."""
     rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
+    ceiling = partial(Evidence, name="ceiling", weight=0.0)
     if edge is None:
-        return Evidence(name="ceiling", lr=highest, weight=0.0, part=1.0, seen=(highest, highest), source="highest")
+        return ceiling(lr=highest, part=1.0, seen=(highest, highest), source="highest")
     # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
     part = allowed * constants.edge_part.of(rule, falls=reading.low_region is not None)
     if rule == "adaptive":
-        lr = clamp_lr(part * edge)
-        return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=(edge, edge), source="edge")
+        return ceiling(lr=clamp_lr(part * edge), part=part, seen=(edge, edge), source="edge")
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.
     diverged, until = _divergence(reading)
     middle = edge ** (1 - constants.diverged_weight) * diverged**constants.diverged_weight
     if (lr := clamp_lr(part * middle)) > (most := _MOST_ABOVE_EDGE * edge):
-        part = _MOST_ABOVE_EDGE
-        return Evidence(name="ceiling", lr=most, weight=0.0, part=part, seen=(edge, edge), source="above edge")
-    both, source = (min(edge, diverged), max(edge, diverged)), f"edge and {until}"
-    return Evidence(name="ceiling", lr=lr, weight=0.0, part=part, seen=both, source=source)
+        return ceiling(lr=most, part=_MOST_ABOVE_EDGE, seen=(edge, edge), source="above edge")
+    both = (min(edge, diverged), max(edge, diverged))
+    return ceiling(lr=lr, part=part, seen=both, source=f"edge and {until}")
 
 
 def _divergence(reading: Reading) -> tuple[float, str]:
