@@ -24,6 +24,7 @@ __all__ = [
     "check_part",
     "check_scales",
     "did_you_mean",
+    "is_finite_number",
 ]
 
 _MOST = 2**63 - 1  # what torch, and files that others read, can hold as a whole number
@@ -164,6 +165,11 @@ def did_you_mean(value: Any, names: Iterable[str]) -> str:
     begun = [name for name in lower if len(given) >= _BEGINNING and name.startswith(given)]
     near = begun or difflib.get_close_matches(given, lower, n=1, cutoff=_NEAR)
     return f" Did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether the value is a finite int or float, which JSON can hold; True and False are none."""
+    return isinstance(value, (int, float)) and _finite(value) is not None
 
 
 def _finite(value: Any) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lrfinder.checks import is_finite_number
 from lrfinder.errors import SetupError
 from lrfinder.tasks.coco_masks import mask_of
 from lrfinder.tasks.samples import read_image
@@ -61,7 +61,7 @@ class CocoFile:
         """Whether the box of an object has an area; the object is checked."""
         name = f"the annotation {each.get('id')} in {self.path}"
         box = each.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(value) for value in box):
             raise SetupError(f"{name} needs a bbox of four finite numbers (x, y, width, height); got {box!r}.")
         if each.get("category_id") not in self.category_ids:
             raise SetupError(f"{name} has the category_id {each.get('category_id')!r}, which no category has.")
@@ -82,7 +82,7 @@ class CocoFile:
             SetupError: they are not three numbers each, or not the same number for every object.
         """
         every = [each["keypoints"] for _, found in self.images for each in found]
-        if wrong := [each for each in every if not isinstance(each, list) or not all(map(_is_number, each))]:
+        if wrong := [each for each in every if not isinstance(each, list) or not all(map(is_finite_number, each))]:
             raise SetupError(f"the keypoints in {self.path} must be lists of finite numbers; got {str(wrong[0])[:60]}.")
         lengths = {len(each) for each in every}
         if len(lengths) > 1 or lengths.copy().pop() % 3:
@@ -174,10 +174,3 @@ def _field(path: Path, kind: str, row: dict[str, Any], name: str, type_: type) -
         allowed = "a whole number" if type_ is int else "a text"
         raise SetupError(f"the {name} of each {kind} in {path} must be {allowed}; got {value!r}.")
     return value
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
-        return False

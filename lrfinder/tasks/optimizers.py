@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from lrfinder.checks import is_finite_number
 from lrfinder.errors import ConfigError
 from lrfinder.tasks.names import check_name
 
@@ -117,17 +117,10 @@ def _check_value(name: str, key: str, value: Any, default: Any) -> None:
     if isinstance(default, bool) or key in _SWITCHES:
         allowed = None if isinstance(value, bool) else "True or False"
     elif isinstance(default, (int, float)):
-        allowed = None if _is_number(value) else "a finite number"
+        allowed = None if is_finite_number(value) else "a finite number"
     elif isinstance(default, tuple):
         fits = isinstance(value, (tuple, list)) and len(value) == len(default)
-        fits = fits and all(_is_number(each) or each is usual is None for each, usual in zip(value, default))
+        fits = fits and all(is_finite_number(each) or each is usual is None for each, usual in zip(value, default))
         allowed = None if fits else f"{len(default)} finite numbers, as in {default}"
     if allowed is not None:
         raise ConfigError(f"the option {key} of {name} must be {allowed}; got {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
