@@ -207,15 +207,15 @@ class LRFinder:
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
                 facts = functools.partial(_facts, known, batches, ranks.size, features, step.clipping)
 
-                def take(driver: SweepDriver) -> LossCurve:
-                    parts: dict[str, Any] = {"clipped_part": step.clipping.part, "facts": facts()}
-                    self.last_curve = driver.curve(batches=batches.drawn, **parts)
+                def take(swept: SweepDriver) -> LossCurve:
+                    self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
                     return self.last_curve
 
-                shown: dict[str, Any] = {"progress": progress, "on_step": on_step, "take": take}
                 meet_with_batches(setup, batches)
                 measured = validation or self._probe(batches, facts)
-                self.last_curve = run_sweeps(setup, step, batches, state, request, measured, **shown)
+                self.last_curve = run_sweeps(
+                    setup, step, batches, state, request, measured, progress=progress, on_step=on_step, take=take
+                )
         return RangeTestResult(curve=self.last_curve)
 
     def _probe(self, batches: Batches, facts: Callable[[], ModelFacts]) -> Validation | None:

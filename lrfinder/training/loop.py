@@ -67,7 +67,7 @@ def run_sweeps(
     validation: Validation | None,
     *,
     progress: bool,
-    on_step: Callable[[int, float, float], object] | None = None,
+    on_step: Callable[[int, float, float], object] | None,
     take: Callable[[SweepDriver], LossCurve],
 ) -> LossCurve:
     """Find the range, sweep it, and sweep a lower one where it started too high; the last curve that can be read.
