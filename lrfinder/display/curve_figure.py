@@ -17,7 +17,7 @@ from lrfinder.analysis.diagnose import unreadable
 from lrfinder.analysis.regimes import Reading
 from lrfinder.display.limits import loss_limits, lr_axis
 from lrfinder.display.marks import Mark, labelled, places
-from lrfinder.display.summary import optimizers_of
+from lrfinder.display.summary import optimizers_in_words
 from lrfinder.numbers import format_lr, printable, round_lr
 from lrfinder.record.curve import LossCurve, StopReason
 
@@ -109,7 +109,7 @@ def curve_figure(
 def _title(curve: LossCurve, advice: Advice | None, subject: tuple[str, ...]) -> str:
     """Model, data, optimizer, batch and grade, those of them that are known; in two lines where one is too long."""
     named = " on ".join(name if len(name) <= _NAME else f"{name[: _NAME - 3]}..." for name in map(printable, subject))
-    names, facts = printable(optimizers_of(curve)), curve.facts
+    names, facts = printable(optimizers_in_words(curve)), curve.facts
     test = f"{names} range test" if names else "Range test"
     if facts is not None and facts.batch_size is not None:
         times = f" x {facts.accumulation_steps}" if facts.accumulation_steps > 1 else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lrfinder.advice.evidence import SITUATION, Evidence, weighted_mean
-from lrfinder.display.summary import optimizers_of
+from lrfinder.display.summary import optimizers_in_words
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
@@ -47,7 +47,7 @@ def run_rows(curve: LossCurve, run: RunRecord | None) -> list[tuple[str, str]]:
 
 def _curve_rows(curve: LossCurve) -> list[tuple[str, str]]:
     facts = curve.facts
-    known: dict[str, Any] = {"optimizer": optimizers_of(curve) or "unknown", "momentum": f"{curve.momentum:g}"}
+    known: dict[str, Any] = {"optimizer": optimizers_in_words(curve) or "unknown", "momentum": f"{curve.momentum:g}"}
     if facts is not None:
         names = ("batch_size", "accumulation_steps", "clip_grad_norm", "amp_dtype", "device", "trainable", "frozen")
         known |= {name: getattr(facts, name) for name in (*names, "pretrained")}

@@ -11,7 +11,7 @@ from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.tables.kinds import KINDS
 
-__all__ = ["advice_rows", "headline", "optimizers_of", "sweep_facts"]
+__all__ = ["advice_rows", "headline", "optimizers_in_words", "sweep_facts"]
 
 _GRADES = {
     "high": "a clear curve",
@@ -23,11 +23,11 @@ _GRADES = {
 
 def headline(curve: LossCurve, run: RunRecord | None = None) -> str:
     """Title: the test, its model and data where they are known, and its optimizer."""
-    subject, names = "" if run is None else " on ".join(run.subject), optimizers_of(curve)
+    subject, names = "" if run is None else " on ".join(run.subject), optimizers_in_words(curve)
     return "Learning-rate range test" + (f" of {subject}" if subject else "") + (f" with {names}" if names else "")
 
 
-def optimizers_of(curve: LossCurve) -> str:
+def optimizers_in_words(curve: LossCurve) -> str:
     """Class name of the optimizer, or those of several, as in "Muon and AdamW"; "" where it is not known."""
     several = curve.facts.optimizers if curve.facts is not None else None
     return curve.optimizer if not several else " and ".join(name for name, _ in several)
