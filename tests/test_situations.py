@@ -204,8 +204,8 @@ def test_a_trained_body_that_is_trained_again_counts_as_trained(trained: tuple[f
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"pretrained": True, "trained": (0.0,)}, "count as trained, as given, though the model shows none"),
-        ({"pretrained": False, "trained": (0.99,)}, "count as fresh, as given, though the model shows signs"),
+        ({"pretrained": True, "trained": (0.0,)}, "taken as trained, as you specified, but the model shows no signs"),
+        ({"pretrained": False, "trained": (0.99,)}, "taken as fresh, as you specified, but the model shows signs"),
         ({"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}, None),
         ({"pretrained": True, "trained": (None,)}, None),
         ({"pretrained": False, "trained": (0.0,)}, None),
@@ -213,7 +213,7 @@ def test_a_trained_body_that_is_trained_again_counts_as_trained(trained: tuple[f
     ],
 )
 def test_what_is_said_against_what_is_seen_is_obeyed_and_mentioned(facts: dict[str, Any], told: str | None) -> None:
-    assert ("as given" in words(**LARGE, **facts)) == (told is not None)
+    assert ("as you specified" in words(**LARGE, **facts)) == (told is not None)
     assert told is None or told in words(**LARGE, **facts)
     lowered = facts.get("pretrained") is True and "frozen_trained" not in facts
     assert ("trained before" in words(**LARGE, **facts)) == lowered

@@ -137,8 +137,11 @@ def _lr(found: Finding) -> str:
 
 
 def _pretrained_contradicted(found: Finding) -> str:
-    given, seen = ("fresh", "shows signs of training") if found.detail == "trained" else ("trained", "shows none")
-    return f"The weights count as {given}, as given, though the model {seen}. Leave `pretrained` out to go by that."
+    given, seen = ("fresh", "shows signs") if found.detail == "trained" else ("trained", "shows no signs")
+    return (
+        f"The weights are taken as {given}, as you specified, but the model {seen} of training. Leave `pretrained` out "
+        "to decide by the weights."
+    )
 
 
 def _other_unit(found: Finding) -> str:
@@ -241,7 +244,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "groups": _groups,
     "frozen_reference": _frozen_reference,
     "tuned_sgd": lambda found: (
-        f"Trained weights with {found.detail}: a learning rate that is off costs more than with Adam, and in our "
-        "trainings of such networks the advice lost twice as much. Refine it with a budget of one training."
+        f"Trained weights with {found.detail}: a wrong learning rate costs more than with Adam, and in our trainings "
+        "of such networks the advice had twice the regret. Refine it with a budget of 1.0, one whole training."
     ),
 }

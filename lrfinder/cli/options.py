@@ -72,7 +72,7 @@ _RUN = (
         help="Train the head, whose outputs are the classes, at X times the learning rate of the rest.",
     ),
     click.option(
-        "--layer-decay", type=float, metavar="X", help="Learning rate of a layer over that of the next, 1 or less."
+        "--layer-decay", type=float, metavar="X", help="Learning rate of a layer divided by that of the next, <= 1."
     ),
     click.option(
         "--norm-weight-decay",
@@ -81,7 +81,7 @@ _RUN = (
         help="Weight decay of normalisation layers, such as 0.  [default: as torchvision's, or that of all]",
     ),
     click.option(
-        "--bias-weight-decay", type=float, metavar="X", help="The same of biases.  [default: that of all]"
+        "--bias-weight-decay", type=float, metavar="X", help="Weight decay of biases.  [default: that of all]"
     ),
     click.option(
         "--batch-size",

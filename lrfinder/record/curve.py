@@ -66,7 +66,7 @@ _STOPS = {
     ),
     StopReason.INTERRUPTED: ("the sweep was interrupted", "Run it again to the end for advice you can rely on."),
     StopReason.ERROR: (
-        "the training step raised an exception, which it did not at the weights of the start",
+        "the training step raised an exception, which it did not raise with the initial weights",
         "Weights that have diverged are refused by many losses and layers. If it happened within the first steps, "
         "lower start_lr.",
     ),
@@ -202,7 +202,7 @@ class LossCurve:
 
         A training loss is measured before the update of its iteration, so loss i shows the effect of the
         learning rates up to i-1 and is paired with LR i-1 (m = n-1). A validation loss is measured after the update
-        (m = n). All reading uses this pairing; the other finders plot the loss one rung late or worse.
+        (m = n). All reading uses this pairing; the other finders plot the loss one iteration late or more.
 
         Example:
             >>> config = SweepConfig(start_lr=0.1, end_lr=0.4, num_iter=3)
