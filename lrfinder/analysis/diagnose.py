@@ -26,7 +26,7 @@ _EARLY_DECADES = 0.3  # from the start to an edge that is too close to it
 _FIRST = 5  # losses whose median is the level at the start
 _CLEAR_NOISES = 2.5  # a flat training loss shows such a fall by chance in 1 % of sweeps
 _LAG_PART = 0.3  # of the fall of the training loss: a smaller fall of the validation loss says nothing of the LR
-_LATE_RUNGS = 5  # an edge so close to the end was seen only in part
+_LATE_POINTS = 5  # an edge so close to the end was seen only in part
 _FALLING_DECADES = 0.2  # a lowest point so close to the end is still falling
 _SPIKE_PART = 0.3  # of the drop: the smallest temporary rise that is reported
 _SPIKE_NOISES = 4.0
@@ -74,7 +74,7 @@ def _edge_position(curve: LossCurve, reading: Reading) -> Finding | None:
         return Finding(code="edge_at_start", lr=lrs[0], values=values, detail=curve.measured, caps_grade="low")
     if may_be_bounded(reading):
         return Finding(code="may_be_bounded", lr=lrs[-1], caps_grade="low")
-    if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_RUNGS, len(lrs))]:
+    if curve.stop is StopReason.COMPLETED and edge >= lrs[-min(_LATE_POINTS, len(lrs))]:
         return Finding(code="edge_at_end", lr=lrs[-1], caps_grade="medium")
     return None
 

@@ -230,13 +230,13 @@ def _edge(curve: LossCurve, series: Series) -> _Edge:
     lowest = np.minimum.accumulate(smoothed)
     # The last point near the lowest level so far: whatever rose before it and came back was a spike.
     last = int(np.flatnonzero(smoothed <= lowest + max(_LEAVE_PART * drop, _LEAVE_NOISES * sigma))[-1])
-    left, rung = float(lrs[last]), float(lrs[-1]) / float(lrs[-2])
+    left, ratio = float(lrs[last]), float(lrs[-1]) / float(lrs[-2])
     if rule_of(curve) == "adaptive":
-        return _Edge(left, (clamp_lr(left / rung), clamp_lr(left * rung)))
+        return _Edge(left, (clamp_lr(left / ratio), clamp_lr(left * ratio)))
     edge, low, high = growth_edge(
         lrs, losses, smoothed, last, level=float(lowest[last]), noise=sigma, drop=drop, momentum=curve.momentum
     )
-    return _Edge(edge, (clamp_lr(low / rung), clamp_lr(high * rung)))
+    return _Edge(edge, (clamp_lr(low / ratio), clamp_lr(high * ratio)))
 
 
 def _diverged_lr(curve: LossCurve, lrs: Floats) -> float | None:
