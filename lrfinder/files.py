@@ -1,4 +1,4 @@
-"""Atomic file writes: written to a temporary name beside the target, then renamed."""
+"""Files: atomic writes (to a temporary name beside the target, then renamed), and the JSON of saved values."""
 
 from __future__ import annotations
 

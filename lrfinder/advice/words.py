@@ -1,8 +1,7 @@
 """Every sentence about findings: what was seen, what it means, and what to do.
 
 Those of a trial search are in :mod:`lrfinder.advice.search_words`, those about evidence in
-:mod:`lrfinder.advice.evidence_words`; no other module has any. Numbers come in as values
-and leave as text of two significant digits. No torch.
+:mod:`lrfinder.advice.evidence_words`. Numbers are written to two significant digits. No torch.
 """
 
 from __future__ import annotations

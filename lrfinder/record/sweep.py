@@ -1,7 +1,7 @@
 """The state machine of a range test: the next learning rate, and when to stop.
 
-It uses neither torch nor a clock nor files. Our own loop, a trainer's callbacks and every rank of a distributed run
-drive this one machine, so the rule for "next" and the rule for "stop" are here and nowhere else.
+It uses neither torch nor a clock nor files. Every loop, and every rank of a distributed run, drives this one machine,
+so the rule for "next" and the rule for "stop" are here and nowhere else.
 """
 
 from __future__ import annotations

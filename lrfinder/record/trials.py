@@ -1,8 +1,7 @@
 """The record of a trial search: frozen values that hold facts and no opinion.
 
 Which LR the trials show to be best is decided in :mod:`lrfinder.advice.trial_reading`, and which LR is tried next in
-:mod:`lrfinder.advice.search`.
-Standard library only.
+:mod:`lrfinder.advice.search`. Standard library only.
 """
 
 from __future__ import annotations

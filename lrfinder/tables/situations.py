@@ -1,7 +1,8 @@
-"""What the advised LR depends on beside the curve: laws for batch size, model size, length and trained weights.
+"""What the advised LR depends on beside the usual reading of a curve, each with its source.
 
-The constants of the advice were fitted to trainings of small networks from scratch, in batches of about 32. A law says
-by which factor the LR changes outside of that. None of them is fitted to a single task: each has its source.
+The constants of the advice were fitted to trainings of small networks from scratch, in batches of about 32. A law
+gives the factor of the LR outside of that: for batch size, model size, length, passes through the data and trained
+weights. The other rows are for clipped gradients, losses of unusual size, bounded losses and probes of trained weights.
 """
 
 from __future__ import annotations

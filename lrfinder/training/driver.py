@@ -1,10 +1,10 @@
 """The driver of a range test, which joins any training loop to the state machine :class:`Sweep`.
 
-It holds no loop: the one of ``LRFinder`` (:mod:`lrfinder.training.loop`) and the callbacks of a trainer call the same
-methods in the same order. For each iteration, while
-``done`` is false: ``before_step()``, one optimizer step, ``after_step(loss, updated)``. A loop that ends for a reason
-of its own (no more data, an error) calls ``end(reason)``. ``curve()`` is the result at any time. The driver writes
-learning rates and nothing else; the caller restores the training state, with :func:`preserved`.
+It holds no loop: that of ``LRFinder`` is :mod:`lrfinder.training.loop`, and any other loop can call the same methods in
+the same order. For each iteration, while ``done`` is false: ``before_step()``, one optimizer step, ``after_step(loss,
+updated)``. A loop that ends for a reason of its own (no more data, an error) calls ``end(reason)``. ``curve()`` is the
+result at any time. The driver writes learning rates and nothing else; the caller restores the training state, with
+:func:`preserved`.
 
 How a sweep on a GPU never waits, though every loss may end it:
 
@@ -123,8 +123,8 @@ class SweepDriver:
 
         Args:
             loss: one element, of the same dtype each time, or with other ranks what :meth:`Ranks.exchange` made of it
-                already; measured before the update, or after it where the sweep
-                was made with ``measured="after"``. On a GPU it is queued, and the host does not wait.
+                already; measured before the update, or after it where the sweep was made with ``measured="after"``. On
+                a GPU it is queued, and the host does not wait.
             updated: False where the GradScaler skipped the update. The next step then repeats the learning rate.
             beside: the training loss of the step, where ``loss`` is a validation loss, or the loss of a probe after it,
                 where ``loss`` is the training loss.

@@ -182,7 +182,7 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     if reading.probed or reading.onset_lr is not None:
         return False  # the losses below are not those of a probe
     # The very first loss is from before any update. Where a head starts at zero, the first update moves the head alone,
-    # so that the line search bears far larger ones than the next updates do: every later loss is worse then.
+    # so that the line search allows far larger ones than the next updates do: every later loss is worse then.
     sign, edge = -1 if curve.maximized else 1, reading.edge_lr or math.inf
     later = [sign * loss for lr, loss in zip(curve.lrs, curve.losses, strict=True) if lr <= edge][1:]
     hidden = sign * curve.losses[0] - reading.level

@@ -32,7 +32,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
     "proportional": (1e-3, 10**0.5),  # the edge lay at 1/30 to 15 times it: momentum and later batches are steeper
     "adaptive": (10**-2.5, 10.0),  # at 1/10 to 30 times it: the first step is Adam's largest
 }
-_LOWER = 0.1  # trained weights are often destroyed at a tenth of what fresh ones bear, and their range starts lower
+_LOWER = 0.1  # trained weights are often destroyed at a tenth of the LR that fresh ones tolerate
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
 _FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
