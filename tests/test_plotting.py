@@ -119,6 +119,21 @@ def test_the_regimes_are_named_where_there_is_room(ax):
     assert "unstable" not in [text.get_text() for text in narrow.texts]
 
 
+def test_names_and_labels_stay_at_their_places_when_the_axis_moves(ax):
+    curve = curve_of(falls_and_breaks, end_lr=3.0)
+    onset, edge = (reading := read_curve(curve)).onset_lr, reading.edge_lr
+    plot_curve(curve, ax=ax)
+    ax.set_xlim(onset * 1.5, edge / 1.5)
+    ax.figure.canvas.draw()
+    flat, falling, unstable, label = ax.texts
+    left, right = ax.get_window_extent().intervalx
+    places = [ax.transData.transform((lr, 1))[0] for lr in (onset, edge)]
+    assert flat.get_window_extent().x1 < places[0] < left < right < places[1] < unstable.get_window_extent().x0
+    assert places[0] < falling.get_window_extent().x0 < falling.get_window_extent().x1 < places[1]
+    assert flat.get_clip_on() and unstable.get_clip_on()
+    assert label.get_text().strip().startswith("edge") and label.get_tightbbox().width <= 0  # not drawn outside
+
+
 def test_too_few_points_are_said_to_be_too_few(ax):
     plot_curve(ODD_CURVES["one pair"], ax=ax)
     assert [text.get_text() for text in ax.texts] == ["too few points: 1 of at least 9"]

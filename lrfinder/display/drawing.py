@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from lrfinder.display.curve_figure import Span
 from lrfinder.display.limits import STRIP
 from lrfinder.display.marks import Mark
+from lrfinder.numbers import geometric_mean
 
 __all__ = [
     "DARK_CYCLE",
@@ -134,13 +135,15 @@ def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, mar
 def draw_regimes(ax: Axes, regimes: Sequence[Span]) -> None:
     """Draw a strip along the bottom that names the regimes, where their names have room."""
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small", "color": ink(), "zorder": 1.1}
-    left = 0.0
+    # In units of the data, and clipped: the names stay on their stretches where the axis is moved afterwards.
+    look |= {"transform": ax.get_xaxis_transform(), "clip_on": True}
     for span in regimes:
         shade = _SHADES[span.name]
         ax.axvspan(span.start, span.end, ymax=STRIP, color=ink(), alpha=shade, linewidth=0, zorder=1)
         if span.share * ax.bbox.width > _NAME * ax.figure.dpi:
-            ax.text(left + span.share / 2, STRIP / 2, span.name, transform=ax.transAxes, **look)
-        left += span.share
+            log = ax.get_xscale() == "log"
+            middle = geometric_mean(span.start, span.end) if log else (span.start + span.end) / 2
+            ax.text(middle, STRIP / 2, span.name, **look)
 
 
 def draw_interval(ax: Axes, whole: tuple[float, float], beyond: tuple[float, float] | None) -> None:
@@ -181,7 +184,7 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
                 fontsize="small",
                 color=ink(),
                 arrowprops={"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0, "relpos": (side, 1), **stroke},
-                annotation_clip=False,
+                annotation_clip=True,  # where the axis is moved afterwards, and the line lies outside
             )
 
 
