@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import pickle
 
 import matplotlib.image
 import numpy as np
@@ -191,6 +192,32 @@ def test_plots_in_a_plain_grid_do_not_touch():
         assert upper.y1 <= figure.bbox.y1 and lower.y1 <= upper.y0
     places = [ax.get_position().bounds for ax in figure.axes]
     assert places.count(grid[0, 1].get_position().bounds) == 2  # the momentum axis moved along
+
+
+def test_drawing_again_on_cleared_axes_takes_no_more_room():
+    figure = Figure()
+    canvas = FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    heights = []
+    for _ in range(3):
+        ax.cla()
+        plot_curve(CLEAN, advice_of(), ax)
+        canvas.draw()
+        heights.append(ax.get_window_extent().height)
+    assert len(set(heights)) == 1
+    pickle.dumps(figure)
+
+
+def test_tight_layout_after_the_plot_has_room_for_titles_and_labels():
+    figure = Figure(figsize=(10, 7))
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(2, 1)
+    for ax in grid:
+        plot_curve(CLEAN, advice_of(), ax)
+    figure.tight_layout()
+    canvas.draw()
+    upper, lower = (ax.get_tightbbox() for ax in grid)
+    assert upper.y1 <= figure.bbox.y1 and lower.y1 <= upper.y0
 
 
 @pytest.mark.parametrize("advice", [None, NO_ADVICE, advice_of()], ids=["no advice", "grade none", "advice"])
