@@ -120,6 +120,16 @@ def test_the_regimes_are_named_where_there_is_room(ax):
     assert "unstable" not in [text.get_text() for text in narrow.texts]
 
 
+@pytest.mark.parametrize("factor, offset", [(1e6, 0.0), (1e-9, 0.0), (1.0, 1e6)])
+def test_the_common_factor_of_the_losses_is_beside_the_labels(ax, factor, offset):
+    curve = curve_of(lambda lrs: factor * falls_and_breaks(lrs) + offset, noise=0.02 * factor)
+    plot_curve(curve, advice_of(2e-5, 3e-5), ax)
+    ax.figure.canvas.draw()
+    text = ax.yaxis.get_offset_text()
+    assert text.get_text() != "" and text.get_window_extent().x1 <= ax.get_window_extent().x0 + 1
+    assert text.get_window_extent().x0 >= 0
+
+
 def test_names_and_labels_stay_at_their_places_when_the_axis_moves(ax):
     curve = curve_of(falls_and_breaks, end_lr=3.0)
     onset, edge = (reading := read_curve(curve)).onset_lr, reading.edge_lr

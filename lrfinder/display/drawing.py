@@ -97,6 +97,7 @@ def set_axis(ax: Axes, limits: tuple[float, float], scale: str) -> None:
     ax.set_xlim(limits)
     if scale == "log":
         _label_decades(ax, math.log10(limits[1]) - math.log10(limits[0]))
+    ax.yaxis.get_offset_text().set_horizontalalignment("right")  # as 1e6: left of the labels of the marks
     ax.set_axisbelow(True)
     ax.grid(True, alpha=0.3, linewidth=0.6)
 
