@@ -172,6 +172,13 @@ def test_a_validation_curve_is_called_one():
     assert figure_of(ODD_CURVES["validation"]).ylabel.startswith("validation loss")
 
 
+def test_a_loss_that_is_to_rise_is_told_with_its_own_sign():
+    curve = curve_of(lambda lrs: -falls_and_breaks(lrs), facts=ModelFacts(maximize=True))
+    assert figure_of(curve).ylabel.startswith("minus training loss") and min(figure_of(curve).losses) > 0
+    (line,) = curves_figure({"one": curve}).lines
+    assert line.label.startswith("one: -2.29 to -0.5")
+
+
 def test_the_learning_rate_axis_is_linear_after_a_linear_sweep():
     assert figure_of(ODD_CURVES["clean"]).scale == "log"
     assert figure_of(ODD_CURVES["linear"]).scale == "linear"

@@ -156,9 +156,10 @@ def _note(curve: LossCurve, reading: Reading) -> str:
 
 
 def _measured(curve: LossCurve, reading: Reading) -> str:
+    sign = "minus " if curve.maximized else ""  # all of a reading is of the loss with its sign turned
     if reading.probed:
-        return "loss on samples not trained on"
-    return "training loss" if curve.measured == "before" else "validation loss"
+        return f"{sign}loss on samples not trained on"
+    return f"{sign}training loss" if curve.measured == "before" else f"{sign}validation loss"
 
 
 def _stop_words(curve: LossCurve) -> str:

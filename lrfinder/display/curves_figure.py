@@ -49,7 +49,7 @@ def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
         reading = read_curve(curve)
         lines.append(
             SmoothedLine(
-                label=label if beside else f"{label}: {_levels(reading)}",
+                label=label if beside else f"{label}: {_levels(reading, -1 if curve.maximized else 1)}",
                 lrs=reading.lrs,
                 parts=_parts_of_drop(reading),
                 edge=None if reading.edge_lr is None else _nearest(reading.lrs, reading.edge_lr),
@@ -77,13 +77,15 @@ def _level_size(reading: Reading) -> float:
     return abs(_start_level(reading)) if reading.smooth else 0.0
 
 
-def _levels(reading: Reading) -> str:
-    """Starting level, lowest level and edge in words."""
+def _levels(reading: Reading, sign: int) -> str:
+    """Starting level, lowest level and edge in words; ``sign`` is that of the loss in the reading."""
     if not reading.smooth:
         return "too few points"
     edge = "no edge" if reading.edge_lr is None else f"edge {format_lr(reading.edge_lr)}"
-    start, lowest = f"{_start_level(reading):.3g}", f"{min(reading.smooth):.3g}"
-    fall = f"{start} to {lowest}" if start != lowest else f"{start}, falls by {reading.total_drop:.1g}"
+    levels = (_start_level(reading), min(reading.smooth))
+    start, lowest = (f"{sign * level + 0.0:.3g}" for level in levels)  # without the sign of a zero
+    moves = "falls" if sign > 0 else "rises"
+    fall = f"{start} to {lowest}" if start != lowest else f"{start}, {moves} by {reading.total_drop:.1g}"
     return f"{fall}, {edge}"
 
 
