@@ -47,6 +47,12 @@ def test_the_report_names_every_schedule_once_with_its_lr():
         assert f"{kind} {lr}" in text or lr in (format_lr(advice.base_lr), format_lr(advice.max_lr))
 
 
+@pytest.mark.parametrize(("optimizer", "others"), [("SGD", True), ("LBFGS", False), ("Prodigy", False)])
+def test_other_peaks_are_listed_where_a_schedule_has_one(optimizer, others):
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, stop=StopReason.DIVERGED, optimizer=optimizer)
+    assert ("peaks:" in describe(curve, advise(curve))) is others
+
+
 def test_the_report_has_every_reason_whole():
     reasons = ("The loss falls cleanly. " * 12, "A second reason.", "Supercalifragilistic" * 6)
     text = one_line(describe(flat(), advice_of(reasons)))

@@ -49,7 +49,7 @@ def advice_rows(advice: Advice) -> list[tuple[str, str, str]]:
         ("min_lr", format_lr(advice.min_lr), "lowest learning rate that visibly trains"),
         ("interval", f"{format_lr(low)} to {format_lr(high)}", "where the best base_lr is expected"),
         grade,
-        ("others", "", "peaks: " + ", ".join(others)),
+        *([("others", "", "peaks: " + ", ".join(others))] if others else []),
     ]
 
 
