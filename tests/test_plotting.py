@@ -283,6 +283,16 @@ def test_the_legend_has_the_label_of_every_curve(ax, count):
     assert labels == [line.label for line in curves_figure(curves).lines]
 
 
+@pytest.mark.parametrize("count", [2, 6, 12])
+def test_the_legend_is_within_a_figure_without_a_layout(count):
+    figure = Figure()
+    canvas = FigureCanvasAgg(figure)
+    ax = plot_curves({f"run number {i}": CLEAN for i in range(count)}, figure.subplots())
+    canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
 def test_many_overlaid_curves_all_look_different(ax):
     plot_curves({f"run {i}": CLEAN for i in range(20)}, ax)
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.get_lines()}

@@ -37,6 +37,7 @@ __all__ = [
     "set_axis",
     "set_texts",
     "shade",
+    "take_room",
     "text_size",
 ]
 
@@ -128,35 +129,36 @@ def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, mar
         letters = round(_LETTERS * ax.bbox.width / ax.figure.dpi)
         lines = [part for line in title.split("\n") for part in wrap(line, letters, break_on_hyphens=False)]
     ax.set_title("\n".join(lines), loc="left", fontsize=text_size(ax), pad=6 + rows * _row_points())
-    _take_room(ax, (rows + len(lines) - 1) * _row_points())
+    take_room(ax, (rows + len(lines) - 1) * _row_points())
 
 
-class _Lowered:
-    """Place of axes, as matplotlib asks an axes locator for it: lower at the upper end than the figure places them.
+class _WithRoom:
+    """Place of axes, as matplotlib asks an axes locator for it: with room, in points, above and to the right of them.
 
     ``set_position`` would add up when axes are drawn on again, and a later ``tight_layout`` would take it back.
     """
 
-    def __init__(self, ax: Axes, points: float) -> None:
-        self.ax, self.points = ax, points
+    def __init__(self, ax: Axes, above: float, beside: float) -> None:
+        self.ax, self.above, self.beside = ax, above, beside
 
     def __call__(self, ax: Axes, renderer: Any) -> Bbox:
         box = ax.get_position(original=True)
-        room = self.points / 72 * ax.figure.dpi / ax.figure.bbox.height
-        return Bbox.from_bounds(box.x0, box.y0, box.width, max(box.height - room, box.height / 2))
+        inches = ax.figure.bbox.width / ax.figure.dpi, ax.figure.bbox.height / ax.figure.dpi
+        width, height = box.width - self.beside / 72 / inches[0], box.height - self.above / 72 / inches[1]
+        return Bbox.from_bounds(box.x0, box.y0, max(width, box.width / 2), max(height, box.height / 2))
 
     def get_subplotspec(self) -> Any:
         """Where the axes are in a grid; ``tight_layout`` asks the locator for it."""
         return self.ax.get_subplotspec()
 
 
-def _take_room(ax: Axes, points: float) -> None:
-    """Take room above the axes from them, where no layout engine makes it."""
-    if ax.figure.get_layout_engine() is not None or not isinstance(ax.get_axes_locator(), _Lowered | None):
+def take_room(ax: Axes, above: float, beside: float = 0.0) -> None:
+    """Take room, in points, above and to the right of the axes from them, where no layout engine makes it."""
+    if ax.figure.get_layout_engine() is not None or not isinstance(ax.get_axes_locator(), _WithRoom | None):
         return
     for each in ax.get_shared_x_axes().get_siblings(ax):
         if each is ax or each.get_subplotspec() == ax.get_subplotspec() is not None:  # a twin
-            each.set_axes_locator(_Lowered(each, points))
+            each.set_axes_locator(_WithRoom(each, above, beside))
 
 
 def draw_regimes(ax: Axes, regimes: Sequence[Span]) -> None:

@@ -30,6 +30,7 @@ from lrfinder.display.drawing import (
     set_axis,
     set_texts,
     shade,
+    take_room,
     text_size,
 )
 from lrfinder.display.schedule_figure import schedule_figure
@@ -141,10 +142,11 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
     ax.set_ylim(-0.15, 1.6)
     ax.set_xlabel("learning rate (marker: stability edge)", fontsize=text_size(ax))
     ax.set_ylabel("loss (1: at the start, 0: at its lowest)", fontsize=text_size(ax))
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": "small"}
     if shown.beside:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="x-small", frameon=False)
-    else:
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", frameon=False)
+        place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "x-small"}
+    size, points = ax.legend(frameon=False, **place).get_window_extent(), 72 / ax.figure.dpi
+    take_room(ax, *(0, size.width * points) if shown.beside else (size.height * points, 0))
     return ax
 
 
