@@ -24,6 +24,7 @@ from lrfinder.display.pictures import figure_png
 from lrfinder.display.plotting import plot_curve, plot_curves, plot_recipe
 from lrfinder.display.schedule_figure import schedule_figure
 from lrfinder.errors import ConfigError
+from lrfinder.record.curve import StopReason
 
 CLEAN = ODD_CURVES["clean"]
 
@@ -216,6 +217,23 @@ def test_drawing_again_on_cleared_axes_takes_no_more_room():
         heights.append(ax.get_window_extent().height)
     assert len(set(heights)) == 1
     pickle.dumps(figure)
+
+
+@pytest.mark.parametrize("ends", [(3e-3, 0.13), (1e-3, 0.03), (2e-3, 0.015)])
+def test_texts_below_narrow_axes_touch_nothing(ends):
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    start_lr, end_lr = ends
+    curve = curve_of(falls_and_breaks, start_lr=start_lr, end_lr=end_lr, stop=StopReason.NONFINITE)
+    grid = [plot_curve(curve, ax=ax) for ax in figure.subplots(1, 3)]
+    canvas.draw()
+    boxes = [ax.xaxis.label.get_window_extent() for ax in grid]
+    for ax in grid:
+        ticks = [tick.get_window_extent() for tick in ax.get_xticklabels(which="both") if tick.get_text()]
+        left, right = ax.get_window_extent().intervalx
+        boxes += [box for box in ticks if left <= (box.x0 + box.x1) / 2 <= right]  # others are not drawn
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
 def test_tight_layout_after_the_plot_has_room_for_titles_and_labels():

@@ -57,8 +57,9 @@ _SHADES = {"flat": 0.06, "falling": 0.14, "unstable": 0.24}
 _ROW = 1.35  # height of a row of labels, in font sizes
 _NAME = 0.55  # inches that the name of a regime needs
 _PART, _FEW = 0.7, 2.0  # decades: below, ticks are as on a linear axis; above, powers of ten are enough
+_TICK = 0.75  # inches that a label of a tick needs
 _NARROW = 4.0  # inches: axes that are not wider have smaller texts, and no second line of the title
-_LETTERS = 14  # of a title per inch of narrow axes
+_LETTERS = 14  # of a text per inch of narrow axes
 
 
 def palette_for(ax: Axes) -> dict[str, str]:
@@ -109,11 +110,17 @@ def _label_decades(ax: Axes, decades: float) -> None:
         ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(ticker.NullLocator())
-    elif decades < _FEW:
-        ax.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
+    elif decades < _FEW and (between := _between(decades, ax.bbox.width / ax.figure.dpi)):
+        ax.xaxis.set_minor_locator(ticker.LogLocator(subs=between))
         ax.xaxis.set_minor_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
     else:
         ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _between(decades: float, inches: float) -> tuple[int, ...]:
+    """Numbers between 1 and 10 whose multiples have room for labels beside those of the powers of ten."""
+    labels = inches / _TICK / decades
+    return (2, 5) if labels >= 3 else (3,) if labels >= 2 else ()
 
 
 def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, marks: Sequence[Mark]) -> None:
@@ -121,13 +128,12 @@ def set_texts(ax: Axes, title: str, subtitle: str, xlabel: str, ylabel: str, mar
 
     Without a layout engine, the room for them is taken from the axes.
     """
-    ax.set_xlabel(xlabel, fontsize=text_size(ax))
+    ax.set_xlabel(_wrapped(ax, xlabel) if _narrow(ax) else xlabel, fontsize=text_size(ax))
     ax.set_ylabel(ylabel, fontsize=text_size(ax))
     rows = 1 + max((mark.row for mark in marks), default=-1)
     lines = [*title.split("\n"), *([subtitle] if subtitle else [])]
     if _narrow(ax):
-        letters = round(_LETTERS * ax.bbox.width / ax.figure.dpi)
-        lines = [part for line in title.split("\n") for part in wrap(line, letters, break_on_hyphens=False)]
+        lines = _wrapped(ax, title).split("\n")
     ax.set_title("\n".join(lines), loc="left", fontsize=text_size(ax), pad=6 + rows * _row_points())
     take_room(ax, (rows + len(lines) - 1) * _row_points())
 
@@ -219,6 +225,12 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
 
 def _narrow(ax: Axes) -> bool:
     return bool(ax.bbox.width <= _NARROW * ax.figure.dpi)
+
+
+def _wrapped(ax: Axes, text: str) -> str:
+    """The text in lines as long as narrow axes are wide."""
+    letters = round(_LETTERS * ax.bbox.width / ax.figure.dpi)
+    return "\n".join(part for line in text.split("\n") for part in wrap(line, letters, break_on_hyphens=False))
 
 
 def _row_points() -> float:
