@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
+from lrfinder import RangeTestResult, advise, slide
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.curve_figure import curve_figure
 from lrfinder.display.curves_figure import curves_figure
@@ -273,6 +274,20 @@ def test_given_axes_are_used_and_no_figure_is_made(ax):
     assert plot_curve(CLEAN, advice_of(), ax) is ax
     assert plot_curves({"a": CLEAN}, ax) is ax
     assert pyplot.get_fignums() == []
+
+
+def test_what_is_no_curve_or_no_axes_is_refused_with_the_mend(ax):
+    result = RangeTestResult(curve=CLEAN)
+    for use in (plot_curve, advise, slide, lambda result: plot_curves({"one": result}, ax)):
+        with pytest.raises(ConfigError, match=r"as result\.curve is one; got a RangeTestResult"):
+            use(result)
+    with pytest.raises(ConfigError, match="got a list. Pass a dictionary"):
+        plot_curves([CLEAN], ax)
+    for wrong, name in ((Figure().subplots(1, 2), "ndarray"), ("lr.png", "str"), (ax.figure, "Figure")):
+        with pytest.raises(ConfigError, match=f"got a {name}. Of several axes give one"):
+            result.plot(wrong)
+        with pytest.raises(ConfigError, match=f"got a {name}"):
+            plot_recipe(RECIPES["cosine"], wrong)
 
 
 def test_text_has_the_colour_of_the_current_style(ax):

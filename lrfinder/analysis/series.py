@@ -11,9 +11,10 @@ import numpy as np
 
 from lrfinder.analysis.smoothing import noise, scale_of, smooth, window
 from lrfinder.analysis.stability import Floats
+from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 
-__all__ = ["FEWEST_POINTS", "Series", "dead_from", "series_of"]
+__all__ = ["FEWEST_POINTS", "Series", "check_curve", "dead_from", "series_of"]
 
 FEWEST_POINTS = 9
 """Readable points below which nothing is advised. 10 iterations leave 9: the last update shows no training loss."""
@@ -40,6 +41,16 @@ class Series(NamedTuple):
     def unscaled(self, value: float) -> float:
         """A difference of losses in their own unit."""
         return min(value / self.scale, sys.float_info.max)
+
+
+def check_curve(value: object) -> None:
+    """Refuse what is no curve, as the result that has one.
+
+    Raises:
+        ConfigError: it is no :class:`LossCurve`.
+    """
+    if not isinstance(value, LossCurve):
+        raise ConfigError(f"a curve is needed, as result.curve is one; got a {type(value).__name__}.")
 
 
 def series_of(curve: LossCurve, end: int | None = None) -> Series:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 
 from lrfinder.advice.advise import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.series import check_curve
 from lrfinder.display.curve_figure import curve_figure
 from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.drawing import (
@@ -76,7 +77,7 @@ def plot_curve(
         >>> plot_curve(curve, ax=Figure().subplots()).get_ylabel()
         'training loss (raw and smoothed)'
     """
-    ax = _new_axes() if ax is None else ax
+    ax = _axes(ax)
     palette = palette_for(ax)
     shown = curve_figure(curve, read_curve(curve) if reading is None else reading, advice, subject)
     set_axis(ax, shown.x_limits, shown.scale)
@@ -112,7 +113,7 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
         The axes drawn on.
 
     Raises:
-        ConfigError: no curve was given.
+        ConfigError: no dictionary of curves was given.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -129,9 +130,12 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
         >>> [line.get_label().split(":")[0] for line in ax.get_lines()]
         ['SGD', 'AdamW']
     """
-    if not curves:
-        raise ConfigError("plot_curves needs at least one curve; got none. Pass a dictionary such as {'SGD': curve}.")
-    ax = _new_axes() if ax is None else ax
+    if not curves or not isinstance(curves, Mapping):
+        what = "none" if not curves else f"a {type(curves).__name__}"
+        raise ConfigError(f"plot_curves needs at least one curve; got {what}. Pass a dictionary as {{'SGD': curve}}.")
+    for curve in curves.values():
+        check_curve(curve)
+    ax = _axes(ax)
     shown = curves_figure(curves)
     set_axis(ax, shown.x_limits, shown.scale)
     looks = zip(itertools.cycle(cycle_for(ax)), itertools.cycle(DASHES), itertools.cycle(MARKERS))
@@ -171,7 +175,7 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
         >>> ax.get_title(loc="left")
         'cosine: scheduler.step() after every batch'
     """
-    ax = _new_axes() if ax is None else ax
+    ax = _axes(ax)
     palette = palette_for(ax)
     shown = schedule_figure(recipe)
     drawstyle = "steps-post" if shown.stepwise else "default"
@@ -192,8 +196,13 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _new_axes() -> Axes:
-    from matplotlib import pyplot
+def _axes(ax: Axes | None) -> Axes:
+    """The axes given, or new ones."""
+    if ax is None:
+        from matplotlib import pyplot
 
-    _, ax = pyplot.subplots(figsize=SIZE, layout="constrained")
+        _, ax = pyplot.subplots(figsize=SIZE, layout="constrained")
+    if not isinstance(ax, Axes):
+        hint = "Of several axes give one, as axs[0]."
+        raise ConfigError(f"ax must be matplotlib axes, as of plt.subplots(); got a {type(ax).__name__}. {hint}")
     return ax
