@@ -132,6 +132,14 @@ def test_the_common_factor_of_the_losses_is_beside_the_labels(ax, factor, offset
     assert text.get_window_extent().x0 >= 0
 
 
+def test_a_logarithmic_loss_axis_is_kept_and_warns_of_nothing(ax):
+    ax.set_yscale("log")
+    curve = curve_of(lambda lrs: falls_and_breaks(lrs) - 0.35, noise=0.0)  # the margin below would end at 0
+    plot_curve(curve, advice_of(), ax)
+    ax.figure.canvas.draw()  # warnings are errors in this test suite
+    assert ax.get_yscale() == "log" and 0 < ax.get_ylim()[0] <= min(curve.losses)
+
+
 def test_names_and_labels_stay_at_their_places_when_the_axis_moves(ax):
     curve = curve_of(falls_and_breaks, end_lr=3.0)
     onset, edge = (reading := read_curve(curve)).onset_lr, reading.edge_lr

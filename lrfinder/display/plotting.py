@@ -87,7 +87,8 @@ def plot_curve(
     if shown.y_limits is None:
         ax.set_yticks([])
     else:
-        ax.set_ylim(shown.y_limits)
+        bottom, top = shown.y_limits
+        ax.set_ylim(bottom=None if bottom <= 0 and ax.get_yscale() == "log" else bottom, top=top)
     if shown.note:
         draw_note(ax, shown.note)
     if shown.interval is not None:
