@@ -165,6 +165,12 @@ def test_tokens_make_up_for_a_small_batch_and_make_none_large() -> None:
     assert advice(batch_size=64, targets=4096).base_lr == advice(batch_size=64).base_lr
 
 
+def test_tokens_of_accumulated_batches_make_none_large() -> None:
+    found = advice(batch_size=4, targets=256, accumulation_steps=4)
+    assert found.base_lr == advice(batch_size=16, targets=1024).base_lr
+    assert not any("A batch has" in reason for reason in found.reasons)
+
+
 @every_rule
 def test_all_data_in_every_step_are_no_small_batch(rule: str) -> None:
     optimizer = "SGD" if rule == "proportional" else "AdamW"

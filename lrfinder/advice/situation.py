@@ -35,7 +35,8 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
     size = facts.batch_size
     if size is not None:
         # Several targets of a sample make a batch no smaller than usual, and are too much alike to make it larger.
-        size = max(size, min(facts.targets or 1, int(BATCH_SIZE.reference))) * facts.accumulation_steps
+        size *= facts.accumulation_steps
+        size = max(size, min((facts.targets or 1) * facts.accumulation_steps, int(BATCH_SIZE.reference)))
         if facts.full_batch:  # a small batch needs a lower LR for its noise, and all data together have none
             size = max(size, int(BATCH_SIZE.reference))
         yield from _by_law("batch size", BATCH_SIZE, size, rule)
