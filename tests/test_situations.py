@@ -34,7 +34,7 @@ from lrfinder.tables.situations import (
     TRAINED,
     Law,
 )
-from lrfinder.training.contents import target_count
+from lrfinder.training.contents import same_target, target_count
 
 LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "trained weights": TRAINED, "length": LENGTH}
 LAWS |= {"features of a head": HEAD.variation, "length of a head": HEAD.length}
@@ -523,6 +523,18 @@ def test_a_search_by_trials_keeps_its_lr_whatever_the_length() -> None:
 )
 def test_targets_count_where_a_sample_has_several(batch: Any, expected: int | None) -> None:
     assert target_count(batch) == expected
+
+
+TOKENS = torch.arange(8 * 9).reshape(8, 9)
+MASK = (torch.arange(9) < torch.arange(2, 10)[:, None]).long()  # sentences of 2 to 9 tokens
+
+
+@pytest.mark.parametrize("beside", [(MASK,), (MASK.bool(),), (MASK, 0 * MASK), (0 * MASK, MASK)])
+def test_an_attention_mask_is_no_target(beside: tuple[torch.Tensor, ...]) -> None:
+    classes = torch.ones(8).long()
+    assert target_count([TOKENS, *beside, classes]) is None and same_target([TOKENS, *beside, classes])
+    assert target_count([TOKENS, *beside, TOKENS % 5]) == 72
+    assert target_count([TOKENS, MASK]) == target_count([TOKENS, TOKENS % 2, classes]) == 72
 
 
 def test_the_facts_have_the_targets_of_the_first_batch() -> None:

@@ -172,8 +172,8 @@ def _is_classes(value: Any) -> TypeGuard[Tensor]:
 def target_count(batch: Any) -> int | None:
     """Whole numbers in the targets of a batch of which each sample has several; None where it has one, or none is seen.
 
-    Targets are the second of two or more parts, or the entry ``labels``, if it is a tensor of integers. Those of a
-    sequence may be joined, one after the other, to one dimension.
+    Targets are the second of two or more parts, masks beside tokens left out, or entry ``labels``, if it is a tensor
+    of integers. Those of a sequence may be joined, one after the other, to one dimension.
     """
     inputs, labels = _inputs_and_targets(batch)
     if not _is_classes(labels):
@@ -190,15 +190,31 @@ def same_target(batch: Any) -> bool:
     _, targets = _inputs_and_targets(batch)
     if not _is_array(targets) or not 8 <= targets.numel() == len(targets):
         return False
-    if type(targets) is not Tensor or targets.layout != torch.strided or targets.is_meta:
-        return False  # not every other kind can be compared
-    return bool((targets == targets[0]).all())
+    return _can_be_compared(targets) and bool((targets == targets[0]).all())
+
+
+def _is_mask(value: Any, tokens: Any) -> bool:
+    """Whether it is the attention mask or the token types beside tokens: 0 and 1, in three runs a row at most."""
+    if not (_is_classes(tokens) and _is_classes(value)) or tokens.shape != value.shape or value.ndim != 2:
+        return False
+    if value.device.type != "cpu":
+        return False  # to look would make the host wait for a GPU
+    if not _can_be_compared(value) or not bool(((value == 0) | (value == 1)).all()):
+        return False
+    return bool(((value[:, 1:] != value[:, :-1]).sum(1) <= 2).all())
+
+
+def _can_be_compared(tensor: Tensor) -> bool:
+    return type(tensor) is Tensor and tensor.layout == torch.strided and not tensor.is_meta
 
 
 def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
-    """The first two parts of a batch, or its entry ``labels``; None in place of what there is not."""
+    """The first two parts of a batch, masks left out, or its entry ``labels``; None in place of what there is not."""
     if isinstance(batch, (list, tuple)) and len(batch) > 1:
-        return batch[0], batch[1]
+        inputs, *others = batch
+        while len(others) > 1 and _is_mask(others[0], inputs):
+            del others[0]
+        return inputs, others[0]
     return None, batch.get("labels") if isinstance(batch, Mapping) else None
 
 
