@@ -73,7 +73,8 @@ def _head(each: Evidence) -> str:
     fall = HEAD.part / each.part
     more = f"more than usual as at most {fall:.0%}" if fall < HEAD.usual_fall else f"less than usual as {fall:.0%}"
     part = "" if fall == HEAD.usual_fall else f" ({more} of the loss was gone in the sweep)"
-    trained = "Only a new head is trained, on a frozen network, and its features decide"
+    # Prompts before a frozen network, and one adapter in it, have the facts of a head on it.
+    trained = "Only new weights, of few layers, are trained beside a frozen network. They count as a new head on it"
     if each.weight < 1:
         trained = "The model is one linear layer, as a head on features that were computed beforehand"
     return (
