@@ -193,8 +193,8 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "head": _head,
     "probe": _probe,
     "training loss": lambda each: (
-        f"The training loss, and what is typical of {each.source or 'the optimizer'}, of this batch and of trained "
-        f"weights of this size, give {format_lr(each.lr)}."
+        f"The training loss, and what is typical of {each.source or 'the optimizer'}, of this batch and of so many "
+        f"trainable parameters, give {format_lr(each.lr)}."  # which may be new ones, as those of adapters
     ),
     "edge": _edge_alone,
     "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
