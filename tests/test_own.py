@@ -498,7 +498,7 @@ def test_a_loss_that_is_none_is_refused(loss: str, sentence: str) -> None:
         ("mine.needy:build", r"ModuleNotFoundError: No module named 'a_package.*' \(mine.needy.py, line 2\)\."),
         ("mine.script:build", r"it ends the program \(mine.script.py, line 2\)\. Put what a module runs"),
         ("mine.models:raises", r"`model` mine.models:raises failed: KeyError: 'no such net' \(mine.models.py, line"),
-        ("mine.models:wants", "needs 'depth', whose value is not known. Give it a default; what can be passed is"),
+        ("mine.models:wants", "needs 'depth', whose value is not known. Give it a default; what can be passed is 'i"),
         ("mine.models:pair", "must return a torch.nn.Module; got a tuple."),
         ("mine.models:torch", "must be a function or a class that gives a torch.nn.Module; it is a module."),
     ],
@@ -580,6 +580,11 @@ def test_the_command_writes_files_named_after_the_model(tmp_path: Path) -> None:
     result = RangeTestResult.load(tmp_path / "mine.models.loud-sgd.json")
     assert result.run is not None and result.run.subject == ("mine.models:loud", "mine.data:loader")
     assert "mine.models:loud" in (tmp_path / "mine.models.loud-sgd.html").read_text()
+
+
+def test_a_parameter_is_not_named_as_an_option(tmp_path: Path) -> None:
+    command = ("run", "mine.models:Small", "--data", "mine.data:loaders", "--batch-size", 3, "--out", tmp_path)
+    assert "have no parameter of the name 'batch_size'. Add one, or leave --batch-size out." in lrfind(*command).stderr
 
 
 @pytest.mark.parametrize("arguments", [("mine.models:raises",), ("mine.models:Fails", "--data", "mine.data:vectors")])

@@ -140,5 +140,5 @@ def _check_taken(settings: Settings, taken: set[str]) -> None:
         own = [each for each in (settings.model, settings.data) if is_reference(each)]
         raise ConfigError(
             f"`{unused[0]}` would have no effect: {' and '.join(own)} {'has' if len(own) == 1 else 'have'} no "
-            f"parameter of the name {unused[0]}. Add one, or leave `{unused[0]}` out."
+            f"parameter of the name {unused[0]!r}. Add one, or leave `{unused[0]}` out."
         )

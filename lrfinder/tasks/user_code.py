@@ -137,7 +137,7 @@ class Call:
         self._settable = {*given}
         self._known = {name: value for name, value in (known or {}).items() if value is not None}
         self._usual = usual or {}
-        self._offered = ", ".join(sorted({*given, *(known or {}), *self._usual}))
+        self._offered = ", ".join(map(repr, sorted({*given, *(known or {}), *self._usual})))
         self.taken: set[str] = set()
 
     def result(self, function: Callable[..., Any]) -> Any:
