@@ -587,6 +587,13 @@ def test_a_parameter_is_not_named_as_an_option(tmp_path: Path) -> None:
     assert "have no parameter of the name 'batch_size'. Add one, or leave --batch-size out." in lrfind(*command).stderr
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_loss_that_refuses_a_model_of_torchvision_names_the_option(tmp_path: Path) -> None:
+    done = lrfind("run", "squeezenet1_1", "--loss", "MSELoss", "--batch-size", 8, "--num-iter", 3, "--out", tmp_path)
+    assert done.exit_code == 2 and "LRFinder(" not in done.stderr
+    assert "Give --loss as module:function, a function whose first parameter is named model" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [("mine.models:raises",), ("mine.models:Fails", "--data", "mine.data:vectors")])
 def test_an_error_of_the_user_leaves_nothing_behind(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = lrfind("run", *arguments, "--num-iter", 3, "--start-lr", 0.1, "--end-lr", 1, "--out", tmp_path / "out")

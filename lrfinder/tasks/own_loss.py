@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -140,11 +140,10 @@ def own_code_explained(settings: Settings) -> Iterator[None]:
     Raises:
         SetupError, BatchError: in place of such an error.
     """
-    if not any_reference(settings.model, settings.data, settings.loss):
-        yield
-        return
+    own = any_reference(settings.model, settings.data, settings.loss)
+    failed = f"the training of {settings.model} on {settings.dataset or settings.data} failed"
     try:
-        with errors_explained(f"the training of {settings.model} on {settings.dataset or settings.data} failed"):
+        with errors_explained(failed) if own else nullcontext():
             yield
     except BatchError as error:
         if HOW_TO_LOSS_FN not in str(error):
