@@ -159,6 +159,9 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     found = document.get("format") if isinstance(document, dict) else None
     if found != f"lrfinder.{kind}":
         what = f"marked {_quoted(repr(found))}" if found is not None else "JSON of another program"
+        if found is None and isinstance(document, dict) and {"curve", "advice", "files"} <= document.keys():
+            what = "what `lrfind run --json` prints"  # a user keeps it, as other programs read it
+            made_by += ", which it names under files"
         raise FileFormatError(f"{path} is {what}, not an lrfinder {kind}. Give a file written by {made_by}.")
     if document.get("version") != 1:
         raise FileFormatError(

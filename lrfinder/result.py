@@ -197,8 +197,8 @@ class RangeTestResult:
         """
         with saved_content("result", hint="Run the range test again."):
             parts = {"trials": content.get("race"), "run": None, **content}
-            parts.pop("race", None)
-            parts.pop("decision", None)  # of `lrfind show --json`: it follows from the rest
+            for name in ("race", "decision", "format", "version"):  # the last three are of `lrfind show --json`
+                parts.pop(name, None)
             trials, run = parts.pop("trials"), parts.pop("run")
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)

@@ -476,8 +476,16 @@ def test_show_gives_json_and_a_plot(saved: Path, tmp_path: Path) -> None:
     in_file = json.loads(saved.read_text())
     content = json.loads(result.stdout)
     assert content.pop("decision")["text"] == RangeTestResult.load(saved).decision.text
-    assert content == {key: in_file[key] for key in ("advice", "curve", "trials", "run")}
+    assert content == in_file
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_json_of_show_is_read_again_and_that_of_run_named(saved: Path, tmp_path: Path, refined: Any) -> None:
+    shown = lrfind("show", saved, "--json").stdout
+    (tmp_path / "shown.json").write_text(shown)
+    assert lrfind("show", tmp_path / "shown.json", "--json").stdout == shown
+    (tmp_path / "run.json").write_text(json.dumps(refined[0]))
+    assert "is what `lrfind run --json` prints, not an lrfinder result" in refused("show", tmp_path / "run.json")
 
 
 def test_a_result_without_advice_is_printed_too(without_advice: Path) -> None:

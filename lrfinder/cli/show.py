@@ -11,7 +11,7 @@ from lrfinder.cli.options import html_option
 from lrfinder.cli.plot import check_plot, own_backend, write_plot
 from lrfinder.cli.targets import page_path
 from lrfinder.cli.terminal import echo
-from lrfinder.files import write_atomic
+from lrfinder.files import json_text, write_atomic
 
 __all__ = ["show"]
 
@@ -43,6 +43,7 @@ def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) ->
         with own_backend():
             echo(f"Page: {write_atomic(page, result.to_html())}", err=True)
     if as_json:
-        echo(json.dumps({"decision": result.decision.to_dict(), **result.to_dict()}, indent=1))
+        saved = json.loads(json_text("result", result.to_dict()))
+        echo(json.dumps({"decision": result.decision.to_dict(), **saved}, indent=1))
     else:
         echo(result_text(result))
