@@ -303,7 +303,7 @@ ROWS = [
     ("schedule {b}/good.json", "needs the length of the training"),
     ("schedule {b}/good.json --kind cosin", "'cosin' is not one of"),
     ("schedule {b}/good.json --epochs 3", "--steps-per-epoch"),
-    ("schedule {b}/good.json --steps-per-epoch 3", "--steps-per-epoch needs epochs"),
+    ("schedule {b}/good.json --steps-per-epoch 3", "--steps-per-epoch needs --epochs"),
     ("schedule {b}/good.json --total-steps 0", "0 is not in the range"),
     ("schedule {b}/good.json --total-steps {huge}", "--total-steps must be a whole number"),
     ("schedule {b}/good.json --total-steps 9 --epochs 3", "or epochs with --steps-per-epoch, not both"),

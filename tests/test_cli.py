@@ -424,9 +424,13 @@ def test_option_values_are_python_literals_or_bare_words() -> None:
     assert parse_pairs("--opt", typed) == parsed
 
 
-def test_errors_name_options_where_the_library_names_arguments(tmp_path: Path) -> None:
+def test_errors_name_options_where_the_library_names_arguments(saved: Path, tmp_path: Path) -> None:
     sentence = "--data must be digits, fake or a folder of images; 'nowhere' does not exist."
     assert sentence in refused("run", "resnet18", "--data", "nowhere", "--out", tmp_path)
+    line = refused("schedule", saved)  # which can be typed: no text of Python follows the option
+    assert "Give --total-steps, or --epochs and --steps-per-epoch, the length of the loader." in line
+    assert "--steps-per-epoch, the length of the loader, or" in refused("schedule", saved, "--epochs", "3")
+    assert "Add --epochs, or" in refused("schedule", saved, "--kind", "cosine", "--steps-per-epoch", "3")
     # Backquotes around anything else stay.
     assert "`lrfind models resnet`" in refused("models", "zzz")
 

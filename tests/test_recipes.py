@@ -116,7 +116,7 @@ def test_epochs_alone_give_a_step_per_epoch_and_no_default_warmup(kind: str) -> 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_per_batch_kinds_refuse_epochs_alone_and_say_what_to_add(kind: str) -> None:
-    with pytest.raises(ConfigError, match=r"Add steps_per_epoch=len\(train_loader\)"):
+    with pytest.raises(ConfigError, match=r"Add steps_per_epoch, the length of the loader"):
         recipe(kind, peak_lr=0.1, epochs=30)
     assert recipe(kind, peak_lr=0.1, epochs=30, steps_per_epoch=3).interval == "step"
 
@@ -130,7 +130,7 @@ def test_open_ended_kinds_need_no_length(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("plateau", "constant")])
 def test_the_other_kinds_refuse_a_missing_length_and_say_what_to_give(kind: str) -> None:
-    with pytest.raises(ConfigError, match="Give total_steps, or epochs and steps_per_epoch"):
+    with pytest.raises(ConfigError, match="Give total_steps, or `epochs` and steps_per_epoch"):
         recipe(kind, peak_lr=0.1)
 
 
@@ -383,7 +383,7 @@ PAIRS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"total_steps": 0}, {"total_steps": 1}, "total_steps must be a whole number of at least 1"),
     ({"total_steps": 10.0}, {"total_steps": 10}, "total_steps must be"),
     ({"epochs": 3}, {"epochs": 3, "total_steps": None}, "not both; got total_steps=100, epochs=3"),
-    ({"total_steps": None, "steps_per_epoch": 9}, {"total_steps": None, "steps_per_epoch": 9, "epochs": 2}, "Add epo"),
+    ({"total_steps": None, "steps_per_epoch": 9}, {"total_steps": None, "steps_per_epoch": 9, "epochs": 2}, "Add `ep"),
     ({"total_steps": None, "epochs": -1}, {"total_steps": None, "epochs": 1}, "epochs must be"),
     ({"kind": "onecycle", "total_steps": 3}, {"kind": "onecycle", "total_steps": 4}, "Raise total_steps to 4 or more"),
     ({"kind": "multistep", "total_steps": 2}, {"kind": "multistep", "total_steps": 3}, "at least 3 steps; got 2"),

@@ -34,14 +34,14 @@ def check_length(
             return None, "step"
         raise ConfigError(
             f"{kind} needs the length of the training; got none. "
-            "Give total_steps, or epochs and steps_per_epoch=len(train_loader)."
+            "Give total_steps, or `epochs` and steps_per_epoch, the length of the loader."
         )
     if steps_per_epoch is not None:
         return int(epochs) * int(steps_per_epoch), "step"
     if row.unit == "step":
         raise ConfigError(
             f"{kind} changes the LR after every batch and needs their number; got epochs={epochs} alone. "
-            "Add steps_per_epoch=len(train_loader), or give total_steps."
+            "Add steps_per_epoch, the length of the loader, or give total_steps."
         )
     return int(epochs), "epoch"
 
@@ -58,7 +58,7 @@ def _check_given(total_steps: int | None, epochs: int | None, steps_per_epoch: i
             "Leave total_steps out to have it computed."
         )
     if steps_per_epoch is not None and epochs is None:
-        raise ConfigError(f"steps_per_epoch needs epochs; got {listed}. Add epochs=..., or give total_steps.")
+        raise ConfigError(f"steps_per_epoch needs `epochs`; got {listed}. Add `epochs`, or give total_steps.")
 
 
 class Plan:
