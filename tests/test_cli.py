@@ -520,6 +520,13 @@ def test_a_plot_of_another_format_is_refused(saved: Path, tmp_path: Path, name: 
         assert "--plot takes a file that ends in .png, .svg, .pdf" in refused(*command, "--plot", tmp_path / name)
 
 
+@pytest.mark.parametrize("command, argument", [("run", "MODEL"), ("show", "FILE")])
+def test_a_page_that_takes_the_argument_for_its_file_says_so(command: str, argument: str) -> None:
+    assert f"got 'resnet18'. To leave the file out, write --html after {argument}." in refused(
+        command, "--html", "resnet18"
+    )
+
+
 def test_names_of_files_reach_the_terminal_escaped(saved: Path, tmp_path: Path) -> None:
     line = refused("show", tmp_path / "x\x1b[2J\udcff.json")
     assert r"x\x1b[2J\udcff.json" in line and line.isprintable()

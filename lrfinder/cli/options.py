@@ -21,7 +21,24 @@ _from = click.IntRange  # _from(1): 1, 2, 3, ...
 def html_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``--html FILE``, also without FILE; ``default`` says where the page goes then."""
     words = f"Write one page with everything, too.  {default}"
-    return click.option("--html", "html_file", is_flag=False, flag_value="", metavar="[FILE]", help=words)
+    return click.option(
+        "--html", "html_file", is_flag=False, flag_value="", metavar="[FILE]", help=words, callback=_page_name
+    )
+
+
+def _page_name(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """The value of ``--html``. One that names no page may be the argument after it, as in `lrfind run --html resnet18`.
+
+    Raises:
+        ConfigError: it has another ending. Checked here, before click misses the argument.
+    """
+    if value and not value.lower().endswith((".html", ".htm")) and not context.resilient_parsing:
+        argument = next(each.human_readable_name for each in context.command.params if isinstance(each, click.Argument))
+        raise ConfigError(
+            f"--html takes a file that ends in .html or .htm; got {value!r}. To leave the file out, write --html after "
+            f"{argument}."
+        )
+    return value
 
 
 # Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.settings.Settings.
