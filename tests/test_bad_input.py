@@ -257,7 +257,7 @@ ROWS = [
     ("run S --csv {b}/file/x.csv", "cannot write to --csv"),
     ("run S --csv {b}/folder.csv", "it is a folder"),
     ("run S --csv x.json", "--csv takes a file that ends in .csv"),
-    ("run S --csv ''", "--csv takes a file that ends in .csv"),
+    ("run S --csv ''", "Invalid value for '--csv': it is empty"),
     ("run S --html missing/x.html", "cannot write to --html"),
     ("run S --html {b}/folder.html", "it is a folder"),
     ("run S --html x.pdf", "--html takes a file that ends in .html or .htm"),

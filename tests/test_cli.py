@@ -527,6 +527,11 @@ def test_a_page_that_takes_the_argument_for_its_file_says_so(command: str, argum
     )
 
 
+@pytest.mark.parametrize("command, option", [("run", "--out"), ("run", "--csv"), ("show", "--plot")])
+def test_an_empty_path_is_refused_as_empty(command: str, option: str) -> None:
+    assert f"Invalid value for '{option}': it is empty. Give a path" in refused(command, "resnet18", option, "")
+
+
 def test_names_of_files_reach_the_terminal_escaped(saved: Path, tmp_path: Path) -> None:
     line = refused("show", tmp_path / "x\x1b[2J\udcff.json")
     assert r"x\x1b[2J\udcff.json" in line and line.isprintable()

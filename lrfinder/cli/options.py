@@ -13,9 +13,21 @@ import click
 from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS, MODES
 
-__all__ = ["html_option", "parse_pairs", "run_options"]
+__all__ = ["NAMED_PATH", "html_option", "parse_pairs", "run_options"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
+
+
+class _NamedPath(click.Path):
+    """A path that is not empty, as that of a variable of the shell which is not set; it would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty. Give a path, such as ./ for this folder, or leave the option out.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+NAMED_PATH = _NamedPath(path_type=Path)
 
 
 def html_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -166,7 +178,7 @@ _RUN = (
     ),
     click.option(
         "--out",
-        type=click.Path(path_type=Path),
+        type=NAMED_PATH,
         default=Path("lrfind-out"),
         show_default=True,
         metavar="DIR",
@@ -175,7 +187,7 @@ _RUN = (
     click.option(
         "--csv",
         "csv_file",
-        type=click.Path(path_type=Path),
+        type=NAMED_PATH,
         metavar="FILE",
         help="Write step, learning rate and loss of each iteration to this .csv, too.",
     ),

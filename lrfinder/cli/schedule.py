@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfinder.cli.options import parse_pairs
+from lrfinder.cli.options import NAMED_PATH, parse_pairs
 from lrfinder.cli.plot import check_plot, write_plot
 from lrfinder.cli.terminal import echo
 from lrfinder.errors import ConfigError
@@ -51,7 +51,7 @@ Examples:
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="Another setting of the schedule; may be repeated."
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
+@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the recipe as JSON.")
 def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None, as_json: bool, **given: Any) -> None:
     """Print the scheduler lines to paste, from the result in FILE."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lrfinder.cli.options import html_option
+from lrfinder.cli.options import NAMED_PATH, html_option
 from lrfinder.cli.plot import check_plot, own_backend, write_plot
 from lrfinder.cli.targets import page_path
 from lrfinder.cli.terminal import echo
@@ -26,7 +26,7 @@ Examples:
   lrfind show lrfind-out/resnet18-sgd.json --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
+@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
 @html_option("[default: beside FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) -> None:
