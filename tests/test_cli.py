@@ -709,6 +709,11 @@ def test_the_version_is_the_packages() -> None:
     assert lrfind("--version").stdout == f"lrfind, version {__version__}\n"
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "lrfinder", "models", "resnet18"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "resnet18\n", "")
+
+
 def test_wrong_input_ends_the_process_with_2_and_no_traceback() -> None:
     done = run_python("from lrfinder.cli import main; main(['show', 'nowhere.json'], prog_name='lrfind')")
     assert (done.returncode, done.stdout) == (2, "")

@@ -31,6 +31,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"integrations": {"ignite", "lightning", "lightning_utilities", "numpy", "torch", "transformers"}},
     {"tasks": {"PIL", "numpy", "torch", "torchvision"}},
     {"cli": {"click", "matplotlib"}},  # matplotlib for type checkers alone
+    {"__main__": set()},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PACKAGES = {name: packages for names in LAYERS for name, packages in names.items()}
