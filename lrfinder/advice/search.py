@@ -163,9 +163,8 @@ class TrialSearch:
     def _opening(self, trials: Sequence[Trial]) -> float | None:
         """An LR above and one below the initial LR, whatever the losses are; None once both were tried."""
         initial = self.record.initial_lr
-        if trials[-1].lr <= initial and (above := self._untried(initial * _SCREENING_STRIDE, trials)) is not None:
-            return above
-        return self._untried(initial / _SCREENING_STRIDE, trials) if trials[0].lr >= initial else None
+        above = self._untried(initial * _SCREENING_STRIDE, trials)
+        return self._untried(initial / _SCREENING_STRIDE, trials) if above is None else above
 
     def _beyond(self, trials: Sequence[Trial], best: Trial, stride: float) -> float | None:
         """An LR outside those tried, where the best is the outermost."""
