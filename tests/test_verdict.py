@@ -65,6 +65,15 @@ def test_a_constant_lr_that_needs_no_factor_has_none_after_trials() -> None:
     assert with_factor.base_lr is not None and with_factor.lr_for("constant") < with_factor.base_lr
 
 
+def test_a_peak_of_another_schedule_moves_with_the_advice_in_two_digits() -> None:
+    ran = trials((0.1, 1.9), (0.4, 1.5), (1.6, 0.5), steps=300)
+    before = advice(peaks=(("constant", 0.08), ("cosine", INITIAL)))
+    refined = refined_advice(before, record(start_loss=2.0, total_steps=1000, trials=ran))
+    assert refined.base_lr is not None and refined.base_lr > 1.5 * INITIAL
+    assert [kind for kind, _ in refined.peaks] == ["cosine", "constant"]
+    assert refined.lr_for("constant") == round_lr(0.8 * refined.base_lr)
+
+
 @pytest.mark.parametrize("schedule", KINDS)
 def test_the_schedule_of_the_search_gets_the_mean_of_trials_and_range_test(schedule: str) -> None:
     made = record(schedule=schedule, start_loss=2.0, trials=around(INITIAL, stage="screening", stride=4, steps=60))
@@ -180,15 +189,20 @@ def test_the_reasons_have_the_cost_the_best_lr_and_every_trial() -> None:
     assert "Trial search: the best LR for cosine is" in reasons
     assert "500 optimizer steps in all, 12% of the 4000 of the cosine training" in reasons
     assert "until it was interrupted" in reasons
+    whole = refined_advice(advice(), record(start_loss=2.0, trials=ran))
+    assert not any("interrupted" in each for each in whole.reasons)
     assert "after screening trials of 100 steps: 1.2 at lr 0.025, 1 at lr 0.1, diverged at lr 0.4" in reasons
     assert "Validation losses after confirmation trials of 100 steps: 0.5 at lr 0.1, 0.7 at lr 0.2" in reasons
 
 
 def test_a_best_lr_outside_the_range_that_was_screened_is_reported() -> None:
     rising = trials((0.1, 1.9), (0.4, 1.5), (1.6, 0.5), steps=300)
-    outside = record(start_loss=2.0, total_steps=1000, trials=rising)
+    falling = trials((0.00625, 0.5), (0.025, 1.5), (0.1, 1.9), steps=300)
     inside = record(start_loss=2.0, trials=around(0.1, stage="screening", stride=4, steps=60))
-    assert any("not inside the range that was screened" in each for each in refined_advice(advice(), outside).reasons)
+    for ran in (rising, falling):
+        refined = refined_advice(advice("high"), record(start_loss=2.0, total_steps=1000, trials=ran))
+        assert any("not inside the range that was screened" in each for each in refined.reasons)
+        assert refined.grade == "medium"
     assert not any("not inside the range" in each for each in refined_advice(advice(), inside).reasons)
 
 
