@@ -441,6 +441,10 @@ def test_sgd_that_is_hardly_clipped_is_plain_sgd(part: float | None) -> None:
     assert advice("SGD", **CLIPPING, clipped_part=part).base_lr == advice("SGD").base_lr
 
 
+def test_sgd_that_is_clipped_is_plain_sgd_where_no_norm_is_known() -> None:
+    assert advice("SGD", clip_grad_norm=0.25, trainable=60_000, clipped_part=0.9).base_lr == advice("SGD").base_lr
+
+
 def test_clipping_changes_nothing_for_adam() -> None:
     assert advice(**CLIPPING, gradient_norm=8.0, clipped_part=0.9).base_lr == advice().base_lr
 

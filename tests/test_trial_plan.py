@@ -122,3 +122,5 @@ def test_an_option_of_another_schedule_is_refused_and_its_own_accepted() -> None
     with pytest.raises(ConfigError, match="cosine has no option 'gamma'"):
         whole_schedule("cosine", 0.1, 1000, {"gamma": 0.9})
     assert whole_schedule("exponential", 0.1, 1000, {"gamma": 0.9}).kind == "exponential"
+    with pytest.raises(ConfigError, match="plateau has no option 'gamma'"):
+        whole_schedule("plateau", 0.1, 1000, {"gamma": 0.9})
