@@ -265,13 +265,14 @@ def test_a_lower_grade_has_a_wider_interval() -> None:
 def test_a_curve_still_falling_at_its_end_never_turned() -> None:
     advice = advise(drawn(falls, end=1e-4))
     assert advice.grade == "low" and advice.edge_lr is None
-    assert "never turned" in words(advice) and "still falling" in words(advice) and "Raise end_lr" in words(advice)
+    assert "never turned: the loss was still falling at lr=0.0001, " in words(advice)
+    assert "Raise end_lr" in words(advice)
     assert advice.base_lr is not None and advice.base_lr <= 1e-4
 
 
 def test_a_curve_level_at_its_end_never_turned() -> None:
     advice = advise(drawn(lambda x: falls(x) + 0.02 * max(0.0, x + 2.8), end=1e-2))
-    assert "never turned" in words(advice) and "no longer falling" in words(advice)
+    assert "never turned: the loss was no longer falling, and not rising, at lr=0.01, " in words(advice)
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
@@ -279,7 +280,8 @@ def test_a_plateau_counts_from_where_half_of_the_fall_is_gone(optimizer: str) ->
     """How far it goes on, and where the noise makes it lowest, changes nothing."""
     advised = [advise(drawn(falls, end=end, optimizer=optimizer)) for end in (0.1, 10.0, 1e4)]
     assert len({advice.base_lr for advice in advised}) == 1
-    assert all("bounded" in words(advice) and advice.grade == "low" for advice in advised)
+    for advice, end in zip(advised, ("0.1", "10", "10000"), strict=True):
+        assert f"No LR up to {end} made the loss diverge: it is bounded" in words(advice) and advice.grade == "low"
     half = next(each for each in advised[0].evidence if each.name == "half fall")
     assert half.seen[0] == pytest.approx(1e-4, rel=0.3)
 
@@ -511,6 +513,26 @@ def test_advice_is_equal_after_a_round_trip_through_json() -> None:
 def test_damaged_advice_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FileFormatError, match="damaged.*Run the range test again"):
         Advice.from_dict({**advise(drawn(bowl)).to_dict(), **change})
+
+
+@pytest.mark.parametrize("name", ["base_lr", "max_lr"])
+def test_a_lowest_lr_above_the_advice_is_refused_and_one_at_it_is_not(name: str) -> None:
+    advice = advise(drawn(bowl))
+    lr = getattr(advice, name)
+    lrs = {"base_lr": lr, "max_lr": lr, "interval": (lr / 2, lr * 2), "min_lr": lr}
+    assert Advice.from_dict({**advice.to_dict(), **lrs}).min_lr == lr
+    other = {"base_lr", "max_lr"} - {name}
+    with pytest.raises(FileFormatError, match=f"min_lr must not be above {name}"):
+        Advice.from_dict({**advice.to_dict(), **lrs, **dict.fromkeys(other, lr * 1.5), "min_lr": lr * 1.1})
+
+
+@pytest.mark.parametrize("change", [{"lr": math.nan}, {"lr": math.inf}, {"values": [1.0, math.nan]}], ids=str)
+def test_a_finding_without_a_finite_number_is_refused(change: dict[str, Any]) -> None:
+    spike = {"code": "spike", "lr": 0.1, "values": [1.0, 2.0], "detail": "", "caps_grade": "low"}
+    content = advise(drawn(bowl)).to_dict()
+    assert Advice.from_dict({**content, "findings": [spike]}).findings[0].lr == 0.1
+    with pytest.raises(FileFormatError, match="the numbers of a finding must be finite"):
+        Advice.from_dict({**content, "findings": [{**spike, **change}]})
 
 
 def test_advice_with_a_missing_field_is_refused() -> None:
