@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,45 @@ def in_two_parts(rank: int, world: int) -> dict[str, Any]:
     return with_sweep
 
 
+class Skipping(nn.Module):
+    """A network of which each forward pass in training leaves out a layer by chance, the same on all ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(4)])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        left_out = int(torch.randint(4, ())) if self.training else None
+        for index, layer in enumerate(self.layers):
+            inputs = inputs if index == left_out else inputs + layer(inputs).tanh()
+        return self.head(inputs)
+
+
+def followed(
+    rank: int, world: int, model: Callable[[], nn.Module], optimizer: Callable[[Any], torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """Trainings of a fresh model with a sweep before and without."""
+
+    def training(sweep: bool) -> tuple[dict[str, Any], Any]:
+        trained = model()
+        updating = optimizer(trained.parameters())
+        torch.manual_seed(7)
+        loader = batches(rank, world)
+        made = swept(LRFinder(trained, updating, nn.CrossEntropyLoss()), loader) if sweep else {}
+        return made, [train(trained, updating, loader, 6), fingerprint(trained, updating)]
+
+    (_, without), (made, after) = training(False), training(True)
+    return {**made, "restored": True, "training without": without, "training after": after}
+
+
+def leaving_out_layers(rank: int, world: int) -> dict[str, Any]:
+    """A sweep reaches layers that the next step of the training does not reach."""
+    replicas = partial(nn.parallel.DistributedDataParallel, find_unused_parameters=True)
+    return followed(rank, world, lambda: replicas(Skipping()), partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+
+
 def one_model(rank: int, loader: Any, **options: Any) -> dict[str, Any]:
     model = wrapped("replicas", noisy_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -224,6 +265,7 @@ def everything(rank: int, world: int) -> dict[str, Any]:
     if world == 2:
         report["cases"] |= further(rank, world) | probes(rank, world)
     report["cases"]["a step in two parts"] = in_two_parts(rank, world)
+    report["cases"]["layers left out"] = leaving_out_layers(rank, world)
     if world == 2:
         report["wrapper"] = {name: against_the_wrapper(rank, world, name == "sparse") for name in ("dense", "sparse")}
     return report

@@ -150,6 +150,9 @@ class Replicas:
                 stack.enter_context(wrapped.no_sync())
                 stack.callback(setattr, wrapped, "require_forward_param_sync", wrapped.require_forward_param_sync)
                 wrapped.require_forward_param_sync = False  # no buffers are sent
+                if wrapped.find_unused_parameters and not wrapped.static_graph:
+                    # It notes what backward passes reach, also where it communicates nothing, until it does.
+                    stack.callback(wrapped.reducer._reset_state)
             yield
 
     def sync_buffers(self) -> None:
