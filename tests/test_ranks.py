@@ -24,6 +24,8 @@ from rank_worlds import (
     wrapped,
 )
 from torch import nn
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+from torch.distributed.optim import PostLocalSGDOptimizer, ZeroRedundancyOptimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
@@ -196,6 +198,19 @@ def leaving_out_layers(rank: int, world: int) -> dict[str, Any]:
     return followed(rank, world, lambda: replicas(Skipping()), partial(torch.optim.SGD, lr=0.1, momentum=0.9))
 
 
+def with_an_optimizer_around_another(rank: int, world: int, kind: str) -> dict[str, Any]:
+    """The state is in an optimizer within the one that is given, or in what counts its steps."""
+
+    def built(parameters: Any) -> torch.optim.Optimizer:
+        if kind == "divided":
+            options = {"lr": 1e-2, "momentum": 0.9, "parameters_as_bucket_view": True}
+            return ZeroRedundancyOptimizer(parameters, optimizer_class=torch.optim.SGD, **options)
+        inner = torch.optim.SGD(parameters, lr=1e-2, momentum=0.9)
+        return PostLocalSGDOptimizer(inner, PeriodicModelAverager(period=4, warmup_steps=2))
+
+    return followed(rank, world, lambda: wrapped("replicas", noisy_model()), built)
+
+
 def one_model(rank: int, loader: Any, **options: Any) -> dict[str, Any]:
     model = wrapped("replicas", noisy_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -266,6 +281,8 @@ def everything(rank: int, world: int) -> dict[str, Any]:
         report["cases"] |= further(rank, world) | probes(rank, world)
     report["cases"]["a step in two parts"] = in_two_parts(rank, world)
     report["cases"]["layers left out"] = leaving_out_layers(rank, world)
+    for kind in ("divided", "averaging"):
+        report["cases"][f"{kind} optimizer"] = with_an_optimizer_around_another(rank, world, kind)
     if world == 2:
         report["wrapper"] = {name: against_the_wrapper(rank, world, name == "sparse") for name in ("dense", "sparse")}
     return report

@@ -45,6 +45,8 @@ _SAMPLER = "lrfinder.tasks.augment"  # its sampler has a random generator; our o
 _OPAQUE_TORCH = tuple(
     f"torch.{name}" for name in ("_", "autograd", "classes", "cuda", "distributed", "fx", "jit", "profiler")
 )
+# Optimizers around others, as ZeroRedundancyOptimizer, and what counts steps for them.
+_TORCH_WITH_STATE = ("torch.distributed.algorithms", "torch.distributed.optim")
 
 _REGISTRIES = frozenset(vars(nn.Module()))
 _HOOKS = tuple(name for name in _REGISTRIES if "_forward" in name or "_backward" in name)
@@ -104,7 +106,7 @@ def _is_opaque(item: object, kind: type) -> bool:
     module = str(described.__module__)
     if issubclass(kind, type):
         return not is_own(module)
-    if module in ("__main__", _SAMPLER):
+    if module in ("__main__", _SAMPLER) or module.startswith(_TORCH_WITH_STATE):
         return False
     return module.startswith(_OPAQUE_TORCH) or module.partition(".")[0] in NOT_TRAINING
 
