@@ -32,7 +32,7 @@ from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
 from lrfinder.training.features import FeatureVariation, watch_features
-from lrfinder.training.loop import meet_with_batches, run_sweeps
+from lrfinder.training.loop import Sizes, meet_with_batches, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.norms import Clipping
@@ -205,13 +205,13 @@ class LRFinder:
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
-                facts = functools.partial(_facts, known, batches, ranks.size, features, step.clipping)
+                sizes = meet_with_batches(setup, batches)
+                facts = functools.partial(_facts, known, batches, sizes, ranks.size, features, step.clipping)
 
                 def take(swept: SweepDriver) -> LossCurve:
                     self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
                     return self.last_curve
 
-                meet_with_batches(setup, batches)
                 measured = validation or self._probe(batches, facts)
                 self.last_curve = run_sweeps(
                     setup, step, batches, state, request, measured, progress=progress, on_step=on_step, take=take
@@ -322,18 +322,23 @@ def _check_search(result: object, schedule: str, options: dict[str, Any]) -> Non
 
 
 def _facts(
-    known: Callable[..., ModelFacts], batches: Batches, ranks: int, features: FeatureVariation, clipping: Clipping
+    known: Callable[..., ModelFacts],
+    batches: Batches,
+    sizes: Sizes,
+    ranks: int,
+    features: FeatureVariation,
+    clipping: Clipping,
 ) -> ModelFacts:
     """The facts with those of the batches of all ranks, as far as they are known by now."""
     facts = known()
-    length = batches.length
+    size, targets, length = sizes()
     full = length is not None and length <= facts.accumulation_steps
     share, norm = features.share(), clipping.first_norm
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
         facts,
-        batch_size=batches.size and batches.size * ranks,
-        targets=batches.targets and batches.targets * ranks,
+        batch_size=size,
+        targets=targets,
         full_batch=full,
         loader_batches=length,
         same_target=alike,

@@ -228,6 +228,7 @@ def further(rank: int, world: int) -> dict[str, Any]:
         "shuffled": one_model(rank, DataLoader(data, batch_size=8, shuffle=True)),
         "validated": one_model(rank, own, val_loader=own[:2]),
         "nan on one rank": one_model(rank, broken, **GIVEN),
+        "other sizes": one_model(rank, [(inputs[rank:], target[rank:]) for inputs, target in own[rank:]], **GIVEN),
     }
 
 
@@ -338,6 +339,11 @@ def test_the_curve_is_that_of_one_process_on_the_joined_batches(ranks: list[dict
         assert made["curve"]["losses"] == pytest.approx(whole["losses"], rel=1e-4)
         assert made["curve"]["stop"] == whole["stop"]
         assert made["curve"]["facts"]["batch_size"] == whole["facts"]["batch_size"] == 16
+
+
+def test_ranks_with_batches_of_other_sizes_know_one_size(ranks: list[dict[str, Any]]) -> None:
+    for facts in (rank["cases"]["other sizes"]["chosen"]["facts"] for rank in ranks if "wrapper" in rank):
+        assert (facts["batch_size"], facts["loader_batches"]) == (15, 10)  # 8 + 7; the mean of 10 and 9, rounded
 
 
 def test_a_step_has_one_exchange_and_one_reduction(ranks: list[dict[str, Any]]) -> None:

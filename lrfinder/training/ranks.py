@@ -109,12 +109,12 @@ class Ranks:
             self._meeting.settle()
             self._settled = True
 
-    def fewest(self, count: int, device: torch.device) -> int:
-        """The smallest count of all ranks; waits for the device."""
-        least = torch.tensor(count, device=device)
+    def gathered(self, numbers: Sequence[float], device: torch.device) -> list[list[float]]:
+        """These numbers of every rank, in order; waits for the device."""
+        rows = [torch.tensor(numbers, device=device, dtype=torch.float32) for _ in range(self.size)]
         if self.together:
-            torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN, group=self._group)
-        return int(least)
+            torch.distributed.all_gather(rows, rows[0].clone(), group=self._group)
+        return [row.tolist() for row in rows]
 
     # --- one step -----------------------------------------------------------------------------------------------------
 

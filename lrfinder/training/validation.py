@@ -87,7 +87,7 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     if setup.loss_fn is None:
         return None
     drawn = setup.ranks.attempt(partial(_probe_batches, batches, setup.ranks.size)) or []
-    if not (count := setup.ranks.fewest(len(drawn), setup.device)):
+    if not (count := int(min(setup.ranks.gathered([len(drawn)], setup.device))[0])):
         return None
     probe = Validation(setup, drawn, count, beside=True)
 
