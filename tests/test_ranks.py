@@ -220,6 +220,14 @@ def one_model(rank: int, loader: Any, **options: Any) -> dict[str, Any]:
     return {"chosen": curve.to_dict(), "restored": fingerprint(model, optimizer) == before}
 
 
+def sharded_trials(loader: Any) -> dict[str, Any]:
+    model = wrapped("shards of every layer", plain_model())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    before = fingerprint(model, optimizer)
+    made = swept_and_refined(LRFinder(model, optimizer, nn.CrossEntropyLoss()), loader)
+    return {**made, "restored": fingerprint(model, optimizer) == before}
+
+
 def further(rank: int, world: int) -> dict[str, Any]:
     own = batches(rank, world)
     data = TensorDataset(*(torch.cat(parts) for parts in zip(*own, strict=True)))
@@ -229,6 +237,7 @@ def further(rank: int, world: int) -> dict[str, Any]:
         "validated": one_model(rank, own, val_loader=own[:2]),
         "nan on one rank": one_model(rank, broken, **GIVEN),
         "other sizes": one_model(rank, [(inputs[rank:], target[rank:]) for inputs, target in own[rank:]], **GIVEN),
+        "shards and trials of other lengths": sharded_trials(own[: 5 if rank else 10]),
     }
 
 

@@ -76,7 +76,6 @@ def trials_from_snapshot(
     kept = preserved(setup, (train_loader, val_loader), storage)
     with eager_step(setup.optimizer), kept, kept as state, setup.ranks.resharded():
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
-        setup.ranks.settle()
         yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
 
 

@@ -46,6 +46,8 @@ def validation_for(
 ) -> tuple[Validation, int]:
     """Validation that decides a trial search, and the number of training batches held out for it.
 
+    Waits until every rank has its batches. All hold out as many, as a sharded model communicates in each forward pass.
+
     Args:
         setup: what is trained, and how.
         train_loader: its first batches are held out where there is no ``val_loader``.
@@ -53,9 +55,13 @@ def validation_for(
         val_batches: number of them to keep as a fixed probe; None takes all.
     """
     if val_loader is not None:
-        return Validation(setup, val_loader, val_batches), 0
+        validation = Validation(setup, val_loader, val_batches)
+        setup.ranks.settle()
+        return validation, 0
     held_out = hold_out(train_loader)
-    return Validation(setup, held_out, len(held_out)), len(held_out)
+    setup.ranks.settle()
+    count = int(min(setup.ranks.gathered([len(held_out)], setup.device))[0])
+    return Validation(setup, held_out, count), count
 
 
 def hold_out(loader: Iterable[Any]) -> list[Any]:
