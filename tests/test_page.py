@@ -20,6 +20,7 @@ from odd_curves import ODD_CURVES
 from lrfinder import RangeTestResult, StopReason, slide
 from lrfinder.cli import main
 from lrfinder.display.page import PAGE_COLOURS
+from lrfinder.errors import ConfigError
 from lrfinder.numbers import format_lr
 from lrfinder.record.run import RunRecord
 
@@ -123,6 +124,8 @@ def test_a_recipe_can_be_given_where_the_length_is_known() -> None:
     plan = result.recipe("step", epochs=9)
     assert plan.code() in Page(result.to_html(plan)).text + "\n"
     assert "not recorded: the test was made in Python" in result.to_html()
+    with pytest.raises(ConfigError, match="takes a recipe, or nothing, and returns the page; got a str"):
+        result.to_html("lr.html")  # type: ignore[arg-type]
 
 
 def test_pictures_are_there_for_wide_and_for_narrow_windows() -> None:

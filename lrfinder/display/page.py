@@ -22,7 +22,7 @@ from lrfinder.display.pictures import colours_of_page, figure_svg
 from lrfinder.display.plotting import SIZE, plot_curve, plot_recipe
 from lrfinder.display.reference import reference_lines
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
-from lrfinder.errors import NoAdviceError
+from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.numbers import format_lr, printable
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
@@ -65,7 +65,15 @@ def result_page(
         reading: of the curve.
         run: how the test was set up, where that is known.
         schedule: to draw, with its lines to paste; None leaves both out.
+
+    Raises:
+        ConfigError: the schedule is none, as a file name.
     """
+    if not isinstance(schedule, Schedule | None):
+        raise ConfigError(
+            f"to_html takes a recipe, or nothing, and returns the page; got a {type(schedule).__name__}. "
+            "Write it: Path(\"lr.html\").write_text(result.to_html())."
+        )
     environment = Environment(
         loader=PackageLoader("lrfinder.display"), autoescape=True, undefined=StrictUndefined, finalize=_shown
     )
