@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from situations import crystals, embeddings, examples, fresh, heads, images, language, linear, optimizers, papers
-from situations import reviews, scratch, sentences, whole
+from situations import reviews, scratch, sentences, ways, whole
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -62,10 +62,10 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
 def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
-    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora and linear, that
-    holds trunk or data, optimizer, batch and steps, in ``"embed-clip-words-adam-300"`` loss, data, optimizer and steps,
-    in ``"tv-resnet18"`` the model, in ``"opt-lion-digits-mlp"`` the optimizer and the network. What follows "~" is the
-    highest norm of a gradient.
+    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora, linear and the ways
+    of :data:`situations.ways.WAYS`, that holds trunk or data, optimizer, batch and steps, in
+    ``"embed-clip-words-adam-300"`` loss, data, optimizer and steps, in ``"tv-resnet18"`` the model, in
+    ``"opt-lion-digits-mlp"`` the optimizer and the network. What follows "~" is the highest norm of a gradient.
     """
     name = name.partition("~")[0]
     kind, *parts = name.split("-")
@@ -83,6 +83,9 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind == "opt":
         optimizer, *network = parts
         return partial(optimizers.small, optimizer=optimizer, network="-".join(network))
+    if kind in ways.WAYS:
+        trunk, optimizer, batch, _ = parts
+        return partial(ways.tuned, way=kind, trunk=trunk, optimizer=optimizer, batch=int(batch))
     if kind in ("whole", "part", "live", "lora"):
         trunk, optimizer, batch, _ = parts
         if trunk == "chgnet":

@@ -17,6 +17,7 @@ import torch
 from situations.cell import Cell, Training
 
 from lrfinder import LRFinder
+from lrfinder.param_groups import group_scales, set_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.result import RangeTestResult
 
@@ -56,10 +57,9 @@ def train(cell: Cell, data: Path, lr: float, seed: int) -> dict[str, Any]:
     run, begin = cell.build(data, seed), time.perf_counter()
     before = validation_loss(run)
     losses: list[float] = []
-    clipped = 0
+    clipped, scales = 0, group_scales(run.optimizer)
     for step, batch in enumerate(islice(chain.from_iterable(repeat(run.loader)), cell.steps)):
-        for group in run.optimizer.param_groups:
-            group["lr"] = lr * factor(cell, step)
+        set_lr(run.optimizer, lr * factor(cell, step), scales)
         run.optimizer.zero_grad()
         loss = run.loss(run.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
