@@ -102,8 +102,8 @@ class RangeTestResult:
             total_steps: length of training in iterations; or give the next two.
             epochs: length of training in epochs.
             steps_per_epoch: iterations per epoch.
-            **options: passed on, as in ``warmup_steps=500``. Accumulation, clipping and mixed precision are by default
-                those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
+            **options: passed on, as in ``warmup_steps=500``. Group scales, accumulation, clipping and mixed precision
+                are by default those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
 
         Raises:
             ConfigError: unknown kind, or numbers that do not fit each other.
@@ -117,15 +117,13 @@ class RangeTestResult:
             peak_lr = self.advice.lr_for(kind, horizon)
         if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)
-        options = {**self._updates(), **options}
         return recipe(
             kind,
             peak_lr=peak_lr,
             total_steps=total_steps,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
-            group_scales=self.curve.group_scales,
-            **options,
+            **{"group_scales": self.curve.group_scales, **self._updates(), **options},
         )
 
     def _updates(self) -> dict[str, Any]:

@@ -274,6 +274,12 @@ def test_the_printed_lines_use_the_optimizer_of_the_curve():
     assert "cycle_momentum=True" in chosen.code()
 
 
+def test_given_group_scales_win_over_those_of_the_curve():
+    result = result_of(group_scales=(1.0, 0.1))
+    made = result.recipe("cosine", peak_lr=0.1, total_steps=100, group_scales=[1.0, 0.5, 0.25])
+    assert made == recipe("cosine", peak_lr=0.1, total_steps=100, group_scales=(1.0, 0.5, 0.25))
+
+
 def test_a_given_peak_wins_over_the_advice_and_works_without_any():
     assert RESULT.recipe("linear", peak_lr=0.02, total_steps=500).peak_lr == 0.02
     assert EMPTY_HANDED.recipe("linear", peak_lr=0.02, total_steps=500).peak_lr == 0.02
