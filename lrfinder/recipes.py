@@ -80,7 +80,8 @@ def recipe(
             - cosine: ``eta_min``; linear: ``end_factor``; exponential: ``gamma``; wsd: ``cooldown_steps``
             - step: ``step_size`` (counted from the end of the warm-up) ``gamma``
             - multistep: ``milestones`` (counted from the start of the training) ``gamma``
-            - plateau: ``factor patience cooldown min_factor`` (part of the peak below which it does not go)
+            - plateau: ``factor patience cooldown min_factor`` (part of the peak below which it does not go) ``mode``
+              (``"max"`` if the metric is to rise; :meth:`RangeTestResult.recipe` gives it with ``maximize=True``)
             - cyclic: ``step_size_up mode base_factor`` (part of the peak at the bottom) ``cycle_momentum base_momentum
               max_momentum``
             - restarts: ``T_0 T_mult eta_min``

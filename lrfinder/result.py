@@ -117,6 +117,8 @@ class RangeTestResult:
             peak_lr = self.advice.lr_for(kind, horizon)
         if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)
+        if KIND_TABLE[kind].follows_loss and self.curve.maximized:
+            options.setdefault("mode", "max")  # the loss is to rise
         return recipe(
             kind,
             peak_lr=peak_lr,

@@ -17,6 +17,7 @@ from lrfinder.param_groups import maximizes
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
+from lrfinder.result import RangeTestResult
 
 ENTROPY = nn.CrossEntropyLoss()
 OPTIMIZERS: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.1, "momentum": 0.9}, "Adam": {}, "RMSprop": {}, "Adagrad": {}}
@@ -51,6 +52,22 @@ def test_trials_of_a_maximising_optimizer_are_compared_sign_turned() -> None:
         result = test.range_test(loader, progress=False)
         best.append(test.refine(result, loader, schedule="cosine", total_steps=200, progress=False).advice.base_lr)
     assert best[0] == best[1]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_plateau_keeps_the_lr_while_the_training_improves(sign: float) -> None:
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, facts=ModelFacts(maximize=sign < 0))
+    curve = dataclasses.replace(curve, losses=tuple(sign * loss for loss in curve.losses))
+    made = RangeTestResult(curve=curve).recipe("plateau", peak_lr=0.1, epochs=40, patience=3)
+    built, pasted = (torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0, maximize=sign < 0) for _ in range(2))
+    names: dict[str, Any] = {"optimizer": pasted}
+    exec(made.code().split("\n\nfor epoch")[0], names)
+    for scheduler in (made.build(built), names["scheduler"]):
+        lrs = []
+        for loss in (*range(20, 0, -1), 1, 1, 1, 1):
+            scheduler.step(30 + sign * loss)
+            lrs.append(scheduler.get_last_lr()[0])
+        assert lrs == pytest.approx([*[0.1] * 23, 0.02])
 
 
 def test_a_sweep_that_raises_its_loss_stops_where_its_mirror_image_stops() -> None:

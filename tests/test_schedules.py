@@ -172,6 +172,7 @@ BAD: list[tuple[type[SchedulerSpec], dict[str, Any], dict[str, Any], str]] = [
     (MultiStep, {"milestones": (0, 5)}, {"milestones": (1, 5)}, "each milestone must be"),
     (Plateau, {"factor": 1.0}, {"factor": 0.9}, "factor must be"),
     (Plateau, {"patience": -1}, {"patience": 0}, "patience must be a whole number of at least 0"),
+    (Plateau, {"mode": "maximum"}, {"mode": "max"}, "mode must be one of min, max"),
     (Plateau, {"min_factor": 2}, {"min_factor": 1}, "min_factor must be"),
     (Restarts, {"T_0": True}, {"T_0": 1}, "T_0 must be"),
     (Restarts, {"T_mult": 0}, {"T_mult": 1}, "T_mult must be"),

@@ -143,6 +143,7 @@ def _plateau(plan: Plan) -> SchedulerSpec:
         patience=plan.take("patience", patience, source),
         cooldown=plan.take("cooldown", 1, "our choice"),
         min_factor=plan.take("min_factor", 0.001, "our choice"),
+        mode=plan.take("mode", "min", "torch"),
     )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from lrfinder.checks import check_count, check_number
+from lrfinder.checks import check_choice, check_count, check_number
 from lrfinder.errors import ConfigError
 
 __all__ = [
@@ -298,16 +298,20 @@ class Plateau(SchedulerSpec):
         patience: calls without improvement before a drop; >= 0.
         cooldown: calls after a drop that are not counted; >= 0.
         min_factor: r, part of the peak below which the LR does not go; in [0, 1].
+        mode: ``"min"`` where a lower loss is an improvement, ``"max"`` where a higher one (or an accuracy) is.
     """
 
     torch_class = "ReduceLROnPlateau"
+    torch_defaults = {"mode": "min"}
     factor: float
     patience: int
     cooldown: int
     min_factor: float
+    mode: str = "min"
 
     def __post_init__(self) -> None:
         self._put(
+            mode=check_choice("mode", self.mode, ("min", "max")),
             factor=check_number("factor", self.factor, 0.0, 1.0, open_ends=True),
             patience=check_count("patience", self.patience, 0),
             cooldown=check_count("cooldown", self.cooldown, 0),
@@ -319,6 +323,7 @@ class Plateau(SchedulerSpec):
 
     def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
         return {
+            "mode": self.mode,
             "factor": self.factor,
             "patience": self.patience,
             "cooldown": self.cooldown,
