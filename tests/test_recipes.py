@@ -285,7 +285,7 @@ scheduler = CyclicLR(
     "plateau": """
 for group in optimizer.param_groups:
     group["lr"] = group["initial_lr"] = 0.1  # an earlier scheduler leaves its own initial_lr
-scheduler = ReduceLROnPlateau(optimizer, factor=0.2, patience=3, cooldown=1, min_lr=0.0001)""",
+scheduler = ReduceLROnPlateau(optimizer, factor=0.2, patience=3, cooldown=1, min_lr=0.0001, eps=0.0)""",
 }
 
 

@@ -145,6 +145,16 @@ def test_plateau_drops_by_its_factor_after_its_patience_to_min_factor() -> None:
     assert seen[8] == pytest.approx([0.002, 0.004])
 
 
+@pytest.mark.parametrize("peak", [0.1, 1e-5, 1e-9])
+def test_plateau_drops_any_lr_and_keeps_the_ratio_of_groups(peak: float) -> None:
+    optimizer = sgd(1.0, 0.01)
+    scheduler: Any = recipe("plateau", peak_lr=peak, epochs=30, factor=0.1, patience=0, cooldown=0).build(optimizer)
+    for drops in range(5):
+        scheduler.step(1.0)
+        expected = peak * max(0.1**drops, 0.001)
+        assert scheduler.get_last_lr() == pytest.approx([expected, 0.01 * expected], rel=1e-9, abs=0.0)
+
+
 @pytest.mark.parametrize("lrs", [(1.0,), (1.0, 1.0)], ids=str)
 def test_plateau_goes_on_with_a_group_added_later(lrs: tuple[float, ...]) -> None:
     optimizer = sgd(*lrs)

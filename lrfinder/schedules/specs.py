@@ -328,6 +328,7 @@ class Plateau(SchedulerSpec):
             "patience": self.patience,
             "cooldown": self.cooldown,
             "min_lr": [self.min_factor * peak_lr for peak_lr in peak_lrs],
+            "eps": 0.0,  # with torch's 1e-8 a small LR does not drop, and groups lose their ratio
         }
 
 
