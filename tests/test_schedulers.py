@@ -155,6 +155,21 @@ def test_plateau_drops_any_lr_and_keeps_the_ratio_of_groups(peak: float) -> None
         assert scheduler.get_last_lr() == pytest.approx([expected, 0.01 * expected], rel=1e-9, abs=0.0)
 
 
+@kinds
+def test_groups_that_hold_one_tensor_follow_the_recipe(kind: str) -> None:
+    lr = torch.tensor(1.0)  # as of AdamW([{"params": decayed}, {"params": others}], lr=torch.tensor(1e-3))
+    optimizer = sgd(lr, lr)
+    options: dict[str, Any] = {"patience": 0, "cooldown": 0, "factor": 0.5} if kind == "plateau" else {}
+    one = make(kind, **options)
+    scheduler: Any = one.build(optimizer)
+    optimizer.step()
+    for _ in range(2):
+        scheduler.step(*([1.0] if options else []))
+    expected = 0.5 * one.peak_lr if options else one.lr_at(2)
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([expected] * 2)
+    assert optimizer.param_groups[0]["lr"] is lr
+
+
 @pytest.mark.parametrize("lrs", [(1.0,), (1.0, 1.0)], ids=str)
 def test_plateau_goes_on_with_a_group_added_later(lrs: tuple[float, ...]) -> None:
     optimizer = sgd(*lrs)

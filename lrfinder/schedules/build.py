@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
+from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 from lrfinder.errors import SetupError
@@ -30,10 +31,11 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     The first parameter group whose LR is not 0 is the reference: its LR follows ``schedule.lr_at``, and the others keep
     their ratio to it, the one that a range test of this optimizer keeps: see
     :func:`lrfinder.param_groups.group_scales`. ``schedule.group_scales`` is for the printed lines and is not used here.
-    An LR held in a tensor is filled in place. A group added later goes on with a ``plateau`` whose groups all have one
-    LR, and with no other torch scheduler. To resume from a checkpoint, build first and load the states of optimizer and
-    scheduler afterwards, as building sets the LR. Torch before pytorch/pytorch#149392 warns of an "epoch parameter"
-    when a warm-up ends; the call is torch's own, and the LR is right.
+    An LR held in a tensor is filled in place; with ``plateau``, groups that hold the same one get their own. A group
+    added later goes on with a ``plateau`` whose groups all have one LR, and with no other torch scheduler. To resume
+    from a checkpoint, build first and load the states of optimizer and scheduler afterwards, as building sets the LR.
+    Torch before pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's own, and
+    the LR is right.
 
     Args:
         schedule: what to build.
@@ -160,9 +162,20 @@ def _build(spec: SchedulerSpec, optimizer: Optimizer, peaks: list[float]) -> lr_
     if isinstance(spec, Plateau) and len(set(arguments["min_lr"])) == 1:
         # With a list torch raises at the first drop after add_param_group(), many epochs into the training.
         arguments["min_lr"] = arguments["min_lr"][0]
+    if isinstance(spec, Plateau):
+        _unshare(optimizer)
     if arguments.get("cycle_momentum", False) is not False:
         arguments["cycle_momentum"] = _can_cycle(optimizer)
     return cast(lr_scheduler.LRScheduler, getattr(lr_scheduler, spec.torch_class)(optimizer, **arguments))
+
+
+def _unshare(optimizer: Optimizer) -> None:
+    """Give each group a tensor of its own, as torch would let one that several of them hold drop once for each."""
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        if id(group["lr"]) in seen and isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].clone()
+        seen.add(id(group["lr"]))
 
 
 def _can_cycle(optimizer: Optimizer) -> bool:
