@@ -146,7 +146,8 @@ def test_the_length_of_the_training_counts_once() -> None:
     numbers = {"total_steps": long, "budget_steps": long // 4, "initial_lr": start, "start_loss": 2.0}
     refined = refined_advice(advice(), record(trials=found, **numbers))
     assert refined.lr_for("linear", long) == refined.lr_for("cosine", long) == refined.lr_for("linear")
-    assert refined.lr_for("linear", 4 * long) < refined.lr_for("linear")
+    for kind in ("linear", "cosine"):
+        assert refined.lr_for(kind, 4 * long) < refined.lr_for(kind) == refined.lr_for(kind, 100)
     again = Advice.from_dict(json.loads(json.dumps(refined.to_dict())))
     assert again == refined and again.lr_for("linear", long) == refined.lr_for("linear", long)
 

@@ -93,9 +93,8 @@ class Advice:
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
-                runs, it changes nothing; a longer training gets a lower LR, by the fourth root of its length: what it
-                needs, up to the square root, a range test does not show. A new head alone, and one linear layer, get
-                an LR by the square root, as far as 500 steps are from their length.
+                runs, and up to that of a trial search, it changes nothing; beyond, the LR falls by the fourth root of
+                the length. That of a new head alone, and of one linear layer, goes by the square root of 500 over it.
             constants: of which the factors of the schedules are used.
 
         Raises:
@@ -113,11 +112,12 @@ class Advice:
             check_count("total_steps", total_steps)
         if self.base_lr is None or self.interval is None:
             raise NoAdviceError(f"no learning rate for {kind!r}: " + " ".join(self.reasons))
-        if kind in dict(self.peaks):
-            return dict(self.peaks)[kind]
+        known = dict(self.peaks).get(kind)
+        fixed = known is not None and all(each.steps is None for each in self.evidence)  # by no trial
         ceiling = self.interval[1] if self.ceiling is None else self.ceiling
-        lr = (self.max_lr if kind == "onecycle" else None) or peak_lr(kind, self.base_lr, ceiling, constants=constants)
-        factor = 1.0 if total_steps is None else length_factor(self.evidence, total_steps)
+        known = known or (self.max_lr if kind == "onecycle" else None)
+        lr = known or peak_lr(kind, self.base_lr, ceiling, constants=constants)
+        factor = 1.0 if fixed or total_steps is None else length_factor(self.evidence, total_steps)
         return lr if factor == 1 else round_lr(min(lr * factor, max(lr, ceiling)))
 
     def to_dict(self) -> dict[str, Any]:
