@@ -26,10 +26,9 @@ def half_fallen(reading: Reading) -> float | None:
     Args:
         reading: of a curve; one about the loss of a probe gives None.
     """
-    half = _wide_half(reading)
-    if half is None or (reading.edge_lr is not None and reading.lrs[-1] < _BEYOND * reading.edge_lr):
+    if reading.edge_lr is not None and reading.lrs[-1] < _BEYOND * reading.edge_lr:
         return None  # it may be about to diverge
-    return half
+    return _wide_half(reading)
 
 
 def may_be_bounded(reading: Reading) -> bool:
