@@ -166,7 +166,7 @@ def _cyclic(plan: Plan) -> SchedulerSpec:
 def _restarts(plan: Plan) -> SchedulerSpec:
     T_mult = check_count("T_mult", plan.take("T_mult", 2, "SGDR, arXiv:1608.03983"))
     # n cycles take T_0 * (1 + T_mult + ... + T_mult ** (n - 1)) steps.
-    units = {n: sum(T_mult**i for i in range(n)) for n in (3, 2, 4)}
+    units = {n: sum(T_mult**i for i in range(n)) for n in (3, 2)}
     for n, unit in units.items():
         if plan.steps % unit == 0:
             default, source = plan.steps // unit, f"so that {n} cycles fill the training"
