@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from lrfinder.advice.advise import Advice, advise
 from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.analysis.finding import GRADES, Finding
+from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.regimes import read_curve
+from lrfinder.analysis.repeats import repeat_period
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 from lrfinder.record.facts import ModelFacts
@@ -286,6 +288,13 @@ def test_a_plateau_counts_from_where_half_of_the_fall_is_gone(optimizer: str) ->
     assert half.seen[0] == pytest.approx(1e-4, rel=0.3)
 
 
+@pytest.mark.parametrize("change", [{"probed": True}, {"dead_lr": 1.0}, {"diverged_lr": 1.0}], ids=str)
+def test_no_plateau_is_seen_in_a_probe_or_where_the_training_broke(change: dict[str, Any]) -> None:
+    reading = read_curve(drawn(falls, end=10.0))
+    assert half_fallen(reading) == pytest.approx(1e-4, rel=0.3)
+    assert half_fallen(dataclasses.replace(reading, **change)) is None
+
+
 def test_a_plateau_far_from_the_typical_lr_counts_as_a_factor_20_away() -> None:
     near, far = (advise(drawn(lambda x: falls(x + shift), start=1e-12, end=10.0)) for shift in (2, 5))
     assert near.base_lr == far.base_lr
@@ -440,6 +449,13 @@ def test_losses_that_repeat_are_reported_as_periodic() -> None:
     advice = advise(repeating)
     assert "repeat every 20 iterations" in words(advice) and "shuffle=True" in words(advice)
     assert advice.grade in ("medium", "low")
+
+
+@pytest.mark.parametrize("period", [2, 3, 7, 16])
+def test_the_period_is_found_from_forty_losses_on(period: int) -> None:
+    rng = np.random.default_rng(0)
+    losses = np.resize(rng.normal(size=period), 100) + np.linspace(2.0, 1.0, 100) + 0.02 * rng.normal(size=100)
+    assert [repeat_period(losses[:count]) for count in (39, 40, 100)] == [0, period, period]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -111,6 +111,12 @@ def test_splitting_a_group_changes_the_norm_of_the_weights_by_nothing() -> None:
     assert split.weight_norm == pytest.approx(whole.weight_norm)
 
 
+@pytest.mark.parametrize("sizes", [None, (900,), (1100, 0, 0)], ids=str)
+def test_without_sizes_of_the_same_groups_every_group_counts_alike(sizes: tuple[int, ...] | None) -> None:
+    facts = ModelFacts(trainable=100, weight_rms=(0.1, 0.7), group_sizes=sizes)
+    assert facts.weight_norm == pytest.approx(math.sqrt(100 * (0.1**2 + 0.7**2) / 2))
+
+
 def test_depth_and_fan_in_are_those_of_the_weights() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10), nn.Linear(10, 2))
     known = facts(model)
@@ -343,7 +349,16 @@ def test_a_curve_from_an_older_file_has_no_facts() -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [{"facts": 3}, {"facts": {"width": 3}}, {"facts": {"trainable": "many"}}, {"facts": {"fan_in": [1, 2]}}],
+    [
+        *({"facts": facts} for facts in (3, {"width": 3}, {"trainable": "many"}, {"fan_in": [1, 2]})),
+        *({"facts": {"trained": share}} for share in ([1.1], [-0.1], ["half"], 0.5)),
+        *({"facts": {name: 1.1}} for name in ("frozen_trained", "feature_variation")),
+        *({"facts": {name: "no"}} for name in ("pretrained", "recurrent", "interleaved")),
+        *({"facts": {name: -1e-9}} for name in ("epsilon", "gradient_norm")),
+        *({"facts": {"clip_grad_norm": norm}} for norm in (0.0, math.inf)),
+        *({"facts": {"accumulation_steps": count}} for count in (0, 1.5)),
+        *({"facts": {name: "x'); import os"}} for name in ("amp_dtype", "device")),
+    ],
     ids=str,
 )
 def test_damaged_facts_are_refused(damage: dict[str, Any]) -> None:

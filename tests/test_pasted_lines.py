@@ -224,3 +224,4 @@ def test_every_combination_fits_the_page() -> None:
         updates: dict[str, Any] = {"accumulation_steps": accumulation, "clip_grad_norm": clip, **amp}
         code = recipe("onecycle", peak_lr=0.1, epochs=3, steps_per_epoch=1000, **updates).code()
         assert max(map(len, code.splitlines())) <= 120
+        assert ("unscale_" in code) == (clip is not None and "GradScaler" in code)

@@ -96,6 +96,19 @@ def test_describe_tells_given_numbers_from_defaults() -> None:
     assert "warmup_steps=10 (5 %" in text
 
 
+@pytest.mark.parametrize(
+    ("length", "sentence"),
+    [
+        ({"total_steps": 30}, "30 calls of scheduler.step(), one after every batch"),
+        ({"epochs": 3, "steps_per_epoch": 10}, "30 calls of scheduler.step(), one after every batch"),
+        ({"epochs": 3}, "3 calls of scheduler.step(), one after every epoch"),
+    ],
+    ids=str,
+)
+def test_describe_counts_the_calls_and_says_when_they_are_made(length: dict[str, int], sentence: str) -> None:
+    assert sentence in recipe("linear", peak_lr=0.1, **length).describe()
+
+
 @kinds
 def test_a_length_in_updates_gives_a_scheduler_that_steps_per_batch(kind: str) -> None:
     by_epochs, by_steps = build(kind), recipe(kind, peak_lr=0.1, total_steps=210)
@@ -198,6 +211,20 @@ def test_restarts_end_at_a_boundary_or_in_the_low_end_of_the_last_cycle(total: i
         assert one.lr_at(total - 1) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("total", "options", "note"),
+    [
+        (98, {}, "T_0=14 (so that 3 cycles fill the training)"),
+        (99, {}, "T_0=33 (so that 2 cycles fill the training)"),
+        (100, {}, "T_0=15 (3 cycles, the last cut short by 5, as 100 is not a multiple of 7)"),
+        (100, {"T_mult": 1}, "T_0=50 (so that 2 cycles fill the training)"),
+        (101, {"T_mult": 3}, "T_0=8 (3 cycles, the last cut short by 3, as 101 is not a multiple of 13)"),
+    ],
+)
+def test_the_note_of_restarts_says_how_the_cycles_fill(total: int, options: dict[str, int], note: str) -> None:
+    assert note in recipe("restarts", peak_lr=0.1, total_steps=total, **options).notes
+
+
 @given(st.integers(1, 2000))
 def test_cycles_of_the_cyclic_schedule_end_low(total: int) -> None:
     one = recipe("cyclic", peak_lr=1.0, total_steps=total)
@@ -235,6 +262,8 @@ def test_times_outside_the_schedule_are_refused(t: int) -> None:
         with pytest.raises(ConfigError, match="from 0 to total_steps=210"):
             ask(t)
     one.lr_at(210)
+    with pytest.raises(ConfigError, match="calls from 0; got -1"):
+        recipe("plateau", peak_lr=0.1).lr_at(-1)
 
 
 @given(st.floats(1e-12, 1e3))
@@ -428,6 +457,10 @@ def test_bad_input_is_refused_with_a_hint_and_its_neighbour_is_accepted(
     [
         {"kind": "spiral"},
         {"peak_lr": -1},
+        {"peak_lr": math.inf},
+        {"total_steps": 0},
+        {"epochs": 2.5},
+        {"warmup_steps": -1},
         {"interval": "week"},
         {"spec": {"class": "Spiral"}},
         {"spec": {"class": "CosineAnnealingLR", "T_max": 0}},

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lrfinder.advice.advise import advise
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
+from lrfinder.record.facts import ModelFacts
 from lrfinder.record.sweep import Sweep
 
 
@@ -466,6 +467,8 @@ def test_a_network_that_dies_is_seen_where_its_losses_become_equal(at: float, se
     reading = read_curve(dies(at, seed=seed))
     assert reading.dead_lr == pytest.approx(at, rel=0.25)
     assert reading.edge_lr is not None and reading.edge_lr <= reading.dead_lr
+    assert reading.edge_interval is not None
+    assert reading.edge_interval[0] <= reading.edge_lr <= reading.edge_interval[1]
     assert reading.diverged_lr == reading.dead_lr
     advice = advise(dies(at, seed=seed))
     assert advice.base_lr is not None and advice.base_lr < at and advice.grade == "low"
@@ -493,3 +496,28 @@ def test_where_a_network_dies_does_not_depend_on_the_unit_of_the_loss(scale: flo
     curve = dies(tail=0.01, seed=seed)
     other = dataclasses.replace(curve, losses=tuple(scale * loss + shift for loss in curve.losses))
     assert read_curve(other).dead_lr == read_curve(curve).dead_lr is not None
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_a_gentle_rise_shows_no_limit_and_has_the_edge_that_adam_has(power: float) -> None:
+    curves = [drawn(lambda x: falls(x) + 0.3 * 10 ** (power * (x + 1)), optimizer=name) for name in ("SGD", "Adam")]
+    assert read_curve(curves[0]).edge_lr == read_curve(curves[1]).edge_lr
+
+
+# --- the update rule --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scales", "sizes", "rule"),
+    [
+        ((1.0, 0.5), (100, 101), "proportional"),
+        ((1.0, 0.5), (101, 100), "adaptive"),
+        ((1.0, 0.0), (100, 9000), "adaptive"),  # a group whose LR is 0 is not trained
+        ((0.0, 1.0), (9000, 100), "proportional"),
+    ],
+)
+def test_the_rule_is_that_of_most_parameters_that_are_trained(
+    scales: tuple[float, ...], sizes: tuple[int, ...], rule: str
+) -> None:
+    facts = ModelFacts(optimizers=(("AdamW", 1), ("SGD", 1)), group_sizes=sizes)
+    assert read_curve(drawn(valley, optimizer="AdamW", group_scales=scales, facts=facts)).update_rule == rule

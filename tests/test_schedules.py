@@ -165,6 +165,7 @@ BAD: list[tuple[type[SchedulerSpec], dict[str, Any], dict[str, Any], str]] = [
     (Step, {"step_size": 0}, {"step_size": 1}, "step_size must be"),
     (Step, {"gamma": 1.0}, {"gamma": 0.99}, "gamma must be a number from 0 to 1, both excluded"),
     (Exponential, {"gamma": 0}, {"gamma": 0.01}, "gamma must be"),
+    (MultiStep, {"gamma": 1.0}, {"gamma": 0.99}, "gamma must be a number from 0 to 1, both excluded"),
     (MultiStep, {"milestones": (5, 5)}, {"milestones": (5, 6)}, "that increase"),
     (MultiStep, {"milestones": (6, 5)}, {"milestones": [5, 6]}, "that increase"),
     (MultiStep, {"milestones": ()}, {"milestones": (1,)}, "one or more"),
