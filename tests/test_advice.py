@@ -451,6 +451,12 @@ def test_losses_that_repeat_are_reported_as_periodic() -> None:
     assert advice.grade in ("medium", "low")
 
 
+def test_the_reference_that_is_named_is_the_first_group_whose_lr_is_not_0() -> None:
+    names = ModelFacts(group_names=("norms", "body", "head"))
+    found = advise(drawn(bowl, group_scales=(0.0, 1.0, 10.0), facts=names)).findings
+    assert [each.detail for each in found if each.code == "groups"] == ["body"]
+
+
 @pytest.mark.parametrize("period", [2, 3, 7, 16])
 def test_the_period_is_found_from_forty_losses_on(period: int) -> None:
     rng = np.random.default_rng(0)

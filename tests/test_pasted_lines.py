@@ -219,6 +219,12 @@ def test_updates_that_cannot_be_made_are_refused(bad: dict[str, Any], good: dict
     recipe("cosine", peak_lr=0.1, total_steps=9, **good)
 
 
+def test_only_a_step_of_several_batches_collects_them() -> None:
+    for count in (1, 4):
+        code = recipe("cosine", peak_lr=0.1, total_steps=9, own_step=True, accumulation_steps=count).code()
+        assert ("batches = []" in code) == (count > 1)
+
+
 def test_every_combination_fits_the_page() -> None:
     for accumulation, amp, clip in itertools.product((1, 4), AMP.values(), (None, 1.0)):
         updates: dict[str, Any] = {"accumulation_steps": accumulation, "clip_grad_norm": clip, **amp}
