@@ -105,3 +105,10 @@ def test_with_sgd_the_sweep_follows_the_unit_of_the_loss(exponent: int) -> None:
     other = range_test(lambda model, batch: unit * entropy(model, batch), OPTIMIZERS["SGD"]).curve
     assert other.config.start_lr * unit == pytest.approx(usual.config.start_lr, rel=0.01)
     assert len(other) == len(usual)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_frozen_weights_without_a_norm_do_not_place_the_range(dtype: torch.dtype) -> None:
+    quantised = net()
+    quantised.register_parameter("packed", nn.Parameter(torch.ones(4, 4).to(dtype), requires_grad=False))
+    assert range_test(entropy, OPTIMIZERS["SGD"], quantised).curve.lrs == range_test(entropy, OPTIMIZERS["SGD"]).curve.lrs

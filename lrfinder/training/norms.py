@@ -13,19 +13,25 @@ __all__ = ["Clipping", "total_norm"]
 
 
 def total_norm(tensors: Iterable[Tensor | None]) -> float:
-    """Norm of all tensors together, None left out; waits for the device. Of shards every rank has to ask for it.
+    """Norm of all tensors together, None and frozen quantised weights (integers, float8) left out; waits for the device.
+
+    Of shards every rank has to ask for it.
 
     Example:
         >>> import torch
         >>> total_norm([torch.tensor([3.0]), None, torch.tensor([4.0])])
         5.0
     """
-    given = [tensor.detach() for tensor in tensors if tensor is not None]
+    given = [tensor.detach() for tensor in tensors if tensor is not None and _has_norm(tensor)]
     values = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in given]
     kinds: dict[object, list[Tensor]] = {}  # torch mixes no shards of several meshes, nor shards and whole tensors
     for value in values:
         kinds.setdefault(getattr(value, "device_mesh", None), []).append(value)
     return math.hypot(*(float(whole(nn.utils.get_total_norm(alike))) for alike in kinds.values()))
+
+
+def _has_norm(tensor: Tensor) -> bool:
+    return tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() > 1)
 
 
 class Clipping:
