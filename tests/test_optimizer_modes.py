@@ -159,3 +159,37 @@ def test_only_an_optimizer_with_both_methods_has_modes() -> None:
     model = network()
     assert mode_switches(torch.optim.SGD(model.parameters(), lr=0.1)) is None
     assert mode_switches(ScheduleFree(model.parameters())) is not None
+
+
+class Merging(nn.Linear):
+    """A frozen layer with a low-rank adapter, which is merged into the weight in eval mode, as by ``loralib``."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.requires_grad_(False)
+        self.down = nn.Parameter(torch.randn(2, inputs))
+        self.up = nn.Parameter(torch.zeros(outputs, 2))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Merging:
+        super().train(mode)
+        if self.merged == mode:
+            self.weight.data += (-1 if mode else 1) * (self.up @ self.down).detach()
+            self.merged = not mode
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        merged = super().forward(inputs)
+        return merged if self.merged else merged + inputs @ self.down.T @ self.up.T
+
+
+def test_adapters_that_are_merged_for_a_validation_are_trained_after_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Merging(4, 8), nn.Tanh(), Merging(8, 3))
+    model[2].eval()  # on purpose
+    optimizer = torch.optim.SGD([model[0].down, model[0].up], lr=0.1)
+    Validation(training(model, optimizer), [labelled(0)]).loss()
+    assert [(each.merged, each.training) for each in (model[0], model[2])] == [(False, True), (True, False)]
+    finder = LRFinder(model, optimizer, nn.CrossEntropyLoss())
+    result = finder.range_test([labelled(0)], val_loader=[labelled(0)], start_lr=1e-2, end_lr=1.0, num_iter=20)
+    assert result.curve.losses[-1] < 0.9 * result.curve.losses[0]

@@ -211,7 +211,9 @@ def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iter
         if modes is not None and trains:
             modes[0]()
         for module, training in flags:
-            module.training = training
+            if module.training != training:
+                module.train(training)  # its own, which undoes what eval() did, as adapters merge their weights then
+                module.training = training
 
 
 def _uncompiled(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
