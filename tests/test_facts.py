@@ -366,3 +366,27 @@ def test_damaged_facts_are_refused(damage: dict[str, Any]) -> None:
     curve = finder(world).range_test(world.loader, **SWEEP).curve
     with pytest.raises(FileFormatError, match="the saved curve is damaged"):
         LossCurve.from_dict({**curve.to_dict(), **damage})
+
+
+class Strict(nn.Module):
+    """Refuses names it does not know with another exception than an AttributeError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return {}[name]
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        return self.layer(given[0]) if len(given) == 1 else nn.functional.cross_entropy(*given)
+
+
+def test_attributes_that_raise_anything_are_not_asked_for() -> None:
+    model = Strict()
+    batches = [(torch.randn(8, 6), torch.arange(8) % 3)]
+    curve = LRFinder(model, sgd(model), Strict()).range_test(batches, progress=False).curve
+    assert curve.facts is not None and curve.facts.form == "plain"

@@ -21,7 +21,7 @@ __all__ = ["eager_step", "is_compiled", "tensor_lrs"]
 
 def is_compiled(model: nn.Module) -> bool:
     """Whether the model, or a part of it, is compiled."""
-    return any(hasattr(each, "_orig_mod") or each._compiled_call_impl is not None for each in model.modules())
+    return any("_orig_mod" in each._modules or each._compiled_call_impl is not None for each in model.modules())
 
 
 @contextlib.contextmanager

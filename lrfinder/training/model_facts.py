@@ -8,6 +8,7 @@ with a probe.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 import statistics
@@ -121,7 +122,7 @@ class PendingFacts:
 
 def _form(setup: TrainingSetup) -> str:
     """What the printed lines have to compute: what the loss names, and for any other ``loss_fn`` a call of it."""
-    form = getattr(setup.criterion or setup.loss_fn, "form", None)
+    form = inspect.getattr_static(setup.criterion or setup.loss_fn, "form", None)  # runs no __getattr__ of the user's
     if isinstance(form, str) and form in FORMS:
         return form
     return "own loss" if setup.criterion is None and setup.step_fn is None else "plain"
