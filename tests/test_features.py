@@ -157,3 +157,16 @@ def test_one_linear_layer_gets_a_part_of_that(optimizer: str) -> None:
 def test_the_features_do_not_count_without_momentum_or_in_deeper_networks() -> None:
     assert advised(0.1, 0.0, "SGD", **HEAD_ALONE).base_lr == advised(None, 0.0, "SGD", **HEAD_ALONE).base_lr
     assert advised(0.1, depth=3, trainable_depth=3) == advised(None, depth=3, trainable_depth=3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_complex_features_and_those_inside_transforms_are_left_alone() -> None:
+    features = torch.randn(48, 4, 8)
+    for transform, dtype in ((torch.vmap, torch.float32), (torch.func.jacrev, torch.float32), (None, torch.complex64)):
+        model = nn.Linear(8, 3, dtype=dtype)
+        call = transform(model) if transform is not None else model
+        finder = LRFinder(
+            model, torch.optim.Adam(model.parameters()), loss_fn=lambda _, batch, call=call: call(batch).abs().mean()
+        )
+        curve = finder.range_test(list(features.to(dtype).split(8)), progress=False).curve
+        assert curve.facts is not None and curve.facts.feature_variation is None

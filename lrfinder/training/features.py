@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lrfinder.tables.heads import HEAD
@@ -32,6 +33,9 @@ class FeatureVariation:
         """To be called before each forward pass."""
         features = inputs[0] if inputs else None
         if self._seen is not None or not isinstance(features, Tensor) or features.ndim < 2 or not is_dense(features):
+            return
+        # Inside vmap or jacrev a tensor stands for others, and is worth nothing after it.
+        if features.is_complex() or torch._C._functorch.is_functorch_wrapped_tensor(features):
             return
         rows = features.detach().flatten(0, -2).float()
         if len(rows) > 1:
