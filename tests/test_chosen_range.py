@@ -112,3 +112,15 @@ def test_frozen_weights_without_a_norm_do_not_place_the_range(dtype: torch.dtype
     quantised = net()
     quantised.register_parameter("packed", nn.Parameter(torch.ones(4, 4).to(dtype), requires_grad=False))
     assert range_test(entropy, OPTIMIZERS["SGD"], quantised).curve.lrs == range_test(entropy, OPTIMIZERS["SGD"]).curve.lrs
+
+
+@pytest.mark.parametrize("exponent", [-60, -45, 45, 60])
+def test_a_unit_beyond_single_precision_moves_the_range(exponent: int) -> None:
+    def lowest(unit: float) -> float:
+        batches_64 = [(inputs.double(), targets) for inputs, targets in batches()]
+        model = net().double()
+        finder = LRFinder(model, OPTIMIZERS["SGD"](model.parameters()), lambda *each: unit * ENTROPY(*each))
+        return finder.range_test(batches_64, progress=False).curve.config.start_lr
+
+    unit = 10.0**exponent
+    assert lowest(unit) * unit == pytest.approx(lowest(1.0), rel=1e-6)

@@ -35,6 +35,7 @@ _AROUND = {  # the range around the critical LR of the first batch, by update ru
 _LOWER = 0.1  # trained weights are often destroyed at a tenth of the LR that fresh ones tolerate
 _WIDEST = (1e-7, 10.0)  # where no update of any size raises the loss: the usual range of other finders
 _LINEAR_ITER = 100
+_SMALLEST_RATIO = 1e-290  # of weights to gradients; the learning rates of the search have to be finite and above 0
 _FEWEST_ITER = FEWEST_POINTS + 1  # fewer give no advice
 
 
@@ -112,9 +113,10 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
 
     state.rewind_random()
     loss_before = sign * step.plain_backward(coming).item()
-    # Equal on all ranks: the gradients are not where the step leaves to reduce them, or clears them.
-    ratio = torch.full((), _weights_over_gradients(setup, step), device=setup.device)
-    scale = ranks.mean_of(ratio).item()
+    scale = _weights_over_gradients(setup, step)
+    if ranks.together:  # equal on all: the gradients are not where the step leaves to reduce them, or clears them
+        bounded = min(max(scale, 1e-37), 1e37)  # as float32 holds it
+        scale = ranks.mean_of(torch.full((), bounded, dtype=torch.float32, device=setup.device)).item()
     # Two passes with the state carried on, and one from where every update starts.
     still = [loss_now(), loss_now()]
     state.rewind()
@@ -145,7 +147,7 @@ def _weights_over_gradients(setup: TrainingSetup, step: TrainStep) -> float:
     weights, gradients = total_norm(optimizer_parameters(setup.optimizer)), step.gradient_norm()
     ratio = weights / gradients if weights > 0 and gradients > 0 else 1.0
     ratio *= divisor(epsilon(setup.optimizer)) or 1.0
-    return ratio if 0 < ratio < math.inf else 1.0
+    return ratio if _SMALLEST_RATIO < ratio < 1 / _SMALLEST_RATIO else 1.0
 
 
 def choose_range(
