@@ -295,3 +295,22 @@ def test_an_error_that_is_no_name_is_refused() -> None:
     with pytest.raises(ValueError, match="error must be the name of an exception, or empty"):
         LossCurve(lrs=(), losses=(), stop=StopReason.ERROR, config=config, error="\x1b[2J")
     LossCurve(lrs=(), losses=(), stop=StopReason.ERROR, config=config, error="ValueError")
+
+
+class Unlabelled:
+    """Batches that a step draws by itself, and does not start again."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __next__(self) -> Tensor:
+        if self.given == 20:
+            raise StopIteration
+        self.given += 1
+        return torch.ones(())
+
+
+def test_data_of_the_step_that_ends_is_no_divergence() -> None:
+    unlabelled = Unlabelled()
+    with pytest.raises(StopIteration):
+        swept(lambda model, batch: squared(model, batch) * next(unlabelled))

@@ -5,7 +5,7 @@ an exception says what a loss of nan says. An error in the user's code, in the d
 the kind and has to be raised, so an exception counts as divergence only where all of this holds:
 
 - Its type can come from values: no error of the machine (memory, files) and none of the program (a missing name or
-  attribute, a wrong type).
+  attribute, a wrong type, an iterator that has ended).
 - It comes from the step or from the validation after it, not from the loader.
 - The same step raises it again at the same place: it is no accident.
 - The same step on the same batches does not raise from the weights at the start.
@@ -26,7 +26,10 @@ from lrfinder.errors import BatchError, LRFinderError
 __all__ = ["can_be_divergence", "failure_name", "infinite_where_it_diverges", "is_divergence", "repeats"]
 
 _OF_THE_MACHINE = (MemoryError, OSError, torch.OutOfMemoryError)
-_OF_THE_PROGRAM = (AttributeError, ImportError, KeyError, NameError, NotImplementedError, SyntaxError, TypeError)
+_OF_THE_PROGRAM = (
+    *(AttributeError, ImportError, KeyError, NameError, NotImplementedError, SyntaxError, TypeError),
+    StopIteration,  # of data that the step draws by itself
+)
 
 
 def is_divergence(error: Exception, attempt: Callable[[], object], rewind: Callable[[], object]) -> bool:
