@@ -30,6 +30,13 @@ def most_extra(read_every: int) -> int:
 sizes = pytest.mark.parametrize("read_every", [2, 3, READ_EVERY, 9])
 
 
+def test_losses_are_read_on_the_host_whatever_the_default_device() -> None:
+    late = DeferredLosses(CPU, read_every=2)
+    losses = [torch.tensor(loss) for loss in (3.0, 2.0)]
+    with torch.device("meta"):  # on a GPU "cuda", where torch pins no memory
+        assert [late.put(loss) for loss in losses] + [late.flush()] == [[], [], [3.0, 2.0]]
+
+
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 

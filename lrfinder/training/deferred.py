@@ -90,7 +90,7 @@ class DeferredLosses:
         cuda = self._device.type == "cuda"
         shape = (self._read_every,) if loss.numel() == 1 else (self._read_every, *loss.shape)
         self._buffer = torch.empty(shape, dtype=loss.dtype, device=self._device)
-        self._host = torch.empty(shape, dtype=loss.dtype, pin_memory=cuda)
+        self._host = torch.empty(shape, dtype=loss.dtype, device="cpu", pin_memory=cuda)
         self._slots = self._buffer.unbind()
         self._stream = torch.cuda.current_stream(self._device) if cuda else None  # the one that trains
         self._event: Any = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
