@@ -51,6 +51,15 @@ def test_the_size_of_a_batch_is_the_length_of_its_first_tensor(wrap: Callable[[A
     torch.testing.assert_close(measured.loss(), nn.functional.cross_entropy(network()(inputs), target).detach())
 
 
+def test_the_mean_is_in_single_precision_whatever_the_default() -> None:
+    measured = validation([(torch.full((1,), value),) for value in (1.0, 1.0, 1.01)], loss_fn=lambda _, b: b[0])
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert measured.loss().item() == pytest.approx(3.01 / 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_batches_without_a_tensor_count_alike() -> None:
     values = validation([Record(torch.tensor(1.0)), Record(torch.tensor(3.0))], loss_fn=lambda model, b: b.inputs)
     assert values.loss().item() == 2.0

@@ -162,7 +162,7 @@ class Validation:
             SetupError: the loader gave no batch.
         """
         device = self._setup.device
-        total, samples = torch.zeros((), device=device), 0
+        total, samples = torch.zeros((), dtype=torch.float32, device=device), 0
         mode = _evaluating(self._setup, batch_statistics=self.beside)
         with mode, torch.no_grad(), self._setup.autocast():
             for batch in self._loader:
