@@ -60,6 +60,11 @@ def test_the_mean_is_in_single_precision_whatever_the_default() -> None:
         torch.set_default_dtype(torch.float32)
 
 
+def test_a_batch_without_samples_does_not_count() -> None:
+    full, empty = labelled(0, 4), (torch.empty(0, 4), torch.empty(0, dtype=torch.long))
+    assert validation([full, empty]).loss() == validation([full]).loss()
+
+
 def test_batches_without_a_tensor_count_alike() -> None:
     values = validation([Record(torch.tensor(1.0)), Record(torch.tensor(3.0))], loss_fn=lambda model, b: b.inputs)
     assert values.loss().item() == 2.0

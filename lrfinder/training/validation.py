@@ -167,7 +167,8 @@ class Validation:
         with mode, torch.no_grad(), self._setup.autocast():
             for batch in self._loader:
                 size = 1 if (known := batch_size(batch)) is None else known
-                total += self._loss_of(move(batch, device)).reshape(()).float() * size
+                loss = self._loss_of(move(batch, device)).reshape(()).float()  # of no sample nan, which counts 0 times
+                total += loss * size if size else 0.0
                 samples += size
         if not samples:
             raise SetupError("val_loader gave no batch at all. Check its data set, or leave val_loader out.")
