@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from worlds import Record
 
 from lrfinder import LRFinder
-from lrfinder.errors import SetupError
+from lrfinder.errors import BatchError, SetupError
 from lrfinder.training.losses import criterion_loss
 from lrfinder.training.validation import Validation
 
@@ -63,6 +63,13 @@ def test_the_mean_is_in_single_precision_whatever_the_default() -> None:
 def test_a_batch_without_samples_does_not_count() -> None:
     full, empty = labelled(0, 4), (torch.empty(0, 4), torch.empty(0, dtype=torch.long))
     assert validation([full, empty]).loss() == validation([full]).loss()
+
+
+@pytest.mark.parametrize(("loss", "got"), [(1.0, "got a float"), ({}, "got a dict"), (torch.ones(4), r"got shape \(4,\)")])
+def test_what_is_no_loss_in_eval_mode_is_refused(loss: Any, got: str) -> None:
+    measured = validation([labelled(0)], loss_fn=lambda model, batch: loss)
+    with pytest.raises(BatchError, match=f"must return a scalar tensor in eval mode as well; {got}"):
+        measured.loss()
 
 
 def test_batches_without_a_tensor_count_alike() -> None:

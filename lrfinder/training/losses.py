@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.training.contents import describe_batch
 
-__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "criterion_loss"]
+__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "check_scalar", "criterion_loss"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -62,20 +62,29 @@ def check_loss(loss: Any) -> None:
     Raises:
         BatchError: not a tensor, more than one element, or no gradient.
     """
-    if not isinstance(loss, Tensor):
-        raise BatchError(
-            f"loss_fn must return a scalar tensor; got a {type(loss).__name__}. "
-            "Return the tensor itself, not loss.item(); of what a model returns, its loss alone, as in output.loss."
-        )
-    if loss.numel() != 1:
-        raise BatchError(
-            f"loss_fn must return a scalar tensor; got shape {tuple(loss.shape)}. Average it, e.g. with .mean(), "
-            "before returning (a criterion needs reduction='mean')."
-        )
+    check_scalar(loss)
     if not loss.requires_grad:
         raise BatchError(
             "the loss needs no gradient, so nothing can be trained with it. It was detached, computed under "
             "torch.no_grad(), or does not depend on any parameter with requires_grad=True."
+        )
+
+
+def check_scalar(loss: Any, *, when: str = "") -> None:
+    """Refuse a loss that is no tensor of one element; ``when`` says in the message when it was computed.
+
+    Raises:
+        BatchError: it is none.
+    """
+    if not isinstance(loss, Tensor):
+        raise BatchError(
+            f"loss_fn must return a scalar tensor{when}; got a {type(loss).__name__}. "
+            "Return the tensor itself, not loss.item(); of what a model returns, its loss alone, as in output.loss."
+        )
+    if loss.numel() != 1:
+        raise BatchError(
+            f"loss_fn must return a scalar tensor{when}; got shape {tuple(loss.shape)}. Average it, e.g. with .mean(), "
+            "before returning (a criterion needs reduction='mean')."
         )
 
 

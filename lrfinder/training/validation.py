@@ -21,6 +21,7 @@ from lrfinder.tables.situations import PROBE
 from lrfinder.training.batches import Batches, loader_length
 from lrfinder.training.compiled import is_compiled
 from lrfinder.training.contents import batch_size, move
+from lrfinder.training.losses import check_scalar
 from lrfinder.training.setup import TrainingSetup
 
 __all__ = ["Validation", "check_probe", "hold_out", "probe_for", "validation_for"]
@@ -178,13 +179,18 @@ class Validation:
         """Detached, so that no graph outlives its batch."""
         if not self._with_grad:
             try:
-                return self._loss_fn(self._setup.model, batch).detach()
+                return self._scalar(batch)
             except (RuntimeError, BatchError) as error:
                 if not re.search(_NEEDS_GRAD, str(error)):
                     raise
             self._with_grad = True
         with torch.enable_grad():
-            return self._loss_fn(self._setup.model, batch).detach()
+            return self._scalar(batch)
+
+    def _scalar(self, batch: Any) -> Tensor:
+        loss = self._loss_fn(self._setup.model, batch)
+        check_scalar(loss, when=" in eval mode as well")
+        return loss.detach()
 
 
 @contextlib.contextmanager
