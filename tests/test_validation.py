@@ -65,7 +65,7 @@ def test_a_batch_without_samples_does_not_count() -> None:
     assert validation([full, empty]).loss() == validation([full]).loss()
 
 
-@pytest.mark.parametrize(("loss", "got"), [(1.0, "got a float"), ({}, "got a dict"), (torch.ones(4), r"got shape \(4,\)")])
+@pytest.mark.parametrize(("loss", "got"), [(1.0, "got a float"), ({}, "got a dict"), (torch.ones(4), "got shape")])
 def test_what_is_no_loss_in_eval_mode_is_refused(loss: Any, got: str) -> None:
     measured = validation([labelled(0)], loss_fn=lambda model, batch: loss)
     with pytest.raises(BatchError, match=f"must return a scalar tensor in eval mode as well; {got}"):

@@ -13,7 +13,7 @@ __all__ = ["Clipping", "total_norm"]
 
 
 def total_norm(tensors: Iterable[Tensor | None]) -> float:
-    """Norm of all tensors together, None and frozen quantised weights (integers, float8) left out; waits for the device.
+    """Norm of all tensors together, None, integers and float8 (frozen weights) left out; waits for the device.
 
     Of shards every rank has to ask for it.
 
