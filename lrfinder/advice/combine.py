@@ -224,8 +224,7 @@ def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence
     ceiling = partial(Evidence, name="ceiling", weight=0.0)
     if edge is None:
         return ceiling(lr=highest, part=1.0, seen=(highest, highest), source="highest")
-    # Where nothing was learnt in the sweep, only the edge holds the typical LR; it sinks as training goes on.
-    part = allowed * constants.edge_part.of(rule, falls=reading.low_region is not None)
+    part = allowed * constants.edge_part.of(rule)
     if rule == "adaptive":
         return ceiling(lr=clamp_lr(part * edge), part=part, seen=(edge, edge), source="edge")
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at

@@ -17,7 +17,7 @@ from typing import Any
 
 from lrfinder.tables.kinds import KIND_TABLE
 
-__all__ = ["FITTED", "Agreement", "ByRule", "Constants", "EdgePart", "SearchConstants", "Spread", "SweepWeight"]
+__all__ = ["FITTED", "Agreement", "ByRule", "Constants", "SearchConstants", "Spread", "SweepWeight"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +30,6 @@ class ByRule:
     def of(self, rule: str) -> float:
         """The value for ``"proportional"`` or ``"adaptive"``."""
         return self.proportional if rule == "proportional" else self.adaptive
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgePart(ByRule):
-    """Highest LR as a part of the limit, and the same where the sweep shows no fall (``alone``)."""
-
-    proportional_alone: float
-    adaptive_alone: float
-
-    def of(self, rule: str, *, falls: bool = True) -> float:
-        """The value for that update rule."""
-        if falls:
-            return super().of(rule)
-        return self.proportional_alone if rule == "proportional" else self.adaptive_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +115,7 @@ class Constants:
     sweep_weight: SweepWeight
     low_region_part: ByRule
     trained_part: ByRule
-    edge_part: EdgePart
+    edge_part: ByRule
     diverged_weight: float
     limit_part: ByRule
     limit_weight: ByRule

@@ -43,8 +43,6 @@ FREE: tuple[Free, ...] = (
     ("low_region_part.adaptive", True, 0.7),
     ("edge_part.proportional", True, 0.5),
     ("edge_part.adaptive", True, 0.5),
-    ("edge_part.proportional_alone", True, 0.5),
-    ("edge_part.adaptive_alone", True, 0.5),
     ("limit_part.proportional", True, 1.0),
     ("limit_part.adaptive", True, 1.0),
     ("limit_weight.proportional", False, 0.15),
