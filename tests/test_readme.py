@@ -223,6 +223,7 @@ def test_quoted_comparison_with_the_recipes_is_the_measured_one() -> None:
         ("of clipped recurrent nets", "recurrent, clipped"),
         ("of adapters", "adapters"),
         ("of fine-tuned nets", "fine-tuned"),
+        ("of nets tuned in other ways", "tuned in other ways"),
         ("of partly tuned nets", "partly tuned"),
         ("of heads", "head"),
         ("in training mode", "head, training mode"),

@@ -156,6 +156,20 @@ def test_the_law_for_the_size_depends_on_the_normalisation(name: str, facts: dic
     assert found == pytest.approx(100**power, rel=0.06)
 
 
+@every_rule
+def test_the_law_for_trained_weights_grows_with_their_share_up_to_half(rule: str) -> None:
+    def factor(*shares: float, sizes: tuple[int, ...] = (6_500_000,)) -> float:
+        facts = ModelFacts(pretrained=True, trainable=6_500_000, trained=shares, group_sizes=sizes)
+        found = {each.name: each.factor for each in adjustments(facts, rule)}
+        return found["trained weights"]
+
+    whole = TRAINED.factor(6_500_000, rule)
+    assert factor(1.0) == factor(0.5) == pytest.approx(whole)
+    assert factor(0.25) == factor(0.5, 0.0, sizes=(50, 50)) == pytest.approx(whole**0.5)
+    assert factor(0.1) == pytest.approx(whole**0.2)
+    assert factor(0.0) == pytest.approx(whole)  # the user alone says so
+
+
 def test_batches_that_are_accumulated_count_together() -> None:
     assert advice(batch_size=4, accumulation_steps=8).base_lr == advice(batch_size=32).base_lr
 

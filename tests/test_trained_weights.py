@@ -306,6 +306,17 @@ def test_a_fresh_body_that_is_frozen_is_fresh() -> None:
     assert (known.trained, known.frozen_trained, known.pretrained) == ((0.0,), 0.0, False)
 
 
+@pytest.mark.parametrize(("width", "expected"), [(300, True), (1_000, False)])
+def test_a_tenth_of_the_weights_makes_a_network_trained(width: int, expected: bool) -> None:
+    # As of a backbone below larger new heads, which a learning rate for fresh weights destroys as well.
+    torch.manual_seed(0)
+    backbone = perceptron()
+    train(backbone, OPTIMIZERS["SGD"](backbone.parameters()))
+    known = facts(nn.Sequential(backbone, nn.Linear(10, width), nn.ReLU(), nn.Linear(width, 100)))
+    assert known.trained is not None and known.trained[0] is not None
+    assert 0.05 < known.trained[0] < 0.25 and known.pretrained is expected
+
+
 # --- unknown ----------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from lrfinder.tables.situations import BATCH_SIZE, LAYER_NORM_SIZE, LENGTH, MODE
 
 __all__ = ["adjustments", "contradicted", "fine_tuned", "is_tuning", "length_factor", "needs_probe"]
 
+_MOST = 0.5  # of the elements: the law for trained weights counts in full
 _FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
 
 
@@ -45,7 +46,7 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
         law = LAYER_NORM_SIZE if _layer_normalised(facts) and not tuned else MODEL_SIZE  # TRAINED was chosen beside it
         yield from _by_law("model size", law, facts.trainable, rule)
         if tuned:
-            yield from _by_law("trained weights", TRAINED, facts.trainable, rule)
+            yield from _by_law("trained weights", TRAINED, facts.trainable, rule, part=_trained_part(facts))
 
 
 def fine_tuned(facts: ModelFacts | None) -> bool:
@@ -114,7 +115,15 @@ def _layer_normalised(facts: ModelFacts) -> bool:
     return any("LayerNorm" in name or "RMSNorm" in name for name, _ in facts.norm_layers or ())
 
 
-def _by_law(name: str, law: Law, value: float, rule: str) -> Iterator[Adjustment]:
-    found = Adjustment(name=name, factor=law.factor(value, rule), seen=(law.reference, float(value)))
+def _trained_part(facts: ModelFacts) -> float:
+    """Part of the power of :data:`TRAINED`: 1 from half of the weights on, and where the user alone calls them so."""
+    groups = zip(facts.trained or (), facts.group_sizes or (), strict=False)
+    known = [(share, size) for share, size in groups if share is not None]
+    trained = sum(share * size for share, size in known) / max(1, sum(size for _, size in known))
+    return min(1.0, trained / _MOST) if trained >= TRAINED_SHARE else 1.0
+
+
+def _by_law(name: str, law: Law, value: float, rule: str, *, part: float = 1.0) -> Iterator[Adjustment]:
+    found = Adjustment(name=name, factor=law.factor(value, rule) ** part, seen=(law.reference, float(value)))
     if found.matters:
         yield found

@@ -13,7 +13,7 @@ from lrfinder.errors import ConfigError
 
 __all__ = ["TRAINED_SHARE", "ModelFacts"]
 
-TRAINED_SHARE = 0.5
+TRAINED_SHARE = 0.1
 """Weights count as trained where this share of their elements shows signs of training."""
 
 T = TypeVar("T")
