@@ -308,5 +308,5 @@ def _reading(suggestion: Any) -> dict[str, Any]:
         return {"lr": None, "why": f"{type(suggestion).__name__}: {suggestion}".partition("\n")[0][:120]}
     if suggestion is None:
         return {"lr": None, "why": "no suggestion"}
-    lr = float(suggestion)
+    lr = float(suggestion[0] if isinstance(suggestion, list) else suggestion)  # of each parameter group
     return {"lr": lr, "why": ""} if math.isfinite(lr) else {"lr": None, "why": f"suggests {lr}"}
