@@ -189,13 +189,13 @@ def test_quoted_advice_numbers_are_the_measured_ones() -> None:
     headline = json.loads((RESULTS / "advice.json").read_text(encoding="utf-8"))["headline"]
     sweep, other, default = headline["sweep"], headline["best other finder"], headline["fitted default"]
     shares = [each[name] for each in (sweep, other, default) for name in ("mean", "median")]
-    rules = ("lrfinder", "fastai slide", "default of the optimizer, fitted", "fastai minimum")
+    rules = ("lrfinder", "fastai slide", "default of the optimizer, fitted", "fastai valley")
     beside = [situation_row(rule)[1].removesuffix(" %") for rule in rules]
     expected = ["0", "100", *(f"{100 * share:.1f}" for share in shares), f"{100 * headline['interval coverage']:.0f}"]
     expected += beside[2:]
     refined, text = headline["refine 1.0"], section("How good is the number")
     assert re.findall(r"([\d.]+) %", text) == expected
-    told = f"the means were {beside[0]}, {beside[1]} and {beside[2]} % (fastai's `minimum`: {beside[3]} %)"
+    told = f"the means were {beside[0]}, {beside[1]} and {beside[2]} % (fastai's `valley`: {beside[3]} %)"
     assert told in " ".join(text.split())
     percents = [f"{100 * share:.1f}" for share in (sweep["median"], refined["median"], sweep["mean"], refined["mean"])]
     others = (headline[f"refine {budget}"] for budget in (0.25, 3.0))

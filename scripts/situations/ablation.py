@@ -35,7 +35,7 @@ The size of the loss matters for losses in another unit, which few of these trai
 """
 GROUPS = {
     "small networks": ("small networks",),
-    "tuned": ("fine-tuned", "partly tuned", "adapters"),
+    "tuned": ("fine-tuned", "partly tuned", "adapters", "tuned in other ways"),
     "heads": ("head", "head, no momentum", "head, training mode", "one linear layer"),
     "optimizers": ("other optimizer",),
 }
