@@ -119,13 +119,15 @@ def write_json(path: str | os.PathLike[str], kind: str, content: dict[str, Any])
     return write_atomic(path, json_text(kind, content))
 
 
-def json_text(kind: str, content: dict[str, Any], *, indent: int | None = 1) -> str:
-    """The text that :func:`write_json` writes: strict JSON with a line feed at its end.
+def json_text(
+    kind: str, content: dict[str, Any], *, first: dict[str, Any] | None = None, indent: int | None = 1
+) -> str:
+    """The text that :func:`write_json` writes: strict JSON with a line feed at its end; ``first`` stands before it.
 
     Raises:
         ValueError: a number is nan or infinite.
     """
-    document = {"format": f"lrfinder.{kind}", "version": 1, **content}
+    document = {**(first or {}), "format": f"lrfinder.{kind}", "version": 1, **content}
     return json.dumps(document, indent=indent, allow_nan=False) + "\n"
 
 

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from lrfinder.analysis.series import FEWEST_POINTS, check_curve, series_of
+from lrfinder.analysis.series import FEWEST_POINTS, series_of
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
 
@@ -21,7 +21,6 @@ _GAIN = 0.5  # 0.8 to 33 on 40 sweeps for new tasks, 0 to 0.4 on 18 of trainings
 
 def probe_curve(curve: LossCurve) -> LossCurve | None:
     """What the probe shows, as a curve up to where its loss had diverged; None where there are too few points."""
-    check_curve(curve)
     losses, stop = curve.probe_losses, curve.stop
     count = losses_until_diverged(losses, maximize=curve.maximized)
     if count is not None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from lrfinder.analysis.groups import rule_of
 from lrfinder.analysis.probe import probe_curve, shows_gain
-from lrfinder.analysis.series import Series, dead_from, series_of
+from lrfinder.analysis.series import Series, check_curve, dead_from, series_of
 from lrfinder.analysis.smoothing import convolved
 from lrfinder.analysis.stability import Floats, growth_edge
 from lrfinder.numbers import clamp_lr
@@ -117,6 +117,7 @@ def read_curve(curve: LossCurve) -> Reading:
         >>> round(read_curve(sweep.curve()).edge_lr, 2)
         1.0
     """
+    check_curve(curve)
     shown = probe_curve(curve)
     if shown is not None and shows_gain(curve, (probe := _read(shown)).total_drop, probe.lowest_lr):
         return replace(probe, probed=True)

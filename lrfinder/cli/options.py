@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from lrfinder.cli.targets import PAGE_ENDINGS, check_ending
 from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS, MODES
 
@@ -44,12 +45,13 @@ def _page_name(context: click.Context, option: click.Parameter, value: str | Non
     Raises:
         ConfigError: it has another ending. Checked here, before click misses the argument.
     """
-    if value and not value.lower().endswith((".html", ".htm")) and not context.resilient_parsing:
-        argument = next(each.human_readable_name for each in context.command.params if isinstance(each, click.Argument))
-        raise ConfigError(
-            f"--html takes a file that ends in .html or .htm; got {value!r}. To leave the file out, write --html after "
-            f"{argument}."
-        )
+    if value and not context.resilient_parsing:
+        try:
+            check_ending("--html", Path(value), *PAGE_ENDINGS)
+        except ConfigError as error:
+            argument = next(each for each in context.command.params if isinstance(each, click.Argument))
+            name = argument.human_readable_name
+            raise ConfigError(f"{error} To leave the file out, write --html after {name}.") from None
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -43,7 +42,6 @@ def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) ->
         with own_backend():
             echo(f"Page: {write_atomic(page, result.to_html())}", err=True)
     if as_json:
-        saved = json.loads(json_text("result", result.to_dict()))
-        echo(json.dumps({"decision": result.decision.to_dict(), **saved}, indent=1))
+        echo(json_text("result", result.to_dict(), first={"decision": result.decision.to_dict()}).rstrip())
     else:
         echo(result_text(result))

@@ -7,7 +7,19 @@ from pathlib import Path
 
 from lrfinder.errors import ConfigError
 
-__all__ = ["check_target", "page_path"]
+__all__ = ["PAGE_ENDINGS", "check_ending", "check_target", "page_path"]
+
+PAGE_ENDINGS = (".html", ".htm")
+
+
+def check_ending(option: str, path: Path, *endings: str) -> None:
+    """Check the ending of a file to write: another might be that of a file of another kind, such as the result.
+
+    Raises:
+        ConfigError: it has another.
+    """
+    if path.suffix.lower() not in endings:
+        raise ConfigError(f"{option} takes a file that ends in {' or '.join(endings)}; got {str(path)!r}.")
 
 
 def check_target(option: str, path: Path | None, *endings: str) -> None:
@@ -23,8 +35,7 @@ def check_target(option: str, path: Path | None, *endings: str) -> None:
     """
     if path is None:
         return
-    if path.suffix.lower() not in endings:  # it might replace a file of another kind, such as the result
-        raise ConfigError(f"{option} takes a file that ends in {' or '.join(endings)}; got {str(path)!r}.")
+    check_ending(option, path, *endings)
     if path.is_dir():
         raise ConfigError(f"cannot write to {option} {path}: it is a folder. Give a file name inside it.")
     try:
@@ -43,5 +54,5 @@ def page_path(given: str | None, beside: Path) -> Path | None:
         ConfigError: as by :func:`check_target`.
     """
     path = None if given is None else Path(given) if given else beside
-    check_target("--html", path, ".html", ".htm")
+    check_target("--html", path, *PAGE_ENDINGS)
     return path
