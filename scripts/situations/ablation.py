@@ -76,6 +76,7 @@ RULES: dict[str, dict[str, Any]] = {
     "size of the loss": {"typical.size_factor": lambda *_: 1.0},
     "typical learning rate of clipped SGD": {"typical.clipped_lr": lambda *_: None},
     "trained weights": {"situation.TRAINED": flat(situations.TRAINED)},
+    "trained weights by their share": {"situation._trained_part": lambda _: 1.0},
     "less weight of the low region for trained weights": {"combine.fine_tuned": lambda _: False},
     "probe": {},
     "a head has its own limit": {"combine.head_weight": lambda _: 0.0},

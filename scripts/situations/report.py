@@ -35,8 +35,8 @@ chance decides there which learning rate is best; that rule was made after a loo
 number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. Heads are new and on a frozen
 network, which runs as in evaluation or in training mode (dropout and statistics of the batch). Of "partly tuned" nets
 the last third of the tensors is trained, of CHGNet what its example trains. "Tuned in other ways" are those with a head
-at ten times the learning rate, layer-wise decay, biases alone, the head first, new weights in the last layers, frozen
-BatchNorm, focal loss or smoothed targets; the learning rate is that of the first parameter group. "One linear layer" is
+at ten times the learning rate, layer-wise decay, BitFit, the head trained first, new weights in the last layers, frozen
+BatchNorm, focal loss or label smoothing; the learning rate is that of the first parameter group. "One linear layer" is
 all of its model, on features computed beforehand or on data as they come; what is weighed there was chosen on all of
 these cells. A "published example" is the network, optimizer and batch of a program that gives a learning rate, on other
 data. For an "other optimizer" one number at most was chosen. The loss of "embeddings", which have norm 1, is bounded.

@@ -40,13 +40,13 @@ def trainable(model: nn.Module, head: nn.Module) -> tuple[list[nn.Parameter], li
     return [each for each in model.parameters() if each.requires_grad and id(each) not in own], new
 
 
-def lifted(run: Training, head: nn.Module, make: Make) -> Training:
+def higher_head_lr(run: Training, head: nn.Module, make: Make) -> Training:
     """The head at ten times the learning rate of the network."""
     network, new = trainable(run.model, head)
     return replace(run, optimizer=make([{"params": network, "lr": 1e-3}, {"params": new, "lr": 1e-2}]))
 
 
-def decayed(run: Training, head: nn.Module, make: Make) -> Training:
+def layer_decay(run: Training, head: nn.Module, make: Make) -> Training:
     """A lower learning rate for each sixth of the network, from the head to the inputs."""
     network, new = trainable(run.model, head)
     ends = [len(network) * (PARTS - part) // PARTS for part in range(PARTS + 1)]
@@ -55,15 +55,15 @@ def decayed(run: Training, head: nn.Module, make: Make) -> Training:
     return replace(run, optimizer=make([{"params": new, "lr": 1e-2}, *groups]))
 
 
-def biases(run: Training, head: nn.Module, make: Make) -> Training:
-    """The head, and of the network what has one dimension: biases, and weights of normalisation layers."""
+def bitfit(run: Training, head: nn.Module, make: Make) -> Training:
+    """The head, the biases, and the weights of normalisation layers (BitFit)."""
     network, new = trainable(run.model, head)
     for each in network:
         each.requires_grad_(each.ndim < 2)
     return replace(run, optimizer=make([*(each for each in network if each.ndim < 2), *new]))
 
 
-def staged(run: Training, head: nn.Module, make: Make) -> Training:
+def head_first(run: Training, head: nn.Module, make: Make) -> Training:
     """The whole, after 50 steps of the head alone."""
     network, new = trainable(run.model, head)
     first = torch.optim.AdamW(new, 1e-3)
@@ -75,7 +75,7 @@ def staged(run: Training, head: nn.Module, make: Make) -> Training:
     return replace(run, optimizer=make([*network, *new]))
 
 
-def redrawn(run: Training, head: nn.Module, make: Make) -> Training:
+def reinitialised(run: Training, head: nn.Module, make: Make) -> Training:
     """The whole, whose last third of the layers starts from new weights."""
     layers: list[Any] = [each for each in run.model.modules() if hasattr(each, "reset_parameters")]
     for each in layers[len(layers) * 2 // 3 :]:
@@ -111,7 +111,7 @@ def frozen_norms(run: Training, head: nn.Module, make: Make) -> Training:
 
 
 def focal(run: Training, head: nn.Module, make: Make) -> Training:
-    """The whole, with the focal loss (Lin et al., arXiv:1708.02002)."""
+    """The whole, with the focal loss, gamma 2."""
 
     def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         each = F.cross_entropy(model(batch[0]).flatten(0, -2), batch[1].flatten(), reduction="none")
@@ -120,7 +120,7 @@ def focal(run: Training, head: nn.Module, make: Make) -> Training:
     return replace(run, loss=loss)
 
 
-def smoothed(run: Training, head: nn.Module, make: Make) -> Training:
+def label_smoothing(run: Training, head: nn.Module, make: Make) -> Training:
     """The whole, with a tenth of each target spread over all classes."""
 
     def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -130,12 +130,12 @@ def smoothed(run: Training, head: nn.Module, make: Make) -> Training:
 
 
 WAYS: dict[str, Callable[[Training, nn.Module, Make], Training]] = {
-    "lifted": lifted,
-    "decayed": decayed,
-    "biases": biases,
-    "staged": staged,
-    "redrawn": redrawn,
-    "frozennorms": frozen_norms,
+    "head10": higher_head_lr,
+    "layerdecay": layer_decay,
+    "bitfit": bitfit,
+    "headfirst": head_first,
+    "reinit": reinitialised,
+    "frozenbn": frozen_norms,
     "focal": focal,
-    "smoothed": smoothed,
+    "labelsmoothing": label_smoothing,
 }
