@@ -190,16 +190,15 @@ class RangeTestResult:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> RangeTestResult:
-        """Result from :meth:`to_dict`. Names used before 0.1.0 are read as well.
+        """Result from :meth:`to_dict`.
 
         Raises:
             FileFormatError: a part is missing, unknown or damaged.
         """
         with saved_content("result", hint="Run the range test again."):
-            parts = {"trials": content.get("race"), "run": None, **content}
-            for name in ("race", "decision", "format", "version"):  # the last three are of `lrfind show --json`
-                parts.pop(name, None)
-            trials, run = parts.pop("trials"), parts.pop("run")
+            added = ("decision", "format", "version")  # by `lrfind show --json`
+            parts = {name: part for name, part in content.items() if name not in added}
+            trials, run = parts.pop("trials", None), parts.pop("run", None)
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
             if curve.facts is not None:

@@ -66,15 +66,6 @@ def test_a_recipe_is_the_schedule_of_the_same_numbers(kind: str) -> None:
 
 
 @kinds
-def test_a_recipe_saved_with_the_former_keys_is_loaded(kind: str, tmp_path: Path) -> None:
-    content = build(kind).to_dict()
-    content["shape"] = content.pop("spec")
-    if "parts" in content["shape"]:
-        content["shape"]["shapes"] = content["shape"].pop("parts")
-    assert Recipe.load(write_json(tmp_path / "recipe.json", "recipe", content)) == build(kind)
-
-
-@kinds
 def test_the_peak_is_reached_and_nothing_is_above_it(kind: str) -> None:
     one = build(kind, epochs=10, steps_per_epoch=140)
     lrs = [one.lr_at(t) for t in range(one.total_steps or 1)]

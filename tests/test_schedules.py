@@ -78,12 +78,6 @@ def test_every_spec_states_its_formula(spec: SchedulerSpec) -> None:
     assert re.search(r"^ *lr\(t\) += ", str(type(spec).__doc__), re.MULTILINE)
 
 
-def test_a_sequence_saved_with_the_former_key_is_read() -> None:
-    content = SPECS["sequential"].to_dict()
-    content["shapes"] = content.pop("parts")
-    assert spec_from_dict(content) == SPECS["sequential"]
-
-
 def test_a_schedule_is_a_frozen_value_of_one_spec() -> None:
     schedule = Schedule(kind="cosine", peak_lr=0.3, interval="step", spec=SPECS["cosine"], total_steps=20)
     assert schedule == Schedule.from_dict(json.loads(json.dumps(schedule.to_dict())))

@@ -44,26 +44,6 @@ def test_a_record_comes_back_equal_from_json(budget_steps: int, limit: float) ->
     assert best_trial_lr(back) == best_trial_lr(made)
 
 
-def test_a_file_with_the_names_used_before_0_1_0_is_still_read() -> None:
-    content: dict[str, Any] = {
-        "schedule": "cosine",
-        "total_steps": 1000,
-        "budget_steps": 900,
-        "centre": 0.1,
-        "start_loss": 2.0,
-        "visible": 0.5,
-        "measured": "held-out",
-        "heats": [
-            {"lr": 0.1, "steps": 62, "loss": 1.5, "stage": "qualifying"},
-            {"lr": 0.2, "steps": 300, "loss": None, "stage": "final"},
-        ],
-        "interrupted": False,
-    }
-    ran = (*trials((0.1, 1.5), steps=62), *trials((0.2, None), stage="confirmation", steps=300))
-    facts: dict[str, Any] = {"total_steps": 1000, "budget_steps": 900, "start_loss": 2.0, "measured": "held-out"}
-    assert TrialRecord.from_dict(content) == record(initial_lr=0.1, min_improvement=0.5, trials=ran, **facts)
-
-
 def saved() -> dict[str, Any]:
     content: dict[str, Any] = json.loads(json.dumps(run(bowl(INITIAL)).to_dict()))
     return content

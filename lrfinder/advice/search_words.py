@@ -37,8 +37,6 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"The training goes through its data {found.values[1]:.0f} times. More than eight make it overfit more than "
         f"its trials do, and it gets {found.values[0]:.2g} of the LR that they show."
     ),
-    # In files written before 0.1.0.
-    "no_improvement": lambda found: "No trial improved the loss noticeably, as is typical of pretrained weights.",
 }
 """By code, the sentence of each finding of a trial search."""
 

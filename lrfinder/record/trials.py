@@ -21,10 +21,6 @@ __all__ = ["STAGES", "Trial", "TrialRecord", "best_trial"]
 
 STAGES = ("screening", "confirmation")
 
-# Names in files written before 0.1.0.
-_OLD_STAGES = {"qualifying": "screening", "final": "confirmation"}
-_OLD_FIELDS = {"heats": "trials", "centre": "initial_lr", "visible": "min_improvement"}
-
 
 def best_trial(trials: Iterable[Trial]) -> Trial | None:
     """The trial with the lowest loss, the first of equal ones; None where none has a loss."""
@@ -142,16 +138,10 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> TrialRecord:
-        """Record from :meth:`to_dict`. Names used before 0.1.0 are read as well.
+        """Record from :meth:`to_dict`.
 
         Raises:
             FileFormatError: a field is missing, unknown or out of range.
         """
         with saved_content("trial search", hint="Run refine again."):
-            fields = {_OLD_FIELDS.get(name, name): value for name, value in content.items()}
-            return cls(**{**fields, "trials": tuple(map(_trial_from_dict, fields["trials"]))})
-
-
-def _trial_from_dict(content: dict[str, Any]) -> Trial:
-    stage = content["stage"]
-    return Trial(**{**content, "stage": _OLD_STAGES.get(stage, stage)})
+            return cls(**{**content, "trials": tuple(Trial(**trial) for trial in content["trials"])})

@@ -135,13 +135,13 @@ class Schedule:
         """
         with saved_content("recipe", hint="Make it again with recipe(...)."):
             values = dict(content)
-            spec = values.pop("shape") if "shape" in values else values.pop("spec")  # "shape" before 0.1.0
+            spec = spec_from_dict(values.pop("spec"))
             notes = tuple(printable(str(note)) for note in values.pop("notes"))
             for name, low in (("total_steps", 1), ("epochs", 1), ("warmup_steps", 0)):
                 if values.get(name) is not None:
                     check_count(name, values[name], low)
             updates = Updates(**values.pop("updates", {}))
-            return cls(**values, spec=spec_from_dict(spec), updates=updates, notes=notes)
+            return cls(**values, spec=spec, updates=updates, notes=notes)
 
     def _check_time(self, t: int) -> int:
         if t < 0 or (self.total_steps is not None and t > self.total_steps):

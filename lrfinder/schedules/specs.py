@@ -52,8 +52,7 @@ def spec_from_dict(content: dict[str, Any]) -> SchedulerSpec:
     values = dict(content)
     spec = {spec.torch_class: spec for spec in _CLASSES}[values.pop("class")]
     if spec is Sequential:
-        parts = values.pop("shapes") if "shapes" in values else values.pop("parts")  # "shapes" before 0.1.0
-        values["parts"] = tuple(map(spec_from_dict, parts))
+        values["parts"] = tuple(map(spec_from_dict, values["parts"]))
     return spec(**values)
 
 
