@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.advice.advise import Advice as Advice
+    from lrfinder.advice.advice import Advice as Advice
     from lrfinder.advice.advise import advise as advise
     from lrfinder.advice.evidence import Evidence as Evidence
     from lrfinder.analysis.finding import Finding as Finding
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    "advice.advise": ("Advice", "advise"),
+    "advice.advice": ("Advice",),
+    "advice.advise": ("advise",),
     "advice.evidence": ("Evidence",),
     "analysis.finding": ("Finding",),
     "analysis.regimes": ("Reading",),

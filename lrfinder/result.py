@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.display.decision import Decision, decide

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.recipes import recipe
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
 

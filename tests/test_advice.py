@@ -15,7 +15,8 @@ from curves import curve_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.plateau import half_fallen

@@ -17,7 +17,8 @@ from curves import breaks, curve_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.analysis.rules import minimum, slide, steepest, valley

@@ -10,7 +10,8 @@ from curves import curve_of
 from torch import nn
 
 from lrfinder import LRFinder
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.heads import HEAD
 

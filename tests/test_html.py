@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from curves import breaks, curve_of, flat
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.display.html import recipe_html, result_html
 from lrfinder.recipes import recipe
 from lrfinder.record.curve import StopReason

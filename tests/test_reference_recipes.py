@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from torchvision import models
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.cli import main
 from lrfinder.display.reference import reference_facts, reference_lines

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.analysis.regimes import read_curve
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError

@@ -14,7 +14,8 @@ from torch import nn
 from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.advice.situation import adjustments, is_tuning
 from lrfinder.analysis.finding import GRADES
 from lrfinder.record.curve import LossCurve

@@ -9,7 +9,8 @@ from curves import breaks, curve_of, flat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder.advice.advice import Advice
+from lrfinder.advice.advise import advise
 from lrfinder.display.text import describe
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import StopReason

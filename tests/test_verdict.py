@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from searches import INITIAL, around, record, trials
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.advice.evidence import Evidence
 from lrfinder.advice.trial_reading import best_trial_lr
 from lrfinder.advice.verdict import advice_without_search, advice_without_trials, refined_advice

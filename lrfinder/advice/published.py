@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.numbers import round_lr
 from lrfinder.tables.recipes import ReferenceRecipe, is_comparable, scaled_lr

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from lrfinder.advice.advise import Advice, rounded_advice
+from lrfinder.advice.advice import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import of_head, spread_of
 from lrfinder.advice.search_words import explain_trials

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.analysis.diagnose import unreadable
 from lrfinder.analysis.regimes import Reading
 from lrfinder.display.limits import loss_limits, lr_axis

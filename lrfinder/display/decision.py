@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.display.parts import of_part, other_parts
 from lrfinder.display.reference import reference_sentence
 from lrfinder.numbers import format_lr, geometric_mean, round_lr

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.display.decision import decide
 from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, sweep_facts

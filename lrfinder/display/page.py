@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from lrfinder import __version__
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.advice.words import explain
 from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.rules import Suggestion, minimum, slide, steepest, valley

@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.analysis.series import check_curve
 from lrfinder.display.curve_figure import curve_figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.display.parts import scales_in_words
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve

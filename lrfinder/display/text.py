@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.display.decision import decide
 from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, headline, sweep_facts

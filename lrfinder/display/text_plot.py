@@ -6,7 +6,7 @@ import itertools
 import math
 import textwrap
 
-from lrfinder.advice.advise import Advice
+from lrfinder.advice.advice import Advice
 from lrfinder.analysis.regimes import Reading
 from lrfinder.display.curve_figure import CurveFigure, curve_figure
 from lrfinder.display.marks import places

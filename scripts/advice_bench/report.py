@@ -17,7 +17,8 @@ from advice_bench.results import CELL, Case, bootstrap, load, load_cases, scored
 from advice_bench.rules import DEFAULT, GRIDDED, OURS, PEERS, REFINED, picks
 from advice_bench.tasks.cells import FAMILIES
 from advice_bench.units import units
-from lrfinder.advice.advise import GRADES, advise
+from lrfinder.advice.advise import advise
+from lrfinder.analysis.finding import GRADES
 from lrfinder.display.decision import decide
 from lrfinder.files import write_atomic
 

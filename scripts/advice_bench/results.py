@@ -17,7 +17,7 @@ import pandas as pd
 
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.truth import Truth, mean_losses
-from lrfinder.advice.advise import Advice, advise
+from lrfinder import Advice, advise
 from lrfinder.advice.combine import combine, peak_lr
 from lrfinder.advice.verdict import refined_advice
 from lrfinder.analysis.regimes import read_curve

@@ -12,7 +12,7 @@ from advice_bench.results import Case, Picks, after_trials, fitted_cases, key, l
 from advice_bench.runs import BUDGETS
 from advice_bench.tasks import CELLS, Cell
 from advice_bench.trainings import SEEDS
-from lrfinder.advice.advise import Advice, advise
+from lrfinder import Advice, advise
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import Constants
 from lrfinder.tables.optimizers import typical_lr

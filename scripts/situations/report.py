@@ -14,7 +14,7 @@ from situations.cells import CELLS
 from situations.results import key, load
 from situations.trainings import Run, final_loss
 
-from lrfinder.advice.advise import Advice, advise
+from lrfinder import Advice, advise
 from lrfinder.files import write_atomic
 from lrfinder.record.curve import LossCurve
 
