@@ -16,7 +16,8 @@ from torchvision import models
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.advice.advice import Advice
 from lrfinder.advice.advise import advise
-from lrfinder.advice.situation import adjustments, is_tuning
+from lrfinder.advice.laws import adjustments
+from lrfinder.advice.situation import is_tuning
 from lrfinder.analysis.finding import GRADES
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts

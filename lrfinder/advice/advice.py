@@ -10,7 +10,7 @@ from typing import Any
 
 from lrfinder.advice.combine import peak_lr
 from lrfinder.advice.evidence import Evidence
-from lrfinder.advice.situation import length_factor
+from lrfinder.advice.laws import length_factor
 from lrfinder.advice.words import explain
 from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.checks import check_choice, check_count, check_lr

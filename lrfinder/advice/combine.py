@@ -35,8 +35,9 @@ from functools import partial
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import head_factors, head_fall, head_weight
+from lrfinder.advice.laws import adjustments
 from lrfinder.advice.plateau import plateau_evidence, plateau_factors
-from lrfinder.advice.situation import adjustments, fine_tuned
+from lrfinder.advice.situation import Situation, situation_of
 from lrfinder.advice.typical import in_other_unit, typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.plateau import half_fallen
@@ -139,7 +140,7 @@ def _mean(curve: LossCurve, reading: Reading, constants: Constants) -> Estimate:
         return _estimate(u * part, "low", replace(typical, lr=u * part, part=part))
     f = low.lr
     w = constants.sweep_weight.up if f > u else constants.sweep_weight.down
-    if typical.source == "clipping" or fine_tuned(curve.facts):
+    if typical.source == "clipping" or situation_of(curve.facts) is Situation.TUNED:
         w = min(w, constants.sweep_weight.up)  # a sweep of some dozen steps shows little of the damage of a training
     apart = max(u, f) / min(u, f)
     usual, here = typical.seen

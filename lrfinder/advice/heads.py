@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from lrfinder.advice.evidence import Adjustment, Evidence
+from lrfinder.advice.situation import Situation, situation_of
 from lrfinder.analysis.regimes import Reading
-from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.heads import HEAD
 
-__all__ = ["head_alone", "head_factors", "head_fall", "head_weight", "most_trained", "new_on_frozen", "of_head"]
-__all__ += ["spread_of"]
-
-_FEW_BESIDE = 10  # times as many frozen elements
-
-
-def head_alone(facts: ModelFacts | None) -> bool:
-    """Whether a new head is all that is trained, on a frozen network that is trained.
-
-    Adapters, which are many new weights within the network, are no head, and neither is a recurrent or deep network on
-    frozen features: it is one from scratch.
-
-    Example:
-        >>> new = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
-        >>> head_alone(ModelFacts(**new)), head_alone(ModelFacts(**new, trainable_depth=24)), head_alone(ModelFacts())
-        (True, False, False)
-    """
-    if facts is None or facts.recurrent or (facts.trainable_depth or 0) > HEAD.deepest:
-        return False
-    return new_on_frozen(facts)
+__all__ = ["head_factors", "head_fall", "head_weight", "of_head", "spread_of"]
 
 
 def head_weight(facts: ModelFacts | None) -> float:
@@ -42,7 +23,7 @@ def head_weight(facts: ModelFacts | None) -> float:
         >>> head_weight(ModelFacts(depth=1, trainable_depth=1)) > 0, head_weight(ModelFacts(depth=2, trainable_depth=2))
         (True, 0.0)
     """
-    if head_alone(facts):
+    if situation_of(facts) is Situation.HEAD:
         return 1.0
     linear = facts is not None and facts.depth == facts.trainable_depth == 1
     return HEAD.linear_weight if linear else 0.0
@@ -83,24 +64,6 @@ def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
         return HEAD.usual_fall
     fall = max(reading.total_drop, HEAD.least_fall * reading.level) + reading.noise_std
     return min(fall / reading.level, 1.0)
-
-
-def new_on_frozen(facts: ModelFacts) -> bool:
-    """Whether all that is trained is new, on a frozen network that is trained.
-
-    Few new elements cannot be told from trained ones; they count as new where far more is frozen.
-    """
-    if not facts.pretrained:
-        return False
-    few = (facts.frozen or 0) >= _FEW_BESIDE * (facts.trainable or math.inf)
-    if not few and (facts.frozen_trained or 0.0) < TRAINED_SHARE:
-        return False
-    return most_trained(facts, unknown=0.0 if few else 1.0) < TRAINED_SHARE
-
-
-def most_trained(facts: ModelFacts, unknown: float) -> float:
-    """Share of trained elements of the parameter group that has most of them; ``unknown`` where none is known."""
-    return max((share for share in facts.trained or () if share is not None), default=unknown)
 
 
 def of_head(evidence: Iterable[Evidence]) -> bool:

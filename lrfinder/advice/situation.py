@@ -1,64 +1,51 @@
-"""How batch, model and trained weights change the LR: which :mod:`lrfinder.tables.situations` apply. No torch.
-
-Within what the calibration runs cover every factor is 1, and no law is mentioned.
-"""
+"""What a training is, by the facts about it: from scratch, tuned, a new head alone, or adapters. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from enum import Enum
 
-from lrfinder.advice.evidence import Adjustment, Evidence
-from lrfinder.advice.heads import head_alone, most_trained, new_on_frozen, of_head
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.heads import HEAD
-from lrfinder.tables.situations import BATCH_SIZE, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, PROBE, TRAINED, Law
+from lrfinder.tables.situations import PROBE
 
-__all__ = ["adjustments", "contradicted", "fine_tuned", "is_tuning", "length_factor", "needs_probe"]
+__all__ = ["Situation", "contradicted", "is_tuning", "needs_probe", "situation_of"]
 
-_MOST = 0.5  # of the elements: the law for trained weights counts in full
 _FEW = 0.05  # of the elements: the weights count as fresh, against what the user says
+_FEW_BESIDE = 10  # times as many frozen elements
 
 
-def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
-    """The factors that are not 1, for an update rule; none for a new head alone, which has evidence of its own.
+class Situation(Enum):
+    """What a training is.
 
-    Args:
-        facts: of the model, the optimizer and the first batch; what is unknown changes nothing.
-        rule: ``"proportional"`` or ``"adaptive"``.
+    A deep or recurrent network on frozen features is one from scratch; so is a network of which nothing is known.
+    """
+
+    SCRATCH = "from scratch"
+    TUNED = "weights that have been trained before are trained again"
+    HEAD = "a new head is all that is trained, on a frozen network that is trained"
+    ADAPTERS = "many new weights are trained, within a frozen network that is trained"
+
+
+def situation_of(facts: ModelFacts | None) -> Situation:
+    """What a training is, by the facts about it.
 
     Example:
-        >>> facts = ModelFacts(trainable=60_000, batch_size=4)
-        >>> [(each.name, each.factor) for each in adjustments(facts, "proportional")]
-        [('batch size', 0.125)]
+        >>> situation_of(ModelFacts(pretrained=True, trained=(0.99, 0.0))).name, situation_of(ModelFacts()).name
+        ('TUNED', 'SCRATCH')
+        >>> new = {"pretrained": True, "trained": (0.0,), "frozen_trained": 1.0}
+        >>> situation_of(ModelFacts(**new)).name, situation_of(ModelFacts(**new, trainable_depth=24)).name
+        ('HEAD', 'ADAPTERS')
     """
-    if facts is None or head_alone(facts):
-        return
-    size = facts.batch_size
-    if size is not None:
-        # Several targets of a sample make a batch no smaller than usual, and are too much alike to make it larger.
-        size *= facts.accumulation_steps
-        size = max(size, min((facts.targets or 1) * facts.accumulation_steps, int(BATCH_SIZE.reference)))
-        if facts.full_batch:  # a small batch needs a lower LR for its noise, and all data together have none
-            size = max(size, int(BATCH_SIZE.reference))
-        yield from _by_law("batch size", BATCH_SIZE, size, rule)
-    if facts.trainable:
-        tuned = fine_tuned(facts)
-        law = LAYER_NORM_SIZE if _layer_normalised(facts) and not tuned else MODEL_SIZE  # TRAINED was chosen beside it
-        yield from _by_law("model size", law, facts.trainable, rule)
-        if tuned:
-            yield from _by_law("trained weights", TRAINED, facts.trainable, rule, part=_trained_part(facts))
-
-
-def fine_tuned(facts: ModelFacts | None) -> bool:
-    """Whether weights that have been trained before are trained again; not so for a new head or adapters alone.
-
-    Example:
-        >>> fine_tuned(ModelFacts(pretrained=True)), fine_tuned(ModelFacts(pretrained=True, trained=(0.99, 0.0)))
-        (True, True)
-        >>> fine_tuned(ModelFacts(pretrained=True, trained=(0.0,), frozen_trained=1.0))
-        False
-    """
-    return facts is not None and bool(facts.pretrained) and not new_on_frozen(facts)
+    if facts is None or not facts.pretrained:
+        return Situation.SCRATCH
+    if not _new_on_frozen(facts):
+        return Situation.TUNED
+    if facts.recurrent:
+        return Situation.SCRATCH
+    if (facts.trainable_depth or 0) <= HEAD.deepest:
+        return Situation.HEAD
+    return Situation.SCRATCH if facts.interleaved is False else Situation.ADAPTERS
 
 
 def is_tuning(facts: ModelFacts | None) -> bool:
@@ -71,9 +58,8 @@ def is_tuning(facts: ModelFacts | None) -> bool:
         >>> is_tuning(ModelFacts(pretrained=True, trainable=20_000, trained=(0.99,)))
         False
     """
-    if facts is None or not facts.pretrained or (facts.trainable or 0) <= PROBE.larger_than:
-        return False
-    return fine_tuned(facts) or (facts.interleaved is not False and not facts.recurrent and not head_alone(facts))
+    large = facts is not None and (facts.trainable or 0) > PROBE.larger_than
+    return large and situation_of(facts) in (Situation.TUNED, Situation.ADAPTERS)
 
 
 def needs_probe(facts: ModelFacts, rule: str) -> bool:
@@ -87,15 +73,6 @@ def needs_probe(facts: ModelFacts, rule: str) -> bool:
     return rule == "adaptive" and is_tuning(facts)
 
 
-def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
-    """Factor of the LR for a training of that length, where the advice is made of this evidence."""
-    evidence = tuple(evidence)
-    factor = (HEAD.length if of_head(evidence) else LENGTH).factor
-    tried = next((each.steps for each in evidence if each.steps is not None), None)  # that is in the LR already
-    known = factor(total_steps, "adaptive")
-    return known if tried is None else min(1.0, known / factor(tried, "adaptive"))
-
-
 def contradicted(facts: ModelFacts | None) -> str | None:
     """What the weights show where the user says the opposite: ``"trained"`` or ``"fresh"``; None where they agree.
 
@@ -106,24 +83,22 @@ def contradicted(facts: ModelFacts | None) -> str | None:
     if facts is None or facts.pretrained is None:
         return None
     if facts.pretrained:
-        seen = max(most_trained(facts, unknown=1.0), facts.frozen_trained or 0.0)
+        seen = max(_most_trained(facts, unknown=1.0), facts.frozen_trained or 0.0)
         return "fresh" if seen < _FEW else None
-    return "trained" if most_trained(facts, unknown=0.0) >= TRAINED_SHARE else None
+    return "trained" if _most_trained(facts, unknown=0.0) >= TRAINED_SHARE else None
 
 
-def _layer_normalised(facts: ModelFacts) -> bool:
-    return any("LayerNorm" in name or "RMSNorm" in name for name, _ in facts.norm_layers or ())
+def _new_on_frozen(facts: ModelFacts) -> bool:
+    """Whether all that is trained of a trained network is new, on a frozen part that is trained.
+
+    Few new elements cannot be told from trained ones; they count as new where far more is frozen.
+    """
+    few = (facts.frozen or 0) >= _FEW_BESIDE * (facts.trainable or math.inf)
+    if not few and (facts.frozen_trained or 0.0) < TRAINED_SHARE:
+        return False
+    return _most_trained(facts, unknown=0.0 if few else 1.0) < TRAINED_SHARE
 
 
-def _trained_part(facts: ModelFacts) -> float:
-    """Part of the power of :data:`TRAINED`: 1 from half of the weights on, and where the user alone calls them so."""
-    groups = zip(facts.trained or (), facts.group_sizes or (), strict=False)
-    known = [(share, size) for share, size in groups if share is not None]
-    trained = sum(share * size for share, size in known) / max(1, sum(size for _, size in known))
-    return min(1.0, trained / _MOST) if trained >= TRAINED_SHARE else 1.0
-
-
-def _by_law(name: str, law: Law, value: float, rule: str, *, part: float = 1.0) -> Iterator[Adjustment]:
-    found = Adjustment(name=name, factor=law.factor(value, rule) ** part, seen=(law.reference, float(value)))
-    if found.matters:
-        yield found
+def _most_trained(facts: ModelFacts, unknown: float) -> float:
+    """Share of trained elements of the parameter group that has most of them; ``unknown`` where none is known."""
+    return max((share for share in facts.trained or () if share is not None), default=unknown)

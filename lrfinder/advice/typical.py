@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from lrfinder.advice.evidence import Evidence
-from lrfinder.advice.situation import fine_tuned
+from lrfinder.advice.situation import Situation, situation_of
 from lrfinder.analysis.groups import Group, groups_of, optimizers_of, rule_of
 from lrfinder.analysis.regimes import Reading
 from lrfinder.numbers import clamp_lr
@@ -66,7 +66,7 @@ def size_factor(facts: ModelFacts | None, reading: Reading) -> float:
     if smaller > LOSS_SIZE.highest:
         far = min(math.log2(smaller / LOSS_SIZE.highest), 1.0)  # whole from twice the highest on
         return float((LOSS_SIZE.usual / smaller) ** far)
-    if 0 < larger < LOSS_SIZE.lowest and not fine_tuned(facts):
+    if 0 < larger < LOSS_SIZE.lowest and situation_of(facts) is not Situation.TUNED:
         return LOSS_SIZE.lowest / larger
     return 1.0
 

@@ -51,7 +51,7 @@ def flat(law: situations.Law) -> situations.Law:
 def head(**changes: Any) -> dict[str, Any]:
     """Other constants of a head, in each module that reads them."""
     changed = dataclasses.replace(HEAD, **changes)
-    return {f"{module}.HEAD": changed for module in ("heads", "combine", "situation")}
+    return {f"{module}.HEAD": changed for module in ("heads", "combine", "laws")}
 
 
 RULES: dict[str, dict[str, Any]] = {
@@ -66,18 +66,18 @@ RULES: dict[str, dict[str, Any]] = {
     "ceiling": {"combine._ceiling": lambda *_: NONE},
     "a divergence far above the edge counts as nearer": {"combine._DIVERGES_WITHIN": math.inf},
     "half fall of a bounded loss": {"plateau.half_fallen": lambda _: None, "combine.half_fallen": lambda _: None},
-    "batch size": {"situation.BATCH_SIZE": flat(situations.BATCH_SIZE)},
+    "batch size": {"laws.BATCH_SIZE": flat(situations.BATCH_SIZE)},
     "model size": {
-        "situation.MODEL_SIZE": flat(situations.MODEL_SIZE),
-        "situation.LAYER_NORM_SIZE": flat(situations.LAYER_NORM_SIZE),
+        "laws.MODEL_SIZE": flat(situations.MODEL_SIZE),
+        "laws.LAYER_NORM_SIZE": flat(situations.LAYER_NORM_SIZE),
     },
-    "steeper with layer normalisation": {"situation.LAYER_NORM_SIZE": situations.MODEL_SIZE},
-    "length beyond 2000 steps": {"situation.LENGTH": flat(situations.LENGTH)},
+    "steeper with layer normalisation": {"laws.LAYER_NORM_SIZE": situations.MODEL_SIZE},
+    "length beyond 2000 steps": {"laws.LENGTH": flat(situations.LENGTH)},
     "size of the loss": {"typical.size_factor": lambda *_: 1.0},
     "typical learning rate of clipped SGD": {"typical.clipped_lr": lambda *_: None},
-    "trained weights": {"situation.TRAINED": flat(situations.TRAINED)},
-    "trained weights by their share": {"situation._trained_part": lambda _: 1.0},
-    "less weight of the low region for trained weights": {"combine.fine_tuned": lambda _: False},
+    "trained weights": {"laws.TRAINED": flat(situations.TRAINED)},
+    "trained weights by their share": {"laws._trained_part": lambda _: 1.0},
+    "less weight of the low region for trained weights": {"combine.situation_of": lambda _: None},
     "probe": {},
     "a head has its own limit": {"combine.head_weight": lambda _: 0.0},
     "head: fall of the loss": {"combine.head_fall": lambda *_: HEAD.usual_fall},
