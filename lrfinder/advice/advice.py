@@ -138,7 +138,7 @@ class Advice:
 def rounded_advice(
     base_lr: float,
     ceiling: float | None,
-    spread: float,
+    around: tuple[float, float],
     *,
     min_lr: float,
     edge_lr: float | None,
@@ -151,7 +151,7 @@ def rounded_advice(
     Args:
         base_lr: peak LR for cosine; > 0.
         ceiling: highest LR for any schedule; None for none.
-        spread: half width of the interval, as a factor; >= 1.
+        around: ends of the interval, as multiples of ``base_lr``; the first at most 1, the second at least.
         min_lr: lowest LR that visibly trains; lowered to the others where it is above them.
         edge_lr: stability edge, or None.
         diverged_lr: where the loss had diverged, or None.
@@ -162,12 +162,13 @@ def rounded_advice(
     base = round_lr(base_lr)
     # In 30 of 366 sweeps of the benchmark the best LR lay above the edge, and in none above where the sweep diverged.
     limit = diverged_lr if diverged_lr is not None else edge_lr
-    high = base * spread if limit is None else min(base * spread, max(limit, base))
+    low, high = (base * end for end in around)
+    high = high if limit is None else min(high, max(limit, base))
     return Advice(
         max_lr=max_lr,
         base_lr=base,
         min_lr=round_lr(min(min_lr, base, max_lr)),
-        interval=(clamp_lr(round_lr(base / spread)), max(clamp_lr(round_lr(high)), base)),
+        interval=(clamp_lr(round_lr(low)), max(clamp_lr(round_lr(high)), base)),
         edge_lr=edge_lr,
         ceiling=ceiling,
         diverged_lr=diverged_lr,

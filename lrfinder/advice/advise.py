@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lrfinder.advice.advice import Advice, rounded_advice
 from lrfinder.advice.combine import Estimate, combine
-from lrfinder.advice.heads import spread_of
+from lrfinder.advice.heads import around
 from lrfinder.advice.situation import contradicted, is_tuning
 from lrfinder.advice.typical import typical_evidence
 from lrfinder.analysis.diagnose import diagnose, unreadable
@@ -57,7 +57,7 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     return rounded_advice(
         estimate.base_lr,
         estimate.ceiling,
-        spread_of(estimate.evidence, constants.spread.of(grade)),
+        around(estimate.evidence, constants.spread.of(grade)),
         grade=grade,
         min_lr=reading.onset_lr or max(clamp_lr(constants.onset_part * top), reading.lrs[0]),  # none below was tried
         edge_lr=None if keeps_lr else reading.edge_lr,

@@ -10,7 +10,7 @@ from lrfinder.analysis.regimes import Reading
 from lrfinder.record.facts import ModelFacts
 from lrfinder.tables.heads import HEAD
 
-__all__ = ["head_factors", "head_fall", "head_weight", "of_head", "spread_of"]
+__all__ = ["around", "head_factors", "head_fall", "head_weight", "of_head"]
 
 
 def head_weight(facts: ModelFacts | None) -> float:
@@ -71,6 +71,13 @@ def of_head(evidence: Iterable[Evidence]) -> bool:
     return any(each.name == "head" or each.of_head for each in evidence)
 
 
-def spread_of(evidence: Iterable[Evidence], usual: float) -> float:
-    """Half width of the interval of an advice that is made of this evidence, as a factor; a head has its own."""
-    return HEAD.spread if of_head(evidence) else usual
+def around(evidence: Iterable[Evidence], usual: float) -> tuple[float, float]:
+    """Ends of the interval as multiples of the LR, for an advice that is made of this evidence; a head has its own.
+
+    Args:
+        evidence: what the advice is made of.
+        usual: half width for other models, as a factor.
+    """
+    if of_head(evidence):
+        return HEAD.middle / HEAD.spread, HEAD.middle * HEAD.spread
+    return 1 / usual, usual

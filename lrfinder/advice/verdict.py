@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from lrfinder.advice.advice import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
-from lrfinder.advice.heads import of_head, spread_of
+from lrfinder.advice.heads import around, of_head
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.trial_reading import best_trial_lr, lags, overfitting
 from lrfinder.advice.words import explain
@@ -26,6 +26,7 @@ from lrfinder.numbers import round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.trials import TrialRecord
 from lrfinder.tables.constants import FITTED
+from lrfinder.tables.heads import HEAD
 from lrfinder.tables.situations import PASSES
 
 __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "trial_levels"]
@@ -79,7 +80,7 @@ def refined_advice(advice: Advice, record: TrialRecord) -> Advice:
     refined = rounded_advice(
         base if ceiling is None else min(base, ceiling),
         ceiling,
-        spread_of(advice.evidence, _spread(*variances)),
+        around(advice.evidence, _spread(*variances)),
         min_lr=advice.min_lr,
         edge_lr=advice.edge_lr,
         diverged_lr=advice.diverged_lr,
@@ -117,9 +118,11 @@ def advice_without_trials(advice: Advice) -> Advice:
 def _variances(advice: Advice, record: TrialRecord) -> tuple[float, float]:
     """Of the advice that the trials started from, and of what they found, in squared octaves."""
     assert advice.base_lr is not None and advice.interval is not None  # or there were no trials
-    prior = (math.log2(advice.base_lr / advice.interval[0]) / _OUTSIDE_INTERVAL) ** 2
+    head = of_head(advice.evidence)
+    half_width = HEAD.spread if head else advice.base_lr / advice.interval[0]
+    prior = (math.log2(half_width) / _OUTSIDE_INTERVAL) ** 2
     length = record.total_steps / max(trial.steps for trial in record.trials)
-    if record.passes is not None and not record.probed and not of_head(advice.evidence):
+    if record.passes is not None and not record.probed and not head:
         length = max(1.0, length * min(1.0, record.passes / PASSES.reference))  # it repeats little that trials lack
     return prior, FITTED.search.trial_variance * length
 
