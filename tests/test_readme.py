@@ -20,7 +20,7 @@ from lrfinder.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "scripts" / "results"
-PAGES = [ROOT / "README.md", ROOT / "scripts" / "README.md", ROOT / "examples" / "README.md"]
+PAGES = [ROOT / name for name in ("README.md", "scripts/README.md", "examples/README.md", "scripts/choices.md")]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = r"^```(\w*)\n(.*?)^```$"
 README = re.sub(r"<!--(?! ci:).*?-->", "", TEXT, flags=re.DOTALL)  # as it is rendered, and the marks of CI
@@ -192,13 +192,11 @@ RULES = {"one number per optimizer": "default of the optimizer, fitted"}  # wher
 
 def test_quoted_regrets_are_the_measured_ones() -> None:
     measured = json.loads((RESULTS / "advice.json").read_text(encoding="utf-8"))["held-out"]
-    rows = re.findall(r"^\| (.*) \|$", section("How good is the number"), flags=re.MULTILINE)[1:]
-    told = {name: cells for name, *cells in (row.split(" | ") for row in rows)}
+    told = {name: cells for name, *cells in cells_of(section("How good is the number"))[2:]}
     assert {"lrfinder", "torch-lr-finder", "Ignite", "fastai slide", "fastai valley", "Lightning"} < {*told}
     for name, cells in told.items():
         rule = RULES.get(name, name)
-        small = [f"{100 * measured[rule][column]:.1f} %" for column in ("mean", "median")]
-        assert cells == small + situation_row(rule)[1:3]
+        assert cells == shares(measured[rule]) + situation_row(rule)[1:3]
     others = {rule: row["mean"] for rule, row in measured.items() if not rule.startswith(("lrfinder", "grid"))}
     assert min(others, key=lambda rule: others[rule]) in {RULES.get(name, name) for name in told}
 
@@ -267,6 +265,36 @@ def test_quoted_regrets_of_torchvisions_models_are_the_measured_ones() -> None:
     assert f"its mean regret is {row[6]}, that of the advice {row[2]}" in limits()
 
 
+METHODS = PAGES[1].read_text(encoding="utf-8")
+
+
+def test_methods_quote_the_measured_gains_of_refine() -> None:
+    measured = json.loads((RESULTS / "advice.json").read_text(encoding="utf-8"))["held-out"]
+    rows = [cells for cells in cells_of(METHODS) if re.fullmatch(r"[\d.]+", cells[0])]
+    assert [cells[0] for cells in rows] == ["0.25", "1.0", "3.0"]
+    for budget, *cells in rows:
+        mean, median = shares(measured[f"lrfinder refine {budget}"])
+        [change] = advice_row(f"lrfinder refine {budget} against lrfinder")
+        assert cells == [mean, change, median, ", ".join(shares(measured[f"grid search, {budget}"]))]
+    [difference] = advice_row("lrfinder against default of the optimizer, fitted")
+    assert f"difference is {difference} points" in " ".join(METHODS.split())
+
+
+def test_methods_list_every_held_out_cell_that_is_far_off() -> None:
+    [table] = re.findall(r"^### Where the advice is far off\n(.*?)^## ", METHODS, flags=re.MULTILINE | re.DOTALL)
+    tests = [row for row in cells_of((RESULTS / "situations.md").read_text(encoding="utf-8")) if len(row) == 11]
+    held_out = [row for row in tests if row[2] == "held-out"]
+    bad = {row[0] for row in held_out if float(row[7].removesuffix(" %")) >= 30}
+    told = {cells[0].strip("`"): cells[2:] for cells in cells_of(table) if cells[0].startswith("`")}
+    assert {*told} == bad
+    for name, cells in told.items():
+        assert cells == [", ".join(row[column] for row in held_out if row[0] == name) for column in (6, 7)]
+
+
+def shares(row: dict[str, Any]) -> list[str]:
+    return [f"{100 * row[column]:.1f} %" for column in ("mean", "median")]
+
+
 def situation_row(name: str, table: int = 0) -> list[str]:
     """Cells of a row of the tables of situations.md: 0 for the advice, 1 after refine."""
     return situation_rows(name)[table]
@@ -283,8 +311,12 @@ def advice_row(name: str) -> list[str]:
 
 
 def rows_of(page: Path, name: str) -> list[list[str]]:
-    lines = page.read_text(encoding="utf-8").splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(f"| {name} ")]
+    return [cells for cells in cells_of(page.read_text(encoding="utf-8")) if cells[0] == name]
+
+
+def cells_of(text: str) -> list[list[str]]:
+    """Cells of the rows of all tables in a page."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
 def limits() -> str:
