@@ -106,7 +106,7 @@ Exit status:
 )
 @click.version_option(__version__, package_name="lrfinder", prog_name="lrfind")
 def main() -> None:
-    """Find the learning rate of a torchvision model before you train it."""
+    """Find the learning rate of a model, torchvision's or your own, before you train it."""
 
 
 for _command in (run, models, show, schedule, completion):

@@ -27,8 +27,8 @@ Examples:
   lrfind models regnet --recipes""",
 )
 @click.argument("pattern", default="")
-@click.option("--family", type=click.Choice(list(FAMILIES)), help="List one kind of models alone.")
-@click.option("--recipes", is_flag=True, help="List torchvision's recipe of all their weights, or why there is none.")
+@click.option("--family", type=click.Choice(list(FAMILIES)), help="List models of this kind only.")
+@click.option("--recipes", is_flag=True, help="Print torchvision's recipe for their weights, or why there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(pattern: str, family: str | None, recipes: bool, as_json: bool) -> None:
     """List torchvision's models that can be trained and whose name contains PATTERN (or matches it, with * ? [])."""

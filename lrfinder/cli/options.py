@@ -64,12 +64,14 @@ _RUN = (
         metavar="digits|fake|PATH|MODULE:FUNCTION",
         help="Data: the shipped digits, fake for any model, a folder or file, or what a function of yours returns.",
     ),
-    click.option("--dataset", metavar="NAME", help="One of torchvision's data sets instead, such as CIFAR10."),
+    click.option("--dataset", metavar="NAME", help="A data set of torchvision instead of --data, such as CIFAR10."),
     click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
     click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
-    click.option("--masks", metavar="DIR", help="Masks for the images of --data, where their folder has another name."),
+    click.option("--masks", metavar="DIR", help="Folder of the masks for --data, if it has another name."),
     click.option(
-        "--weights", metavar="FILE|NAME", help="Start from a file of weights, or torchvision's, such as DEFAULT."
+        "--weights",
+        metavar="FILE|NAME",
+        help="Trained weights to start from: a file, or a name of torchvision's, such as DEFAULT.",
     ),
     click.option("--num-classes", type=_from(2), metavar="N", help="Outputs of the model.  [default: as the data has]"),
     click.option(
@@ -94,7 +96,7 @@ _RUN = (
         "--freeze",
         multiple=True,
         metavar="PATTERN",
-        help="Leave layers as they are, such as layer1, 'features.*' or all-but-head; may be repeated.",
+        help="Layers not to train, such as layer1, 'features.*' or all-but-head; may be repeated.",
     ),
     click.option(
         "--head-lr-scale",
@@ -142,7 +144,7 @@ _RUN = (
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or the best there is.",
+        help="cpu, cuda, cuda:1, mps, or auto, the best there is.",
     ),
     click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision."),
     click.option(
@@ -160,21 +162,21 @@ _RUN = (
         help=f"Schedule to write: {', '.join(KINDS)}.",
     ),
     click.option(
-        "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Length of the training it is for."
+        "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Epochs of the planned training."
     ),
     click.option(
         "--refine",
         "budget",
         type=click.FloatRange(min=0, min_open=True, max=100),
         metavar="PART",
-        help="Try learning rates around the advice with that part of the training's steps, such as 0.25.",
+        help="Then train short trials around the advice, with this part of the training's steps, such as 0.25.",
     ),
     click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
     click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
     click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
     click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates."),
     click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
-    click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches of them."),
+    click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches for --val."),
     click.option(
         "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Fixes weights and batches."
     ),

@@ -41,17 +41,17 @@ Examples:
     default="onecycle",
     show_default=True,
     metavar="KIND",
-    help=f"Which schedule: {', '.join(KINDS)}.",
+    help=f"Kind of schedule: {', '.join(KINDS)}.",
 )
 @click.option("--epochs", type=_from(1), metavar="N", help="Length of training in epochs.")
 @click.option("--steps-per-epoch", type=_from(1), metavar="N", help="Optimizer steps in one epoch.")
-@click.option("--total-steps", type=_from(1), metavar="N", help="Length of training in optimizer steps, instead.")
+@click.option("--total-steps", type=_from(1), metavar="N", help="Length in optimizer steps, instead of epochs.")
 @click.option("--warmup-steps", type=_from(0), metavar="N", help="Rise to the peak over this many steps first.")
 @click.option("--peak-lr", type=float, metavar="LR", help="Peak learning rate, instead of the advised one.")
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="Another setting of the schedule; may be repeated."
 )
-@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
+@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw the schedule to this .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the recipe as JSON.")
 def schedule(file: Path, kind: str, options: tuple[str, ...], plot: Path | None, as_json: bool, **given: Any) -> None:
     """Print the scheduler lines to paste, from the result in FILE."""

@@ -25,11 +25,11 @@ Examples:
   lrfind show lrfind-out/resnet18-sgd.json --json""",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw it to this .png, .svg or .pdf.")
+@click.option("--plot", type=NAMED_PATH, metavar="FILE", help="Draw the curve to this .png, .svg or .pdf.")
 @html_option("[default: beside FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def show(file: Path, plot: Path | None, html_file: str | None, as_json: bool) -> None:
-    """Print what was read from the result in FILE, as `lrfind run` and result.save() write it."""
+    """Print the advice from a FILE that `lrfind run` or result.save() wrote."""
     from lrfinder.cli.report import result_text
     from lrfinder.result import RangeTestResult
 
