@@ -49,39 +49,46 @@ __all__ = ["LRFinder"]
 class LRFinder:
     """Learning-rate range test on the model, optimizer and loader you are about to train with.
 
-    Training after it is bit-identical to training without it. Restored are the model, the optimizer, random states, the
-    loaders with their samplers, data sets and transforms, and what these, the loss and hooks refer to by attributes,
-    containers, closures, bound methods and, in your own files, globals. Not restored are running generators and other
-    iterators, as that of a loader which never ends or an ``itertools.count``, open files, worker processes and memory
-    maps. Not found are tensors bound to a class and, in data sets, arrays above 1 MiB and containers above 100,000
-    entries: name what changes among them with ``also``. A list or set beside model and data that only gained numbers or
-    text is taken for a log and keeps them, unless ``also`` names it. A part that cannot be restored is named by a
-    ``RestoreError``, once all others are restored.
+    :meth:`range_test` gives a result, and :meth:`refine` improves it by short trials. Training after either is
+    bit-identical to training without it.
+
+    Restored are the model, the optimizer, random states, the loaders with their samplers, data sets and transforms, and
+    what these, the loss and hooks refer to: by attributes, containers, closures, bound methods and, in your own files,
+    globals.
+
+    Not restored are iterators that are running, such as a generator, an ``itertools.count`` or that of a loader which
+    never ends; nor open files, worker processes and memory maps.
+
+    Not found are tensors bound to a class and, in data sets, arrays above 1 MiB and containers above 100,000 entries.
+    Name those that change in ``also``.
+
+    A list or set beside model and data that only gained numbers or text is taken for a log and keeps them, unless
+    ``also`` names it. A part that cannot be restored is named by a ``RestoreError``, once all others are restored.
 
     Args:
         model: the module to train, on its device already.
         optimizer: an optimizer over its parameters, or a list of them that are stepped together, as Muon beside AdamW.
-            All parameter groups keep the ratios of their learning rates. Of one that a trainer has prepared,
-            the GradScaler and the number of batches per update are used.
+            All parameter groups keep the ratios of their learning rates. If a trainer has prepared the optimizer, its
+            GradScaler and its number of batches per update are used.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
-        step_fn: ``step_fn(batch) -> loss before the update`` for a training that makes its own backward passes and
-            updates, as that of a GAN; or ``-> (loss, False)`` where it made none. It gets a list of batches where
-            ``accumulation_steps`` is above 1, and leaves the learning rates alone. Autocast, clipping and scaler are
-            its own; name the scaler as ``grad_scaler``, by which updates that it skips are recognised. A validation
-            loss needs ``loss_fn`` or ``criterion`` beside it. Over several ranks give a pair of functions,
-            ``(backward, update)``: ``backward(batch) -> loss`` clears and fills the gradients, which are then reduced
-            by the finder, and ``update()`` clips and steps.
+        step_fn: ``step_fn(batch) -> loss before the update``, for a training that makes its own backward passes and
+            updates, such as that of a GAN; ``-> (loss, False)`` where it made no update. It leaves the learning rates
+            alone. It does autocast, clipping and scaling by itself; name its scaler as ``grad_scaler``, so that skipped
+            updates are recognised. With ``accumulation_steps`` above 1 it gets a list of batches. A validation loss
+            needs ``loss_fn`` or ``criterion`` beside it. On several ranks give a pair ``(backward, update)``:
+            ``backward(batch) -> loss`` clears and fills the gradients, the finder reduces them, and ``update()`` clips
+            and steps.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
-        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0. Of a ``step_fn``, which clips
-            by itself, it is recorded alone.
+        clip_grad_norm: clip the global gradient norm to this, as your training does; > 0. With a ``step_fn``, which
+            clips by itself, it is only recorded.
         accumulation_steps: batches per optimizer step, >= 1; the loss is their mean.
         also: list of further objects to restore, of any size: modules, optimizers, tensors, arrays, random generators,
             containers, objects with attributes.
-        pretrained: True where training starts from trained weights, False where it starts from fresh ones; None decides
-            by the weights. ``result.curve.facts`` has both.
+        pretrained: True if training starts from trained weights, False if it starts from fresh ones; None decides by
+            the weights. ``result.curve.facts.pretrained`` has the outcome.
 
     Raises:
         ConfigError: a number out of its range, both of ``criterion`` and ``loss_fn``, or none of these and ``step_fn``,
@@ -160,10 +167,10 @@ class LRFinder:
         a lower start. A number that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid
         synchronising every step; iterations that ran past the end of the sweep are discarded.
 
-        Where more than 65,000 weights that are trained already are trained further, with Adam or another adaptive
-        optimizer, the range starts a decade lower, and the first batches are a probe: they are not trained on, and
-        their loss in eval mode is measured after each update (``curve.probe_losses``). These are 32 samples, of all
-        ranks together, in 4 batches and in half of the loader at most.
+        When more than 65,000 trained weights are trained further with Adam or another adaptive optimizer, the range
+        starts a decade lower, and a probe is kept apart: 32 samples of the first batches, of all ranks together, in 4
+        batches and in half of the loader at most. They are not trained on. Their loss in eval mode is measured after
+        each update (``curve.probe_losses``).
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator
@@ -177,14 +184,15 @@ class LRFinder:
             mode: ``"exp"`` or ``"linear"`` spacing of the learning rates.
             early_stop: stop once the loss has clearly diverged. A non-finite loss always stops.
             progress: show a progress bar in a terminal or notebook (never in a pipe or file).
-            on_step: called with (step, learning rate, loss) for each loss in turn, for a log of one's own, on every
-                rank; steps count on through a lower sweep. What it raises ends the test. A loss that is not finite is
-                the last. For TensorBoard ``lambda step, lr, loss: writer.add_scalar("lr_finder/loss", loss, step)``,
-                for CSV ``lambda *row: csv.writer(file).writerow(row)``.
+            on_step: called with (step, learning rate, loss) for each loss in turn, on every rank, for a log of one's
+                own. Steps count on through a second sweep. A loss that is not finite is the last. An exception in it
+                ends the test. For TensorBoard
+                ``lambda step, lr, loss: writer.add_scalar("lr_finder/loss", loss, step)``, for CSV
+                ``lambda *row: csv.writer(file).writerow(row)``.
             snapshot: copy of the state on ``"device"``, ``"cpu"``, ``"disk"`` or ``"auto"``; see ``preserved``.
 
         Returns:
-            The curve with its advice; of a curve that shows too little, advice of the grade "none" with the reason.
+            The curve with its advice. If the curve shows too little, the advice has the grade "none" and the reason.
 
         Raises:
             ConfigError: a number out of its range.
@@ -241,11 +249,12 @@ class LRFinder:
         """Try a few learning rates around the advice, each in a miniature of the schedule you will train with.
 
         Every trial starts from the same state and is trained on the same batches; the loss at its end decides. The
-        state is restored, as after :meth:`range_test`, which depends on neither schedule nor length of the training.
-        Where its probe showed a gain, short trials say little: a ``budget`` of 0.75 or more is spent on longer ones.
+        state is restored, as after :meth:`range_test`. Where the probe of the range test showed a gain, short trials
+        say little: a ``budget`` of 0.75 or more is spent on longer ones.
 
-        What trials show counts by their length, and for more where the training goes through the data, as
-        ``len(train_loader)`` tells, fewer than eight times. It is lowered where the training overfits more than trials.
+        The result is a weighted mean of the advice and of what the trials show. Longer trials weigh more, and so do
+        those for a training that goes through the data fewer than eight times, as ``len(train_loader)`` tells. Where
+        the training overfits more than its trials, what they show is lowered.
 
         Args:
             result: of :meth:`range_test` on the same objects.
@@ -261,8 +270,8 @@ class LRFinder:
             **options: of the schedule, as in :func:`lrfinder.recipe`, counted in steps of the whole training.
 
         Returns:
-            The result with refined advice and ``trials``; with the old advice and the reason where the budget is below
-            three trials of 10 steps or no trial improved the loss. After Ctrl-C, the result of the trials so far.
+            The result with refined advice and ``trials``. The old advice with the reason, if the budget is below three
+            trials of 10 steps or no trial improved the loss. After Ctrl-C, the result of the trials so far.
 
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.

@@ -28,7 +28,7 @@ class Advice:
     """Learning rates to train with, how sure they are, and why.
 
     Args:
-        max_lr: peak for OneCycle. None, as ``base_lr``, ``min_lr`` and ``interval``, exactly if the grade is "none".
+        max_lr: peak for OneCycle. This and the next three are None if the grade is "none", and only then.
         base_lr: peak for cosine and linear schedules.
         min_lr: lowest LR that visibly trains.
         interval: (low, high), where the best ``base_lr`` is expected.
@@ -38,8 +38,8 @@ class Advice:
         reasons: evidence and findings in sentences; made from the two where none are given.
         edge_lr: stability edge; None when the sweep found none.
         diverged_lr: where the loss had given back most of its fall for good; None when the sweep did not get there.
-        ceiling: highest LR that any schedule gets by its factor; None for no limit but the interval's.
-        peaks: (kind, LR) of schedules that need no factor: of a trial search, or constant if the optimizer averages.
+        ceiling: no factor of a schedule lifts its LR above this; None where only the interval limits it.
+        peaks: (kind, LR) where no factor is needed: from a trial search, or constant if the optimizer averages weights.
 
     Raises:
         ConfigError: an unknown grade, or LRs that do not fit it.
@@ -83,7 +83,7 @@ class Advice:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
                 runs, and up to that of a trial search, it changes nothing; beyond, the LR falls by the fourth root of
-                the length. That of a new head alone, and of one linear layer, goes by the square root of 500 over it.
+                the length. For a new head alone, or one linear layer, it goes by the square root of 500 / length.
             constants: of which the factors of the schedules are used.
 
         Raises:
