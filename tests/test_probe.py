@@ -350,7 +350,7 @@ def test_the_reasons_say_what_was_measured() -> None:
     reasons = " ".join(advise(with_probe()).reasons)
     assert "trained before" in reasons and "not trained on" in reasons and "training loss" in reasons
     assert "below the middle of that range" in reasons and "that loss rises for good" in reasons
-    assert "so many trainable parameters" in reasons and "trained weights of this size" not in reasons
+    assert "number of trainable parameters" in reasons and "trained weights of this size" not in reasons
 
 
 # --- its record -------------------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None
     part = HEAD.part / HEAD.usual_fall * (HEAD.momentum.factor(1.0, "proportional") if optimizer == "SGD" else 1)
     assert known.base_lr == pytest.approx(part * (known.edge_lr * known.diverged_lr) ** 0.5, rel=0.06)
     said = words(optimizer, **NEW_HEAD)  # which has to hold for prompts and for one adapter as well
-    assert "Only new weights, of few layers, are trained" in said and "count as a new head" in said
+    assert "Only a few new layers are trained" in said and "count as a new head" in said
     assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
 
 

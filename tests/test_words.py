@@ -83,7 +83,7 @@ def test_a_larger_loss_has_a_lower_typical_lr(here: float, side: str) -> None:
         ("edge", "edge", "only the edge (0.5) can be used"),
         ("edge", "highest", "only the highest LR tried (0.5) can be used"),
         ("probe", "edge", "Above 0.5 that loss rises for good, and a safe distance below is 0.1."),
-        ("probe", "low region", "loss is lowest between 0.5 and 0.5."),
+        ("probe", "low region", "not trained on shows where: it is lowest between 0.5 and 0.5."),
         ("ceiling", "edge", "too close to the edge, so base_lr is lowered to 0.1"),
         ("ceiling", "highest", "above every LR tried, so base_lr is lowered to the highest of them, 0.1"),
         ("ceiling", "above edge", "too far above the edge, so base_lr is lowered to 0.1"),
@@ -109,9 +109,9 @@ def test_a_ceiling_is_too_close_to_what_lies_above_it(lr: float, source: str, ex
 @pytest.mark.parametrize(
     ("fall", "expected"),
     [
-        (0.25, " (more than usual as at most 25% of the loss was gone in the sweep) for"),
+        (0.25, " (more than usual, as at most 25% of the loss vanished in the sweep) for"),
         (0.5, " for"),
-        (0.75, " (less than usual as 75% of the loss was gone in the sweep) for"),
+        (0.75, " (less than usual, as 75% of the loss vanished in the sweep) for"),
     ],
 )
 def test_a_head_gets_the_less_the_more_of_the_loss_was_gone(fall: float, expected: str) -> None:

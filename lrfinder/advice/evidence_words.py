@@ -38,7 +38,7 @@ def _low_region(each: Evidence) -> str:
 def _half_fall(each: Evidence) -> str:
     counted = "" if each.part == 1 else f", which counts as {format_lr(each.lr)}, as the typical LR is far from it"
     return (
-        "The loss falls onto a plateau and does not diverge there. Half of its fall was gone at "
+        "The loss falls onto a plateau and does not diverge there. It had made half of its fall at "
         f"lr={format_lr(each.seen[0])}{counted}."
     )
 
@@ -71,10 +71,10 @@ def _limit(each: Evidence) -> str:
 def _head(each: Evidence) -> str:
     edge, diverged = map(format_lr, each.seen)
     fall = HEAD.part / each.part
-    more = f"more than usual as at most {fall:.0%}" if fall < HEAD.usual_fall else f"less than usual as {fall:.0%}"
-    part = "" if fall == HEAD.usual_fall else f" ({more} of the loss was gone in the sweep)"
+    more = f"more than usual, as at most {fall:.0%}" if fall < HEAD.usual_fall else f"less than usual, as {fall:.0%}"
+    part = "" if fall == HEAD.usual_fall else f" ({more} of the loss vanished in the sweep)"
     # Prompts before a frozen network, and one adapter in it, have the facts of a head on it.
-    trained = "Only new weights, of few layers, are trained beside a frozen network. They count as a new head on it"
+    trained = "Only a few new layers are trained, beside a frozen network. They count as a new head on it"
     if each.weight < 1:
         trained = "The model is one linear layer, as a head on features that were computed beforehand"
     return (
@@ -89,9 +89,9 @@ def _probe(each: Evidence) -> str:
     if each.source == "edge":
         return f"Above {high} that loss rises for good, and a safe distance below is {format_lr(each.lr)}."
     return (
-        "The weights have been trained before, and what destroys them shows on samples that are not trained on: their "
-        f"loss is lowest between {low} and {high}. In trainings of such networks the best LR was below the middle of "
-        f"that range, here at {format_lr(each.lr)}."
+        "The weights have been trained before, and a high LR destroys what they hold. The loss of samples that are not "
+        f"trained on shows where: it is lowest between {low} and {high}. In trainings of such networks the best LR was "
+        f"below the middle of that range, here at {format_lr(each.lr)}."
     )
 
 
@@ -193,7 +193,7 @@ _ORIGINS: dict[str, Callable[[Evidence], str]] = {
     "head": _head,
     "probe": _probe,
     "training loss": lambda each: (
-        f"The training loss, and what is typical of {each.source or 'the optimizer'}, of this batch and of so many "
+        f"The training loss and the typical LR of {each.source or 'the optimizer'}, for this batch and number of "
         f"trainable parameters, give {format_lr(each.lr)}."  # which may be new ones, as those of adapters
     ),
     "edge": _edge_alone,

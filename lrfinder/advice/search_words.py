@@ -30,12 +30,12 @@ SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
     ),
     "trials_overfit": lambda found: (
         f"The best long trial overfits: its training loss is {found.values[1]:.3g}, its validation loss "
-        f"{found.values[2]:.3g}. The training, which is longer, would do so more, and gets {found.values[0]:.2g} of "
-        "the LR of that trial."
+        f"{found.values[2]:.3g}. The training is longer and would overfit more, so it gets "
+        f"{found.values[0]:.2g} times the LR of that trial."
     ),
     "many_passes": lambda found: (
-        f"The training goes through its data {found.values[1]:.0f} times. More than eight make it overfit more than "
-        f"its trials do, and it gets {found.values[0]:.2g} of the LR that they show."
+        f"The training goes through its data {found.values[1]:.0f} times. With more than eight it overfits more than "
+        f"its trials do, so it gets {found.values[0]:.2g} times the LR that they show."
     ),
 }
 """By code, the sentence of each finding of a trial search."""

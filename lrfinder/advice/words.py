@@ -117,8 +117,8 @@ def _groups(found: Finding) -> str:
         scales = f"{format_lr(max(found.values))} to {format_lr(min(found.values))}"
     group = "the reference parameter group" + (f" ({found.detail})" if found.detail else "")
     return (
-        f"The learning rates are those of {group}; the groups train at {scales} times it. What is typical of the "
-        "optimizer is taken to hold for most of the parameters."
+        f"The learning rates are those of {group}; the groups train at {scales} times it. The typical LR is converted "
+        "to this group, so that it holds for the average parameter."
     )
 
 
@@ -243,7 +243,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "groups": _groups,
     "frozen_reference": _frozen_reference,
     "tuned_sgd": lambda found: (
-        f"Trained weights with {found.detail}: a wrong learning rate costs more than with Adam, and in our trainings "
-        "of such networks the advice had twice the regret. Refine it with a budget of 1.0, one whole training."
+        f"Trained weights with {found.detail}: a wrong learning rate costs more than with Adam, and in trainings of "
+        "such networks the advice missed twice as much. Refine it with a budget of 1.0, one whole training."
     ),
 }

@@ -45,9 +45,9 @@ def range_test(
 ) -> RangeTestResult:
     """Range test with the step of a Hugging Face ``Trainer``. A training after it is the same as one without it.
 
-    The recorded loss is the one that the trainer logs with ``logging_steps=1``, with one exception: at the end of a pass
-    over the data the trainer makes an update from the batches that are left, and the sweep fills it up from the next
-    pass. Callbacks and loggers are not called. With ``model_init``, a fresh model is swept, as it is the one that is trained.
+    The recorded loss is what the trainer logs with ``logging_steps=1``, with one exception: at the end of a pass
+    over the data the trainer makes an update from the batches that are left, which the sweep fills up from the next
+    pass. Callbacks and loggers are not called. With ``model_init`` a fresh model is swept, as that is what is trained.
 
     Args:
         trainer: a ``transformers.Trainer`` or an instance of a subclass, ready for ``trainer.train()``. It may have
