@@ -1,5 +1,15 @@
 """Learning-rate range test for PyTorch: finds the learning rate, restores all training state, returns a scheduler.
 
+Start at :class:`LRFinder`, which makes a :class:`RangeTestResult`::
+
+    finder = LRFinder(model, optimizer, criterion)
+    result = finder.range_test(train_loader)
+    print(result)
+    scheduler = result.scheduler("onecycle", optimizer, epochs=30, steps_per_epoch=len(train_loader))
+
+``lrfinder.integrations`` has the same for trainers, ``lrfinder.schedules.KINDS`` the kinds of schedules.
+The command ``lrfind`` does it for torchvision's models. Every error raised on purpose is an :class:`LRFinderError`.
+
 Names are imported on first use, so ``import lrfinder`` costs next to nothing and loads no torch until
 :class:`LRFinder` (or a scheduler) is used.
 """
