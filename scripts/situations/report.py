@@ -25,21 +25,24 @@ NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near;
 LEAST_FALL = 0.05  # of the validation loss by the best training of a cell; below it, chance decides which is best
 INTRODUCTION = """# Advice by situation
 
-Written by `scripts/bench_situations`. Regret is 0 % for the best learning rate of a factor-2 grid of real trainings, of
-one seed (two for the heads whose features are kept, three where the loss falls little), and 100 % for one that learns
-nothing. It is interpolated between the points of the grid. "Off" is the advice divided by the best. Each row is a range
-test; its advice is for the schedule and the length of the cell. "Held" is how often the interval of the advice, made
-for 80 %, has the best in it. The laws were chosen on cells of the split "fit": those "held-out" alone show what the
-advice is worth on others. A cell whose best training lowers the validation loss by less than 5 % is not counted, as
-chance decides there which learning rate is best; that rule was made after a look at them. The weight of the probe, one
-number, and that SGD has no probe, were chosen with the held-out fine-tunings as well. Heads are new and on a frozen
-network, which runs as in evaluation or in training mode (dropout and statistics of the batch). Of "partly tuned" nets
-the last third of the tensors is trained, of CHGNet what its example trains. "Tuned in other ways" are those with a head
-at ten times the learning rate, layer-wise decay, BitFit, the head trained first, new weights in the last layers, frozen
-BatchNorm, focal loss or label smoothing; the learning rate is that of the first parameter group. "One linear layer" is
-all of its model, on features computed beforehand or on data as they come; what is weighed there was chosen on all of
-these cells. A "published example" is the network, optimizer and batch of a program that gives a learning rate, on other
-data. For an "other optimizer" one number at most was chosen. The loss of "embeddings", which have norm 1, is bounded.
+Written by `scripts/bench_situations`; the terms are those of [the methods](../README.md#terms).
+- **Regret** is 0 % for the best learning rate of a factor-2 grid of real trainings, and 100 % for one that learns
+  nothing. Grids have one seed (two for the heads whose features are kept, three where the loss falls little).
+- **Off** is the advice divided by the best. **Held**: the interval of the advice, made for 80 %, has the best in it.
+- The rules were chosen on the split "fit", so only "held-out" shows what the advice is worth. Chosen with both were the
+  weight of the probe, that SGD has no probe, and what is weighed for "one linear layer".
+- Where the best training lowers the validation loss by less than 5 %, chance decides which learning rate is best. Such
+  cells are not counted, which was decided after a look at them.
+
+| situation | what is trained |
+|---|---|
+| head | new layers on a frozen network, as in evaluation or in training mode (dropout, batch statistics) |
+| partly tuned | the last third of the tensors; of CHGNet what its example trains |
+| tuned in other ways | head at ten times the rate (of the first group), layer-wise decay, BitFit, head first, \
+new last weights, frozen BatchNorm, focal loss, label smoothing |
+| one linear layer | all of the model, on features computed beforehand or on data as they come |
+| published example | network, optimizer and batch of a program that gives a learning rate, on other data |
+| other optimizer; embeddings | one number at most was chosen for it; vectors of norm 1, whose loss is bounded |
 """
 
 
