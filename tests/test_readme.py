@@ -220,7 +220,8 @@ def test_quoted_regrets_after_refine_are_the_measured_ones() -> None:
     before, quarter, one, three = (f"{100 * headline[rule]['mean']:.1f}" for rule in rules)
     tuned = situation_row("fine-tuned (held-out)", 1)
     text = " ".join(section("Refine").split())
-    assert f"0.25 lowered the mean regret from {before} to {quarter} %, 1.0 to {one} % and 3.0 to {three} %." in text
+    told = f"{before} % before, {quarter} % with a budget of 0.25, {one} % with 1.0 and {three} % with 3.0."
+    assert f"the mean regret was {told}" in text
     gained_nothing = f"{tuned[2]} before, {tuned[3]} with 0.25 and {tuned[4]} with 1.0."
     assert f"On {tuned[1]} held-out fine-tunings it gained nothing: {gained_nothing}" in text
 
