@@ -31,8 +31,7 @@ Written by `scripts/bench_situations`; the terms are those of [the methods](../R
 - **Off** is the advice divided by the best. **Held**: the interval of the advice, made for 80 %, has the best in it.
 - The rules were chosen on the split "fit", so only "held-out" shows what the advice is worth. Chosen with both were the
   weight of the probe, that SGD has no probe, and what is weighed for "one linear layer".
-- Where the best training lowers the validation loss by less than 5 %, chance decides which learning rate is best. Such
-  cells are not counted, which was decided after a look at them.
+- Not counted, by a rule made after a look at them: cells whose best training lowers the validation loss by under 5 %.
 
 | situation | what is trained |
 |---|---|
