@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lrfinder.cli.sections import options_below
 from lrfinder.cli.targets import PAGE_ENDINGS, check_ending
 from lrfinder.errors import ConfigError
 from lrfinder.tables.kinds import KINDS, MODES
@@ -56,153 +56,163 @@ def _page_name(context: click.Context, option: click.Parameter, value: str | Non
 
 
 # Parameters that set up the experiment have the names and the defaults of lrfinder.tasks.settings.Settings.
-_RUN = (
-    click.option(
-        "--data",
-        default="digits",
-        show_default=True,
-        metavar="digits|fake|PATH|MODULE:FUNCTION",
-        help="Data: the shipped digits, fake for any model, a folder or file, or what a function of yours returns.",
+_RUN = {
+    "Data": (
+        click.option(
+            "--data",
+            default="digits",
+            show_default=True,
+            metavar="digits|fake|PATH|MODULE:FUNCTION",
+            help="Data: the shipped digits, fake for any model, a folder or file, or what a function of yours returns.",
+        ),
+        click.option("--dataset", metavar="NAME", help="A data set of torchvision instead of --data, such as CIFAR10."),
+        click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
+        click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
+        click.option("--masks", metavar="DIR", help="Folder of the masks for --data, if it has another name."),
+        click.option(
+            "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
+        ),
+        click.option(
+            "--augment",
+            type=click.Choice(["recipe", "none"]),
+            default="recipe",
+            show_default=True,
+            help="Random changes to training images: as torchvision's training program makes them, or none.",
+        ),
+        click.option(
+            "--batch-size",
+            type=_from(1),
+            metavar="N",
+            help="Images in a batch.  [default: 64, for segmentation 8, for detection and flow 2, for video 24]",
+        ),
+        click.option(
+            "--workers",
+            type=_from(0),
+            metavar="N",
+            help="Processes that load images.  [default: 0 on the CPU, else up to 8]",
+        ),
+        click.option(
+            "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Of weights, data."
+        ),
     ),
-    click.option("--dataset", metavar="NAME", help="A data set of torchvision instead of --data, such as CIFAR10."),
-    click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
-    click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
-    click.option("--masks", metavar="DIR", help="Folder of the masks for --data, if it has another name."),
-    click.option(
-        "--weights",
-        metavar="FILE|NAME",
-        help="Trained weights to start from: a file, or a name of torchvision's, such as DEFAULT.",
+    "Model": (
+        click.option(
+            "--weights",
+            metavar="FILE|NAME",
+            help="Trained weights to start from: a file, or a name of torchvision's, such as DEFAULT.",
+        ),
+        click.option("--num-classes", type=_from(2), metavar="N", help="Outputs.  [default: as the data has]"),
+        click.option(
+            "--loss",
+            metavar="NAME|MODULE:FUNCTION",
+            help="A loss of torch.nn, or a function of (output, target) or of (model, batch).  [default: the model's]",
+        ),
+        click.option(
+            "--freeze",
+            multiple=True,
+            metavar="PATTERN",
+            help="Layers not to train, such as layer1, 'features.*' or all-but-head; may be repeated.",
+        ),
     ),
-    click.option("--num-classes", type=_from(2), metavar="N", help="Outputs of the model.  [default: as the data has]"),
-    click.option(
-        "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
+    "Training": (
+        click.option(
+            "--optimizer", metavar="NAME", help="Of torch.optim.  [default: torchvision's, else AdamW for ViTs or SGD]"
+        ),
+        click.option(
+            "--opt",
+            "optimizer_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of the optimizer; may be repeated.  [default: as torchvision's, or momentum=0.9 for SGD]",
+        ),
+        click.option(
+            "--head-lr-scale",
+            type=float,
+            metavar="X",
+            help="Train the head, whose outputs are the classes, at X times the learning rate of the rest.",
+        ),
+        click.option(
+            "--layer-decay", type=float, metavar="X", help="Learning rate of a layer divided by that of the next, <= 1."
+        ),
+        click.option(
+            "--norm-weight-decay",
+            type=float,
+            metavar="X",
+            help="Weight decay of normalisation layers, such as 0.  [default: as torchvision's, or that of all]",
+        ),
+        click.option(
+            "--bias-weight-decay", type=float, metavar="X", help="Weight decay of biases.  [default: that of all]"
+        ),
+        click.option(
+            "--accumulation",
+            "accumulation_steps",
+            type=_from(1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Batches per update.",
+        ),
+        click.option("--clip-grad-norm", type=float, metavar="NORM", help="Clip the gradient norm, as you train."),
+        click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision."),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="cpu, cuda, cuda:1, mps, or auto, the best there is.",
+        ),
     ),
-    click.option(
-        "--loss",
-        metavar="NAME|MODULE:FUNCTION",
-        help="A loss of torch.nn, or a function of (output, target) or of (model, batch).  [default: as the model has]",
+    "Range test": (
+        click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
+        click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
+        click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
+        click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of rates."),
+        click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
+        click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Its batches."),
     ),
-    click.option(
-        "--optimizer", metavar="NAME", help="Any of torch.optim.  [default: torchvision's, else AdamW for ViTs or SGD]"
+    "Schedule": (
+        click.option(
+            "--schedule",
+            type=click.Choice(KINDS),
+            default="onecycle",
+            show_default=True,
+            metavar="KIND",
+            help=f"Schedule to write: {', '.join(KINDS)}.",
+        ),
+        click.option(
+            "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Epochs of the whole training."
+        ),
+        click.option(
+            "--refine",
+            "budget",
+            type=click.FloatRange(min=0, min_open=True, max=100),
+            metavar="PART",
+            help="Then train short trials around the advice, with this part of the training's steps, such as 0.25.",
+        ),
     ),
-    click.option(
-        "--opt",
-        "optimizer_options",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="An option of the optimizer; may be repeated.  [default: as torchvision's, or momentum=0.9 for SGD]",
+    "Output": (
+        click.option(
+            "--out",
+            type=NAMED_PATH,
+            default=Path("lrfind-out"),
+            show_default=True,
+            metavar="DIR",
+            help="Folder for the files.",
+        ),
+        click.option(
+            "--csv",
+            "csv_file",
+            type=NAMED_PATH,
+            metavar="FILE",
+            help="Write step, learning rate and loss of each iteration to this .csv, too.",
+        ),
+        html_option("[default: in --out]"),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."),
     ),
-    click.option(
-        "--freeze",
-        multiple=True,
-        metavar="PATTERN",
-        help="Layers not to train, such as layer1, 'features.*' or all-but-head; may be repeated.",
-    ),
-    click.option(
-        "--head-lr-scale",
-        type=float,
-        metavar="X",
-        help="Train the head, whose outputs are the classes, at X times the learning rate of the rest.",
-    ),
-    click.option(
-        "--layer-decay", type=float, metavar="X", help="Learning rate of a layer divided by that of the next, <= 1."
-    ),
-    click.option(
-        "--norm-weight-decay",
-        type=float,
-        metavar="X",
-        help="Weight decay of normalisation layers, such as 0.  [default: as torchvision's, or that of all]",
-    ),
-    click.option(
-        "--bias-weight-decay", type=float, metavar="X", help="Weight decay of biases.  [default: that of all]"
-    ),
-    click.option(
-        "--batch-size",
-        type=_from(1),
-        metavar="N",
-        help="Images in a batch.  [default: 64, for segmentation 8, for detection and flow 2, for video 24]",
-    ),
-    click.option(
-        "--augment",
-        type=click.Choice(["recipe", "none"]),
-        default="recipe",
-        show_default=True,
-        help="Random changes to training images: as torchvision's training program makes them, or none.",
-    ),
-    click.option(
-        "--accumulation",
-        "accumulation_steps",
-        type=_from(1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Batches per update.",
-    ),
-    click.option("--clip-grad-norm", type=float, metavar="NORM", help="Clip the gradient norm, as your training does."),
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or auto, the best there is.",
-    ),
-    click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision."),
-    click.option(
-        "--workers",
-        type=_from(0),
-        metavar="N",
-        help="Processes that load images.  [default: 0 on the CPU, else up to 8]",
-    ),
-    click.option(
-        "--schedule",
-        type=click.Choice(KINDS),
-        default="onecycle",
-        show_default=True,
-        metavar="KIND",
-        help=f"Schedule to write: {', '.join(KINDS)}.",
-    ),
-    click.option(
-        "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Epochs of the planned training."
-    ),
-    click.option(
-        "--refine",
-        "budget",
-        type=click.FloatRange(min=0, min_open=True, max=100),
-        metavar="PART",
-        help="Then train short trials around the advice, with this part of the training's steps, such as 0.25.",
-    ),
-    click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
-    click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
-    click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
-    click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of the rates."),
-    click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
-    click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Batches for --val."),
-    click.option(
-        "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Fixes weights and batches."
-    ),
-    click.option(
-        "--out",
-        type=NAMED_PATH,
-        default=Path("lrfind-out"),
-        show_default=True,
-        metavar="DIR",
-        help="Folder for the files.",
-    ),
-    click.option(
-        "--csv",
-        "csv_file",
-        type=NAMED_PATH,
-        metavar="FILE",
-        help="Write step, learning rate and loss of each iteration to this .csv, too.",
-    ),
-    html_option("[default: in --out]"),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."),
-)
+}
 
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the command all options of ``lrfind run``, in the order of its help."""
-    return reduce(lambda decorated, option: option(decorated), reversed(_RUN), command)
+run_options = options_below(_RUN)
+"""Decorator that gives the command all options of ``lrfind run``."""
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lrfinder.checks import check_number
 from lrfinder.cli.completion import complete_model
 from lrfinder.cli.launchers import refuse_launcher
 from lrfinder.cli.options import parse_pairs, run_options
+from lrfinder.cli.sections import SectionedCommand
 from lrfinder.cli.targets import check_target, page_path
 from lrfinder.cli.terminal import echo, with_options
 from lrfinder.errors import ConfigError
@@ -33,6 +34,7 @@ __all__ = ["run"]
 
 
 @click.command(
+    cls=SectionedCommand,
     short_help="Run a range test on a model.",
     epilog="""\b
 Examples:
