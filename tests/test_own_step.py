@@ -512,9 +512,16 @@ def test_what_is_hidden_and_not_named_keeps_its_changes() -> None:
     assert world.steps > 0
 
 
-def test_a_scaler_and_an_average_that_are_not_named_are_put_back() -> None:
+class OldScaler(torch.amp.GradScaler):
+    """As torch.cuda.amp.GradScaler, in a package of torch with more objects that are no state of a training."""
+
+    __module__ = "torch.cuda.amp.grad_scaler"
+
+
+@pytest.mark.parametrize("kind", [torch.amp.GradScaler, OldScaler])
+def test_a_scaler_and_an_average_that_are_not_named_are_put_back(kind: Any) -> None:
     model = net()
-    optimizer, scaler = OPTIMIZERS["SGD"](model), torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    optimizer, scaler = OPTIMIZERS["SGD"](model), kind("cpu", init_scale=8.0, growth_interval=2)
     mean = torch.optim.swa_utils.AveragedModel(model)
     inner = step_of(model, [optimizer], scaler=scaler)
 

@@ -94,7 +94,7 @@ def reachable(
 
 def _is_opaque(item: object, kind: type) -> bool:
     looked_into = (*CONTAINERS, Tensor, nn.Module, np.ndarray, functools.partial, types.SimpleNamespace)
-    if issubclass(kind, looked_into) or is_generator(item):
+    if issubclass(kind, (*looked_into, torch.amp.GradScaler)) or is_generator(item):
         return False
     if kind in (types.FunctionType, types.MethodType, types.BuiltinMethodType):
         return False
