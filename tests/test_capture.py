@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 from worlds import loader, mlp, plain, sgd
 
 from lrfinder import LRFinder
-from lrfinder.training.state.capture import MOST_ITEMS, MOST_WALKED
+
+MOST_ITEMS, MOST_WALKED = 10_000, 50_000
 
 SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 12, "progress": False}
 
@@ -333,45 +334,45 @@ def test_a_loss_function_with_a_counter_is_put_back() -> None:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-class Walked:
-    """Notes which of its instances are asked for their attributes."""
-
-    found: set[int] = set()
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "__dict__":
-            Walked.found.add(id(self))
-        return super().__getattribute__(name)
-
-
-@pytest.fixture(autouse=True)
-def none_is_walked() -> None:
-    Walked.found.clear()
-
-
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_a_large_container_is_not_walked_but_its_length_is_put_back(kind: str) -> None:
-    items = [Walked() for _ in range(MOST_ITEMS + 1)]
+    items = [SimpleNamespace(count=0) for _ in range(MOST_ITEMS + 1)]
     held: Any = items if kind == "list" else {str(index): item for index, item in enumerate(items)}
-    sweep(Net(held, lambda held: held.append(1) if kind == "list" else held.__setitem__(object(), 1)))
-    assert not Walked.found
+
+    def change(held: Any) -> None:
+        items[0].count += 1
+        held.append(1) if kind == "list" else held.__setitem__(object(), 1)
+
+    sweep(Net(held, change))
+    assert items[0].count > 0
     assert len(held) == MOST_ITEMS + 1
 
 
-def test_many_small_containers_are_walked_to_a_limit() -> None:
+def test_many_small_containers_are_walked_to_a_limit_and_all_weights() -> None:
     width = MOST_WALKED // (MOST_ITEMS - 1) + 1
-    items = [[Walked() for _ in range(width)] for _ in range(MOST_ITEMS - 1)]
-    sweep(Net(items, lambda held: None))
-    assert 0 < len(Walked.found) < MOST_WALKED
+    rows = [[SimpleNamespace(count=0) for _ in range(width)] for _ in range(MOST_ITEMS - 1)]
+    items = [item for row in rows for item in row]
+
+    def change(held: Any) -> None:
+        for item in items:
+            item.count = 1
+
+    net = Net(rows, change)
+    net.body = nn.Sequential(nn.Sequential(net.body))
+    before = plain(net.state_dict())
+    sweep(net)
+    assert 0 < sum(item.count == 0 for item in items) < MOST_WALKED
+    assert plain(net.state_dict()) == before
 
 
 def test_a_data_set_is_data_and_not_state() -> None:
     class Data(Dataset[int]):
         def __init__(self) -> None:
-            self.item = Walked()
+            self.large = torch.zeros(2**19)  # of 2 MiB, which no data set puts back
 
-    sweep(Net(Data(), lambda held: None))
-    assert not Walked.found
+    net = Net(Data(), lambda held: held.large.add_(1))
+    sweep(net)
+    assert bool((net.held.large > 0).all())
 
 
 def test_a_finder_that_the_model_holds_keeps_its_curve() -> None:

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lrfinder.training.state.capture import hooks_restorer
 from lrfinder.training.state.contents import captured
 from lrfinder.training.state.interrupts import InterruptGate
-from lrfinder.training.state.objects import attributes, is_optimizer
 from lrfinder.training.state.randomness import capture_random
 from lrfinder.training.state.reachable import Limits, reachable
 
@@ -37,6 +34,7 @@ class References:
 
     Example:
         >>> from types import SimpleNamespace
+        >>> from torch import nn
         >>> trainer = SimpleNamespace(losses=[1.0], model=nn.Linear(1, 1))
         >>> with References([trainer]):
         ...     trainer.losses.append(0.5)
@@ -68,22 +66,8 @@ class References:
 
     def _captured(self) -> Iterator[Callable[[], Any]]:
         for item in reachable(self._roots, _LIMITS, known=self._data, apart=(DataLoader, Dataset, Sampler)):
-            for part in _parts(item):
-                if isinstance(part, Tensor):
-                    yield hooks_restorer(part)  # some optimizers step by them, inside the backward pass
-                    if part.is_leaf and part.grad is not None:
-                        yield partial(setattr, part, "grad", part.grad)  # dropped where a training starts
-                elif not isinstance(part, np.ndarray):
-                    # No list is taken for a log: the numbers it gained are among those that the trainer will report.
-                    yield from captured(part, most=_LIMITS.entries)
+            if isinstance(item, Tensor) and item.is_leaf and item.grad is not None:
+                yield partial(setattr, item, "grad", item.grad)  # dropped where a training starts
+            # No list is taken for a log: the numbers it gained are among those that the trainer will report.
+            yield from captured(item, most=_LIMITS.entries)
         yield capture_random()
-
-
-def _parts(item: Any) -> Iterator[Any]:
-    """The object, and the containers in it that are not found as attributes of a plain object are."""
-    yield item
-    if issubclass(type(item), nn.Module):  # hooks, children, parameters and buffers by name, and the parameters
-        yield from (held for held in attributes(item).values() if isinstance(held, dict))
-        yield from item.parameters(recurse=False)
-    elif is_optimizer(item):
-        yield from (item.param_groups, *item.param_groups, item.state, *item.state.values())

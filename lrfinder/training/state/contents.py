@@ -1,92 +1,166 @@
-"""Contents of single objects, captured so that they go back into the very same objects: :func:`captured`."""
+"""What one object consists of, captured so that it goes back into the very same object: :func:`captured`."""
 
 from __future__ import annotations
 
+import array
 import types
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from lrfinder.training.state.containers import PLAIN, captured_container, captured_entries
 from lrfinder.training.state.generators import capture_generator
 from lrfinder.training.state.objects import (
     CONTAINERS,
+    REGISTRIES,
     attributes,
-    builtin,
     cells,
-    entries,
+    is_optimizer,
+    is_wrapper,
     named,
+    optimizer_parts,
     slots,
 )
 
-__all__ = ["captured", "captured_array", "is_memory_map", "refill_slots"]
+__all__ = ["captured"]
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+# Attributes that torch puts on tensors and modules to recognise them in compiled code: without them it compiles again.
+_COMPILER = "_dynamo"
 
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+_MISSING = object()
+
+Restorer = Callable[[], Any]
 Renewed = Callable[[Any], Any]
 
 
-def captured(item: Any, *, most: int, renewed: Renewed = lambda value: value, logs: bool = False) -> list[Any]:
+def captured(
+    item: Any,
+    *,
+    most: int,
+    renewed: Renewed = lambda value: value,
+    logs: bool = False,
+    trimmed: bool = False,
+    whole: bool = True,
+) -> list[Restorer]:
     """Restorers of what one object refers to, and of a generator's state; empty for one that cannot change.
 
-    Only the references are captured: what they lead to is captured on its own. Restoring writes where something
-    changed, and nowhere else.
+    Only the references are captured: what they lead to is captured on its own, and so are the contents of tensors and
+    NumPy arrays. Restoring writes where something changed, and nowhere else.
 
     Args:
-        item: an object, but no tensor, array or module.
+        item: any object.
         most: containers of more entries are left out.
-        renewed: returns the object that stands for a captured one, where that has to be replaced.
+        renewed: returns the object that stands for a captured tensor, where that has to be replaced.
         logs: a list or set that has only gained numbers and text is a log, and keeps them.
+        trimmed: of a list or dict that is left out, what it has gained at its end is removed.
+        whole: of modules, the ``training`` flag too, and of torch's wrappers of modules their own books, which have to
+            move on with a training.
     """
     kind = type(item)
     if (generator := capture_generator(item)) is not None:
         return [generator]
-    if kind is types.FunctionType:
-        return [*_captured_variables(item, renewed), *_captured_attributes(item, renewed)]
     if issubclass(kind, type):
         return [_captured_class(item)]
-    restorers: list[Any] = []
-    if issubclass(kind, CONTAINERS) and not issubclass(kind, tuple):
-        if builtin(item).__len__(item) <= most:
-            restorers.append(_captured_container(item, renewed, logs))
-    restorers += _captured_attributes(item, renewed)
-    filled = list(slots(item))
-    if filled:
-        restorers.append(lambda: refill_slots(item, filled, renewed))
+    if issubclass(kind, nn.Module):
+        return _captured_module(item, renewed, whole)
+    if issubclass(kind, Tensor):  # slots of distributed ones are left to torch
+        return [_captured_flags(item), _captured_attributes(item, renewed)]
+    restorers: list[Restorer] = []
+    if kind is types.FunctionType:
+        restorers += _captured_variables(item, renewed)
+    elif issubclass(kind, (*CONTAINERS, array.array, bytearray)):
+        restorers += captured_entries(item, most, renewed, logs, trimmed)
+    elif is_optimizer(item):
+        restorers += [captured_container(part, renewed) for part in optimizer_parts(item)]
+    if kind not in CONTAINERS and kind is not types.MethodType:
+        restorers.append(_captured_attributes(item, renewed))
+    if filled := list(slots(item)):
+        restorers.append(partial(_refill_slots, item, filled, renewed))
     return restorers
 
 
-def captured_array(array: np.ndarray[Any, Any]) -> Callable[[], None]:
-    """Restorer of an array, which is not written where it did not change: its memory may be read-only by then."""
-    saved = array.copy()
-
-    def restore() -> None:
-        if array.shape == saved.shape and array.flags.writeable and array.tobytes() != saved.tobytes():
-            np.copyto(array, saved)
-
-    return restore
+# Functions of this module with what they need, rather than closures: a large model has ten thousand of them, and of
+# closures Python's garbage collector would take as long as all the rest.
 
 
-def is_memory_map(array: np.ndarray[Any, Any]) -> bool:
-    """True for an array whose memory is a file."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
-            return True
-        base = base.base
-    return False
+def _captured_flags(tensor: Tensor) -> Restorer:
+    """Restorer of what a tensor has beside contents and attributes: its hooks, and whether it needs a gradient."""
+    hooks = {name: dict(held) for name in _TENSOR_HOOKS if (held := getattr(tensor, name, None))}
+    return partial(_restore_flags, tensor, tensor.requires_grad, tensor.is_leaf, hooks)
 
 
-def _captured_attributes(item: Any, renewed: Renewed) -> list[Any]:
-    if type(item) is types.MethodType:
-        return []
-    saved = dict(attributes(item))
-    return [lambda: _put_back(attributes(item), saved, renewed)]
+def _restore_flags(tensor: Tensor, needs_grad: bool, leaf: bool, hooks: dict[str, dict[Any, Any]]) -> None:
+    if tensor.requires_grad != needs_grad or tensor.is_leaf != leaf:
+        if leaf and not tensor.is_leaf:
+            tensor.detach_()
+        if tensor.is_leaf:
+            tensor.requires_grad_(needs_grad)
+    for name in _TENSOR_HOOKS:
+        present, saved = getattr(tensor, name, None), hooks.get(name, {})
+        if present is not None:
+            present.clear()
+            present.update(saved)
 
 
-def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[Any]:
+def _captured_module(module: nn.Module, renewed: Renewed, whole: bool) -> list[Restorer]:
+    kind, own = type(module), attributes(module)
+    apart = is_wrapper(kind) and not whole
+    held = [own.get(name) for name in (("_parameters", "_buffers") if apart else REGISTRIES)]
+    registries = [each for each in held if issubclass(type(each), (dict, set))]
+    empty = [each for each in registries if not each]  # as most are: hooks, above all
+    filled = [captured_container(each, renewed) for each in registries if each]
+    restorers: list[Restorer] = [partial(_clear, empty), *filled]
+    if apart:
+        return restorers
+    restorers.append(partial(_restore_class, module, kind))
+    return [*restorers, _captured_attributes(module, renewed, frozenset() if whole else frozenset({"training"}))]
+
+
+def _clear(registries: list[Any]) -> None:
+    for each in registries:
+        if each:
+            each.clear()
+
+
+def _restore_class(module: nn.Module, kind: type) -> None:
+    if type(module) is not kind:  # a parametrisation gives a module a class of its own
+        module.__class__ = kind
+
+
+def _captured_attributes(item: Any, renewed: Renewed, skipped: frozenset[str] = frozenset()) -> Restorer:
+    saved = {name: value for name, value in attributes(item).items() if _is_kept(name, skipped)}
+    return partial(_restore_attributes, item, saved, renewed, skipped)
+
+
+def _restore_attributes(item: Any, saved: dict[str, Any], renewed: Renewed, skipped: frozenset[str]) -> None:
+    present = attributes(item)
+    if len(present) != len(saved) or present.keys() != saved.keys():
+        for name in [name for name in present if name not in saved and _is_kept(name, skipped)]:
+            del present[name]
+    for name, value in saved.items():
+        again = renewed(value)
+        if present.get(name, _MISSING) is not again:
+            present[name] = again
+
+
+def _is_kept(name: str, skipped: frozenset[str]) -> bool:
+    return name not in skipped and not name.startswith(_COMPILER)
+
+
+def _refill_slots(item: object, filled: list[tuple[Any, Any]], renewed: Renewed) -> None:
+    for member, value in filled:
+        member.__set__(item, renewed(value))
+    known = {id(member) for member, _ in filled}
+    for member, _ in list(slots(item)):
+        if id(member) not in known:
+            member.__delete__(item)
+
+
+def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[Restorer]:
     """Restorers of the variables that a function shares with others: those around it, and globals that it names."""
     shared, values = list(cells(function)), named(function)
 
@@ -107,8 +181,8 @@ def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[
     return [restore for restore, held in ((restore_cells, shared), (restore_globals, values)) if held]
 
 
-def _captured_class(kind: type) -> Callable[[], None]:
-    saved = {name: value for name, value in vars(kind).items() if type(value) in _PLAIN and not name.startswith("__")}
+def _captured_class(kind: type) -> Restorer:
+    saved = {name: value for name, value in vars(kind).items() if type(value) in PLAIN and not name.startswith("__")}
 
     def restore() -> None:
         for name, value in saved.items():
@@ -116,60 +190,3 @@ def _captured_class(kind: type) -> Callable[[], None]:
                 type.__setattr__(kind, name, value)
 
     return restore
-
-
-def _captured_container(item: Any, renewed: Renewed, logs: bool) -> Callable[[], None]:
-    kind = builtin(item)
-    keyed = kind in (dict, OrderedDict)
-    saved: Any = set(entries(item)) if kind is set else entries(item)
-
-    def restore() -> None:
-        if kind is set:
-            if item != saved and not (logs and saved < item and all(map(_is_plain, item - saved))):
-                set.clear(item)
-                set.update(item, saved)
-            return
-        present = entries(item)
-        contents = [(key, renewed(value)) for key, value in saved] if keyed else [renewed(value) for value in saved]
-        if _same(present, contents, keyed) or (logs and kind is list and _only_logged(present, contents)):
-            return
-        kind.clear(item)
-        (kind.update if keyed else kind.extend)(item, contents)
-
-    return restore
-
-
-def _same(a: list[Any], b: list[Any], keyed: bool) -> bool:
-    if len(a) != len(b):
-        return False
-    if keyed:
-        return all(x[0] is y[0] and x[1] is y[1] for x, y in zip(a, b, strict=True))
-    return all(x is y for x, y in zip(a, b, strict=True))
-
-
-def _only_logged(present: list[Any], before: list[Any]) -> bool:
-    kept = len(before)
-    return _same(present[:kept], before, False) and all(map(_is_plain, present[kept:]))
-
-
-def _is_plain(value: Any) -> bool:
-    return type(value) in _PLAIN or (type(value) in (list, tuple) and all(map(_is_plain, value)))
-
-
-def _put_back(present: dict[str, Any], saved: dict[str, Any], renewed: Renewed) -> None:
-    for name in present.keys() - saved.keys():
-        del present[name]
-    for name, value in saved.items():
-        again = renewed(value) if issubclass(type(value), Tensor) else value
-        if present.get(name, present) is not again:
-            present[name] = again
-
-
-def refill_slots(item: object, filled: list[tuple[Any, Any]], renewed: Renewed) -> None:
-    """Fill the slots of an object as they were, from what :func:`slots` gave, and empty those filled since."""
-    for member, value in filled:
-        member.__set__(item, renewed(value))
-    known = {id(member) for member, _ in filled}
-    for member, _ in list(slots(item)):
-        if id(member) not in known:
-            member.__delete__(item)

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lrfinder.training.state.contents import captured, captured_array, is_memory_map
+from lrfinder.training.state.containers import captured_array, is_memory_map
+from lrfinder.training.state.contents import captured
 from lrfinder.training.state.objects import attributes
 from lrfinder.training.state.reachable import Limits, reachable
 from lrfinder.training.state.tensors import is_alive, is_dense
@@ -49,8 +50,7 @@ class LoaderState:
     """
 
     def __init__(self, loader: object, known: Iterable[object] = ()) -> None:
-        walked = reachable([loader], _LIMITS, known=known)
-        found = list({id(part): part for item in walked for part in _with_registries(item)}.values())
+        found = reachable([loader], _LIMITS, known=known)
         of_classes = {id(held) for item in found if issubclass(type(item), type) for held in vars(item).values()}
         self._restorers: list[Callable[[], Any]] = []
         room = _MOST_BYTES_TOGETHER
@@ -92,16 +92,6 @@ class LoaderState:
     def _start_afresh(self) -> None:
         for item in self._persistent:
             attributes(item)["_iterator"] = None
-
-
-def _with_registries(item: Any) -> Iterator[Any]:
-    """The object itself, and of a module (a transform, as a rule) its buffers and parameters too."""
-    yield item
-    if issubclass(type(item), nn.Module) and not issubclass(type(item), torch.jit.ScriptModule):
-        for name in ("_buffers", "_parameters"):
-            registry = attributes(item)[name]
-            yield registry
-            yield from (tensor for tensor in registry.values() if tensor is not None)
 
 
 def _can_be_copied(item: Any) -> bool:

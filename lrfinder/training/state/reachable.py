@@ -8,6 +8,7 @@ the module globals that they name. What the state of an object consists of is le
 
 from __future__ import annotations
 
+import array
 import functools
 import types
 from collections import deque
@@ -23,6 +24,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from lrfinder.training.state.objects import (
     CONTAINERS,
     NOT_TRAINING,
+    REGISTRIES,
     attributes,
     builtin,
     cells,
@@ -30,7 +32,10 @@ from lrfinder.training.state.objects import (
     is_generator,
     is_optimizer,
     is_own,
+    is_plain_object,
+    is_wrapper,
     named,
+    optimizer_parts,
     slots,
 )
 
@@ -48,8 +53,8 @@ _OPAQUE_TORCH = tuple(
 # Optimizers around others, as ZeroRedundancyOptimizer, and what counts steps for them.
 _TORCH_WITH_STATE = ("torch.distributed.algorithms", "torch.distributed.optim")
 
-_REGISTRIES = frozenset(vars(nn.Module()))
-_HOOKS = tuple(name for name in _REGISTRIES if "_forward" in name or "_backward" in name)
+_LOOKED_INTO = (*CONTAINERS, Tensor, nn.Module, np.ndarray, types.SimpleNamespace, torch.amp.GradScaler)
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, staticmethod, classmethod, property)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class Limits:
 
     Args:
         entries: the items of containers with more of them are not looked at.
-        objects: the walk ends after that many, modules not counted.
+        objects: the walk ends after that many; what modules and optimizers hold is not counted.
     """
 
     entries: int
@@ -66,42 +71,53 @@ class Limits:
 
 
 def reachable(
-    roots: Iterable[object], limits: Limits, *, known: Iterable[object] = (), apart: tuple[type, ...] = ()
+    roots: Iterable[object],
+    limits: Limits,
+    *,
+    known: Iterable[object] = (),
+    apart: tuple[type, ...] = (),
+    packages: frozenset[str] | None = None,
 ) -> list[Any]:
-    """The roots and all objects that they refer to, each once and the nearest first; numbers and text are left out.
+    """The roots and all objects that they refer to, each once; numbers and text are left out.
+
+    What modules and optimizers hold comes first, of all else the nearest.
 
     Args:
         roots: where to start.
         limits: what bounds the walk.
         known: objects that are neither returned nor looked into.
         apart: objects of these classes are returned but not looked into.
+        packages: follow no functions, and of all objects only those that are part of a model which these packages
+            define; see :func:`is_plain_object`. None follows all references.
     """
     passed = {id(item): item for item in known}
     found: dict[int, Any] = {}
-    waiting = deque(roots)
+    held: deque[Any] = deque()  # by modules and optimizers, which have no bound
+    others = deque(roots)
     left = limits.objects
-    while waiting and left > 0:
-        item = waiting.popleft()
+    while held or (others and left > 0):
+        counts = not held
+        item = (held or others).popleft()
         kind = type(item)
-        if kind in _ATOMS or id(item) in found or id(item) in passed or _is_opaque(item, kind):
+        if kind in _ATOMS or id(item) in found or id(item) in passed or _is_opaque(item, kind, packages):
             continue
         found[id(item)] = item
-        left -= not issubclass(kind, nn.Module)
+        left -= counts
         if not issubclass(kind, apart):
-            waiting.extend(_references(item, kind, limits))
+            unbounded = issubclass(kind, nn.Module) or is_optimizer(item)
+            (held if unbounded else others).extend(_references(item, kind, limits))
     return list(found.values())
 
 
-def _is_opaque(item: object, kind: type) -> bool:
-    looked_into = (*CONTAINERS, Tensor, nn.Module, np.ndarray, functools.partial, types.SimpleNamespace)
-    if issubclass(kind, (*looked_into, torch.amp.GradScaler)) or is_generator(item):
+def _is_opaque(item: object, kind: type, packages: frozenset[str] | None) -> bool:
+    if issubclass(kind, _LOOKED_INTO) or is_generator(item):
         return False
-    if kind in (types.FunctionType, types.MethodType, types.BuiltinMethodType):
+    if packages is not None:
+        return not (issubclass(kind, (array.array, bytearray)) or is_optimizer(item) or is_plain_object(kind, packages))
+    if issubclass(kind, functools.partial) or kind in _FUNCTIONS:
         return False
     if issubclass(kind, _BaseDataLoaderIter):
         return True
-    if kind in (staticmethod, classmethod, property):
-        return False
     described: Any = item if issubclass(kind, type) else kind
     module = str(described.__module__)
     if issubclass(kind, type):
@@ -142,6 +158,7 @@ def _entries(container: Any, limits: Limits) -> Iterator[Any]:
 
 
 def _tensor_references(tensor: Tensor) -> Iterator[Any]:
+    yield from attributes(tensor).values()
     if tensor.requires_grad:
         for hooks in (tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)):
             yield from (hooks or {}).values()
@@ -151,22 +168,21 @@ def _module_references(module: nn.Module, kind: type) -> Iterator[Any]:
     if issubclass(kind, torch.jit.ScriptModule):  # its registries are not in Python
         yield from (*module.parameters(), *module.buffers())
         return
-    own = attributes(module)
-    for name in _HOOKS:
-        yield from (own.get(name) or {}).values() if isinstance(own.get(name), dict) else ()
-    yield from (child for child in own.get("_modules", {}).values() if child is not None)
-    for parameter in own.get("_parameters", {}).values():
-        if parameter is not None:
-            yield from _tensor_references(parameter)
-    # Wrappers of torch (DDP, compiled modules) keep books of their own.
-    if not kind.__module__.startswith("torch.") or kind.__module__.startswith("torch.nn.modules."):
-        yield from (value for name, value in own.items() if name not in _REGISTRIES)
+    followed = not is_wrapper(kind)
+    for name, value in attributes(module).items():
+        if name not in REGISTRIES:
+            if followed:
+                yield value
+        elif issubclass(type(value), dict):
+            yield from value.values()
 
 
 def _optimizer_references(optimizer: Any) -> Iterator[Any]:
     yield from (value for name, value in attributes(optimizer).items() if name not in ("state", "param_groups"))
-    for group in optimizer.param_groups:
-        yield from (value for name, value in group.items() if name != "params")
+    parts = optimizer_parts(optimizer)
+    known = set(map(id, parts))
+    for part in parts:
+        yield from (value for value in (part.values() if isinstance(part, dict) else part) if id(value) not in known)
 
 
 def _function_references(function: types.FunctionType) -> Iterator[Any]:

@@ -5,21 +5,14 @@ parameters, every buffer (also non-persistent ones, which state dicts leave out)
 the attributes that a model keeps about itself, ``requires_grad``, attributes and hooks of parameters, the optimizer's
 state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the random states of Python, NumPy,
 torch and each device, generators that the model owns, the loaders with their data sets, and what the loss function,
-hooks and attributes refer to (:mod:`lrfinder.training.state.beside`).
+hooks and attributes refer to. Which objects these are, and what is left out, is said in
+:mod:`lrfinder.training.state.training_objects`; what is put back of each, in :mod:`lrfinder.training.state.contents`.
 
 Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
 DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. A tensor that was resized, or pointed to
 other memory, is pointed back first. Nothing goes through ``state_dict``: ``Optimizer.load_state_dict`` keeps tensors of
 the same dtype without copying them, so a state loaded twice may have been trained on in between. Nothing is gathered
 over ranks: each restores its own.
-
-Attributes are walked through containers, named tuples, NumPy arrays and plain objects: instances of classes that are
-not part of an installed package, other than the packages that define the model. Not put back are:
-
-- containers of more than 10,000 items, of which a list or a dict loses only what it has gained, and what lies beyond
-  50,000 items in all; the optimizer's state is walked at any size,
-- arrays of more than 256 MB that are mapped from a file, and memory that cannot be written,
-- attributes of classes and iterators in use, other than those of the loaders.
 """
 
 from __future__ import annotations
@@ -27,6 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,15 +28,13 @@ from torch.utils.data import DataLoader
 
 from lrfinder.errors import ConfigError, RestoreError
 from lrfinder.training.setup import TrainingSetup
-from lrfinder.training.state.beside import Beside
-from lrfinder.training.state.capture import Capture
-from lrfinder.training.state.containers import packages_of
 from lrfinder.training.state.interrupts import InterruptGate
 from lrfinder.training.state.loaders import LoaderState
 from lrfinder.training.state.memory import STORAGES
 from lrfinder.training.state.modes import capture_modes
 from lrfinder.training.state.randomness import capture_random
 from lrfinder.training.state.storage import TensorCopies
+from lrfinder.training.state.training_objects import TrainingObjects
 
 __all__ = ["Preservation", "Snapshot", "preserved"]
 
@@ -135,20 +127,10 @@ class Snapshot:
         """What the last :meth:`rewind` or :meth:`restore` could not restore."""
         drawn = [loader for loader in loaders if isinstance(loader, DataLoader)]  # or prepared
         # A rewind must not touch a loader in use, whose place may be in its attributes. LoaderState restores it.
-        beside = Beside(setup, [*drawn, *(loader.dataset for loader in drawn)])
-        own = [module for root in setup.modules for module in root.modules()]
-        modules, optimizers = list(dict.fromkeys([*own, *beside.modules])), beside.optimizers
+        objects = TrainingObjects(setup, [*drawn, *(loader.dataset for loader in drawn)])
         self._copies = TensorCopies()
-        self._objects = Capture(self._copies, packages_of(modules))
-        for module in modules:
-            self._objects.module(module)
-        # Parameters outside the model are reached through the optimizer's groups.
-        for part in (*optimizers, setup.criterion, setup.loss_fn, setup.step_fn):
-            self._objects.value(part)
-        if setup.grad_scaler is not None:
-            self._objects.value(vars(setup.grad_scaler))
-        self._beside = beside.captured(self._copies)
-        self._flags = [(module, module.training) for module in modules]
+        self._restorers = objects.captured(self._copies)
+        self._flags = [(module, module.training) for module in objects.modules]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
         self._grads = [(leaf, leaf.grad) for leaf in self._copies.leaves]
@@ -161,8 +143,8 @@ class Snapshot:
             self._copies.take(storage)
             self._gradients.take(storage)
             # Last, since they put the iterators in use aside.
-            known = (*modules, *optimizers)
-            self._loaders.extend(LoaderState(each, known=known) for each in (*loaders, *beside.data))
+            known = (*objects.modules, *objects.optimizers)
+            self._loaders.extend(LoaderState(each, known=known) for each in (*loaders, *objects.data))
         except BaseException:
             for state in reversed(self._loaders):
                 state.restore()
@@ -215,16 +197,15 @@ class Snapshot:
     def _rewind(self) -> None:
         with torch.no_grad():
             self._copies.restore(self.failures)
-            self._objects.restore(self.failures)
-            for restore in self._beside:
-                self._attempt(restore)
+            for name, restore in self._restorers:
+                self._attempt(restore, f"{name}: ")
         self._attempt(self.rewind_random)
 
-    def _attempt(self, restore: Callable[[], None]) -> None:
+    def _attempt(self, restore: Callable[[], Any], name: str = "") -> None:
         try:
             restore()
         except Exception as error:  # whatever it is, the rest is restored
-            self.failures.append(f"{type(error).__name__}: {error}")
+            self.failures.append(f"{name}{type(error).__name__}: {error}")
 
     def _raise_failures(self) -> None:
         if self.failures:

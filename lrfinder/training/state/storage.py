@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.errors import SetupError
 from lrfinder.training.state.memory import block_layout, block_view, disk_block, pin, roomy_storage, unpin
 from lrfinder.training.state.tensors import Place, ReadOnlyMemory, is_alive, is_dense, is_writable
 
@@ -62,16 +62,7 @@ class TensorCopies:
         self._pinned: Tensor | None = None
 
     def keep(self, tensor: Tensor) -> None:
-        """Register a tensor; it is copied by :meth:`take`.
-
-        Raises:
-            SetupError: a parameter of a lazy module that was never initialised.
-        """
-        if torch.nn.parameter.is_lazy(tensor):
-            raise SetupError(
-                "the model holds a parameter that was never initialised (a lazy module). "
-                "Run one batch through the model, and build the optimizer after that."
-            )
+        """Register a tensor; it is copied by :meth:`take`."""
         if isinstance(tensor, nn.Parameter) or (tensor.requires_grad and tensor.is_leaf):
             self._leaves[id(tensor)] = tensor
         # Of a tensor sharded over ranks, this rank's part. to_local() may return a view of it, new with each call.
@@ -136,9 +127,9 @@ class TensorCopies:
             except Exception as error:
                 self._replace(tensor, copy, error, failures)
 
-    def restored(self, tensor: Tensor) -> Tensor:
-        """The original itself, or after :meth:`restore` a tensor of the same contents where it cannot be written."""
-        return self._replaced.get(id(tensor), tensor)
+    def restored(self, item: Any) -> Any:
+        """The object itself, or after :meth:`restore` an equal tensor, where it is one that could not be written."""
+        return self._replaced.get(id(item), item)
 
     def close(self) -> None:
         """Free the copies."""

@@ -1,0 +1,143 @@
+"""The objects that a training may change: those of the model, and those beside it that loss function or hooks name.
+
+They are found by following references (:mod:`lrfinder.training.state.reachable`), twice. Once through everything,
+functions too; that finds all modules and optimizers. Then from these, and from a criterion, through containers and
+plain objects: instances of classes that are part of no installed package, other than the packages that define the
+modules. What is found so is the model's own, and all of it is put back, but for
+
+- containers of more than 10,000 entries, of which a list or a dict loses only what it has gained; those in which a
+  module or an optimizer holds its tensors may be larger,
+- what lies beyond 50,000 objects that no module or optimizer holds itself,
+- arrays of more than 256 MiB that are mapped from a file, and memory that cannot be written,
+- attributes of classes other than numbers and text, and iterators in use, other than those of the loaders.
+
+Of the objects beside it are left out, unless the user names them with ``also``: the same containers, tensors and arrays
+of more than 256 MiB, and memory maps. A list or set there that only gained numbers or text is taken for a log, and
+keeps them, unless the user names it.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lrfinder.errors import SetupError
+from lrfinder.param_groups import optimizer_parameters
+from lrfinder.training.contents import size_in_bytes
+from lrfinder.training.joint import parts_of
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state.containers import captured_array, is_memory_map
+from lrfinder.training.state.contents import captured
+from lrfinder.training.state.objects import attributes, is_optimizer, packages_of, slots
+from lrfinder.training.state.reachable import Limits, reachable
+from lrfinder.training.state.storage import TensorCopies
+
+__all__ = ["TrainingObjects"]
+
+_DATA = (DataLoader, Dataset, Sampler)
+_LIMITS = Limits(entries=10_000, objects=50_000)
+_MOST_BYTES = 2**28  # of a tensor or array that is no parameter, buffer or optimizer state
+
+
+class TrainingObjects:
+    """Objects that training with this set-up may change, found by following references.
+
+    Args:
+        setup: the model, the optimizer, the loss function and the criterion; its ``also`` is looked into with them.
+        data: neither found nor looked into: the data sets of the loaders, of any kind, whose state
+            :class:`LoaderState` keeps.
+
+    Raises:
+        SetupError: a parameter of a lazy module that was never initialised.
+    """
+
+    def __init__(self, setup: TrainingSetup, data: Iterable[object] = ()) -> None:
+        _check_made(setup)
+        functions = (setup.loss_fn, setup.step_fn, setup.criterion)
+        roots = [*setup.modules, *parts_of(setup.optimizer), setup.grad_scaler, *functions, *_global_hooks()]
+        named = reachable(setup.also, _LIMITS, known=setup.modules)
+        found = reachable(roots, _LIMITS, known=data, apart=_DATA)
+        both = list({id(item): item for item in (*named, *found)}.values())
+        self.modules = [item for item in both if issubclass(type(item), nn.Module)]
+        self.optimizers = [item for item in both if is_optimizer(item)]
+        owners = [*self.modules, *self.optimizers, *functions]
+        own = reachable(owners, _LIMITS, known=data, apart=_DATA, packages=packages_of(self.modules))
+        self._own, self._named = set(map(id, own)), set(map(id, named))
+        self._also = set(map(id, setup.also))
+        self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in self._named]
+        """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
+        apart = set(map(id, self.data))
+        self._items = [item for item in {id(each): each for each in (*both, *own)}.values() if id(item) not in apart]
+
+    def captured(self, copies: TensorCopies) -> list[tuple[str, Callable[[], Any]]]:
+        """Restorers, each with the name of the class it restores an object of; the tensors are kept by ``copies``.
+
+        Call the restorers after ``copies.restore()``.
+        """
+        return [
+            (f"{type(item).__module__}.{type(item).__qualname__}", restorer)
+            for item in self._items
+            if _is_made(item)
+            for restorer in self._captured(item, copies)
+        ]
+
+    def _captured(self, item: Any, copies: TensorCopies) -> list[Callable[[], Any]]:
+        kind = type(item)
+        own, named = id(item) in self._own, id(item) in self._named
+        if issubclass(kind, np.ndarray):
+            large, mapped = item.nbytes > _MOST_BYTES, is_memory_map(item)
+            left_out = (large and mapped) if own else (large or mapped)
+            return [captured_array(item)] if named or (item.flags.writeable and not left_out) else []
+        if issubclass(kind, Tensor) and (own or named or size_in_bytes(item) <= _MOST_BYTES):
+            copies.keep(item)
+        most = sys.maxsize if named else _LIMITS.entries
+        logs = not own and id(item) not in self._also
+        restorers = captured(item, most=most, renewed=copies.restored, logs=logs, trimmed=own, whole=False)
+        if named and _is_closed(item):
+            restorers.append(_by_state_dict(item))
+        return restorers
+
+
+def _is_made(item: Any) -> bool:
+    """False for a lazy parameter, and a module that has one: the sweep may make them, and nothing unmakes them."""
+    held = [attributes(item).get(name) for name in ("_parameters", "_buffers")]
+    registries = held if issubclass(type(item), nn.Module) else []
+    return not any(map(_is_lazy, (item, *(each for registry in registries if registry for each in registry.values()))))
+
+
+def _is_lazy(item: Any) -> bool:
+    return issubclass(type(item), (nn.UninitializedParameter, nn.UninitializedBuffer))
+
+
+def _check_made(setup: TrainingSetup) -> None:
+    tensors = [tensor for root in setup.modules for tensor in (*root.parameters(), *root.buffers())]
+    if any(map(_is_lazy, (*tensors, *optimizer_parameters(setup.optimizer)))):
+        raise SetupError(
+            "the model holds a parameter that was never initialised (a lazy module). "
+            "Run one batch through the model, and build the optimizer after that."
+        )
+
+
+def _is_closed(item: Any) -> bool:
+    """True for an object whose state can be reached by its own methods alone."""
+    kind = type(item)
+    visible = attributes(item) or any(True for _ in slots(item))
+    return not visible and hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
+
+
+def _by_state_dict(item: Any) -> Callable[[], Any]:
+    saved = copy.deepcopy(item.state_dict())
+    return lambda: item.load_state_dict(copy.deepcopy(saved))
+
+
+def _global_hooks() -> list[Any]:
+    """Hooks of every optimizer and of every module, where this version of torch keeps them."""
+    holders = [vars(sys.modules[name]) for name in ("torch.optim.optimizer", "torch.nn.modules.module")]
+    hooks = [value for holder in holders for name, value in holder.items() if name.startswith("_global_")]
+    return [hook for each in hooks if isinstance(each, dict) for hook in each.values()]
