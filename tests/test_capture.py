@@ -392,6 +392,36 @@ def test_an_optimizer_with_any_number_of_tensors_is_put_back() -> None:
     assert len(optimizer.param_groups[0]["params"]) == 10_504
 
 
+class Averaging:
+    """Around an optimizer whose groups it has, with a state of its own, as schedule-free wrappers."""
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base = base
+        self.state = {each: {"steps": []} for group in base.param_groups for each in group["params"]}
+
+    @property
+    def param_groups(self) -> Any:
+        return self.base.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        self.base.step()
+        for state in self.state.values():
+            state["steps"].append(1.0)
+
+
+@pytest.mark.parametrize("extra", [0, 10_500])
+def test_the_state_of_an_optimizer_around_another_is_put_back(extra: int) -> None:
+    net = mlp()
+    parameters = [*net.parameters(), *(nn.Parameter(torch.zeros(1)) for _ in range(extra))]
+    optimizer = Averaging(torch.optim.SGD(parameters, lr=0.1, foreach=False))
+    sweep(net, optimizer=optimizer)
+    assert len(optimizer.state) == len(parameters)
+    assert not any(state["steps"] for state in optimizer.state.values())
+
+
 def test_a_deep_chain_of_objects_is_no_recursion() -> None:
     chain: Any = None
     for _ in range(5_000):

@@ -89,9 +89,7 @@ def _root(kind: type) -> str:
 def is_optimizer(item: object) -> bool:
     """True for anything that has parameter groups and a step of its own."""
     kind = type(item)
-    if issubclass(kind, torch.optim.Optimizer):
-        return True
-    return "param_groups" in attributes(item) and any("step" in vars(base) for base in kind.__mro__)
+    return hasattr(kind, "step") and ("param_groups" in attributes(item) or hasattr(kind, "param_groups"))
 
 
 def optimizer_parts(optimizer: Any) -> list[Any]:
