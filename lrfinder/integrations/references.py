@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lrfinder.training.state.contents import captured
+from lrfinder.training.state.captured import captured
 from lrfinder.training.state.interrupts import InterruptGate
 from lrfinder.training.state.randomness import capture_random
 from lrfinder.training.state.reachable import Limits, reachable

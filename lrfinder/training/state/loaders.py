@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lrfinder.training.state.containers import captured_array, is_memory_map
-from lrfinder.training.state.contents import captured
+from lrfinder.training.state.captured import captured
 from lrfinder.training.state.objects import attributes
 from lrfinder.training.state.reachable import Limits, reachable
 from lrfinder.training.state.tensors import is_alive, is_dense

@@ -1,14 +1,17 @@
-"""Global random states of Python, NumPy, torch and each device."""
+"""Random states of Python, NumPy, torch and each device: the global ones, and those of generators."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["capture_random"]
+from lrfinder.training.state.objects import is_generator
+
+__all__ = ["capture_generator", "capture_random"]
 
 
 def capture_random() -> Callable[[], None]:
@@ -29,3 +32,21 @@ def capture_random() -> Callable[[], None]:
             torch.mps.set_rng_state(mps)
 
     return restore
+
+
+def capture_generator(item: Any) -> Callable[[], Any] | None:
+    """Capture the state of a generator; call the result to restore it. None for any other object."""
+    if not is_generator(item):
+        return None
+    if isinstance(item, torch.Generator):
+        state = item.get_state()
+        return lambda: item.set_state(state)
+    if isinstance(item, np.random.RandomState):
+        legacy = item.get_state()
+        return lambda: item.set_state(legacy)
+    if isinstance(item, random.Random):
+        python = random.Random.getstate(item)  # a subclass's own method may do anything
+        return lambda: random.Random.setstate(item, python)
+    bits = item.bit_generator if isinstance(item, np.random.Generator) else item
+    bits_state = bits.state
+    return lambda: setattr(bits, "state", bits_state)

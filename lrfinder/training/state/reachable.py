@@ -3,7 +3,7 @@
 References are followed through attributes, containers, ``functools.partial``, bound methods, the closures and defaults
 of functions, hooks of modules, parameters and optimizers, and, for functions and classes outside installed packages,
 the module globals that they name. What the state of an object consists of is left to
-:mod:`lrfinder.training.state.contents`.
+:mod:`lrfinder.training.state.captured`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the attributes that a model keeps about itself, ``requires_grad``, attributes an
 state and its groups' entries, pending gradients, ``training`` flags, a GradScaler, the random states of Python, NumPy,
 torch and each device, generators that the model owns, the loaders with their data sets, and what the loss function,
 hooks and attributes refer to. Which objects these are, and what is left out, is said in
-:mod:`lrfinder.training.state.training_objects`; what is put back of each, in :mod:`lrfinder.training.state.contents`.
+:mod:`lrfinder.training.state.training_objects`; what is put back of each, in :mod:`lrfinder.training.state.captured`.
 
 Values go back into the very objects they came from (``tensor.copy_``, ``dict.update``), so every alias stays valid:
 DDP's buckets, compiled graphs, an EMA's references, a loop's own variables. A tensor that was resized, or pointed to

@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrfinder.training.state.containers import PLAIN, captured_container, captured_entries
-from lrfinder.training.state.generators import capture_generator
 from lrfinder.training.state.objects import (
     CONTAINERS,
     REGISTRIES,
@@ -23,6 +22,7 @@ from lrfinder.training.state.objects import (
     optimizer_parts,
     slots,
 )
+from lrfinder.training.state.randomness import capture_generator
 
 __all__ = ["captured"]
 
