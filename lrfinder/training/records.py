@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from types import SimpleNamespace
+from types import MemberDescriptorType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -61,10 +61,5 @@ def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
 
 
 def _slots(kind: type) -> list[str]:
-    names = []
-    for each in reversed(kind.__mro__):
-        slots = each.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            private = name.startswith("__") and not name.endswith("__")
-            names.append(f"_{each.__name__.lstrip('_')}{name}" if private else name)
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
+    members = [member for each in reversed(kind.__mro__) if "__slots__" in vars(each) for member in vars(each).items()]
+    return [name for name, member in members if type(member) is MemberDescriptorType]
