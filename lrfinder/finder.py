@@ -32,7 +32,7 @@ from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
 from lrfinder.training.driver import SweepDriver
 from lrfinder.training.features import FeatureVariation, watch_features
-from lrfinder.training.loop import Sizes, meet_with_batches, run_sweeps
+from lrfinder.training.loop import joint_sizes, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
 from lrfinder.training.norms import Clipping
@@ -213,8 +213,8 @@ class LRFinder:
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
-                sizes = meet_with_batches(setup, batches)
-                facts = functools.partial(_facts, known, batches, sizes, ranks.size, features, step.clipping)
+                joint = joint_sizes(setup, batches)
+                facts = functools.partial(_facts, known, batches, joint, ranks.size, features, step.clipping)
 
                 def take(swept: SweepDriver) -> LossCurve:
                     self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
@@ -333,14 +333,14 @@ def _check_search(result: object, schedule: str, options: dict[str, Any]) -> Non
 def _facts(
     known: Callable[..., ModelFacts],
     batches: Batches,
-    sizes: Sizes,
+    joint: tuple[int | None, int | None, int | None] | None,
     ranks: int,
     features: FeatureVariation,
     clipping: Clipping,
 ) -> ModelFacts:
     """The facts with those of the batches of all ranks, as far as they are known by now."""
     facts = known()
-    size, targets, length = sizes()
+    size, targets, length = joint or (batches.size, batches.targets, batches.length)
     full = length is not None and length <= facts.accumulation_steps
     share, norm = features.share(), clipping.first_norm
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone

@@ -26,7 +26,7 @@ from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
 from lrfinder.training.validation import Validation
 
-__all__ = ["Sizes", "Step", "lower_range", "meet_with_batches", "run_sweep", "run_sweeps"]
+__all__ = ["Step", "joint_sizes", "lower_range", "run_sweep", "run_sweeps"]
 
 _LOWER = (10**-2.5, 10**0.5)  # the range of another sweep, as factors of the start that was too high
 _LOWER_ITER = 37  # twelve per decade
@@ -38,22 +38,19 @@ _FINITE_START = 5  # losses that must have been recorded before an exception can
 Step = Callable[[Sequence[Any]], tuple[Tensor, bool]]
 """``step(batches) -> (loss before the update, whether it updated)``: one optimizer step from its micro-batches."""
 
-Sizes = Callable[[], tuple[int | None, int | None, int | None]]
-"""Gives the samples and the targets in a batch, and the batches of the loader; None for what is unknown."""
 
+def joint_sizes(setup: TrainingSetup, batches: Batches) -> tuple[int | None, int | None, int | None] | None:
+    """Samples and targets in a batch of all ranks together, and the mean length of their loaders; None on a single one.
 
-def meet_with_batches(setup: TrainingSetup, batches: Batches) -> Sizes:
-    """Wait until every rank has the batches of a first step, before any of them communicates.
-
-    Returns:
-        The sizes of this rank; with other ranks the sums of the first two and the mean of the third, the same on each.
+    Waits until every rank has the batches of a first step, before any of them communicates. A size is None where a rank
+    lacks it.
 
     Raises:
         SetupError: this rank has too few of them.
         RankError: another rank failed.
     """
     if not setup.ranks.together:
-        return lambda: (batches.size, batches.targets, batches.length)
+        return None
     try:
         batches.peek(setup.accumulation_steps)
     except StopIteration:
@@ -65,7 +62,7 @@ def meet_with_batches(setup: TrainingSetup, batches: Batches) -> Sizes:
     own = (batches.size, batches.targets, batches.length)
     rows = setup.ranks.gathered([number or math.nan for number in own], setup.device)
     size, targets, length = (None if math.isnan(total) else round(total) for total in map(sum, zip(*rows, strict=True)))
-    return lambda: (size, targets, length and round(length / len(rows)))
+    return size, targets, length and round(length / len(rows))
 
 
 def run_sweeps(
