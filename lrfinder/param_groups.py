@@ -23,6 +23,7 @@ __all__ = [
     "momentum",
     "optimizer_name",
     "optimizer_parameters",
+    "reference_group",
     "set_lr",
     "set_momentum",
 ]
@@ -67,7 +68,7 @@ def optimizer_parameters(optimizer: Any) -> list[Any]:
 
 
 def group_scales(optimizer: Any) -> tuple[float, ...]:
-    """LR of each group divided by that of the reference group: the first whose LR is not 0, shape (groups,).
+    """LR of each group divided by that of the reference group, shape (groups,).
 
     A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
     that has an ``initial_lr`` is at 0, these groups count with it. With all of them 0 the groups count as equal.
@@ -87,8 +88,12 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     if not any(lrs[number] for number in started):
         for number in started:
             lrs[number] = _number(groups[number]["initial_lr"], number, optimizer)
-    reference = next((lr for lr in lrs if lr != 0), 0.0)
-    return tuple(lr / reference for lr in lrs) if reference else (1.0,) * len(lrs)
+    return tuple(lr / lrs[reference_group(lrs)] for lr in lrs) if any(lrs) else (1.0,) * len(lrs)
+
+
+def reference_group(scales: Sequence[float]) -> int:
+    """Place of the reference group among learning rates or scales: the first that is not 0, else 0."""
+    return next((number for number, scale in enumerate(scales) if scale), 0)
 
 
 def _number(lr: Any, group: int, optimizer: Any) -> float:

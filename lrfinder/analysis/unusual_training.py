@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lrfinder.analysis.finding import Finding
 from lrfinder.analysis.groups import optimizers_of
 from lrfinder.analysis.regimes import Reading
+from lrfinder.param_groups import reference_group
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.optimizers import divisor, find_optimizer, update_rule
 
@@ -59,15 +60,14 @@ def _maximized(curve: LossCurve, reading: Reading) -> Finding | None:
 def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
     if len(set(curve.group_scales)) == 1:
         return None
-    reference = next(number for number, scale in enumerate(curve.group_scales) if scale)
-    return Finding(code="groups", values=curve.group_scales, detail=_group_name(curve, reference))
+    name = _group_name(curve, reference_group(curve.group_scales))
+    return Finding(code="groups", values=curve.group_scales, detail=name)
 
 
 def _frozen_reference(curve: LossCurve, reading: Reading) -> Finding | None:
     scales, sizes = curve.group_scales, () if curve.facts is None else curve.facts.group_sizes or ()
-    rated = [number for number, (scale, _) in enumerate(zip(scales, sizes, strict=False)) if scale]
-    first = next((number for number in rated if sizes[number]), None)
-    if first is None or scales[first] == scales[rated[0]]:
+    first = next((number for number, each in enumerate(zip(scales, sizes, strict=False)) if all(each)), None)
+    if first is None or scales[first] == scales[reference_group(scales)]:
         return None
     return Finding(code="frozen_reference", values=(first, scales[first]), detail=_group_name(curve, first))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lrfinder.advice.advice import Advice
 from lrfinder.display.parts import scales_in_words
 from lrfinder.numbers import format_lr
+from lrfinder.param_groups import reference_group
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.tables.kinds import KINDS
@@ -84,7 +85,7 @@ def _group_fact(curve: LossCurve) -> str:
     if several:
         holders = " of " + " and ".join(f"{name} ({count})" for name, count in several)
         places = [place for place, (_, count) in enumerate(several) for _ in range(count)]
-        first = next((number for number, scale in enumerate(curve.group_scales) if scale != 0), 0)
+        first = reference_group(curve.group_scales)
         reference = f" (that of optimizer[{places[first]}])" if first < len(places) else ""
     names = curve.facts.group_names if curve.facts is not None else ()
     scales = scales_in_words(curve.group_scales, names)

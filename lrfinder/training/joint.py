@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lrfinder.param_groups import check_optimizers, group_scales, mode_switches
+from lrfinder.param_groups import check_optimizers, group_scales, mode_switches, reference_group
 
 __all__ = ["JointOptimizer", "joined", "parts_of"]
 
@@ -13,8 +13,7 @@ __all__ = ["JointOptimizer", "joined", "parts_of"]
 class JointOptimizer:
     """Optimizers that are stepped together, such as Muon beside AdamW, or those of the two nets of a GAN.
 
-    Their parameter groups are the groups of this one, in order; the reference group is the first of them whose learning
-    rate is not 0, and all keep their ratio to it.
+    Their parameter groups are the groups of this one, in order, and all keep their ratio to its reference group.
 
     Args:
         optimizers: at least one, each once, without a parameter in common.
@@ -35,9 +34,8 @@ class JointOptimizer:
         for optimizer in optimizers:
             group_scales(optimizer)  # refuses a learning rate that is no number, with the name of that optimizer
         self.optimizers = tuple(optimizers)
-        reference = next((number for number, scale in enumerate(group_scales(self)) if scale != 0), 0)
         holders = [optimizer for optimizer in optimizers for _ in optimizer.param_groups]
-        self.optimizer = holders[reference] if holders else optimizers[0]
+        self.optimizer = holders[reference_group(group_scales(self))] if holders else optimizers[0]
         """The one with the reference group, by the attribute in which wrappers have their inner optimizer."""
         switches = [modes for modes in map(mode_switches, optimizers) if modes is not None]
         if switches:
