@@ -55,6 +55,12 @@ def world(build: Callable[[Any], torch.optim.Optimizer], *, step: bool, device: 
     return World(compiled, optimizer, loader(points(48)), device=device)
 
 
+def test_rates_in_tensors_are_on_the_cpu_whatever_the_default_device() -> None:
+    one = world(OPTIMIZERS["Adam"], step=True)
+    with torch.device("meta"), tensor_lrs(one.optimizer):
+        assert one.optimizer.param_groups[0]["lr"].device.type == "cpu"
+
+
 def compilations(one: World, **options: Any) -> list[int]:
     """How many graphs there are after each forward pass of the sweep, and at its end."""
     found = []

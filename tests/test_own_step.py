@@ -169,6 +169,14 @@ def test_each_form_of_the_loss_is_the_same_loss(returned: Callable[[Tensor], Any
     assert curve_by(returned).losses == curve_by(lambda loss: loss).losses
 
 
+def test_a_number_is_a_loss_on_the_device_of_the_training() -> None:
+    model = net()
+    optimizer = OPTIMIZERS["SGD"](model)
+    step = OwnStep(TrainingSetup.of(model, optimizer, step_fn=lambda batch: (0.5, True)))
+    with torch.device("meta"):  # as a default
+        assert step.run([None])[0].item() == 0.5
+
+
 def test_a_number_keeps_all_its_digits() -> None:
     first = 2.345678901234567
     assert curve_by(lambda loss: first).losses[0] == first

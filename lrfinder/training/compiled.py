@@ -36,7 +36,7 @@ def tensor_lrs(optimizer: Any) -> Iterator[None]:
     for part in filter(_is_compiled, parts_of(optimizer)):
         for group in part.param_groups:
             if not isinstance(group["lr"], Tensor):
-                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64)
+                group["lr"] = torch.tensor(group["lr"], dtype=torch.float64, device="cpu")
                 if group.get("foreach") and not group.get("capturable", True):
                     group["foreach"] = None  # torch refuses the two together; compiled, the step is the same
     try:

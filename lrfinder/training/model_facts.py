@@ -231,10 +231,10 @@ def _rms(parameters: list[Tensor]) -> Tensor | None:
 def _steps(optimizer: Any) -> Tensor | None:
     """Largest step count in the optimizer's state, where it keeps any."""
     if not optimizer.state:
-        return torch.zeros(())
+        return torch.zeros((), device="cpu")
     counts = [state["step"] for state in optimizer.state.values() if isinstance(state, Mapping) and "step" in state]
     on_host = [float(count) for count in counts if not (isinstance(count, Tensor) and count.is_cuda)]
     on_device = [count.float().reshape(()) for count in counts if isinstance(count, Tensor) and count.is_cuda]
     if on_device:
         return torch.stack(on_device).max()
-    return torch.tensor(max(on_host)) if on_host else None
+    return torch.tensor(max(on_host), device="cpu") if on_host else None

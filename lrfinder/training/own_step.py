@@ -163,7 +163,8 @@ class OwnStep(TrainStep):
         device = self._setup.device
         if isinstance(loss, numbers.Real) and not isinstance(loss, bool):
             # All digits of a Python number, where the device has them.
-            loss = torch.tensor(float(loss), dtype=torch.float32 if device.type == "mps" else torch.float64)
+            wide = torch.float32 if device.type == "mps" else torch.float64
+            loss = torch.tensor(float(loss), dtype=wide, device=device)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
             got = f"shape {tuple(loss.shape)} of {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
             raise BatchError(
