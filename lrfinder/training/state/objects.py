@@ -7,7 +7,7 @@ import random
 import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,9 @@ __all__ = [
     "is_installed",
     "is_optimizer",
     "is_own",
-    "is_plain_object",
     "is_wrapper",
     "named",
     "optimizer_parts",
-    "packages_of",
     "slots",
 ]
 
@@ -48,42 +46,10 @@ NOT_TRAINING = sys.stdlib_module_names | frozenset(
 # Wrappers keep bookkeeping that has to move on with the objects it describes.
 _WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.distributed", "torch.jit")
 
-# Modules of the standard library whose classes hold nothing but what is in their attributes and items.
-_CONTENT_BASES = {"builtins", "abc", "typing", "enum", "collections", "dataclasses", "types"}
-
 
 def is_wrapper(kind: type) -> bool:
     """True for a class of modules that torch puts around others, or, as FSDP2, in place of their own class."""
     return any(base.__module__.startswith(_WRAPPERS) for base in kind.__mro__)
-
-
-def is_plain_object(kind: type, packages: frozenset[str]) -> bool:
-    """True where objects of a class are part of the model that refers to them: a class written for this training.
-
-    Objects of the standard library and of installed packages may stand for threads, files or running iterators.
-
-    Args:
-        kind: the class.
-        packages: installed packages whose classes count all the same: those that define the model.
-    """
-    if issubclass(kind, (type, nn.Module)):
-        return False
-    if kind.__module__ in ("types", "collections"):
-        return issubclass(kind, types.SimpleNamespace) or kind.__name__.startswith("User")
-    if _root(kind) in sys.stdlib_module_names | {"torch", "numpy", "lrfinder"}:
-        return False
-    if is_installed(kind.__module__) and _root(kind) not in packages:
-        return False
-    return all(_root(base) in _CONTENT_BASES or _root(base) not in sys.stdlib_module_names for base in kind.__mro__)
-
-
-def packages_of(modules: Iterable[nn.Module]) -> frozenset[str]:
-    """Names of the packages that define the modules, torch apart."""
-    return frozenset(_root(type(module)) for module in modules) - {"torch"}
-
-
-def _root(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
 
 
 def is_optimizer(item: object) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import array
 import functools
 import types
-from collections import deque
+from collections import UserDict, UserList, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,14 +32,13 @@ from lrfinder.training.state.objects import (
     is_generator,
     is_optimizer,
     is_own,
-    is_plain_object,
     is_wrapper,
     named,
     optimizer_parts,
     slots,
 )
 
-__all__ = ["Limits", "reachable"]
+__all__ = ["Limits", "packages_of", "reachable"]
 
 _ATOMS = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, slice}
@@ -53,7 +52,8 @@ _OPAQUE_TORCH = tuple(
 # Optimizers around others, as ZeroRedundancyOptimizer, and what counts steps for them.
 _TORCH_WITH_STATE = ("torch.distributed.algorithms", "torch.distributed.optim")
 
-_LOOKED_INTO = (*CONTAINERS, Tensor, nn.Module, np.ndarray, types.SimpleNamespace, torch.amp.GradScaler)
+_PLAIN = (types.SimpleNamespace, UserDict, UserList)
+_LOOKED_INTO = (*CONTAINERS, *_PLAIN, Tensor, nn.Module, np.ndarray, torch.amp.GradScaler)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, staticmethod, classmethod, property)
 
 
@@ -87,8 +87,8 @@ def reachable(
         limits: what bounds the walk.
         known: objects that are neither returned nor looked into.
         apart: objects of these classes are returned but not looked into.
-        packages: follow no functions, and of all objects only those that are part of a model which these packages
-            define; see :func:`is_plain_object`. None follows all references.
+        packages: installed packages of which objects are looked into, beside the user's own; functions are not
+            followed then. None looks into all objects that may have a state, and follows functions.
     """
     passed = {id(item): item for item in known}
     found: dict[int, Any] = {}
@@ -113,7 +113,8 @@ def _is_opaque(item: object, kind: type, packages: frozenset[str] | None) -> boo
     if issubclass(kind, _LOOKED_INTO) or is_generator(item):
         return False
     if packages is not None:
-        return not (issubclass(kind, (array.array, bytearray)) or is_optimizer(item) or is_plain_object(kind, packages))
+        held = issubclass(kind, (array.array, bytearray)) or is_optimizer(item)
+        return not (held or is_own(kind.__module__) or _package(kind) in packages)
     if issubclass(kind, functools.partial) or kind in _FUNCTIONS:
         return False
     if issubclass(kind, _BaseDataLoaderIter):
@@ -125,6 +126,15 @@ def _is_opaque(item: object, kind: type, packages: frozenset[str] | None) -> boo
     if module in ("__main__", _SAMPLER) or module.startswith(_TORCH_WITH_STATE):
         return False
     return module.startswith(_OPAQUE_TORCH) or module.partition(".")[0] in NOT_TRAINING
+
+
+def _package(kind: type) -> str:
+    return str(kind.__module__).partition(".")[0]
+
+
+def packages_of(modules: Iterable[nn.Module]) -> frozenset[str]:
+    """Names of the packages that define the modules; torch and ours hold nothing of one model."""
+    return frozenset(_package(type(module)) for module in modules) - {"torch", "lrfinder"}
 
 
 def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:

@@ -34,8 +34,8 @@ from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.containers import captured_array, is_memory_map
 from lrfinder.training.state.captured import captured
-from lrfinder.training.state.objects import attributes, is_optimizer, packages_of, slots
-from lrfinder.training.state.reachable import Limits, reachable
+from lrfinder.training.state.objects import attributes, is_optimizer, slots
+from lrfinder.training.state.reachable import Limits, packages_of, reachable
 from lrfinder.training.state.storage import TensorCopies
 
 __all__ = ["TrainingObjects"]
