@@ -6,6 +6,7 @@ import copy
 import functools
 import time
 import weakref
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -178,6 +179,7 @@ def adversary(how: str) -> Run:
         "a function in a closure": inner,
         "a dictionary in a closure": (lambda held: lambda model, batch: held["d"][0](model, batch))({"d": [each]}),
         "a namespace": (lambda held: lambda model, batch: held.d(model, batch))(SimpleNamespace(d=each)),
+        "a UserDict": (lambda held: lambda model, batch: held["d"](model, batch))(UserDict(d=each)),
         "a global": loss_with_global,
     }
     return with_loss(ways[how], lambda: (each.values(), STEPS))
@@ -250,7 +252,7 @@ def noisy_optimizer() -> Run:
 
 HOOKS = ("a bound method", "a lambda", "a partial")
 WAYS = (*HOOKS[::2], "a closure", "a callable object", "a default", "a function in a closure")
-PLACES = ("a dictionary in a closure", "a namespace", "a global")
+PLACES = ("a dictionary in a closure", "a namespace", "a UserDict", "a global")
 
 RUNS: dict[str, Callable[[], Run]] = {
     **{f"an EMA updated by {how} as a hook": functools.partial(ema_by_hook, how) for how in HOOKS},
