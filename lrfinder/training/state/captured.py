@@ -6,7 +6,7 @@ import array
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -83,8 +83,8 @@ def captured(
     return restorers
 
 
-# Functions of this module with what they need, rather than closures: a large model has ten thousand of them, and of
-# closures Python's garbage collector would take as long as all the rest.
+# Restorers are functions with their arguments rather than closures: a large model has ten thousand of them, and with
+# closures, which are several objects each, Python's garbage collector took as long as all the rest.
 
 
 def _captured_flags(tensor: Tensor) -> Restorer:
@@ -100,8 +100,8 @@ def _restore_flags(tensor: Tensor, needs_grad: bool, leaf: bool, hooks: dict[str
         if tensor.is_leaf:
             tensor.requires_grad_(needs_grad)
     for name in _TENSOR_HOOKS:
-        present, saved = getattr(tensor, name, None), hooks.get(name, {})
-        if present is not None:
+        saved, present = hooks.get(name, {}), cast(Any, getattr(tensor, name, None))
+        if present or saved:
             present.clear()
             present.update(saved)
 
