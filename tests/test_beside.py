@@ -556,6 +556,13 @@ def test_a_scripted_teacher_is_restored() -> None:
     assert plain(teacher.state_dict()) == before
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+def test_a_frozen_scripted_teacher_is_left_alone() -> None:
+    teacher = torch.jit.freeze(torch.jit.script(nn.BatchNorm1d(6)).eval())  # has no train and eval mode any more
+    with_loss(lambda each, batch: plain_loss(each, (teacher(batch[0]), batch[1])), lambda: None).range_test(**SWEEP)
+    assert not hasattr(teacher, "training")
+
+
 def test_a_lazy_module_beside_the_model_is_left_alone() -> None:
     unused = nn.LazyLinear(3)
     with_loss(lambda model, batch: plain_loss(model, batch) + 0 * id(unused), lambda: None).range_test(**SWEEP)

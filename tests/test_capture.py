@@ -299,9 +299,11 @@ def test_a_scripted_model_is_put_back() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = torch.jit.script(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)))
+    net.eval()
     before = plain(net.state_dict())
     sweep(net)
     assert plain(net.state_dict()) == before
+    assert not any(module.training for module in net.modules())
 
 
 @pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])

@@ -176,7 +176,7 @@ def _tensor_references(tensor: Tensor) -> Iterator[Any]:
 
 def _module_references(module: nn.Module, kind: type) -> Iterator[Any]:
     if issubclass(kind, torch.jit.ScriptModule):  # its registries are not in Python
-        yield from (*module.parameters(), *module.buffers())
+        yield from (*module.children(), *module.parameters(), *module.buffers())
         return
     followed = not is_wrapper(kind)
     for name, value in attributes(module).items():

@@ -130,7 +130,8 @@ class Snapshot:
         objects = TrainingObjects(setup, [*drawn, *(loader.dataset for loader in drawn)])
         self._copies = TensorCopies()
         self._restorers = objects.captured(self._copies)
-        self._flags = [(module, module.training) for module in objects.modules]
+        moded = [module for module in objects.modules if hasattr(module, "training")]  # not a frozen scripted one
+        self._flags = [(module, module.training) for module in moded]
         # Gradients apart: no rewind needs them, and their memory may be gone by then.
         self._gradients = TensorCopies()
         self._grads = [(leaf, leaf.grad) for leaf in self._copies.leaves]
