@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from worlds import loader, mlp, plain, sgd
 
 from lrfinder import LRFinder
@@ -375,6 +375,21 @@ def test_a_data_set_is_data_and_not_state() -> None:
     net = Net(Data(), lambda held: held.large.add_(1))
     sweep(net)
     assert bool((net.held.large > 0).all())
+
+
+def test_a_model_that_is_its_own_data_set_is_put_back() -> None:
+    class Both(Net, Dataset[Any]):
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> Any:
+            return torch.ones(6), index % 3
+
+    net = Both([0], lambda held: held.append(1))
+    before = plain(net.state_dict())
+    LRFinder(net, sgd(net), nn.CrossEntropyLoss()).range_test(DataLoader(net, batch_size=4), **SWEEP)
+    assert plain(net.state_dict()) == before
+    assert net.held == [0]
 
 
 def test_a_finder_that_the_model_holds_keeps_its_curve() -> None:

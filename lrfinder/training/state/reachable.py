@@ -86,7 +86,7 @@ def reachable(
         roots: where to start.
         limits: what bounds the walk.
         known: objects that are neither returned nor looked into.
-        apart: objects of these classes are returned but not looked into.
+        apart: objects of these classes are returned but not looked into, unless they are modules or optimizers.
         packages: installed packages of which objects are looked into, beside the user's own; functions are not
             followed then. None looks into all objects that may have a state, and follows functions.
     """
@@ -103,9 +103,10 @@ def reachable(
             continue
         found[id(item)] = item
         left -= counts
-        if not issubclass(kind, apart):
-            unbounded = issubclass(kind, nn.Module) or is_optimizer(item)
-            (held if unbounded else others).extend(_references(item, kind, limits))
+        if issubclass(kind, nn.Module) or is_optimizer(item):
+            held.extend(_references(item, kind, limits))
+        elif not issubclass(kind, apart):
+            others.extend(_references(item, kind, limits))
     return list(found.values())
 
 

@@ -61,6 +61,8 @@ class TrainingObjects:
         _check_made(setup)
         functions = (setup.loss_fn, setup.step_fn, setup.criterion)
         roots = [*setup.modules, *parts_of(setup.optimizer), setup.grad_scaler, *functions, *_global_hooks()]
+        models = set(map(id, setup.modules))
+        data = [item for item in data if id(item) not in models]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
         found = reachable(roots, _LIMITS, known=data, apart=_DATA)
         both = list({id(item): item for item in (*named, *found)}.values())
@@ -70,7 +72,8 @@ class TrainingObjects:
         own = reachable(owners, _LIMITS, known=data, apart=_DATA, packages=packages_of(self.modules))
         self._own, self._named = set(map(id, own)), set(map(id, named))
         self._also = set(map(id, setup.also))
-        self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in self._named]
+        kept = self._named.union(map(id, self.modules))
+        self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in kept]
         """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
         apart = set(map(id, self.data))
         self._items = [item for item in {id(each): each for each in (*both, *own)}.values() if id(item) not in apart]
