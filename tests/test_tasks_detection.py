@@ -25,6 +25,7 @@ from lrfinder.tasks.detection import DetectionLoss
 from lrfinder.tasks.detection_models import build_detector
 
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
+SSDLITE = "ssdlite320_mobilenet_v3_large"
 SQUARE = [[8, 8, 24, 8, 24, 24, 8, 24]]
 
 
@@ -211,7 +212,7 @@ def test_trained_weights_keep_batchnorm_frozen_and_get_new_heads(tmp_path: Path)
     ])
 
 
-@pytest.mark.parametrize("name", [SMALL, "fasterrcnn_resnet50_fpn"])
+@pytest.mark.parametrize("name", [SMALL, SSDLITE, "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"])
 def test_with_weights_the_layers_that_torchvision_freezes_are(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +230,7 @@ def test_with_weights_the_layers_that_torchvision_freezes_are(
     monkeypatch.setattr(torch, "load", lambda *args, **options: saved)
     ours = build_detector(name, 3, 0, weights=tmp_path / "w.pth", image_size=None).model
     assert {key for key, each in ours.named_parameters() if not each.requires_grad} == frozen
+    assert [type(each) for each in ours.modules()] == [type(each) for each in theirs.modules()]
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -65,8 +65,9 @@ def build(
     """A torchvision detection model for the categories of the data, with its loss and loaders.
 
     As in torchvision's training, crowds, boxes without area and images without objects are left out. With weights,
-    BatchNorm keeps their statistics and factors (``FrozenBatchNorm2d``), and the first layers of the backbone are
-    frozen. Random weights are drawn from torch's global generator.
+    the first layers of the backbone are frozen, and BatchNorm keeps their statistics and factors
+    (``FrozenBatchNorm2d``) in the models where torchvision has it so: those of the name ``_v2`` and SSDlite train it.
+    Random weights are drawn from torch's global generator.
 
     Args:
         model: name of one of torchvision's detection models; upper or lower case.

@@ -23,6 +23,7 @@ _FROZEN = {
     "ssdlite320": re.compile(r"(?!)"),
     "": re.compile(r"^backbone\.body\.(?:conv1|bn1|layer1)\."),
 }
+_KEEPS_BATCHNORM = re.compile(r"^ssdlite|_v2$")  # torchvision trains the BatchNorm of these also with trained weights
 _HEAD = re.compile(r"^roi_heads\.(?:box_predictor|mask_predictor|keypoint_predictor)\.|^head\.classification_head\.")
 _OLD_EPS = re.compile(r"^(?:fasterrcnn|maskrcnn|keypointrcnn|retinanet)_resnet50_fpn$")  # trained with eps=0
 
@@ -90,7 +91,7 @@ def _set_size(name: str, model: Any, size: int | None) -> tuple[int, list[str]]:
 def _freeze(name: str, model: nn.Module, *, old_eps: bool) -> None:
     """Freeze what torchvision does where the weights are trained."""
     for path, module in list(model.named_modules()):
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is nn.BatchNorm2d and not _KEEPS_BATCHNORM.search(name):
             frozen = FrozenBatchNorm2d(module.num_features, 0.0 if old_eps else module.eps)
             model.set_submodule(path, frozen)
     pattern = next(pattern for beginning, pattern in _FROZEN.items() if name.startswith(beginning))
