@@ -104,8 +104,10 @@ def test_images_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (len(samples.train), samples.notes) == (5, ("1 of 6 images have no mask and are left out.",))
 
 
-def test_masks_of_0_and_255_alone_have_two_classes(tmp_path: Path) -> None:
-    samples = open_masks(str(folder(tmp_path, labels=np.where(LABELS > 0, 255, 0).astype(np.uint8))))
+@pytest.mark.parametrize("outputs", [None, 2, 21])
+def test_masks_of_0_and_255_alone_have_two_classes(tmp_path: Path, outputs: int | None) -> None:
+    labels = np.where(LABELS > 0, 255, 0).astype(np.uint8)
+    samples = open_masks(str(folder(tmp_path, labels=labels)), num_classes=outputs)
     assert samples.num_classes == 2 and "255 counts as class 1" in samples.notes[0]
     assert np.unique(samples.train[0][1]).tolist() == [0, 1]
 

@@ -72,7 +72,7 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
         data: ``"fake"``, or a folder with images and masks; the images alone with ``masks``.
         masks: folder of the masks; None looks for it in ``data`` by its name.
         val: open the validation part too, where there is one.
-        num_classes: that of the model; None counts the classes in the masks.
+        num_classes: classes of fake data.
 
     Raises:
         ConfigError: masks for fake data.
@@ -90,7 +90,7 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
     train_folders, val_folders = _find(folder, masks)
     train, notes = _pairs(*train_folders)
     seen = _labels([mask for _, mask in train])
-    binary = seen == _BINARY and num_classes in (None, 2)
+    binary = seen == _BINARY
     classes = 2 if binary else max(seen - {VOID}, default=0) + 1
     if binary:
         notes.append("The masks hold 0 and 255 alone: 255 counts as class 1, not as void.")
