@@ -112,6 +112,13 @@ def test_masks_of_0_and_255_alone_have_two_classes(tmp_path: Path, outputs: int 
     assert np.unique(samples.train[0][1]).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("values, noted", [((0, 128), True), (range(256), True), ((0, 1, 3), False), ((1, 2), False)])
+def test_masks_of_shades_are_noted(tmp_path: Path, values: Any, noted: bool) -> None:
+    labels = np.resize(np.array(list(values), np.uint8), LABELS.shape)
+    notes = open_masks(str(folder(tmp_path, labels=labels))).notes
+    assert ["shades of gray" in note for note in notes] == [True] * noted
+
+
 def test_void_pixels_do_not_count_and_half_of_aux_does() -> None:
     out, target = torch.randn(1, 3, 2, 2), torch.tensor([[[0, 2], [255, 255]]])
     plain = nn.functional.cross_entropy(out, target, ignore_index=255)

@@ -97,6 +97,11 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
     elif classes < 2:
         alone = "the class 0" if 0 in seen else f"{VOID}, which is void,"
         raise SetupError(f"the masks in {train_folders[1]} hold {alone} alone; at least two classes are needed.")
+    elif 2 * len(seen - {VOID}) < classes or classes == VOID:
+        notes.append(
+            f"The masks hold {len(seen - {VOID})} labels, from {min(seen)} to {classes - 1}, which takes {classes} "
+            "outputs. If these are shades of gray, save the number of the class in each pixel instead."
+        )
     if len(train) > _COUNTED:
         notes.append(f"Classes counted in {_COUNTED:,} of {len(train):,} masks.")
     val_part = MaskPairs(_pairs(*val_folders)[0], binary=binary) if val and val_folders is not None else None
