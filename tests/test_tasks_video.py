@@ -77,6 +77,13 @@ def test_frames_are_the_middle_of_a_sequence_in_order(tmp_path: Path) -> None:
     assert ([frame.getpixel((0, 0))[0] for frame in frames], label) == ([2, 3, 4], 1)
 
 
+def test_frames_follow_their_numbers_also_without_leading_zeros(tmp_path: Path) -> None:
+    for path in sorted(clips(tmp_path, frames=12).rglob("*.png")):
+        path.rename(path.with_name(f"frame{int(path.stem)}.png"))
+    frames, _ = open_frames(str(tmp_path), 12).train[0]
+    assert [frame.getpixel((0, 0))[0] for frame in frames] == list(range(12))
+
+
 def test_frames_of_short_sequences_are_repeated_and_counted(tmp_path: Path) -> None:
     samples = open_frames(str(clips(tmp_path, frames=2)), 4)
     assert len(samples.train[0][0]) == 4

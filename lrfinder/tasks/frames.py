@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ __all__ = ["FrameFolders", "at_random", "open_frames"]
 
 LAYOUT = (
     "Expected PATH/<class>/<sequence>/*.jpg, or these in PATH/train and PATH/val, with the frames of a sequence in the "
-    "order of their names."
+    "order of the numbers in their names."
 )
 
 _FAKE_SIZE, _FAKE_CLASSES = 32, 4
@@ -128,7 +129,7 @@ def _classes(folder: Path) -> list[str]:
 def _sequences(folder: Path, classes: list[str]) -> list[tuple[list[str], int]]:
     found = []
     for label, name in enumerate(classes):
-        sequences = [sorted(files_below(path)) for path in sorted(class_folders(folder / name))]
+        sequences = [sorted(files_below(path), key=_by_numbers) for path in sorted(class_folders(folder / name))]
         sequences = [paths for paths in sequences if paths]
         if not sequences:
             if encoded := next(files_below(folder / name, _ENCODED), None):
@@ -136,6 +137,11 @@ def _sequences(folder: Path, classes: list[str]) -> list[tuple[list[str], int]]:
             raise SetupError(f"the class {folder / name} has no folder with images. {LAYOUT}")
         found += [(paths, label) for paths in sequences]
     return found
+
+
+def _by_numbers(path: str) -> list[str | int]:
+    """Sorts frame9 before frame10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)]
 
 
 def _encoded(path: Path) -> str:
