@@ -49,9 +49,14 @@ class FrameFolders(Dataset[Any]):
         paths, label = self.sequences[index]
         later = len(paths) - self.frames
         first = int(torch.randint(later + 1, ())) if self._random and later > 0 else None
-        images = [read_image(paths[place]) for place in clip_places(len(paths), self.frames, first)]
-        if len({image.size for image in images}) > 1:
-            raise SetupError("the frames of a sequence must have one size; write them from the video at one size.")
+        chosen = [paths[place] for place in clip_places(len(paths), self.frames, first)]
+        images = [read_image(path) for path in chosen]
+        for path, image in zip(chosen, images, strict=True):
+            if image.size != images[0].size:
+                raise SetupError(
+                    f"{path} has {image.width}x{image.height} pixels, and {chosen[0]} has {images[0].width}x"
+                    f"{images[0].height}. The frames of a sequence must have one size."
+                )
         return images, label
 
 
