@@ -102,7 +102,10 @@ def test_crowds_empty_images_and_boxes_without_area_are_left_out(tmp_path: Path)
     assert (len(samples.train), samples.num_classes, image.size) == (1, 3, (48, 32))
     assert target["boxes"].tolist() == [[8, 8, 24, 24]] * 2
     assert target["labels"].tolist() == [2, 1]
-    assert "3 of 4 images" in samples.notes[0] and "4 annotations" in samples.notes[1]
+    assert "3 of 4 images" in samples.notes[0]
+    assert samples.notes[1] == (
+        "4 annotations are left out: 1 marked as a crowd (iscrowd), 1 on images that are not listed, 2 without area."
+    )
 
 
 def test_boxes_are_cut_at_the_edges_of_the_image(tmp_path: Path) -> None:
@@ -239,7 +242,9 @@ def test_with_weights_the_layers_that_torchvision_freezes_are(
 @pytest.mark.parametrize(
     "rows, kinds, sentence",
     [
-        ([], {}, "has no image with a box that has an area"),
+        ([], {}, "has no object to train on: it has no annotations."),
+        ([annotation(1, 3, iscrowd=1)], {}, "no object to train on: 1 marked as a crowd .*set iscrowd to 0"),
+        ([annotation(1, 3, bbox=[1, 2, 0, 3])], {}, "has no object to train on: 1 without area."),
         ([annotation(1, 3, bbox=[1, 2, 3])], {}, "annotation 1 in .* needs a bbox of four finite numbers"),
         ([annotation(1, 3, bbox=[1, 2, 3, "4"])], {}, "needs a bbox of four finite numbers"),
         ([annotation(1, 3, category_id=5)], {}, "has the category_id 5, which no category has"),

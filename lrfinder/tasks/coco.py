@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from lrfinder.tasks.coco_masks import mask_of
 from lrfinder.tasks.samples import read_image
 
 __all__ = ["CocoFile", "CocoImages"]
+
+_CROWD = "marked as a crowd (iscrowd)"
 
 
 class CocoFile:
@@ -45,17 +48,27 @@ class CocoFile:
             if "\0" in _field(path, "image", each, "file_name", str):
                 raise SetupError(f"the file_name {each['file_name']!r} in {path} cannot be the name of a file.")
         objects: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
-        self.skipped = 0
+        self.left_out: Counter[str] = Counter()
         for each in content["annotations"]:
             place = _field(path, "annotation", each, "image_id", int)
-            if place in objects and not each.get("iscrowd", 0) and self._has_area(each):
+            if place not in objects:
+                self.left_out["on images that are not listed"] += 1
+            elif each.get("iscrowd", 0):
+                self.left_out[_CROWD] += 1
+            elif self._has_area(each):
                 objects[place].append(each)
             else:
-                self.skipped += 1
+                self.left_out["without area"] += 1
         self.listed = len(images)
         self.images = [(images[key], found) for key, found in objects.items() if found]
         if not self.images:
-            raise SetupError(f"{path} has no image with a box that has an area, so there is nothing to train on.")
+            crowds = " Where a crowd is one object, set iscrowd to 0." if self.left_out[_CROWD] else ""
+            raise SetupError(f"{path} has no object to train on: {self.reasons or 'it has no annotations'}.{crowds}")
+
+    @property
+    def reasons(self) -> str:
+        """Why annotations are left out, with the number of each; empty where none is."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
 
     def _has_area(self, each: dict[str, Any]) -> bool:
         """Whether the box of an object has an area; the object is checked."""

@@ -83,8 +83,8 @@ def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
     without = file.listed - len(file.images)
     if without:
         yield f"{without:,} of {file.listed:,} images have no object to train on and are left out."
-    if file.skipped:
-        yield f"{file.skipped:,} annotations are left out: crowds, boxes without area, and those on images not listed."
+    if file.left_out:
+        yield f"{sum(file.left_out.values()):,} annotations are left out: {file.reasons}."
     if any(each != label for each, label in labels.items()):
         yield f"The category ids are numbered anew, from 1 to {len(labels)}, in their order; 0 is the background."
 
