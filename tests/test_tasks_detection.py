@@ -81,6 +81,12 @@ def test_files_and_images_are_found_in_the_usual_layouts(tmp_path: Path, file: s
         assert len(opened(data).train) == 4
 
 
+def test_file_names_may_have_the_separator_of_windows(tmp_path: Path) -> None:
+    path = coco(tmp_path / "result.json", tmp_path / "images")
+    path.write_text(path.read_text().replace('"file_name": "', '"file_name": "images\\\\'))
+    assert opened(tmp_path).train[0][0].size == (48, 32)
+
+
 def test_the_keypoints_of_persons_have_a_file_of_their_own(tmp_path: Path) -> None:
     coco(tmp_path / "annotations" / "instances_train.json", tmp_path / "train", count=2)
     coco(tmp_path / "annotations" / "person_keypoints_train.json", tmp_path / "train", count=3)

@@ -47,6 +47,7 @@ class CocoFile:
         for each in images.values():
             if "\0" in _field(path, "image", each, "file_name", str):
                 raise SetupError(f"the file_name {each['file_name']!r} in {path} cannot be the name of a file.")
+            each["file_name"] = each["file_name"].replace("\\", "/")  # written on Windows
         objects: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
         self.left_out: Counter[str] = Counter()
         for each in content["annotations"]:
