@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from lrfinder.checks import is_finite_number
 from lrfinder.errors import SetupError
 from lrfinder.tasks.coco_masks import mask_of
-from lrfinder.tasks.samples import read_image
+from lrfinder.tasks.image_files import read_image
 
 __all__ = ["CocoFile", "CocoImages"]
 

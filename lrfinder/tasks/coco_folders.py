@@ -17,7 +17,8 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks.coco import CocoFile, CocoImages
 from lrfinder.tasks.fake import FakeScenes, Scene
 from lrfinder.tasks.folders import class_folders
-from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder, typical_size
+from lrfinder.tasks.image_files import typical_size
+from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
 __all__ = ["open_coco"]
 

@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks.fake import FakePairs
 from lrfinder.tasks.folders import files_below, find_parts
-from lrfinder.tasks.samples import (
-    IMAGE_ENDINGS,
-    Samples,
-    folder_name,
-    open_folder,
-    read_image,
-    typical_size,
-)
+from lrfinder.tasks.image_files import read_image, typical_size
+from lrfinder.tasks.samples import Samples, folder_name, open_folder
 
 __all__ = ["FlowPairs", "open_flow", "read_flo"]
 
@@ -145,7 +140,7 @@ def _images_of(flow: Path) -> tuple[str, str]:
 def _existing(flow: Path, names: Sequence[Path]) -> tuple[str, str]:
     found = []
     for name in names:
-        paths = [name.with_name(name.name + end) for end in IMAGE_ENDINGS]
+        paths = [name.with_name(name.name + end) for end in IMG_EXTENSIONS]
         path = next((each for each in paths if each.is_file()), None)
         if path is None:
             raise SetupError(f"the flow {flow} has no image {name}.* to go with it. {LAYOUT}")

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset, Subset
 from lrfinder.errors import SetupError
 from lrfinder.tasks.fake import FakeClips
 from lrfinder.tasks.folders import class_folders, files_below, find_parts
-from lrfinder.tasks.samples import Samples, folder_name, open_folder, read_image, typical_size
+from lrfinder.tasks.image_files import read_image, typical_size
+from lrfinder.tasks.samples import Samples, folder_name, open_folder
 
 __all__ = ["FrameFolders", "at_random", "open_frames"]
 

@@ -23,11 +23,11 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks import samples
 from lrfinder.tasks.colour import in_colour
 from lrfinder.tasks.folders import LAYOUT, ClassFolders, find_parts
-from lrfinder.tasks.samples import folder_name, parted, read_image
+from lrfinder.tasks.image_files import probed, read_image
+from lrfinder.tasks.samples import folder_name, parted
 
 __all__ = ["Digits", "ImageData", "Transformed", "build_loader", "open_data"]
 
-_PROBED = 32  # images whose size is looked at
 _FAKE_CLASSES = 10
 _FAKE = {"size": 1000, "image_size": (3, 32, 32)}
 
@@ -51,9 +51,7 @@ class ImageData:
     @property
     def image_size(self) -> int:
         """Median of the shorter sides of some of the training images, in pixels."""
-        count = len(self.train)
-        probed = range(0, count, max(1, count // _PROBED))
-        return int(statistics.median(min(self.train[i][0].size) for i in probed))
+        return int(statistics.median(min(self.train[i][0].size) for i in probed(range(len(self.train)))))
 
     def held_out(self, seed: int) -> ImageData:
         """The same data with one image in five moved from the training to the validation part, at random."""

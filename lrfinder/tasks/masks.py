@@ -14,15 +14,8 @@ from torch.utils.data import Dataset
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.fake import FakeScenes, Scene
 from lrfinder.tasks.folders import IMAGE_FOLDERS, TARGET_FOLDERS, class_folders, files_below, find_parts
-from lrfinder.tasks.samples import (
-    Mapped,
-    Samples,
-    folder_name,
-    open_folder,
-    opened_image,
-    read_image,
-    typical_size,
-)
+from lrfinder.tasks.image_files import opened_image, read_image, typical_size
+from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
 __all__ = ["VOID", "MaskPairs", "open_masks"]
 

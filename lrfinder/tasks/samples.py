@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lrfinder.checks import check_count
-from lrfinder.errors import ConfigError, LRFinderError, SetupError
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.augment import Drawn, Draws
-from lrfinder.tasks.colour import in_colour
 
-__all__ = ["IMAGE_ENDINGS", "Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name"]
-__all__ += ["image_size_of", "open_folder", "opened_image", "parted", "read_image", "shuffled", "typical_size"]
+__all__ = ["Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name", "open_folder"]
+__all__ += ["parted", "shuffled"]
 
-T = TypeVar("T")
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-
-_PROBED = 32  # images whose size is looked at, at least
 _HELD_OUT = 5  # one sample in five validates where the data has no validation part of its own
 _MOST_WORKERS = 256  # each is a process with a torch of its own
 
@@ -199,47 +191,3 @@ def open_folder(data: str, lacks: str, layout: str) -> Path:
 def folder_name(folder: Path) -> str:
     """Name of a folder in print."""
     return folder.resolve().name or str(folder)
-
-
-def typical_size(paths: Sequence[str | Path]) -> int:
-    """Median of the shorter sides of some of the images, in pixels.
-
-    Raises:
-        SetupError: one of them cannot be read.
-    """
-    return int(statistics.median(min(image_size_of(path)) for path in paths[:: max(1, len(paths) // _PROBED)]))
-
-
-def image_size_of(path: str | Path) -> tuple[int, int]:
-    """Width and height of an image, from its header.
-
-    Raises:
-        SetupError: it cannot be read.
-    """
-    return opened_image(path, lambda file: (file.width, file.height))
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """An image in colour.
-
-    Raises:
-        SetupError: it cannot be read.
-    """
-    return opened_image(path, in_colour)
-
-
-def opened_image(path: str | Path, use: Callable[[Image.Image], T]) -> T:
-    """What ``use`` makes of an image file.
-
-    Raises:
-        SetupError: the image cannot be read.
-    """
-    try:
-        with Image.open(path) as file:
-            return use(file)
-    except LRFinderError:  # a ValueError too
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # by format
-        reason = getattr(error, "strerror", None) or error
-        reason = "not in a format that Pillow can read" if isinstance(error, UnidentifiedImageError) else reason
-        raise SetupError(f"cannot read the image {path}: {reason}. Repair it or remove it from the folder.") from error
