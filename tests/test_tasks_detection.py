@@ -114,6 +114,14 @@ def test_crowds_empty_images_and_boxes_without_area_are_left_out(tmp_path: Path)
     )
 
 
+def test_images_of_another_size_than_the_file_says_are_noted(tmp_path: Path) -> None:
+    path = coco(tmp_path / "a.json", tmp_path)
+    assert len(opened(path).notes) == 1
+    path.write_text(path.read_text().replace('"width": 48, "height": 32', '"width": 32, "height": 48'))
+    sentence = "3.jpg has 48x32 pixels, and 32x48 in a.json, so its boxes may be misplaced."
+    assert [note.startswith(sentence) for note in opened(path).notes] == [True, False]
+
+
 def test_boxes_are_cut_at_the_edges_of_the_image(tmp_path: Path) -> None:
     rows = [annotation(1, 3, bbox=[-4, 8, 100, 100]), annotation(2, 3, bbox=[60, 8, 9, 9])]
     assert opened(coco(tmp_path / "a.json", tmp_path, rows=rows)).train[0][1]["boxes"].tolist() == [[0, 8, 48, 32]]

@@ -17,7 +17,7 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks.coco import CocoFile, CocoImages
 from lrfinder.tasks.fake import FakeScenes, Scene
 from lrfinder.tasks.folders import class_folders
-from lrfinder.tasks.image_files import typical_size
+from lrfinder.tasks.image_files import image_size_of, probed, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
 __all__ = ["open_coco"]
@@ -68,7 +68,7 @@ def open_coco(
         val=val_part,
         num_classes=max(labels.values()) + 1,
         size=typical_size([folder / row["file_name"] for row, _ in train.images]),
-        notes=tuple(_notes(train, labels)),
+        notes=(*_size_note(train, folder), *_notes(train, labels)),
     )
     return samples, train.keypoint_names if keypoints else ()
 
@@ -78,6 +78,18 @@ def _labels(file: CocoFile, num_classes: int | None) -> dict[int, int]:
     if num_classes is not None and 0 < min(file.category_ids) and max(file.category_ids) < num_classes:
         return {each: each for each in file.category_ids}
     return {each: label for label, each in enumerate(file.category_ids, start=1)}
+
+
+def _size_note(file: CocoFile, folder: Path) -> Iterator[str]:
+    """A note on the first of some images whose size is not what the file says."""
+    for row, _ in probed(file.images):
+        size, listed = image_size_of(folder / row["file_name"]), (row.get("width"), row.get("height"))
+        if all(listed) and listed != size:
+            yield (
+                f"{row['file_name']} has {size[0]}x{size[1]} pixels, and {listed[0]}x{listed[1]} in {file.path.name}, "
+                "so its boxes may be misplaced. Images are read as they are stored, not turned as their EXIF data says."
+            )
+            return
 
 
 def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
