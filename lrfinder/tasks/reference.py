@@ -11,7 +11,7 @@ from lrfinder.tasks.weights import named_weights
 
 __all__ = ["default_norm_weight_decay", "default_optimizer", "nearest_recipe", "torchvision_recipe"]
 
-_TRANSFORMERS = ("vit_", "mvit_", "swin3d_")
+_ADAMW = ("vit_", "mvit_", "swin3d_", "raft_")
 
 
 def torchvision_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | NoRecipe | None:
@@ -57,7 +57,7 @@ def nearest_recipe(model: str, weights: str | Path | None) -> ReferenceRecipe | 
 def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict[str, Any]]:
     """Class name and options of the optimizer that torchvision trained a model with.
 
-    Models without a recipe have AdamW if they are vision transformers of torchvision, else SGD.
+    Models without a recipe have AdamW if they are vision transformers or RAFT, else SGD.
 
     Args:
         model, weights: as in :func:`nearest_recipe`.
@@ -73,7 +73,7 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
         return "SGD", {}
     recipe = nearest_recipe(model, weights)
     if recipe is None:
-        return ("AdamW" if model.startswith(_TRANSFORMERS) else "SGD"), {}
+        return ("AdamW" if model.startswith(_ADAMW) else "SGD"), {}
     return recipe.optimizer, recipe.optimizer_options
 
 
