@@ -231,6 +231,8 @@ def alone(root: Path) -> None:
         (alone, "has no image .*00001_img1"),
         (lambda root: flo(root / "odd.flo"), "does not tell which images it belongs to"),
         (lambda root: (root / "a.pfm").write_bytes(b""), "has no .flo file. .*a.pfm is in another format"),
+        (lambda root: picture(root / "image_2" / "0_10.png"), "has no .flo file. Expected"),
+        (lambda root: picture(root / "flow_occ" / "0_10.png"), "0_10.png is in another format; convert"),
     ],
 )
 def test_flow_that_cannot_be_used_is_refused(tmp_path: Path, make: Any, sentence: str) -> None:

@@ -109,9 +109,11 @@ def read_flo(path: str) -> np.ndarray:
 def _triples(folder: Path) -> list[Triple]:
     flows = sorted(files_below(folder, (".flo",)))
     if not flows:
-        other = next(files_below(folder, (".pfm", ".flo5", ".npy")), None)
-        found = f" {other} is in another format; convert it to .flo." if other else ""
-        raise SetupError(f"{folder} has no .flo file.{found} {LAYOUT}")
+        found = files_below(folder, (".pfm", ".flo5", ".npy", ".png"))
+        # The flow of KITTI and HD1K is .png, in folders such as flow_occ.
+        other = next((path for path in found if path[-4:].lower() != ".png" or "flow" in Path(path).parent.name), None)
+        convert = f" {other} is in another format; convert it to .flo." if other else ""
+        raise SetupError(f"{folder} has no .flo file.{convert} {LAYOUT}")
     return [(*_images_of(Path(path)), path) for path in flows]
 
 
