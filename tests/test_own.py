@@ -70,6 +70,10 @@ class Boxes(nn.Module):
         maps = [self.layer(image).mean((1, 2)) for image in images]
         return {"boxes": sum(each[0] ** 2 for each in maps), "classes": sum(each[1] ** 2 for each in maps)}
 
+def segmenter():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+    return lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=4)
+
 class Fails(nn.Module):
     def __init__(self):
         super().__init__()
@@ -388,6 +392,7 @@ def test_the_recipe_of_torchvision_holds_on_own_data() -> None:
     [
         ("mine.models:net", "mine.data:loader", "plain", 4),
         ("mine.models:WithLoss", "mine.data:dictionaries", "output", 5),
+        ("mine.models:segmenter", "mine.data:masks", "segmentation", 2),
         ("mine.models:Boxes", "mine.data:Scenes", "detection", 6),
         ("mine.models:Boxes", "mine.data:scenes_loader", "detection", 2),
     ],

@@ -102,7 +102,7 @@ def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
         notes = _load(model, settings, data)
         taken.add("weights")
     known: dict[str, Any] = {"num_classes": data.num_classes, "image_size": data.image_size}
-    loss = {} if settings.loss is not None else fitting_loss(reference, data.name, data.first)
+    loss = {} if settings.loss is not None else fitting_loss(model, reference, data.name, data.first)
     return FamilyModel(
         name=reference, model=model.train(), notes=tuple(notes), loss=loss, taken=tuple(taken), **known
     )

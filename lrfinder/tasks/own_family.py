@@ -95,7 +95,7 @@ def _segmentation(name: str, settings: Settings, data: OwnData, shape: tuple[int
     classes = _classes(name, settings, data)
     model, notes = build_segmenter(name, classes, settings.weights)
     _check(name, model, data, shape)
-    loss = {"criterion": SegmentationLoss(auxiliary=getattr(model, "aux_classifier", None) is not None)}
+    loss = {"criterion": SegmentationLoss.of(model)}
     return FamilyModel(
         name=name, model=model, num_classes=classes, image_size=_size(shape), notes=tuple(notes), loss=loss
     )

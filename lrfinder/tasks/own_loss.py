@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
 
 from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.tasks import Task
 from lrfinder.tasks.detection import DetectionLoss
 from lrfinder.tasks.names import check_name
+from lrfinder.tasks.segmentation import SegmentationLoss
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.user_code import Call, any_reference, check_form, errors_explained, is_reference, load_object
 from lrfinder.training.contents import describe_batch
@@ -59,12 +61,14 @@ class OutputLoss:
         return loss
 
 
-def fitting_loss(name: str, data: str, batch: Any) -> dict[str, Any]:
+def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str, Any]:
     """The loss that fits a batch, as ``criterion`` or ``loss_fn``: cross-entropy for inputs with their labels.
 
-    The losses that the model returns are taken for a dictionary and for images with a dictionary each.
+    The losses that the model returns are taken for a dictionary and for images with a dictionary each; the classes of
+    torchvision for segmentation have their own.
 
     Args:
+        model: that is trained.
         name: of the model.
         data: name of the data.
         batch: the first one.
@@ -73,7 +77,7 @@ def fitting_loss(name: str, data: str, batch: Any) -> dict[str, Any]:
         SetupError: none fits.
 
     Example:
-        >>> fitting_loss("mine:build", "mine:loader", ("inputs", "labels"))
+        >>> fitting_loss(nn.Linear(1, 2), "mine:build", "mine:loader", ("inputs", "labels"))
         {'criterion': CrossEntropyLoss()}
     """
     if isinstance(batch, Mapping):
@@ -82,6 +86,8 @@ def fitting_loss(name: str, data: str, batch: Any) -> dict[str, Any]:
         targets = batch[1]
         if isinstance(targets, (list, tuple)) and targets and all(isinstance(each, Mapping) for each in targets):
             return {"loss_fn": DetectionLoss()}
+        if isinstance(model, (DeepLabV3, FCN, LRASPP)):
+            return {"criterion": SegmentationLoss.of(model)}
         return {"criterion": nn.CrossEntropyLoss()}
     raise SetupError(f"no loss is known for the batches of {data}: the first is {describe_batch(batch)}. {_HOW}")
 

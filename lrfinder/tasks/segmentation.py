@@ -45,6 +45,11 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.form = "segmentation, auxiliary" if auxiliary else "segmentation"
 
+    @classmethod
+    def of(cls, model: nn.Module) -> SegmentationLoss:
+        """The loss of a model of torchvision."""
+        return cls(auxiliary=getattr(model, "aux_classifier", None) is not None)
+
     def forward(self, output: dict[str, Tensor], target: Tensor) -> Tensor:
         # Of a batch that is all void, the mean would be nan.
         count = (target != VOID).sum().clamp(min=1)
@@ -126,8 +131,7 @@ def build(
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
     notes = (f"Images at {size}x{size} pixels (in the data about {samples.size}).", *model_notes)
-    loss = SegmentationLoss(auxiliary=getattr(network, "aux_classifier", None) is not None)
-    return assemble(name, samples, network, loading, criterion=loss, notes=notes, **known)
+    return assemble(name, samples, network, loading, criterion=SegmentationLoss.of(network), notes=notes, **known)
 
 
 def build_segmenter(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
