@@ -70,9 +70,9 @@ class Boxes(nn.Module):
         maps = [self.layer(image).mean((1, 2)) for image in images]
         return {"boxes": sum(each[0] ** 2 for each in maps), "classes": sum(each[1] ** 2 for each in maps)}
 
-def segmenter():
+def segmenter(num_classes=4):
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
-    return lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=4)
+    return lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=num_classes)
 
 class Fails(nn.Module):
     def __init__(self):
@@ -557,10 +557,11 @@ def test_settings_that_do_not_fit_are_refused(model: str, data: str, options: An
         ("mine.models:net", "mine.data:loader", {"loss": "mine.losses:fails"}, "no loss today"),
         ("mine.models:fixed", "mine.data:vectors", {}, "training of mine.models:fixed on mine.data:vectors failed: "),
         ("mine.models:WithLoss", "mine.data:vectors", {}, "failed: TypeError: "),
+        ("mine.models:segmenter", "mine.data:masks", {"num_classes": 3}, "labels run from 0 to 3, but the model has 3"),
     ],
 )
 def test_a_training_that_fails_names_the_line(model: str, data: str, options: Any, sentence: str) -> None:
-    experiment = prepared(model, data, num_classes=3 if model.endswith("net") else None, **options)
+    experiment = prepared(model, data, **({"num_classes": 3} if model.endswith("net") else {}), **options)
     with pytest.raises(LRFinderError) as caught:
         experiment.range_test()
     assert sentence in str(caught.value) and "LRFinder(" not in str(caught.value)

@@ -41,6 +41,8 @@ class SegmentationLoss(nn.Module):
         auxiliary: whether the model has the output "aux".
     """
 
+    ignore_index = VOID
+
     def __init__(self, *, auxiliary: bool) -> None:
         super().__init__()
         self.form = "segmentation, auxiliary" if auxiliary else "segmentation"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -90,14 +90,17 @@ def check_scalar(loss: Any, *, when: str = "") -> None:
 
 def _check_labels(criterion: object, output: Any, target: Any) -> None:
     """Raise the error that names the labels, where labels out of range are why the criterion failed."""
-    if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
+    ignored = getattr(criterion, "ignore_index", None)  # as CrossEntropyLoss has it
+    if not isinstance(ignored, int):
         return
+    if isinstance(output, Mapping):
+        output = output.get("out")  # of torchvision's models for segmentation
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2:
         return
     # On the CPU only: after a label out of range, a GPU fails in every later call.
     if target.device.type != "cpu" or target.is_floating_point():
         return
-    counted = target[target != criterion.ignore_index]
+    counted = target[target != ignored]
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < output.shape[1]:
         raise BatchError(
             f"the labels run from {int(counted.min())} to {int(counted.max())}, but the model has "
