@@ -145,6 +145,12 @@ def masks():
 def clips():
     return [(torch.randn(2, 3, 8, 32, 32), torch.tensor([0, 1]))] * 2
 
+def gray():
+    return [(torch.randn(2, 1, 32, 32), torch.tensor([0, 1]))] * 2
+
+def frames_first():
+    return [(torch.randn(2, 8, 3, 32, 32), torch.tensor([0, 1]))] * 2
+
 def flow():
     pair = torch.randn(2, 3, 128, 128)
     return [(pair, pair, torch.zeros(2, 2, 128, 128), torch.ones(2, 128, 128, dtype=torch.bool))] * 2
@@ -543,6 +549,8 @@ def test_data_that_cannot_be_had_is_one_sentence(data: str, sentence: str) -> No
         ("ssd300_vgg16", "mine.data:Scenes", {}, "Set `num_classes`, with the background."),
         ("ssd300_vgg16", "mine.data:loader", {"num_classes": 2}, "needs batches of a list of images of shape (3, hei"),
         ("squeezenet1_1", "mine.data:vectors", {"num_classes": 3}, "needs batches of images of shape (N, 3, height, "),
+        ("squeezenet1_1", "mine.data:gray", {"num_classes": 3}, "those of mine.data:gray are a float32 tensor of"),
+        ("r3d_18", "mine.data:frames_first", {"num_classes": 3}, "needs batches of clips of shape (N, 3, frames, "),
         ("mine.models:Small", "mine.data:flow", {}, "no loss is known for the batches of mine.data:flow"),
     ],
 )

@@ -31,6 +31,7 @@ _TAKES = {
     "optical_flow": "first and second images of shape (N, 3, height, width), flow, and where it is valid",
 }
 _DIMENSIONS = {"classification": 4, "segmentation": 4, "video": 5, "optical_flow": 4}
+_COLOURS = 3  # second dimension of the images
 _MASKS = 3  # dimensions of the masks of a batch
 _FAMILY_BY_MODULE = {family.module: name for name, family in FAMILIES.items()}
 
@@ -169,7 +170,9 @@ def _fits(family: str, batch: Any) -> bool:
         return all(isinstance(each, Tensor) and each.ndim == 3 for each in images) and all(
             isinstance(each, Mapping) and {"boxes", "labels"} <= {*each} for each in targets
         )
-    if not all(isinstance(each, Tensor) for each in batch) or batch[0].ndim != _DIMENSIONS[family]:
+    if not all(isinstance(each, Tensor) for each in batch):
+        return False
+    if batch[0].ndim != _DIMENSIONS[family] or batch[0].shape[1] != _COLOURS:
         return False
     return family != "segmentation" or batch[1].ndim == _MASKS
 
