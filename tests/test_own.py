@@ -353,6 +353,13 @@ def test_an_own_model_trains_on_a_folder_with_validation(tmp_path: Path) -> None
     assert experiment.range_test().curve.measured == "after"
 
 
+def test_an_own_model_on_data_of_another_kind_is_sent_to_a_function(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    sentence = refused("mine.models:segmenter", str(tmp_path))
+    assert "these are no classes" in sentence and sentence.endswith("as `data` module:function.")
+
+
 def test_an_own_model_takes_made_up_images_with_any_number_of_classes() -> None:
     assert prepared("mine.models:Small", "fake", num_classes=3).range_test().curve.losses
     with pytest.raises(LRFinderError, match="the labels run from . to 9, but the model has 2 classes"):

@@ -25,6 +25,7 @@ from lrfinder.training.contents import batch_size, describe_batch
 __all__ = ["OwnData", "open_images", "open_own"]
 
 _SIZE_STEP, _LARGEST = 32, 224
+_OTHER_DATA = "For a model of your own, give data of another kind by a function, as `data` module:function."
 _RETURNS = "a DataLoader, a Dataset, or a pair (train, val) of either"
 
 
@@ -135,7 +136,10 @@ def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory
     if settings.dataset is not None:
         data = open_torchvision(settings.dataset, settings.root, download=settings.download, **wanted)
     else:
-        data = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
+        try:
+            data = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
+        except SetupError as error:
+            raise SetupError(f"{error} {_OTHER_DATA}") from error
     data = data.held_out(settings.seed) if settings.val and data.val is None else data
     needed, size = data.image_size, settings.batch_size or batch_size
     side = settings.image_size or min(_LARGEST, -(-needed // _SIZE_STEP) * _SIZE_STEP)
