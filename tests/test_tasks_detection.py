@@ -276,6 +276,13 @@ def test_annotations_that_cannot_be_used_are_refused(
         list(opened(path, **kinds).train)
 
 
+def test_two_images_of_one_id_are_refused(tmp_path: Path) -> None:
+    path = coco(tmp_path / "a.json", tmp_path)
+    path.write_text(path.read_text().replace('"id": 13,', '"id": 3,'))
+    with pytest.raises(SetupError, match="a.json has two images with the id 3, 3.jpg and 13.jpg"):
+        opened(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 1, "annotations": [], "categories": []}'])
 def test_files_of_another_kind_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)

@@ -43,11 +43,7 @@ class CocoFile:
         self._needs = needs
         self._names = [each["keypoints"] for each in content["categories"] if each.get("keypoints")]
         self.category_ids = sorted({_field(path, "category", each, "id", int) for each in content["categories"]})
-        images = {_field(path, "image", each, "id", int): each for each in content["images"]}
-        for each in images.values():
-            if "\0" in _field(path, "image", each, "file_name", str):
-                raise SetupError(f"the file_name {each['file_name']!r} in {path} cannot be the name of a file.")
-            each["file_name"] = each["file_name"].replace("\\", "/")  # written on Windows
+        images = _images(path, content)
         objects: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
         self.left_out: Counter[str] = Counter()
         for each in content["annotations"]:
@@ -180,6 +176,20 @@ def _content(path: Path) -> dict[str, Any]:
     if not lists or not all(isinstance(each, dict) for part in parts for each in content[part]):
         raise SetupError(f"{path} is no COCO file: it needs lists of images, annotations and categories.")
     return dict(content)
+
+
+def _images(path: Path, content: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The images by their ids, with "/" in the names of their files."""
+    images: dict[int, dict[str, Any]] = {}
+    for each in content["images"]:
+        name = _field(path, "image", each, "file_name", str)
+        if "\0" in name:
+            raise SetupError(f"the file_name {name!r} in {path} cannot be the name of a file.")
+        each["file_name"] = name.replace("\\", "/")  # written on Windows
+        other = images.setdefault(_field(path, "image", each, "id", int), each)["file_name"]
+        if other != each["file_name"]:
+            raise SetupError(f"{path} has two images with the id {each['id']}, {other} and {name}. Give each its own.")
+    return images
 
 
 def _field(path: Path, kind: str, row: dict[str, Any], name: str, type_: type) -> Any:
