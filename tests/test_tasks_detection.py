@@ -276,6 +276,22 @@ def test_annotations_that_cannot_be_used_are_refused(
         list(opened(path, **kinds).train)
 
 
+@pytest.mark.parametrize(
+    "names, sentence",
+    [
+        (["devices.json"], "found none, but for validation or test devices.json. Expected"),
+        (["a/test.json", "val.json"], "found none, but for validation or test val.json, a/test.json."),
+        (["one.json", "two.json"], "found 2 such files: one.json, two.json. Expected"),
+        (["captions_train.json"], "found none. Expected"),
+    ],
+)
+def test_a_folder_must_have_one_file_to_train_on(tmp_path: Path, names: list[str], sentence: str) -> None:
+    for name in names:
+        coco(tmp_path / name, tmp_path)
+    with pytest.raises(SetupError, match=sentence):
+        opened(tmp_path)
+
+
 def test_two_images_of_one_id_are_refused(tmp_path: Path) -> None:
     path = coco(tmp_path / "a.json", tmp_path)
     path.write_text(path.read_text().replace('"id": 13,', '"id": 3,'))

@@ -115,7 +115,9 @@ def _find(path: Path, keypoints: bool) -> tuple[Path, Path | None]:
         each for each in files if each not in parts["val"] and not _TEST.search(_words(each, path))
     ]
     if len(train) != 1:
-        found = f"{len(train)} such files: {', '.join(each.name for each in train[:5])}" if train else "none"
+        names = ", ".join(_words(each, path) for each in (train or files)[:5])
+        none = f"none, but for validation or test {names}" if names else "none"
+        found = f"{len(train)} such files: {names}" if train else none
         raise SetupError(f"{path} must have one COCO file to train on; found {found}. {LAYOUT}")
     return train[0], parts["val"][0] if parts["val"] else None
 
