@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lrfinder.tasks.forward import check_forward, size_error
+from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.weights import load_state, named_weights, read_state
 
 __all__ = ["AuxiliaryLoss", "Classifier", "build_classifier"]
 
-_SIZE_STEP = 32  # total stride of nearly every network here
 # Weight of each auxiliary loss: GoogLeNet, Szegedy et al., arXiv:1409.4842, section 5; for Inception v3 torchvision's
 # fine-tuning tutorial.
 _AUX_WEIGHTS = {"googlenet": 0.3, "inception_v3": 0.4}
@@ -89,7 +89,7 @@ def build_classifier(
     """
     usual = _transform(name, weights)
     own_size = int(usual.crop_size[0])
-    size = image_size or (own_size if weights is not None else _default_size(own_size, needed_size, _min_size(name)))
+    size = image_size or (own_size if weights is not None else default_size(own_size, needed_size, _min_size(name)))
     check_batch_memory(batch_size, size)
     state = None if weights is None else read_state(name, weights)
     model = _construct(name, size, num_classes, state)
@@ -133,12 +133,6 @@ def _usual_weights(name: str) -> Any:
 
 def _min_size(name: str) -> int:
     return int(max(_usual_weights(name).meta["min_size"]))
-
-
-def _default_size(own_size: int, needed_size: int, min_size: int) -> int:
-    """The model's own size, or less when the images are smaller; a multiple of 32."""
-    needed = max(needed_size, min_size)
-    return min(own_size, -(-needed // _SIZE_STEP) * _SIZE_STEP)
 
 
 def _resized(usual: Any, size: int) -> Any:

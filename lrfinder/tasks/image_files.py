@@ -1,4 +1,4 @@
-"""Image files: their content in colour, their size, and which of many are looked at before training."""
+"""Image files: their content in colour, their sizes, and the size that a model takes them in."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from PIL import Image, UnidentifiedImageError
 from lrfinder.errors import LRFinderError, SetupError
 from lrfinder.tasks.colour import in_colour
 
-__all__ = ["image_size_of", "opened_image", "probed", "read_image", "typical_size"]
+__all__ = ["default_size", "image_size_of", "opened_image", "probed", "read_image", "typical_size"]
 
 T = TypeVar("T")
 
+_STEP = 32  # total stride of nearly every network
 _PROBED = 32  # images whose size is looked at, at least
+
+
+def default_size(own: int, needed: int, least: int = 0) -> int:
+    """Pixels on a side where the user chose none: the model's own, or less where the images are smaller.
+
+    Args:
+        own: size that the model was made for.
+        needed: shorter side of a typical image.
+        least: smallest size that the model takes.
+
+    Example:
+        >>> default_size(224, 500), default_size(224, 40)
+        (224, 64)
+    """
+    return min(own, -(-max(needed, least) // _STEP) * _STEP)
 
 
 def typical_size(paths: Sequence[str | Path]) -> int:

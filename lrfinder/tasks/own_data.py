@@ -15,6 +15,7 @@ from torchvision.transforms import functional as F
 from lrfinder.errors import SetupError
 from lrfinder.tasks import images, samples
 from lrfinder.tasks.colour import normalised
+from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import chosen_classes, parted
 from lrfinder.tasks.settings import Settings
@@ -24,7 +25,7 @@ from lrfinder.training.contents import batch_size, describe_batch
 
 __all__ = ["OwnData", "open_images", "open_own"]
 
-_SIZE_STEP, _LARGEST = 32, 224
+_LARGEST = 224
 _OTHER_DATA = "For a model of your own, give data of another kind by a function, as `data` module:function."
 _RETURNS = "a DataLoader, a Dataset, or a pair (train, val) of either"
 
@@ -142,7 +143,7 @@ def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory
             raise SetupError(f"{error} {_OTHER_DATA}") from error
     data = data.held_out(settings.seed) if settings.val and data.val is None else data
     needed, size = data.image_size, settings.batch_size or batch_size
-    side = settings.image_size or min(_LARGEST, -(-needed // _SIZE_STEP) * _SIZE_STEP)
+    side = settings.image_size or default_size(_LARGEST, needed)
     check_batch_memory(size, side)
     outputs = chosen_classes(data.name, data.num_classes, settings.num_classes)
     loader = partial(

@@ -21,6 +21,7 @@ from lrfinder.tasks.augment import Augmentation, refused
 from lrfinder.tasks.augment_scenes import augment_masks
 from lrfinder.tasks.colour import normalised
 from lrfinder.tasks.forward import check_forward
+from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.masks import VOID, open_masks
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
@@ -30,7 +31,6 @@ __all__ = ["SegmentationLoss", "build", "build_segmenter"]
 
 # Sides of the crops, and shorter sides of the images before, in torchvision's references/segmentation/train.py.
 _CROP, _RESIZED = 480, 520
-_SIZE_STEP = 32
 _AUX_WEIGHT = 0.5  # criterion() of the same program
 
 
@@ -115,7 +115,7 @@ def build(
     samples = open_masks(str(data), None if masks is None else str(masks), val=val, num_classes=num_classes)
     samples = samples.with_val(val, seed)
     classes = chosen_classes(samples.name, samples.num_classes, num_classes)
-    size = image_size or (_CROP if weights is not None else min(_CROP, -(-samples.size // _SIZE_STEP) * _SIZE_STEP))
+    size = image_size or (_CROP if weights is not None else default_size(_CROP, samples.size))
     check_batch_memory(batch_size, size)
     network, model_notes = build_segmenter(name, classes, weights)
     words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {_CROP}."}

@@ -19,13 +19,13 @@ from lrfinder.tasks.augment import refused
 from lrfinder.tasks.augment_images import augment_clips
 from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.frames import at_random, open_frames
+from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.weights import load_state, read_state
 
 __all__ = ["build", "build_video_model"]
 
-_SIZE_STEP = 32
 # Frames that torchvision's weights were trained on: of Swin 32, of the others 16 (references/video_classification).
 _FRAMES, _SWIN_FRAMES = 16, 32
 # The pooling of S3D takes 7x7 of every 32 pixels, and MViT has an encoding of each position of 224 pixels.
@@ -82,7 +82,7 @@ def build(
     samples = open_frames(str(data), frames, val=val, num_classes=num_classes).with_val(val, seed)
     classes = chosen_classes(samples.name, samples.num_classes, num_classes)
     own = int((usual := _usual(name)).crop_size[0])
-    size = image_size or (own if weights is not None else _default_size(name, own, samples.size))
+    size = image_size or (own if weights is not None else default_size(own, samples.size, _LEAST_SIZES.get(name, 0)))
     check_batch_memory(batch_size * frames, size)
     words = {"inputs": f"frames of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}
     network, model_notes = build_video_model(name, classes, weights)
@@ -111,11 +111,6 @@ def _size_note(frames: int, size: int, there: int, own: int) -> str:
 
 def _usual(name: str) -> Any:
     return models.get_model_weights(name).DEFAULT.transforms()
-
-
-def _default_size(name: str, own: int, needed: int) -> int:
-    """The model's own size, or less when the frames are smaller; a multiple of 32."""
-    return min(own, max(-(-needed // _SIZE_STEP) * _SIZE_STEP, _LEAST_SIZES.get(name, 0)))
 
 
 def build_video_model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
