@@ -155,6 +155,11 @@ def smaller_mask(root: Path) -> None:
     mask(folder(root) / "masks" / "0.png", LABELS[:20])
 
 
+def turned(root: Path) -> None:
+    mask(folder(root, 1) / "masks" / "0.png", LABELS[:20])
+    image(root / "images" / "0.jpg", (20, 40))
+
+
 def one_class(root: Path) -> None:
     folder(root, labels=np.zeros_like(LABELS))
 
@@ -170,7 +175,8 @@ def twice(root: Path) -> None:
         (lambda root: folder(root, images="img", masks="masks/deep"), "has a mask of its name"),
         (coloured, "0.png is coloured"),
         (as_jpeg, "is a JPEG, which changes the labels"),
-        (smaller_mask, "has 40x40 pixels, and its mask .* has 40x20"),
+        (smaller_mask, "has 40x40 pixels, and its mask .* has 40x20. Both must have the same size.$"),
+        (turned, "has 20x40 pixels, and its mask .* has 40x20. .* The image is read as it is stored, not turned"),
         (one_class, "hold the class 0 alone"),
         (twice, "are both masks of one image"),
     ],

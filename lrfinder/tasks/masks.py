@@ -51,9 +51,10 @@ class MaskPairs(Dataset[Any]):
         image_path, mask_path = self.pairs[index]
         image, mask = read_image(image_path), read_mask(mask_path)
         if (image.height, image.width) != mask.shape:
+            stored = " The image is read as it is stored, not turned as its EXIF data says."
             raise SetupError(
                 f"{image_path} has {image.width}x{image.height} pixels, and its mask {mask_path} has "
-                f"{mask.shape[1]}x{mask.shape[0]}. Both must have the same size."
+                f"{mask.shape[1]}x{mask.shape[0]}. Both must have the same size.{stored * (image.size == mask.shape)}"
             )
         return image, np.minimum(mask, 1) if self._binary else mask
 
