@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from worlds import Encoding, Pair, Record
 
 from lrfinder.errors import BatchError
 from lrfinder.training.batches import Batches
+from lrfinder.training.contents import describe_batch
 from lrfinder.training.losses import criterion_loss
 
 CPU = torch.device("cpu")
@@ -74,6 +76,12 @@ def test_labels_outside_the_models_classes_are_refused(
     with pytest.raises(BatchError, match=rf"{message} classes \(labels 0 to 2\). Give the model enough outputs, or"):
         one_step(criterion_loss(criterion), (inputs, torch.tensor([0, label, 2])))
     one_step(criterion_loss(criterion), (inputs, torch.tensor([0, 0, CLASSES - 1])))
+
+
+def test_a_kind_that_begins_with_a_vowel_has_its_article() -> None:
+    described = [describe_batch(each) for each in (OrderedDict(a=1), iter(()), torch.ones(1, dtype=torch.uint8), 1)]
+    expected = ["an OrderedDict with keys 'a'", "a tuple_iterator", "a uint8 tensor of shape (1,)", "an int"]
+    assert described == expected
 
 
 def test_labels_to_be_ignored_may_be_any_number() -> None:

@@ -98,12 +98,17 @@ def describe_batch(batch: Any) -> str:
     """Short description of a batch for an error message."""
     if isinstance(batch, Tensor):
         dtype = str(batch.dtype).removeprefix("torch.")
-        return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {tuple(batch.shape)}"
+        return f"{_with_article(dtype)} tensor of shape {tuple(batch.shape)}"
+    kind = _with_article(type(batch).__name__)
     if isinstance(batch, Mapping):
-        return f"a {type(batch).__name__} with keys {', '.join(map(repr, list(batch)[:6]))}"
+        return f"{kind} with keys {', '.join(map(repr, list(batch)[:6]))}"
     if isinstance(batch, (list, tuple)):
-        return f"a {type(batch).__name__} of {len(batch)}: {', '.join(type(item).__name__ for item in batch[:6])}"
-    return f"a {type(batch).__name__}"
+        return f"{kind} of {len(batch)}: {', '.join(type(item).__name__ for item in batch[:6])}"
+    return kind
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def batch_size(batch: Any) -> int | None:
