@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class FamilyModel:
     image_size: Any
     notes: tuple[str, ...]
     loss: Mapping[str, Any]
-    taken: tuple[str, ...] = ("num_classes", "weights")
+    taken: tuple[str, ...]
 
 
 def family_model(settings: Settings, data: OwnData) -> FamilyModel:
@@ -80,49 +80,53 @@ def family_model(settings: Settings, data: OwnData) -> FamilyModel:
 
 
 def _classification(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
-    count, _, height, width = shape
-    classes, side = _classes(name, settings, data), min(height, width)
-    known: dict[str, Any] = {"num_classes": classes, "weights": settings.weights, "batch_size": count}
+    classes, side = _classes(name, settings, data), min(shape[2:])
+    known: dict[str, Any] = {"num_classes": classes, "weights": settings.weights, "batch_size": shape[0]}
     found = build_classifier(name, needed_size=side, image_size=side, **known)
-    _check(name, found.model, data, shape)
     notes = found.notes[1:]  # the first tells how images are resized
-    loss = {"criterion": found.criterion}
-    return FamilyModel(
-        name=name, model=found.model, num_classes=classes, image_size=_size(shape), notes=notes, loss=loss
-    )
+    return _checked(name, found.model, data, shape, num_classes=classes, notes=notes, criterion=found.criterion)
 
 
 def _segmentation(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
     classes = _classes(name, settings, data)
     model, notes = build_segmenter(name, classes, settings.weights)
-    _check(name, model, data, shape)
-    loss = {"criterion": SegmentationLoss.of(model)}
-    return FamilyModel(
-        name=name, model=model, num_classes=classes, image_size=_size(shape), notes=tuple(notes), loss=loss
-    )
+    return _checked(name, model, data, shape, num_classes=classes, notes=notes, criterion=SegmentationLoss.of(model))
 
 
 def _video(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
     classes = _classes(name, settings, data)
     model, notes = build_video_model(name, classes, settings.weights)
-    _check(name, model, data, shape)
-    loss = {"criterion": nn.CrossEntropyLoss()}
-    return FamilyModel(
-        name=name, model=model, num_classes=classes, image_size=_size(shape), notes=tuple(notes), loss=loss
-    )
+    return _checked(name, model, data, shape, num_classes=classes, notes=notes, criterion=nn.CrossEntropyLoss())
 
 
 def _optical_flow(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
     model, notes = build_raft(name, settings.weights)
-    _check(name, model, data, shape, shape)
+    taken = ("weights",)
+    return _checked(name, model, data, shape, shape, num_classes=None, notes=notes, taken=taken, loss_fn=FlowLoss())
+
+
+def _checked(
+    name: str,
+    model: nn.Module,
+    data: OwnData,
+    *shapes: tuple[int, ...],
+    num_classes: int | None,
+    notes: Sequence[str],
+    taken: tuple[str, ...] = ("num_classes", "weights"),
+    **loss: Any,
+) -> FamilyModel:
+    """The model, which can be trained on inputs of these shapes."""
+    words = {"inputs": f"the batches of {data.name}", "remedy": f"They have the shape {shapes[0]}."}
+    check_forward(name, model, *shapes, **words)
+    height, width = shapes[0][-2:]
     return FamilyModel(
         name=name,
         model=model,
-        num_classes=None,
-        image_size=_size(shape),
+        num_classes=num_classes,
+        image_size=height if height == width else [height, width],
         notes=tuple(notes),
-        loss={"loss_fn": FlowLoss()},
-        taken=("weights",),
+        loss=loss,
+        taken=taken,
     )
 
 
@@ -187,13 +191,3 @@ def _unfit(name: str, family: str, data: OwnData) -> SetupError:
 def _targets(batch: Any, key: str) -> list[Tensor]:
     targets = batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else []
     return [each[key] for each in targets if isinstance(each, Mapping) and isinstance(each.get(key), Tensor)]
-
-
-def _check(name: str, model: nn.Module, data: OwnData, *shapes: tuple[int, ...]) -> None:
-    words = {"inputs": f"the batches of {data.name}", "remedy": f"They have the shape {shapes[0]}."}
-    check_forward(name, model, *shapes, **words)
-
-
-def _size(shape: tuple[int, ...]) -> int | list[int]:
-    height, width = shape[-2:]
-    return height if height == width else [height, width]
