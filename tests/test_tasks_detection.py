@@ -122,6 +122,13 @@ def test_images_of_another_size_than_the_file_says_are_noted(tmp_path: Path) -> 
     assert [note.startswith(sentence) for note in opened(path).notes] == [True, False]
 
 
+@pytest.mark.parametrize("box, noted", [([20, 8, 44, 24], True), ([32, 8, 17, 25], False), ([0, 0, 48, 32], False)])
+def test_boxes_given_by_their_corners_are_noted(tmp_path: Path, box: list[int], noted: bool) -> None:
+    rows = [annotation(i, image, bbox=box) for i, image in enumerate((3, 13, 23, 33))]
+    notes = opened(coco(tmp_path / "a.json", tmp_path, rows=rows)).notes
+    assert ["4 of 4 boxes looked at reach beyond their image" in note for note in notes] == [True] * noted + [False]
+
+
 def test_boxes_are_cut_at_the_edges_of_the_image(tmp_path: Path) -> None:
     rows = [annotation(1, 3, bbox=[-4, 8, 100, 100]), annotation(2, 3, bbox=[60, 8, 9, 9])]
     assert opened(coco(tmp_path / "a.json", tmp_path, rows=rows)).train[0][1]["boxes"].tolist() == [[0, 8, 48, 32]]

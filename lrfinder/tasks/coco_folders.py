@@ -27,6 +27,8 @@ LAYOUT = (
     "file as PATH."
 )
 
+_ROUNDED = 1  # pixels that a box may reach beyond its image
+_MOST_BEYOND = 0.25  # share of boxes that do so
 _FAKE_SIZE, _FAKE_CLASSES, _FAKE_KEYPOINTS = 128, 4, 17
 _PARTS = {"train": re.compile(r"train", re.IGNORECASE), "val": re.compile(r"val|dev", re.IGNORECASE)}
 _TEST = re.compile(r"test", re.IGNORECASE)
@@ -68,7 +70,7 @@ def open_coco(
         val=val_part,
         num_classes=max(labels.values()) + 1,
         size=typical_size([folder / row["file_name"] for row, _ in train.images]),
-        notes=(*_size_note(train, folder), *_notes(train, labels)),
+        notes=(*_image_notes(train, folder), *_notes(train, labels)),
     )
     return samples, train.keypoint_names if keypoints else ()
 
@@ -80,16 +82,27 @@ def _labels(file: CocoFile, num_classes: int | None) -> dict[int, int]:
     return {each: label for label, each in enumerate(file.category_ids, start=1)}
 
 
-def _size_note(file: CocoFile, folder: Path) -> Iterator[str]:
-    """A note on the first of some images whose size is not what the file says."""
-    for row, _ in probed(file.images):
-        size, listed = image_size_of(folder / row["file_name"]), (row.get("width"), row.get("height"))
+def _image_notes(file: CocoFile, folder: Path) -> Iterator[str]:
+    """Notes where some of the images show that the file was made for others, or by another convention."""
+    seen = [(row, objects, image_size_of(folder / row["file_name"])) for row, objects in probed(file.images)]
+    for row, _, size in seen:
+        listed = (row.get("width"), row.get("height"))
         if all(listed) and listed != size:
             yield (
                 f"{row['file_name']} has {size[0]}x{size[1]} pixels, and {listed[0]}x{listed[1]} in {file.path.name}, "
                 "so its boxes may be misplaced. Images are read as they are stored, not turned as their EXIF data says."
             )
             return
+    beyond = [_is_beyond(each["bbox"], size) for _, objects, size in seen for each in objects]
+    if sum(beyond) > _MOST_BEYOND * len(beyond):
+        yield (
+            f"{sum(beyond):,} of {len(beyond):,} boxes looked at reach beyond their image and are cut at its edges. A "
+            "bbox must be x, y, width and height in pixels, not two corners."
+        )
+
+
+def _is_beyond(box: list[float], size: tuple[int, int]) -> bool:
+    return any(start + length > side + _ROUNDED for start, length, side in zip(box[:2], box[2:], size, strict=True))
 
 
 def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
