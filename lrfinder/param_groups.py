@@ -28,6 +28,7 @@ __all__ = [
     "set_momentum",
 ]
 
+_ENDED = 0.01  # part of its first LR up to which a group counts as at the end of its schedule
 _WRAPPED = ("optimizer", "base_optimizer", "_base_optimizer", "optim", "_optim")  # where a wrapper keeps the other
 
 
@@ -71,7 +72,9 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     """LR of each group divided by that of the reference group, shape (groups,).
 
     A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
-    that has an ``initial_lr`` is at 0, these groups count with it. With all of them 0 the groups count as equal.
+    that has an ``initial_lr`` is at 0, these groups count with it; where others were added since, at a hundredth or
+    less too, where a schedule ends. Of a one-cycle schedule the ``max_lr`` counts. With all of them 0 the groups count
+    as equal.
 
     Raises:
         SetupError: a group without a learning rate, or with one that is no finite number.
@@ -84,10 +87,14 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     """
     groups = optimizer.param_groups
     lrs = [_number(group.get("lr"), number, optimizer) for number, group in enumerate(groups)]
-    started = [number for number, group in enumerate(groups) if "initial_lr" in group]
-    if not any(lrs[number] for number in started):
-        for number in started:
-            lrs[number] = _number(groups[number]["initial_lr"], number, optimizer)
+    starts = {
+        number: max(_number(group[name], number, optimizer) for name in ("initial_lr", "max_lr") if name in group)
+        for number, group in enumerate(groups)
+        if "initial_lr" in group
+    }
+    next_to_nothing = _ENDED if len(starts) < len(groups) else 0.0
+    if all(lrs[number] <= next_to_nothing * start for number, start in starts.items()):
+        lrs = [starts.get(number, lr) for number, lr in enumerate(lrs)]
     return tuple(lr / lrs[reference_group(lrs)] for lr in lrs) if any(lrs) else (1.0,) * len(lrs)
 
 

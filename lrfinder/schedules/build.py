@@ -149,8 +149,9 @@ def _build_on(schedule: Schedule, optimizer: Optimizer, scales: tuple[float, ...
     peaks = [schedule.peak_lr * scale for scale in scales]
     set_lr(optimizer, schedule.peak_lr, scales)
     for group in optimizer.param_groups:
-        # Torch takes an initial_lr that is there already for the peak, whatever the LR now is.
-        group.pop("initial_lr", None)
+        # Torch takes an initial_lr that is there already for the peak, whatever the LR now is. A one-cycle left max_lr.
+        for name in ("initial_lr", "max_lr"):
+            group.pop(name, None)
     return _build(schedule.spec, optimizer, peaks)
 
 
