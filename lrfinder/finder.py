@@ -27,6 +27,7 @@ from lrfinder.errors import ConfigError
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
 from lrfinder.result import RangeTestResult
+from lrfinder.schedules.swept import check_as_swept
 from lrfinder.tables.kinds import KINDS
 from lrfinder.training.batches import Batches
 from lrfinder.training.compiled import tensor_lrs
@@ -276,8 +277,8 @@ class LRFinder:
         Raises:
             ConfigError: a number out of its range, or an option the schedule does not have.
             NoAdviceError: the curve of ``result`` has no advice to search around.
-            SetupError: a loader that cannot be iterated twice; a validation loss that is not finite; called between
-                the batches of one update.
+            SetupError: a loader that cannot be iterated twice; a validation loss that is not finite; another optimizer
+                or other parameter groups than in the range test; called between the batches of one update.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
         Example:
@@ -294,7 +295,7 @@ class LRFinder:
         Reference:
             Short runs from one snapshot: Jin et al., AutoLRS, arXiv:2105.10762.
         """
-        _check_search(result, schedule, options)
+        _check_search(result, schedule, options, self.setup.optimizer)
         total_steps = check_count("total_steps", total_steps)
         budget = check_number("budget", budget, 0.0, 100.0, open_ends=True)
         check_probe(val_batches, val_loader)
@@ -322,12 +323,13 @@ class LRFinder:
         return dataclasses.replace(result, advice=refined_advice(result.advice, search.record), trials=search.record)
 
 
-def _check_search(result: object, schedule: str, options: dict[str, Any]) -> None:
+def _check_search(result: object, schedule: str, options: dict[str, Any], optimizer: Any) -> None:
     if not isinstance(result, RangeTestResult):
         raise ConfigError(f"result must be what range_test returned; got a {type(result).__name__}.")
     if "peak_lr" in options:
         raise ConfigError("refine tries learning rates around the advice. Leave peak_lr out.")
     check_choice("schedule", schedule, KINDS)
+    check_as_swept(optimizer, result.curve.group_scales, result.curve.optimizer)
 
 
 def _facts(

@@ -8,10 +8,18 @@ import pytest
 import torch
 from torch import nn
 
+from lrfinder import LRFinder, RangeTestResult
+from lrfinder.errors import SetupError
 from lrfinder.param_groups import group_scales
+from lrfinder.tables.kinds import KINDS
 from lrfinder.training.joint import JointOptimizer
 
 torch.set_num_threads(1)
+
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.randn(6, 16, 4, generator=GENERATOR)
+LOADER = [(inputs, inputs[:, :3].argmax(dim=1)) for inputs in INPUTS]
+
 
 def net() -> nn.Sequential:
     torch.manual_seed(0)
@@ -21,6 +29,85 @@ def net() -> nn.Sequential:
 def adamw(model: nn.Sequential, *lrs: float, order: tuple[int, ...] = (0, 2)) -> Any:
     groups = [{"params": model[layer].parameters(), "lr": lr} for layer, lr in zip(order, lrs, strict=True)]
     return torch.optim.AdamW(groups)
+
+
+def finder(model: nn.Sequential, optimizer: Any) -> LRFinder:
+    return LRFinder(model, optimizer, nn.CrossEntropyLoss())
+
+
+def swept(*lrs: float) -> tuple[nn.Sequential, Any, RangeTestResult]:
+    model = net()
+    optimizer = adamw(model, *lrs)
+    return model, optimizer, finder(model, optimizer).range_test(LOADER, num_iter=40)
+
+
+def rates(optimizer: Any) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def test_groups_built_anew_in_another_order_are_refused() -> None:
+    """The number is that of the first group: the head would get that of a backbone, or the other way round."""
+    model, _, result = swept(1e-4, 1e-3)
+    other = adamw(model, 1e-3, 1e-4, order=(2, 0))
+    with pytest.raises(SetupError, match="in another order than in the range test") as refusal:
+        result.scheduler("cosine", other, total_steps=10)
+    assert "\n" not in str(refusal.value)
+    assert rates(other) == [1e-3, 1e-4]
+
+
+def test_groups_of_one_learning_rate_may_come_in_any_order() -> None:
+    model, _, result = swept(1e-3, 1e-3)
+    other = adamw(model, 1e-3, 1e-3, order=(2, 0))
+    result.scheduler("constant", other, warmup_steps=0)
+    assert rates(other) == [result.lr_for("constant")] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_that_is_trained_later_leaves_the_number_with_its_group(kind: str) -> None:
+    """A backbone at 0 in the range test is no reference: what was found is the learning rate of the head."""
+    _, optimizer, result = swept(0.0, 1e-3)
+    length = {"epochs": 2, "steps_per_epoch": 50}
+    result.scheduler(kind, optimizer, **length)
+    alone = rates(optimizer)[1]
+    optimizer.param_groups[0]["lr"] = alone / 10
+    result.scheduler(kind, optimizer, **length)
+    assert rates(optimizer) == pytest.approx([alone / 10, alone])
+
+
+def test_a_group_that_is_frozen_later_leaves_the_others_their_lr() -> None:
+    _, optimizer, result = swept(1e-4, 1e-3)
+    optimizer.param_groups[0]["lr"] = 0.0
+    result.scheduler("constant", optimizer, warmup_steps=0)
+    assert rates(optimizer) == pytest.approx([0.0, 10 * result.lr_for("constant")])
+
+
+def test_a_group_added_after_the_range_test_keeps_its_ratio() -> None:
+    model = net()
+    optimizer = torch.optim.AdamW(model[2].parameters(), lr=1e-3)
+    result = finder(model, optimizer).range_test(LOADER, num_iter=40)
+    optimizer.add_param_group({"params": model[0].parameters(), "lr": 1e-4})
+    result.scheduler("constant", optimizer, warmup_steps=0)
+    assert rates(optimizer) == pytest.approx([result.lr_for("constant"), result.lr_for("constant") / 10])
+
+
+def test_trials_of_other_groups_than_those_swept_are_refused() -> None:
+    model, optimizer, result = swept(1e-4, 1e-3)
+    plan: dict[str, Any] = {"schedule": "cosine", "total_steps": 200}
+    optimizer.param_groups[0]["lr"] = 1e-3
+    with pytest.raises(SetupError, match=r"\(1, 10\).*\(1, 1\).*Run the range test again") as refusal:
+        finder(model, optimizer).refine(result, LOADER, **plan)
+    assert "\n" not in str(refusal.value)
+    joint = finder(model, [adamw(nn.Sequential(model[0], nn.Identity(), model[2]), 1e-3, 1e-4, order=(2, 0))])
+    with pytest.raises(SetupError, match="Run the range test again"):
+        joint.refine(result, LOADER, **plan)
+
+
+def test_trials_with_another_optimizer_than_that_swept_are_refused() -> None:
+    model, _, result = swept(1e-3, 1e-3)
+    with pytest.raises(SetupError, match="of a training with AdamW; got SGD. Run the range test again"):
+        finder(model, torch.optim.SGD(model.parameters(), lr=0.1)).refine(
+            result, LOADER, schedule="cosine", total_steps=200
+        )
 
 
 ENDINGS = {

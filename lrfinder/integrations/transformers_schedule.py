@@ -9,9 +9,10 @@ from transformers import Trainer
 
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.integrations.references import References
-from lrfinder.param_groups import group_scales, set_lr
+from lrfinder.param_groups import set_lr
 from lrfinder.recipes import Recipe
 from lrfinder.result import RangeTestResult
+from lrfinder.schedules.swept import scales_as_swept
 
 __all__ = ["apart_in", "apply"]
 
@@ -58,7 +59,7 @@ def apply(
         warmup_steps = args.get_warmup_steps(updates) or None
     recipe = result.recipe(kind, peak_lr=peak_lr, total_steps=updates, warmup_steps=warmup_steps, **options)
     _check_available(recipe, updates, options)
-    _set_learning_rate(trainer, recipe.peak_lr)
+    _set_learning_rate(trainer, recipe)
     warm_constant = kind == "constant" and recipe.warmup_steps
     args.lr_scheduler_type = type(args.lr_scheduler_type)("constant_with_warmup" if warm_constant else _TYPES[kind])
     args.lr_scheduler_kwargs = {}
@@ -143,12 +144,12 @@ def _updates(trainer: Any) -> int:
     return int(math.ceil(args.num_train_epochs * max(-(-batches // args.gradient_accumulation_steps), 1)))
 
 
-def _set_learning_rate(trainer: Any, lr: float) -> None:
-    """Have the reference group train at that peak: in an optimizer that exists, or in the one that will be created."""
-    args, former = trainer.args, trainer.args.learning_rate
+def _set_learning_rate(trainer: Any, recipe: Recipe) -> None:
+    """Have the reference group train at the peak: in an optimizer that exists, or in the one that will be created."""
+    args, former, lr = trainer.args, trainer.args.learning_rate, recipe.peak_lr
     args.learning_rate = lr
     if trainer.optimizer is not None and getattr(trainer, "model_init", None) is None:
-        scales = group_scales(trainer.optimizer)
+        scales = scales_as_swept(trainer.optimizer, recipe.group_scales)
         set_lr(trainer.optimizer, lr, scales)
         for group, scale in zip(trainer.optimizer.param_groups, scales, strict=True):
             if "initial_lr" in group:  # of an earlier scheduler, and the next one starts from it

@@ -7,7 +7,6 @@ optimizers without a momentum to cycle, and parameter groups of different LR.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
@@ -19,23 +18,22 @@ from lrfinder.errors import SetupError
 from lrfinder.param_groups import check_optimizers, group_scales, momentum, set_lr
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import Plateau, SchedulerSpec, Sequential
+from lrfinder.schedules.swept import scales_as_swept
 
 __all__ = ["build", "build_each"]
-
-_MOST_ORDERED = 6  # optimizers whose every order is looked at
 
 
 def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     """The stock torch scheduler of a schedule, attached to ``optimizer``, whose LRs then are those of the first step.
 
     The first parameter group whose LR is not 0 is the reference: its LR follows ``schedule.lr_at``, and the others keep
-    their ratio to it, the one that a range test of this optimizer keeps: see
-    :func:`lrfinder.param_groups.group_scales`. ``schedule.group_scales`` is for the printed lines and is not used here.
-    An LR held in a tensor is filled in place; with ``plateau``, groups that hold the same one get their own. A group
-    added later goes on with a ``plateau`` whose groups all have one LR, and with no other torch scheduler. To resume
-    from a checkpoint, build first and load the states of optimizer and scheduler afterwards, as building sets the LR.
-    Torch before pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's own, and
-    the LR is right.
+    the ratio to it that they have now: see :func:`lrfinder.param_groups.group_scales`. A group that was frozen at an LR
+    of 0 in the range test does not become the reference: see :func:`lrfinder.schedules.swept.scales_as_swept`. An LR
+    held in a tensor is filled in place; with ``plateau``, groups that hold the same one get their own. A group added
+    later goes on with a ``plateau`` whose groups all have one LR, and with no other torch scheduler. To resume from a
+    checkpoint, build first and load the states of optimizer and scheduler afterwards, as building sets the LR. Torch
+    before pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's own, and the LR
+    is right.
 
     Args:
         schedule: what to build.
@@ -47,8 +45,8 @@ def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
         ``plateau``, ``step(loss)``.
 
     Raises:
-        SetupError: ``optimizer`` is no torch optimizer, or its groups differ in LR and the schedule has an ``eta_min``,
-            of which torch has one for all groups.
+        SetupError: ``optimizer`` is no torch optimizer, its groups are in another order than in the range test, or they
+            differ in LR and the schedule has an ``eta_min``, of which torch has one for all groups.
 
     Example:
         >>> import torch
@@ -78,7 +76,7 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
 
     Raises:
         SetupError: as in :func:`build`; an optimizer is named twice or shares a parameter with another, or there are
-            more or fewer, or they are in another order, than in the range test. No optimizer is changed then.
+            more or fewer than in the range test. No optimizer is changed then.
 
     Example:
         >>> import torch
@@ -92,40 +90,23 @@ def build_each(schedule: Schedule, optimizers: Sequence[Optimizer]) -> list[lr_s
     for optimizer in optimizers:
         _check(optimizer)
         group_scales(optimizer)  # refuses a learning rate that is no number, with the name of that optimizer
-    scales = _joint_scales(optimizers)
-    _check_list(schedule, optimizers, scales)
+    _check_list(schedule, optimizers)
+    joint = SimpleNamespace(param_groups=[group for each in optimizers for group in each.param_groups])
+    scales = scales_as_swept(joint, schedule.group_scales)
     _check_ratios(schedule, scales)  # before the first of them is changed
     rest = iter(scales)
     own = [tuple(itertools.islice(rest, len(optimizer.param_groups))) for optimizer in optimizers]
     return [_build_on(schedule, optimizer, part) for optimizer, part in zip(optimizers, own, strict=True)]
 
 
-def _joint_scales(optimizers: Sequence[Optimizer]) -> tuple[float, ...]:
-    return group_scales(SimpleNamespace(param_groups=[group for each in optimizers for group in each.param_groups]))
-
-
-def _check_list(schedule: Schedule, optimizers: Sequence[Optimizer], scales: tuple[float, ...]) -> None:
-    """Refuse other optimizers than those swept, or those in another order: the peak is that of the first of them."""
+def _check_list(schedule: Schedule, optimizers: Sequence[Optimizer]) -> None:
+    """Refuse other optimizers than those swept: the peak is that of the first of them."""
     counts = schedule.updates.optimizers
     if counts and len(counts) != len(optimizers):
         raise SetupError(
             f"the range test swept {len(counts)} optimizers; got {len(optimizers)}. Pass those that were swept, in the "
             "same order."
         )
-    swept = schedule.group_scales
-    if not counts or _alike(scales, swept) or len(optimizers) > _MOST_ORDERED:
-        return
-    if any(_alike(_joint_scales(order), swept) for order in itertools.permutations(optimizers)):
-        raise SetupError(
-            f"the optimizers are in another order than in the range test: their groups had learning rates of {swept} "
-            f"times the first, and now of {scales}. Pass them in the same order."
-        )
-
-
-def _alike(scales: tuple[float, ...], others: tuple[float, ...]) -> bool:
-    if len(scales) != len(others):
-        return False
-    return all(math.isclose(mine, other, rel_tol=1e-6) for mine, other in zip(scales, others, strict=True))
 
 
 def _check(optimizer: object) -> None:
