@@ -101,8 +101,7 @@ class RangeTestResult:
             kind: one of ``lrfinder.schedules.KINDS``.
             peak_lr: learning rate to use instead of the advised one; > 0.
             total_steps: length of training in iterations; or give the next two.
-            epochs: length of training in epochs.
-            steps_per_epoch: iterations per epoch.
+            epochs, steps_per_epoch: its length in epochs, and the iterations of one.
             **options: passed on, as in ``warmup_steps=500``. Group scales, accumulation, clipping and mixed precision
                 are by default those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
 
@@ -113,8 +112,9 @@ class RangeTestResult:
         check_choice("kind", kind, KINDS)
         if peak_lr is None:
             horizon = total_steps
-            if total_steps is None and epochs is not None and steps_per_epoch is not None:
-                horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", steps_per_epoch)
+            per_epoch = steps_per_epoch or (self.curve.facts and self.curve.facts.updates_per_epoch)
+            if total_steps is None and epochs is not None and per_epoch is not None:
+                horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", per_epoch)
             peak_lr = self.advice.lr_for(kind, horizon)
         if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)

@@ -788,6 +788,25 @@ def test_the_learning_rates_follow_the_recipe(
     assert len(set(lrs)) > 1 or kind == "constant"
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("cosine", {}), ("constant", {}), ("plateau", {"monitor": "train_loss"}), ("cosine", {"epochs": 1000})],
+    ids=str,
+)
+def test_the_learning_rate_is_that_of_the_length_of_the_fit(kind: str, options: Any, tmp_path: Path) -> None:
+    """1000 epochs of 8 updates; a kind that needs no length is trained as long."""
+    finder = LRFinderCallback(kind, **options)
+
+    class Once(Callback):
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            trainer.should_stop = True
+
+    trainer = quiet_trainer(max_epochs=1000, default_root_dir=tmp_path, callbacks=[finder, Once()])
+    trainer.fit(build(Digits), data(64, shuffle=True))
+    assert finder.result is not None and finder.recipe is not None
+    assert finder.recipe.peak_lr == finder.result.lr_for(kind, 8000) < finder.result.lr_for(kind)
+
+
 def test_plateau_follows_the_metric_that_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="monitor='val_loss'"):
         LRFinderCallback("plateau")

@@ -24,6 +24,7 @@ from lrfinder.errors import ConfigError, FileFormatError, NoAdviceError
 from lrfinder.files import write_json
 from lrfinder.recipes import recipe
 from lrfinder.record.curve import StopReason
+from lrfinder.record.facts import ModelFacts
 from lrfinder.record.trials import Trial, TrialRecord
 from lrfinder.result import RangeTestResult
 
@@ -255,6 +256,17 @@ def test_a_recipe_by_epochs_has_the_advised_peak_as_well():
     made = RESULT.recipe("onecycle", epochs=30, steps_per_epoch=100)
     peak = RESULT.lr_for("onecycle", 3000)
     assert made == recipe("onecycle", peak_lr=peak, epochs=30, steps_per_epoch=100, cycle_momentum=True)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "constant", "plateau"])
+def test_epochs_alone_are_as_long_as_the_loader_that_was_swept(kind):
+    """Of 400 batches, in pairs: 50 epochs are 10,000 updates."""
+    result = result_of(facts=ModelFacts(loader_batches=400, accumulation_steps=2))
+    peak = result.lr_for(kind, 10_000)
+    assert peak < result.lr_for(kind)
+    assert result.recipe(kind, epochs=50).peak_lr == peak
+    assert result.recipe(kind, epochs=50, steps_per_epoch=20).peak_lr == result.lr_for(kind, 1000)
+    assert result_of(facts=ModelFacts()).recipe(kind, epochs=50).peak_lr == result.lr_for(kind)
 
 
 def test_the_printed_lines_use_the_optimizer_of_the_curve():

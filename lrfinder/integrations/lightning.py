@@ -18,6 +18,7 @@ states are as before, whatever was raised. Files that hooks of the module write 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -174,7 +175,11 @@ class LRFinderCallback(Callback):
             return
         with muted(trainer, []), kept(trainer, pl_module, self._sweep):
             self.result = sweep(trainer, self._sweep, Passes(copy.copy(trainer.fit_loop._combined_loader)))
-        self.recipe = self.result.recipe(self.kind, **self._options_for(lambda: length(trainer)))
+        options = self._options_for(lambda: length(trainer))
+        if not options.keys() & {"peak_lr", "total_steps"}:  # kinds without a length have an LR by it
+            with contextlib.suppress(SetupError):  # where the training has no end
+                options = {**options, "peak_lr": self.result.lr_for(self.kind, length(trainer))}
+        self.recipe = self.result.recipe(self.kind, **options)
         self._schedule(trainer)
 
     def state_dict(self) -> dict[str, Any]:

@@ -124,6 +124,11 @@ class ModelFacts:
         mean_square = sum(size * value * value for size, value in known) / sum(size for size, _ in known)
         return math.sqrt(self.trainable * mean_square)
 
+    @property
+    def updates_per_epoch(self) -> int | None:
+        """Updates in a pass over the loader, an incomplete one at its end included; None where that is unknown."""
+        return None if not self.loader_batches else -(-self.loader_batches // self.accumulation_steps)
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:
         """Facts from the dictionary that ``dataclasses.asdict`` makes of them, before or after it was JSON.
