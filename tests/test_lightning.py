@@ -17,7 +17,13 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    Callback,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor, nn
@@ -686,6 +692,25 @@ def test_what_cannot_be_swept_is_refused(kind: type[Digits], options: dict[str, 
     with pytest.raises((SetupError, BatchError), match=sentence):
         range_test(trainer, module, data(), **RANGE)
     assert trainer.state.fn is None
+
+
+def test_a_callback_that_freezes_layers_is_refused() -> None:
+    """Without the callback all layers would be swept, which take another learning rate than a head."""
+
+    class Frozen(BaseFinetuning):
+        def freeze_before_training(self, pl_module: Any) -> None:
+            self.freeze(pl_module.net[0])
+
+        def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+            pass
+
+    with pytest.raises(SetupError, match="Frozen freezes layers.*callbacks=.Frozen.*, LRFinderCallback") as refusal:
+        range_test(quiet_trainer(callbacks=[Frozen()]), build(), data(), **RANGE)
+    assert "\n" not in str(refusal.value)
+    finder = LRFinderCallback("cosine", peak_lr=0.01, sweep=RANGE)
+    quiet_trainer(max_epochs=1, callbacks=[Frozen(), finder]).fit(build(), data())
+    assert finder.result is not None and finder.result.curve.facts is not None
+    assert finder.result.curve.facts.frozen == 4 * 8 + 8
 
 
 def test_a_running_trainer_is_refused_and_trains_on() -> None:

@@ -66,7 +66,8 @@ def range_test(
 
     Raises:
         ConfigError: a number out of its range, a validation loader, or ``ckpt_path``.
-        SetupError: a module or a strategy that cannot be swept here, or a trainer that fits, or would make no step.
+        SetupError: a module or a strategy that cannot be swept here, a callback that freezes layers, or a trainer that
+            fits, or would make no step.
 
     Example:
         >>> import warnings, torch, lightning

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.core.optimizer import _MockOptimizer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -53,7 +53,7 @@ def check(trainer: Any, module: Any) -> None:
 
 
 def check_outside(trainer: Any, datamodule: Any, options: Mapping[str, Any]) -> None:
-    """Refuse a trainer whose ``fit`` cannot be called, or gives no result back, and a fit that would be resumed."""
+    """Refuse a trainer whose ``fit`` cannot be called, gives no result back or trains less than is swept here."""
     if "ckpt_path" in options:
         raise ConfigError(
             "range_test takes no ckpt_path: it sweeps from the weights that the module has. Give it those of the "
@@ -63,6 +63,13 @@ def check_outside(trainer: Any, datamodule: Any, options: Mapping[str, Any]) -> 
         raise SetupError(
             f"datamodule must be a lightning.pytorch.LightningDataModule; got a {type(datamodule).__name__}. "
             "Give loaders as train_dataloaders."
+        )
+    freezes = next((each for each in trainer.callbacks if isinstance(each, BaseFinetuning)), None)
+    if freezes is not None:
+        name = type(freezes).__name__
+        raise SetupError(
+            f"{name} freezes layers when the fit starts, and range_test sweeps without callbacks, so it would sweep "
+            f"all of them. Use Trainer(callbacks=[{name}(...), LRFinderCallback(...)]), which sweeps what is trained."
         )
     if trainer.state.status == TrainerStatus.RUNNING:
         raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
