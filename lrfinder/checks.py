@@ -97,7 +97,8 @@ def check_choice(name: str, value: Any, allowed: Iterable[str], *, listed: str =
     names = list(allowed)
     if value not in names:
         listed = listed or f"one of {', '.join(names)}"
-        raise ConfigError(f"{name} must be {listed}; got {value!r}.{did_you_mean(value, names)}")
+        got = f"a {type(value).__name__}" if "\n" in repr(value) else repr(value)  # as of an optimizer
+        raise ConfigError(f"{name} must be {listed}; got {got}.{did_you_mean(value, names)}")
     return str(value)
 
 

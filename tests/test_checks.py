@@ -67,6 +67,8 @@ def test_a_choice_that_is_unknown_is_answered_with_the_nearest() -> None:
         check_choice("mode", "Linaer", ("exp", "linear"))
     with pytest.raises(ConfigError, match="mode must be a spacing; got 7.$"):
         check_choice("mode", 7, ("exp", "linear"), listed="a spacing")
+    with pytest.raises(ConfigError, match="must be one of cosine; got a SGD.$"):
+        check_choice("kind", torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), ("cosine",))
     assert check_choice("mode", "linear", ("exp", "linear")) == "linear"
 
 

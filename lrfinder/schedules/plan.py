@@ -139,11 +139,11 @@ class Plan:
         Raises:
             ConfigError: an option was given and not taken.
         """
+        known = ["warmup_steps"] * KIND_TABLE[self.kind].warmup + self._known
         for name in self._options:
-            raise ConfigError(
-                f"{self.kind} has no option {name!r}; its options: {', '.join(self._known)}."
-                f"{did_you_mean(name, self._known)}"
-            )
+            ratio = name == "warmup_ratio" and known[0] == "warmup_steps"
+            hint = " Give warmup_steps, their number." if ratio else did_you_mean(name, known)
+            raise ConfigError(f"{self.kind} has no option {name!r}; its options: {', '.join(known)}.{hint}")
 
     def _take_warmup(self, given: int | None) -> int:
         if not KIND_TABLE[self.kind].warmup:
