@@ -68,9 +68,10 @@ class LRFinder:
 
     Args:
         model: the module to train, on its device already.
-        optimizer: an optimizer over its parameters, or a list of them that are stepped together, as Muon beside AdamW.
-            All parameter groups keep the ratios of their learning rates. If a trainer has prepared the optimizer, its
-            GradScaler and its number of batches per update are used.
+        optimizer: an optimizer over its parameters, or over others that ``loss_fn`` uses where it is frozen (a prompt);
+            or a list of optimizers that are stepped together, as Muon beside AdamW. All parameter groups keep the
+            ratios of their learning rates. If a trainer has prepared the optimizer, its GradScaler and its number of
+            batches per update are used.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
         step_fn: ``step_fn(batch) -> loss before the update``, for a training that makes its own backward passes and

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from small import network, train_step, training
+from torch import nn
 
-from lrfinder.errors import ConfigError, SetupError
+from lrfinder import LRFinder
+from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.training.setup import resolve_device
 
 CPU = torch.device("cpu")
@@ -69,3 +71,40 @@ def test_a_device_number_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(SetupError, match=r"device cuda:2 is not there: this machine has 2 CUDA device\(s\)"):
         resolve_device("cuda:2")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+# --- what is trained --------------------------------------------------------------------------------------------------
+
+
+class Prompted:
+    """A trained network, frozen, and a shift of its inputs that is trained beside it."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).requires_grad_(False)
+        self.prompt = nn.Parameter(torch.ones(4))
+        inputs = torch.randn(20, 16, 4)
+        self.loader = [(each, self.model(each).argmax(dim=1)) for each in inputs]
+        self.optimizer = torch.optim.Adam([self.prompt], lr=1e-3)
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(5 * model(batch[0] + self.prompt), batch[1])
+
+
+def test_parameters_beside_a_frozen_network_can_be_trained() -> None:
+    """As in prompt tuning: all that the optimizer holds is outside the model."""
+    world = Prompted()
+    finder = LRFinder(world.model, world.optimizer, loss_fn=world.loss)
+    result = finder.range_test(world.loader)
+    assert torch.equal(world.prompt, torch.ones(4)) and not world.optimizer.state
+    assert result.lr_for("cosine") > 1e-3
+    better = finder.refine(result, world.loader, schedule="cosine", total_steps=60, budget=1.0)
+    assert better.trials is not None and better.trials.improved
+    assert torch.equal(world.prompt, torch.ones(4)) and not world.optimizer.state
+
+
+def test_an_optimizer_of_another_model_is_found_beside_a_frozen_one() -> None:
+    world = Prompted()
+    finder = LRFinder(world.model, torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), loss_fn=world.loss)
+    with pytest.raises(BatchError, match="the loss reaches none of the optimizer's parameters"):
+        finder.range_test(world.loader)

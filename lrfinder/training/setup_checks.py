@@ -92,15 +92,17 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
             f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
             "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
         )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    held = optimizer_parameters(optimizer)
+    own = [parameter.requires_grad for parameter in model.parameters()]
+    outside = bool(own) and any(parameter.requires_grad for parameter in held)  # as a prompt of a frozen network
+    if not any(own) and not outside:
         raise SetupError(
             "the model has no trainable parameter: none at all, or all with requires_grad=False. "
             "Unfreeze what is to be trained."
         )
     modules = [module for module in (model, criterion) if isinstance(module, nn.Module)]
     known = {id(parameter) for module in modules for parameter in module.parameters()}
-    held = optimizer_parameters(optimizer)
-    if not any(id(parameter) in known for parameter in held):
+    if any(own) and not any(id(parameter) in known for parameter in held):
         raise SetupError(
             "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
             f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
