@@ -72,6 +72,17 @@ def test_what_is_no_loss_in_eval_mode_is_refused(loss: Any, got: str) -> None:
         measured.loss()
 
 
+def test_a_model_that_returns_predictions_in_eval_mode_is_named() -> None:
+    """As torchvision's detection models do: the error of the user's own line says nothing of the mode."""
+
+    def loss(model: nn.Module, batch: Any) -> Any:
+        return ({"loss": torch.ones(())} if model.training else [batch[1]]).values()
+
+    with pytest.raises(BatchError, match="in eval mode, could not be computed: AttributeError: 'list' object") as error:
+        validation([labelled(0)], loss_fn=loss).loss()
+    assert isinstance(error.value.__cause__, AttributeError)
+
+
 def test_batches_without_a_tensor_count_alike() -> None:
     values = validation([Record(torch.tensor(1.0)), Record(torch.tensor(3.0))], loss_fn=lambda model, b: b.inputs)
     assert values.loss().item() == 2.0

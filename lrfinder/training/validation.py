@@ -188,7 +188,13 @@ class Validation:
             return self._scalar(batch)
 
     def _scalar(self, batch: Any) -> Tensor:
-        loss = self._loss_fn(self._setup.model, batch)
+        try:
+            loss = self._loss_fn(self._setup.model, batch)
+        except (AttributeError, KeyError, TypeError) as error:  # of the program: no weights raise them
+            raise BatchError(
+                "the loss of a validation batch, with the model in eval mode, could not be computed: "
+                f"{type(error).__name__}: {error}. loss_fn has to take such a batch and return a loss in that mode too."
+            ) from error
         check_scalar(loss, when=" in eval mode as well")
         return loss.detach()
 
