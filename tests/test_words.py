@@ -131,7 +131,7 @@ def test_a_part_of_a_clipped_lr_is_told(part: float, told: bool) -> None:
     ("found", "expected"),
     [
         ({"code": "groups", "values": (1.0, 0.1)}, "the reference parameter group; the groups train at 1, 0.1 times"),
-        ({"code": "groups", "values": (0.5, *[1.0] * 5, 2.0)}, "the groups train at 2 to 0.5 times it"),
+        ({"code": "groups", "values": (0.5, *[1.0] * 5, 2.0)}, "the groups train at 0.5 to 2 times it"),
         ({"code": "groups", "values": (1.0, 0.1), "detail": "body"}, "those of the reference parameter group (body);"),
         ({"code": FAR, "lr": 0.1, "values": (0.01,), "detail": "timm cosine"}, "is 10 times timm's of 0.01"),
         ({"code": FAR, "lr": 0.1, "values": (1.0,), "detail": "timm cosine"}, "is 10 times below timm's of 1"),

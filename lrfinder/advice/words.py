@@ -114,7 +114,7 @@ def _scaler_skips(found: Finding) -> str:
 def _groups(found: Finding) -> str:
     scales = ", ".join(map(format_lr, found.values))
     if len(found.values) > _LISTED_GROUPS:
-        scales = f"{format_lr(max(found.values))} to {format_lr(min(found.values))}"
+        scales = f"{format_lr(min(found.values))} to {format_lr(max(found.values))}"
     group = "the reference parameter group" + (f" ({found.detail})" if found.detail else "")
     return (
         f"The learning rates are those of {group}; the groups train at {scales} times it. The typical LR is converted "

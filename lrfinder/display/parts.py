@@ -36,14 +36,14 @@ def other_parts(setup: Mapping[str, Any] | None) -> str:
 
 
 def scales_in_words(scales: Sequence[float], names: Sequence[str] = ()) -> str:
-    """The scales of parameter groups with their names; of many groups the number, the largest and the smallest.
+    """The scales of parameter groups with their names; of many groups the smallest and the largest.
 
     Example:
         >>> scales_in_words((1.0, 10.0), ("all but the head", "head")), scales_in_words([0.5**i for i in range(9)])
-        ('1 (all but the head), 10 (head)', '1 to 0.00391')
+        ('1 (all but the head), 10 (head)', '0.00391 to 1')
     """
     if len(scales) > _LISTED:
-        return f"{max(scales):.3g} to {min(scales):.3g}"
+        return f"{min(scales):.3g} to {max(scales):.3g}"
     if len(names) != len(scales):
         return ", ".join(f"{scale:g}" for scale in scales)
     return ", ".join(f"{scale:g} ({name})" for scale, name in zip(scales, names, strict=True))
