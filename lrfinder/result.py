@@ -106,13 +106,13 @@ class RangeTestResult:
                 are by default those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
 
         Raises:
-            ConfigError: unknown kind, or numbers that do not fit each other.
+            ConfigError: unknown kind, numbers that do not fit each other, batches in place of updates.
             NoAdviceError: no ``peak_lr``, and the curve has no advice.
         """
         check_choice("kind", kind, KINDS)
+        per_epoch = self.curve.facts.updates_per_epoch(steps_per_epoch) if self.curve.facts else steps_per_epoch
         if peak_lr is None:
             horizon = total_steps
-            per_epoch = steps_per_epoch or (self.curve.facts and self.curve.facts.updates_per_epoch)
             if total_steps is None and epochs is not None and per_epoch is not None:
                 horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", per_epoch)
             peak_lr = self.advice.lr_for(kind, horizon)

@@ -269,6 +269,20 @@ def test_epochs_alone_are_as_long_as_the_loader_that_was_swept(kind):
     assert result_of(facts=ModelFacts()).recipe(kind, epochs=50).peak_lr == result.lr_for(kind)
 
 
+@pytest.mark.parametrize("peak_lr", [None, 0.01])
+def test_batches_in_place_of_updates_are_refused(peak_lr):
+    """With len(train_loader) for steps_per_epoch the schedule of an accumulated training would never end."""
+    result = result_of(facts=ModelFacts(loader_batches=401, accumulation_steps=2))
+    with pytest.raises(ConfigError, match="counts updates; got 401, .* of which 2 make an update. Give 201"):
+        result.recipe("cosine", epochs=3, steps_per_epoch=401, peak_lr=peak_lr)
+    assert result.recipe("cosine", epochs=3, steps_per_epoch=201, peak_lr=peak_lr).total_steps == 603
+    assert result.recipe("cosine", epochs=3, steps_per_epoch=200, peak_lr=peak_lr).total_steps == 600
+    plain = result_of(facts=ModelFacts(loader_batches=401))
+    assert plain.recipe("cosine", epochs=3, steps_per_epoch=401, peak_lr=peak_lr).total_steps == 1203
+    one = result_of(facts=ModelFacts(loader_batches=1, accumulation_steps=4))
+    assert one.recipe("cosine", epochs=3, steps_per_epoch=1, peak_lr=peak_lr).total_steps == 3
+
+
 def test_the_printed_lines_use_the_optimizer_of_the_curve():
     result = result_of(group_scales=(1.0, 0.1), momentum=0.0)
     made = result.recipe("onecycle", peak_lr=0.1, total_steps=100)

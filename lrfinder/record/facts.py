@@ -124,10 +124,25 @@ class ModelFacts:
         mean_square = sum(size * value * value for size, value in known) / sum(size for size, _ in known)
         return math.sqrt(self.trainable * mean_square)
 
-    @property
-    def updates_per_epoch(self) -> int | None:
-        """Updates in a pass over the loader, an incomplete one at its end included; None where that is unknown."""
-        return None if not self.loader_batches else -(-self.loader_batches // self.accumulation_steps)
+    def updates_per_epoch(self, given: int | None = None) -> int | None:
+        """Updates in a pass over the loader, an incomplete one at its end included; None where that is unknown.
+
+        Args:
+            given: number that is given for it, which then counts; None for none.
+
+        Raises:
+            ConfigError: the number is that of the batches, of which several make an update.
+        """
+        updates = None if not self.loader_batches else -(-self.loader_batches // self.accumulation_steps)
+        if given is None or given == updates:
+            return updates
+        if given == self.loader_batches:
+            raise ConfigError(
+                f"steps_per_epoch counts updates; got {given}, the number of batches, of which "
+                f"{self.accumulation_steps} make an update. Give {updates}: the schedule would end after "
+                f"{self.accumulation_steps} times as many epochs."
+            )
+        return given
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelFacts:

@@ -113,7 +113,7 @@ def _check(optimizer: object) -> None:
     if not isinstance(optimizer, Optimizer):
         raise SetupError(
             f"the scheduler needs a torch.optim.Optimizer; got {type(optimizer).__name__}. "
-            "Pass the optimizer that trains the model."
+            "Pass the optimizer that trains the model; of one that wraps another, such as Lookahead, the other."
         )
 
 
