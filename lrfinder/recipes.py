@@ -206,7 +206,7 @@ class Recipe(Schedule):
         from lrfinder.display.html import recipe_html
 
         pictures = {"light": self._picture(dark=False), "dark": self._picture(dark=True)}
-        return recipe_html(self.kind, self.peak_lr, self.interval, self.code(), **pictures)
+        return recipe_html(self.kind, self.peak_lr, self.unit, self.code(), **pictures)
 
     def _picture(self, *, dark: bool) -> bytes:
         from lrfinder.display.pictures import figure_png

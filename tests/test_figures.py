@@ -389,6 +389,9 @@ def test_a_schedule_without_warm_up_and_without_end_has_neither():
 
 def test_the_title_says_where_the_step_belongs():
     assert schedule_figure(RECIPES["cosine"]).title == "cosine: scheduler.step() after every batch"
+    accumulated = schedule_figure(recipe("cosine", peak_lr=0.1, total_steps=100, accumulation_steps=4))
+    assert accumulated.title == "cosine: scheduler.step() after every update"
+    assert (accumulated.subtitle, accumulated.xlabel) == ("5 updates of warm-up (shaded)", "update")
     shown = schedule_figure(RECIPES["step, per epoch"])
     assert shown.title == "step: scheduler.step() after every epoch"
     assert shown.xlabel == "epoch" and shown.stepwise

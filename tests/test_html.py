@@ -97,7 +97,7 @@ def test_the_html_escapes_what_comes_from_outside():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
     plan = recipe(kind, peak_lr=0.0123, total_steps=1000)
-    page = Balanced(recipe_html(kind, plan.peak_lr, plan.interval, plan.code(), light=LIGHT, dark=DARK))
+    page = Balanced(recipe_html(kind, plan.peak_lr, plan.unit, plan.code(), light=LIGHT, dark=DARK))
     words = "".join(page.words)
     assert kind in words and "peak LR 0.012" in words
     assert plan.code() in words

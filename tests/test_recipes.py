@@ -93,6 +93,8 @@ def test_describe_tells_given_numbers_from_defaults() -> None:
         ({"total_steps": 30}, "30 calls of scheduler.step(), one after every batch"),
         ({"epochs": 3, "steps_per_epoch": 10}, "30 calls of scheduler.step(), one after every batch"),
         ({"epochs": 3}, "3 calls of scheduler.step(), one after every epoch"),
+        ({"total_steps": 30, "accumulation_steps": 4}, "30 calls of scheduler.step(), one after every update"),
+        ({"epochs": 3, "accumulation_steps": 4}, "3 calls of scheduler.step(), one after every epoch"),
     ],
     ids=str,
 )

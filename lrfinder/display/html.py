@@ -72,13 +72,13 @@ def result_html(
     )
 
 
-def recipe_html(kind: str, peak_lr: float, interval: str, code: str, *, light: bytes, dark: bytes) -> str:
+def recipe_html(kind: str, peak_lr: float, unit: str, code: str, *, light: bytes, dark: bytes) -> str:
     """The recipe as a self-contained piece of HTML: the learning rate over training, and the lines to paste.
 
     Args:
         kind: of the schedule, as in ``"cosine"``.
         peak_lr: highest learning rate; > 0.
-        interval: ``"step"`` or ``"epoch"``, after which ``scheduler.step()`` is called.
+        unit: what ``scheduler.step()`` is called after, as in ``"batch"``.
         code: lines to paste.
         light: PNG for pages with a light background.
         dark: PNG for pages with a dark one.
@@ -86,9 +86,8 @@ def recipe_html(kind: str, peak_lr: float, interval: str, code: str, *, light: b
     Returns:
         One ``div`` without script or link, and a style sheet for its pictures; everything from outside is escaped.
     """
-    after = "batch" if interval == "step" else "epoch"
     return _framed(
-        _heading(f"{kind}, peak LR {format_lr(peak_lr)}: call scheduler.step() after every {after}"),
+        _heading(f"{kind}, peak LR {format_lr(peak_lr)}: call scheduler.step() after every {unit}"),
         _picture(light, dark, alt="Learning rate over training"),
         f'<pre style="{_FRAME}">{escape(code)}</pre>',
     )

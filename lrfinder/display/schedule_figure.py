@@ -48,7 +48,7 @@ class ScheduleFigure:
 
 def schedule_figure(schedule: Schedule) -> ScheduleFigure:
     """Contents of a plot of the schedule: the whole of it, or its beginning where it has no end."""
-    unit = "batch" if schedule.interval == "step" else "epoch"
+    unit = schedule.unit
     warmup = schedule.warmup_steps
     length = schedule.total_steps or max(2 * warmup, 100)
     times = _times(schedule, length)
@@ -60,7 +60,7 @@ def schedule_figure(schedule: Schedule) -> ScheduleFigure:
     marks = [Mark(role="peak", x=times[top], y=lrs[top], value=value)]
     if schedule.total_steps and not KIND_TABLE[schedule.kind].follows_loss:
         marks.append(Mark(role="end", x=times[-1], y=lrs[-1], value=format_lr(lrs[-1])))
-    units = unit if warmup == 1 else {"batch": "batches", "epoch": "epochs"}[unit]
+    units = unit if warmup == 1 else {"batch": "batches", "update": "updates", "epoch": "epochs"}[unit]
     return ScheduleFigure(
         times=tuple(times),
         lrs=tuple(lrs),

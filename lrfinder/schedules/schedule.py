@@ -111,11 +111,17 @@ class Schedule:
         """
         return self.spec.momentum_at(self._check_time(t))
 
+    @property
+    def unit(self) -> str:
+        """What ``scheduler.step()`` is called after: ``"batch"``, ``"update"`` of several batches, or ``"epoch"``."""
+        if self.interval == "epoch":
+            return "epoch"
+        return "batch" if self.updates.accumulation_steps == 1 else "update"
+
     def describe(self) -> str:
         """One line: the schedule and where each of its numbers came from."""
-        unit = "batch" if self.interval == "step" else "epoch"
         length = "open-ended" if self.total_steps is None else f"{self.total_steps} calls of scheduler.step()"
-        head = f"{self.kind} with peak LR {self.peak_lr:g}, {length}, one after every {unit}"
+        head = f"{self.kind} with peak LR {self.peak_lr:g}, {length}, one after every {self.unit}"
         scales = ", ".join(f"{scale:g}" for scale in self.group_scales)
         groups = (f"times {scales} for the parameter groups",) if len(self.group_scales) > 1 else ()
         return "; ".join([head, *groups, *self.notes])
