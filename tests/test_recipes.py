@@ -345,6 +345,12 @@ def test_a_sequence_made_by_hand_is_printed_with_one_name_per_part() -> None:
     assert "SequentialLR(optimizer, [part0, part1], milestones=[100])" in code
 
 
+def test_the_lines_of_a_plateau_name_what_is_to_rise() -> None:
+    """A loss that falls would lower the learning rate all the time."""
+    assert 'With mode="max" pass what is to rise, such as accuracy, here.' in build("plateau", mode="max").code()
+    assert "Better still: pass the validation loss here." in build("plateau").code()
+
+
 def test_describe_names_the_scales_of_several_groups() -> None:
     assert "times 1, 0.1 for the parameter groups" in build("cosine", group_scales=(1.0, 0.1)).describe()
     assert "groups" not in build("cosine").describe()

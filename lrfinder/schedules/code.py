@@ -139,9 +139,13 @@ def _loop_lines(schedule: Schedule) -> list[str]:
     elif schedule.epochs is None:
         return _counted_loop(schedule)
     if follows_loss:
+        rises = getattr(schedule.spec, "mode", "min") == "max"
+        better = "Better still: pass the validation loss"
+        if rises:
+            better = 'With mode="max" pass what is to rise, such as accuracy,'
         return [
             *_collected(schedule.updates, epochs),
-            "    # After every epoch, not after every batch. Better still: pass the validation loss here.",
+            f"    # After every epoch, not after every batch. {better} here.",
             "    scheduler.step(sum(losses) / len(losses))",
         ]
     if schedule.interval == "epoch":
