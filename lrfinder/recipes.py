@@ -41,6 +41,7 @@ def recipe(
     grad_scaler: bool | None = None,
     device: Any = "cuda",
     optimizers: Sequence[int] = (),
+    closure: bool = False,
     own_step: bool = False,
     form: str = "plain",
     grouping: Grouping | None = None,
@@ -69,6 +70,7 @@ def recipe(
         grad_scaler: whether the printed lines use a ``torch.amp.GradScaler``; by default with float16.
         device: where autocast and scaler of the printed lines run, as in ``"cuda"``.
         optimizers: number of parameter groups of each optimizer, where several are stepped together.
+        closure: whether the printed lines give ``optimizer.step`` a closure, as L-BFGS needs it.
         own_step: whether the printed lines call ``step_fn``, which makes the update.
         form: how the printed lines compute the loss, as :mod:`lrfinder.tasks` does: ``plain``, ``auxiliary 0.3``,
             ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection``, ``optical flow``,
@@ -102,6 +104,7 @@ def recipe(
     """
     making: dict[str, Any] = {"accumulation_steps": accumulation_steps, "clip_grad_norm": clip_grad_norm}
     making |= {"amp_dtype": amp_dtype, "grad_scaler": grad_scaler, "device": device, "form": form}
+    making |= {"closure": closure}
     updates = Updates(optimizers=tuple(optimizers), own_step=own_step, grouping=grouping, **making)
     schedule = make_schedule(
         kind,

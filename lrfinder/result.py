@@ -138,7 +138,7 @@ class RangeTestResult:
         groups = {"grouping": None if self.run is None else Grouping.from_setup(self.run.setup)}
         known = {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
         several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
-        return {**groups, **several, **known}
+        return {**groups, **several, **known, "closure": self.curve.optimizer == "LBFGS"}
 
     @overload
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...

@@ -169,6 +169,22 @@ def test_the_lines_of_a_result_follow_its_finder(
     assert Paste(one.code()).calls == EPOCHS * per_epoch
 
 
+@pytest.mark.parametrize("length", [{"total_steps": 8}, {"epochs": 2, "steps_per_epoch": 4}, {"epochs": 2}], ids=str)
+@pytest.mark.parametrize("kind", ["cosine", "plateau"])
+@clipping
+def test_the_lines_of_lbfgs_have_a_closure(kind: str, length: dict[str, int], clip_grad_norm: float | None) -> None:
+    model, loader = network(), [labelled(seed) for seed in range(4)]
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
+    finder = LRFinder(model, optimizer, nn.CrossEntropyLoss(), clip_grad_norm=clip_grad_norm)
+    made = finder.range_test(loader, start_lr=1e-3, end_lr=1.0, num_iter=10).recipe(kind, peak_lr=0.1, **length)
+    names = {"model": model, "optimizer": optimizer, "criterion": nn.CrossEntropyLoss(), "train_loader": loader}
+    before = nn.CrossEntropyLoss()(model(loader[0][0]), loader[0][1]).item()
+    exec(made.code().replace("range(10)", "range(2)"), names)  # the epochs of a length that is not known
+    assert nn.CrossEntropyLoss()(model(loader[0][0]), loader[0][1]).item() < before
+    assert ("clip_grad_norm_" in made.code()) == (clip_grad_norm is not None)
+    assert Recipe.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
 def test_an_option_of_the_recipe_goes_before_what_was_swept() -> None:
     model = network()
     finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss(), accumulation_steps=4)

@@ -27,6 +27,7 @@ class Updates:
         grad_scaler: whether a ``GradScaler`` is used; None stands for float16 alone, which needs one.
         device: device, as in ``"cuda"``, whose kind autocast and scaler have to be told.
         optimizers: number of parameter groups of each optimizer, where there are several; they are in a list then.
+        closure: whether ``optimizer.step`` takes a closure, as that of L-BFGS; not printed with accumulation.
         own_step: whether ``step_fn`` makes forward, backward and update, scaler, clipping and autocast included.
         form: how the loss is computed, a key of :data:`lrfinder.schedules.forms.FORMS`.
         grouping: what is trained, and in which parameter groups; None where the lines take ``optimizer`` as it is.
@@ -46,6 +47,7 @@ class Updates:
     grad_scaler: bool | None = None
     device: str = "cuda"
     optimizers: tuple[int, ...] = ()
+    closure: bool = False
     own_step: bool = False
     form: str = "plain"
     grouping: Grouping | None = None
@@ -117,6 +119,10 @@ class Updates:
         if self.amp_dtype is not None:
             within = [f"    {line}" for line in loss]
             loss = [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', *within]
+        if self.closure and self.accumulation_steps == 1:
+            inside = ["optimizer.zero_grad()", *loss, "loss.backward()", *self._clip, "return loss"]
+            inside = [f"    {line}" for line in inside]
+            return ["def closure():", *inside, "loss = optimizer.step(closure)", *after_update]
         if self.accumulation_steps > 1:
             part = f"loss / {self.accumulation_steps}"
             return [*loss, f"scaler.scale({part}).backward()" if self.grad_scaler else f"({part}).backward()"]
@@ -129,13 +135,15 @@ class Updates:
             return ["loss = step_fn(batches)", *after_update, "batches = []"]
         return [*self._update(after_update), "optimizer.zero_grad()"]
 
+    @property
+    def _clip(self) -> list[str]:
+        norm = self.clip_grad_norm
+        return [] if norm is None else [f"torch.nn.utils.clip_grad_norm_(model.parameters(), {norm!r})"]
+
     def _update(self, after_update: Sequence[str]) -> list[str]:
-        clip = []
-        if self.clip_grad_norm is not None:
-            clip = [f"torch.nn.utils.clip_grad_norm_(model.parameters(), {self.clip_grad_norm!r})"]
         if not self.grad_scaler:
-            return [*clip, "optimizer.step()", *after_update]
-        unscaled = ["scaler.unscale_(optimizer)", *clip] if clip else []
+            return [*self._clip, "optimizer.step()", *after_update]
+        unscaled = ["scaler.unscale_(optimizer)", *self._clip] if self._clip else []
         if not after_update:
             return [*unscaled, "scaler.step(optimizer)", "scaler.update()"]
         return [
