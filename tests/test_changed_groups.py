@@ -26,7 +26,7 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def adamw(model: nn.Sequential, *lrs: float, order: tuple[int, ...] = (0, 2)) -> Any:
+def adamw(model: nn.Sequential, *lrs: Any, order: tuple[int, ...] = (0, 2)) -> Any:
     groups = [{"params": model[layer].parameters(), "lr": lr} for layer, lr in zip(order, lrs, strict=True)]
     return torch.optim.AdamW(groups)
 
@@ -100,6 +100,18 @@ def test_trials_of_other_groups_than_those_swept_are_refused() -> None:
     joint = finder(model, [adamw(nn.Sequential(model[0], nn.Identity(), model[2]), 1e-3, 1e-4, order=(2, 0))])
     with pytest.raises(SetupError, match="Run the range test again"):
         joint.refine(result, LOADER, **plan)
+
+
+def test_learning_rates_in_tensors_may_drift_between_range_test_and_trials() -> None:
+    model = net()
+    optimizer = adamw(model, *torch.tensor([1e-4, 3e-4]))
+    result = finder(model, optimizer).range_test(LOADER, num_iter=40)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9999)
+    for _ in range(3000):
+        optimizer.step()
+        scheduler.step()
+    assert group_scales(optimizer) != pytest.approx((1.0, 3.0), rel=1e-6)
+    assert finder(model, optimizer).refine(result, LOADER, schedule="cosine", total_steps=200).trials is not None
 
 
 def test_trials_with_another_optimizer_than_that_swept_are_refused() -> None:

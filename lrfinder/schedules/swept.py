@@ -11,6 +11,8 @@ from lrfinder.param_groups import group_scales, optimizer_name
 
 __all__ = ["check_as_swept", "scales_as_swept"]
 
+_SAME = 1e-3  # relative difference of equal scales: those in tensors drift through a schedule of many steps
+
 
 def scales_as_swept(optimizer: Any, swept: Sequence[float]) -> tuple[float, ...]:
     """LR of each group divided by that of the group that was the reference in the range test, shape (groups,).
@@ -66,7 +68,7 @@ def check_as_swept(optimizer: Any, swept: Sequence[float], name: str) -> None:
 
 def _alike(scales: Sequence[float], others: Sequence[float]) -> bool:
     return len(scales) == len(others) and all(
-        math.isclose(mine, other, rel_tol=1e-6) for mine, other in zip(scales, others, strict=True)
+        math.isclose(mine, other, rel_tol=_SAME) for mine, other in zip(scales, others, strict=True)
     )
 
 
