@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 __all__ = ["SectionedCommand", "options_below"]
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Command = Callable[..., Any]
 
 _HEADING: dict[str, str] = {}  # by name of the parameter
 
@@ -28,14 +28,14 @@ class SectionedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def options_below(sections: Mapping[str, Sequence[Decorator]]) -> Decorator:
+def options_below(sections: dict[str, tuple[Callable[[Command], Any], ...]]) -> Callable[[Command], Command]:
     """Decorator that gives a command all these options, in the order of its help.
 
     Args:
         sections: options by heading.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         for heading, options in reversed(sections.items()):
             for option in reversed(options):
                 command = option(command)
