@@ -190,6 +190,8 @@ class Validation:
     def _scalar(self, batch: Any) -> Tensor:
         try:
             loss = self._loss_fn(self._setup.model, batch)
+        except BatchError:  # which says what to mend
+            raise
         except (AttributeError, KeyError, TypeError) as error:  # of the program: no weights raise them
             raise BatchError(
                 "the loss of a validation batch, with the model in eval mode, could not be computed: "
