@@ -8,7 +8,7 @@
     ├── RestoreError (RuntimeError)         a part of the training state could not be restored
     ├── RankError (RuntimeError)            another rank of a distributed run failed, or did not call
     ├── NoAdviceError (RuntimeError)        a learning rate was requested, and the curve has none
-    └── MissingDependencyError (ImportError) an optional package is not installed
+    └── MissingDependencyError (ImportError) an optional package is not installed, or too old
 
 Each message gives what was got, what is allowed and what to do. Each class also derives from the builtin that a
 caller would expect, so ``except ValueError`` works. May import nothing of the package.
@@ -62,7 +62,7 @@ class RestoreError(LRFinderError, RuntimeError):
 
 
 class MissingDependencyError(LRFinderError, ImportError):
-    """An optional package is not installed; the message has the line that installs it."""
+    """An optional package is not installed, or too old; the message has the line that installs it."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is not installed. Install it with: pip install "lrfinder[{extra}]"')
+    def __init__(self, package: str, extra: str, fault: str = "is not installed") -> None:
+        super().__init__(f'{package} {fault}. Install it with: pip install "lrfinder[{extra}]"')

@@ -316,6 +316,13 @@ def test_updates_that_the_scaler_skips_are_counted() -> None:
     assert len(curve) >= 10
 
 
+def test_a_state_without_a_number_of_iterations_is_swept() -> None:
+    with_it, without = supervised(), supervised()
+    vars(without.engine.state).pop("max_iters")  # up to Ignite 0.5.4, before the first run
+    assert without.sweep().curve == with_it.sweep().curve
+    assert not hasattr(without.engine.state, "max_iters")
+
+
 def test_two_optimizers_are_swept_together() -> None:
     model, _ = parts()
     assert isinstance(model, nn.Sequential)

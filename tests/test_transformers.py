@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+import importlib.metadata
 import json
 import random
 import runpy
@@ -673,6 +675,15 @@ def test_arguments_in_another_order_are_refused(result: RangeTestResult) -> None
     for first, second in ((build(), result), (result, language_model()), (None, build()), (result.curve, build())):
         with pytest.raises(SetupError, match=rf"apply\(result, trainer, kind\).*got a {type(first).__name__} and a"):
             apply(first, second)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("package", "found"), [("transformers", "4.52.4"), ("accelerate", "1.3.0"), ("", "")])
+def test_a_package_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, package: str, found: str) -> None:
+    lowest = {"transformers": "4.53.0", "accelerate": "1.4.0"}
+    monkeypatch.setattr(importlib.metadata, "version", {**lowest, package: found}.__getitem__)
+    refused = pytest.raises(MissingDependencyError, match=f"^{package} is {found}, older than .* pip install")
+    with refused if package else contextlib.nullcontext():  # the oldest that is accepted
+        runpy.run_path(str(integration.__file__))
 
 
 def test_a_package_that_is_missing_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,8 @@ def _apart(engine: Engine, loader: Any, calls: int) -> Iterator[None]:
     before, state = dict(vars(engine)), copy.copy(engine.state)
     for name, value in vars(engine.state).items():
         setattr(state, name, copy.copy(value) if type(value) in (dict, list, set) else value)
-    if (state.max_epochs is None and state.max_iters is None) or engine._is_done(state):
+    unlimited = state.max_epochs is None and getattr(state, "max_iters", None) is None  # which 0.5.4 sets in a run
+    if unlimited or engine._is_done(state):
         state.iteration, state.max_epochs = 0, state.max_epochs or 1
         state.epoch_length = engine._get_data_length(loader)
     state.iteration -= state.iteration % calls

@@ -13,6 +13,7 @@ import copy
 import inspect
 from collections.abc import Sequence, Sized
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -24,11 +25,18 @@ from lrfinder.integrations.references import References
 from lrfinder.result import RangeTestResult
 
 try:
+    from packaging.version import Version
     from transformers import Trainer, TrainerCallback
+
+    _VERSIONS = {name: version(name) for name in ("transformers", "accelerate")}
 except ImportError as error:
     raise MissingDependencyError("transformers", "transformers") from error
 
 from lrfinder.integrations.transformers_schedule import apart_in, apply
+
+for _name, _lowest in {"transformers": "4.53", "accelerate": "1.4"}.items():  # as in setup.cfg
+    if Version(_VERSIONS[_name]) < Version(_lowest):
+        raise MissingDependencyError(_name, "transformers", f"is {_VERSIONS[_name]}, older than {_lowest}")
 
 __all__ = ["apply", "range_test"]
 
