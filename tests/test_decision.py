@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from odd_curves import ODD_CURVES
 
 from lrfinder import Advice, RangeTestResult, StopReason
+from lrfinder.analysis.finding import Finding
 from lrfinder.cli import main
 from lrfinder.display.decision import decide
 from lrfinder.errors import FileFormatError
@@ -46,6 +47,20 @@ def test_without_a_run_or_a_recipe_nothing_is_said_of_one() -> None:
     alone = "Use 0.011 (0.002 to 0.02); never above 0.024."
     ported = run_of(model="efficientnet_b0", entry="IMAGENET1K_V1")
     assert [decide(advice_of(), run).text for run in (None, run_of(entry=None), ported)] == [alone] * 3
+
+
+@pytest.mark.parametrize(
+    ("scales", "name", "words"),
+    [
+        ((1.0, 10.0), "", "Use 0.011 for parameter group 0 (0.002 to 0.02)"),
+        ((0.0, 1.0, 10.0), "backbone", "Use 0.011 for parameter group 1, backbone (0.002 to 0.02)"),
+    ],
+)
+def test_the_line_says_which_of_several_groups_it_is_for(scales: tuple[float, ...], name: str, words: str) -> None:
+    found = Finding(code="groups", values=scales, detail=name)
+    assert decide(advice_of(findings=(found,))).text.startswith(words)
+    parts = {"lr_of": "all but the head", "head_lr_scale": 10.0}  # which say it in the user's words
+    assert "Use 0.011 for all but the head (" in decide(advice_of(findings=(found,)), run_of(**parts)).text
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.advice.advice import Advice
+from lrfinder.analysis.finding import Finding
 from lrfinder.display.parts import of_part, other_parts
 from lrfinder.display.reference import reference_sentence
 from lrfinder.numbers import format_lr, geometric_mean, round_lr
+from lrfinder.param_groups import reference_group
 from lrfinder.record.run import RunRecord
 from lrfinder.tables.recipes import ReferenceRecipe, scaled_lr
 
@@ -112,8 +114,16 @@ def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
     low, high = map(format_lr, decision.interval)
     setup = None if run is None else run.setup
     words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
-    words += f"{of_part(setup)} ({low} to {high})"
+    words += f"{of_part(setup) or _of_group(codes.get('groups'))} ({low} to {high})"
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
     words += other_parts(setup)
     return f"{words}; never above {format_lr(decision.limit)}." if decision.limit is not None else f"{words}."
+
+
+def _of_group(groups: Finding | None) -> str:
+    """The parameter group that a learning rate is for, where they differ; "" where it is for all."""
+    if groups is None:
+        return ""
+    name = f", {groups.detail}" if groups.detail else ""
+    return f" for parameter group {reference_group(groups.values)}{name}"

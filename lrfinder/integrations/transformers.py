@@ -25,7 +25,6 @@ from lrfinder.integrations.references import References
 from lrfinder.result import RangeTestResult
 
 try:
-    from packaging.version import Version
     from transformers import Trainer, TrainerCallback
 
     _VERSIONS = {name: version(name) for name in ("transformers", "accelerate")}
@@ -34,9 +33,9 @@ except ImportError as error:
 
 from lrfinder.integrations.transformers_schedule import apart_in, apply
 
-for _name, _lowest in {"transformers": "4.53", "accelerate": "1.4"}.items():  # as in setup.cfg
-    if Version(_VERSIONS[_name]) < Version(_lowest):
-        raise MissingDependencyError(_name, "transformers", f"is {_VERSIONS[_name]}, older than {_lowest}")
+for _name, _minor in {"transformers": (4, 53), "accelerate": (1, 4)}.items():  # as in setup.cfg
+    if tuple(map(int, _VERSIONS[_name].split(".")[:2])) < _minor:
+        raise MissingDependencyError(_name, "transformers", "is {}, older than {}.{}".format(_VERSIONS[_name], *_minor))
 
 __all__ = ["apply", "range_test"]
 
