@@ -223,7 +223,10 @@ def test_quoted_regrets_after_refine_are_the_measured_ones() -> None:
     told = f"{before} % before, {quarter} % with a budget of 0.25, {one} % with 1.0 and {three} % with 3.0."
     assert f"the mean regret was {told}" in text
     gained_nothing = f"{tuned[2]} before, {tuned[3]} with 0.25 and {tuned[4]} with 1.0."
-    assert f"On {tuned[1]} held-out fine-tunings it gained nothing: {gained_nothing}" in text
+    others = situation_row("tuned in other ways (held-out)", 1)
+    gained = f"On {others[1]} others (layer-wise decay, BitFit, focal loss, ...) it was {others[2]}, {others[3]} and "
+    assert f"held-out fine-tunings it gained nothing: {gained_nothing} {gained}{others[4]}." in text
+    assert f"On {tuned[1]} held-out fine-tunings" in text
 
 
 def test_quoted_fine_tuning_is_the_measured_one() -> None:
