@@ -339,9 +339,9 @@ def test_without_an_edge_the_low_region_is_all() -> None:
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 @pytest.mark.parametrize("facts", [TRAINED, dataclasses.replace(TRAINED, pretrained=False), None])
-def test_tuning_with_sgd_is_graded_low_and_to_be_compared(optimizer: str, facts: ModelFacts | None) -> None:
+def test_tuning_with_sgd_is_graded_low_and_sent_to_refine(optimizer: str, facts: ModelFacts | None) -> None:
     advice = advise(curve_of(breaks, optimizer=optimizer, momentum=0.9, facts=facts))
-    sent = "Train at a third and at three times of it" in " ".join(advice.reasons)
+    sent = "Refine it with a budget of 1.0" in " ".join(advice.reasons)
     assert sent == (optimizer == "SGD" and facts is TRAINED)
     assert advice.grade == "low" or not sent
 

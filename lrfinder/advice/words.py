@@ -244,7 +244,6 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "frozen_reference": _frozen_reference,
     "tuned_sgd": lambda found: (
         f"Trained weights with {found.detail}: a wrong learning rate costs more than with Adam, and in trainings of "
-        "such networks the advice missed twice as much. Train at a third and at three times of it as well, and "
-        "compare the validation losses."
+        "such networks the advice missed twice as much. Refine it with a budget of 1.0, one whole training."
     ),
 }
