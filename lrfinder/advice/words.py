@@ -136,11 +136,10 @@ def _lr(found: Finding) -> str:
 
 
 def _pretrained_contradicted(found: Finding) -> str:
-    given, seen = ("fresh", "shows signs") if found.detail == "trained" else ("trained", "shows no signs")
-    return (
-        f"The weights are taken as {given}, as you specified, but the model {seen} of training. Leave `pretrained` out "
-        "to decide by the weights."
-    )
+    given, seen, hint = "trained", "shows no signs", "Check that they are loaded into it."
+    if found.detail == "trained":
+        given, seen, hint = "fresh", "shows signs", "Leave `pretrained` out to decide by the weights."
+    return f"The weights are taken as {given}, as you specified, but the model {seen} of training. {hint}"
 
 
 def _other_unit(found: Finding) -> str:
