@@ -303,6 +303,7 @@ def test_a_linear_head_gets_the_more_the_less_the_loss_fell(optimizer: str, fall
     middle = HEAD.middle * known.base_lr  # above the advice, as are most of the best learning rates of heads
     ends = (middle / HEAD.spread, max(known.base_lr, min(middle * HEAD.spread, known.diverged_lr)))
     assert known.interval == pytest.approx(ends, rel=0.06)
+    assert "the interval reaches further up than down" in " ".join(known.reasons)
     assert ("more than usual" in " ".join(known.reasons)) == (counts_as < HEAD.usual_fall)
 
 

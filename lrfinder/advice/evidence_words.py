@@ -78,9 +78,9 @@ def _head(each: Evidence) -> str:
     if each.weight < 1:
         trained = "The model is one linear layer, as a head on features that were computed beforehand"
     return (
-        f"{trained}: from the edge "
-        f"({edge}) and {_until(each)} ({diverged}) follows {format_lr(each.lr)}{part} for a training of "
-        f"{HEAD.length.reference:g} steps."
+        f"{trained}: from the edge ({edge}) and {_until(each)} ({diverged}) follows {format_lr(each.lr)}{part} for a "
+        f"training of {HEAD.length.reference:g} steps. It is set low, as too high costs more than too low: the "
+        "interval reaches further up than down."
     )
 
 
