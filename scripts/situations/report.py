@@ -25,23 +25,30 @@ NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near;
 LEAST_FALL = 0.05  # of the validation loss by the best training of a cell; below it, chance decides which is best
 INTRODUCTION = """# Advice by situation
 
-Written by `scripts/bench_situations`; the terms are those of [the methods](../README.md#terms).
+How good the advice is on trainings that people run: by situation, beside the other finders, after `refine`, without
+each rule, and for every range test. Written by `scripts/bench_situations`; the terms are those of
+[the methods](../README.md#terms).
+
 - **Regret** is 0 % for the best learning rate of a factor-2 grid of real trainings, and 100 % for one that learns
   nothing. Grids have one seed (two for the heads whose features are kept, three where the loss falls little).
-- **Off** is the advice divided by the best. **Held**: the interval of the advice, made for 80 %, has the best in it.
-- The rules were chosen on the split "fit", so only "held-out" shows what the advice is worth. Chosen with both were the
-  weight of the probe, that SGD has no probe, and what is weighed for "one linear layer".
-- Not counted, by a rule made after a look at them: cells whose best training lowers the validation loss by under 5 %.
+- **Off** is the advice divided by the best. **Held** counts the range tests whose interval contains the best; it is
+  made for 80 %. **Published** is the learning rate of the program or paper that the training is from.
+- Only the split "held-out" shows what the advice is worth: the rules were chosen on the split "fit". Chosen with a look
+  at both were the weight of the probe, that SGD has no probe, the weight of what holds for heads in "one linear layer",
+  how the variation of the features counts for heads, and how long the trials of fine-tunings are.
+- Not counted are cells whose best training lowers the validation loss by under 5 %. This rule was made after a look at
+  them.
 
 | situation | what is trained |
 |---|---|
-| head | new layers on a frozen network, as in evaluation or in training mode (dropout, batch statistics) |
+| head | new layers on a frozen network, which is in eval mode, or in training mode (dropout, batch statistics) |
 | partly tuned | the last third of the tensors; of CHGNet what its example trains |
-| tuned in other ways | head at ten times the rate (of the first group), layer-wise decay, BitFit, head first, \
-new last weights, frozen BatchNorm, focal loss, label smoothing |
+| tuned in other ways | head at ten times the learning rate of the rest (off is for the first group), \
+layer-wise decay, BitFit, head first, new last weights, frozen BatchNorm, focal loss, label smoothing |
 | one linear layer | all of the model, on features computed beforehand or on data as they come |
 | published example | network, optimizer and batch of a program that gives a learning rate, on other data |
-| other optimizer; embeddings | one number at most was chosen for it; vectors of norm 1, whose loss is bounded |
+| other optimizer | small networks with optimizers that no calibration run has; one number at most was chosen for each |
+| embeddings | vectors of norm 1, whose loss is bounded |
 """
 
 
