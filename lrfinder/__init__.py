@@ -8,7 +8,8 @@ Start at :class:`LRFinder`, which makes a :class:`RangeTestResult`::
     scheduler = result.scheduler("onecycle", optimizer, epochs=30, steps_per_epoch=len(train_loader))
 
 ``lrfinder.integrations`` has the same for trainers, ``lrfinder.schedules.KINDS`` the kinds of schedules.
-The command ``lrfind`` does it for torchvision's models. Every error raised on purpose is an :class:`LRFinderError`.
+The command ``lrfind`` does it for torchvision's models and yours.
+Every error raised on purpose is an :class:`LRFinderError`.
 
 Names are imported on first use, so ``import lrfinder`` costs next to nothing and loads no torch until
 :class:`LRFinder` (or a scheduler) is used.

@@ -68,10 +68,10 @@ class LRFinder:
 
     Args:
         model: the module to train, on its device already.
-        optimizer: an optimizer over its parameters, or over others that ``loss_fn`` uses where it is frozen (a prompt);
-            or a list of optimizers that are stepped together, as Muon beside AdamW. All parameter groups keep the
-            ratios of their learning rates. If a trainer has prepared the optimizer, its GradScaler and its number of
-            batches per update are used.
+        optimizer: an optimizer over its parameters; if the model is frozen, over others that ``loss_fn`` uses, such as
+            a prompt; or a list of optimizers that are stepped together, as Muon beside AdamW. All parameter groups keep
+            the ratios of their learning rates. If a trainer has prepared the optimizer, its GradScaler and its number
+            of batches per update are used.
         criterion: ``criterion(model(inputs), target) -> scalar`` for batches of ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar`` for any other batch; instead of ``criterion``.
         step_fn: ``step_fn(batch) -> loss before the update``, for a training that makes its own backward passes and
@@ -93,8 +93,8 @@ class LRFinder:
             the weights. ``result.curve.facts.pretrained`` has the outcome.
 
     Raises:
-        ConfigError: a number out of its range, both of ``criterion`` and ``loss_fn``, or none of these and ``step_fn``,
-            no state in ``also``, ``pretrained`` neither True, False nor None.
+        ConfigError: a number out of its range; ``criterion`` and ``loss_fn`` together; none of ``criterion``,
+            ``loss_fn`` and ``step_fn``; an entry of ``also`` without state; another value of ``pretrained``.
         SetupError: model, optimizer and device do not fit together.
 
     Example:
@@ -169,10 +169,10 @@ class LRFinder:
         a lower start. A number that is given is obeyed. On a GPU, losses are read 2 to 5 iterations late to avoid
         synchronising every step; iterations that ran past the end of the sweep are discarded.
 
-        When more than 65,000 trained weights are trained further with Adam or another adaptive optimizer, the range
-        starts a decade lower, and a probe is kept apart: 32 samples of the first batches, of all ranks together, in 4
-        batches and in half of the loader at most. They are not trained on. Their loss in eval mode is measured after
-        each update (``curve.probe_losses``).
+        When more than 65,000 trained weights, or as many of adapters, are trained with Adam or another adaptive
+        optimizer, the range starts a decade lower, and a probe is kept apart: the first batches with 32 samples of all
+        ranks together, at most 4 batches and half of the loader. They are not trained on. Their loss in eval mode is
+        measured after each update (``curve.probe_losses``).
 
         Args:
             train_loader: any iterable of batches, started afresh at its end. A fresh iterator is taken; an iterator

@@ -100,10 +100,10 @@ class RangeTestResult:
         Args:
             kind: one of ``lrfinder.schedules.KINDS``.
             peak_lr: learning rate to use instead of the advised one; > 0.
-            total_steps: length of training in iterations; or give the next two.
-            epochs, steps_per_epoch: its length in epochs, and the iterations of one.
+            total_steps: length of the training in optimizer steps; or give the next two.
+            epochs, steps_per_epoch: its length in epochs, and the optimizer steps of one.
             **options: passed on, as in ``warmup_steps=500``. Group scales, accumulation, clipping and mixed precision
-                are by default those of the training that was swept; ``steps_per_epoch`` counts updates, not batches.
+                are by default those of the training that was swept.
 
         Raises:
             ConfigError: unknown kind, numbers that do not fit each other, batches in place of updates.
@@ -181,7 +181,7 @@ class RangeTestResult:
         return read_value(path, "result", cls.from_dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready dictionary, which :meth:`save` and ``lrfind --json`` write; :meth:`from_dict` reads it."""
+        """JSON-ready dictionary, which :meth:`save` and ``lrfind show --json`` write; :meth:`from_dict` reads it."""
         return {
             "curve": self.curve.to_dict(),
             "advice": self.advice.to_dict(),

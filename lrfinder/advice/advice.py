@@ -77,13 +77,14 @@ class Advice:
     def lr_for(self, kind: str, total_steps: int | None = None, *, constants: Constants = FITTED) -> float:
         """Peak LR to put into the scheduler of that kind, to two significant digits.
 
-        It is ``base_lr`` times the factor of the schedule, held below ``ceiling``.
+        It is ``base_lr`` times the factor of the schedule, and at most ``ceiling``.
 
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
-                runs, and up to that of a trial search, it changes nothing; beyond, the LR falls by the fourth root of
-                the length. For a new head alone, or one linear layer, it goes by the square root of 500 / length.
+                runs, and up to the length that a trial search was for, it changes nothing. Beyond, the LR falls with
+                the fourth root of the length. For a new head alone, or one linear layer, the LR is multiplied by the
+                square root of 500 / length.
             constants: of which the factors of the schedules are used.
 
         Raises:

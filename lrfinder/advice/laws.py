@@ -1,6 +1,6 @@
 """How batch, model, length and trained weights change the LR: which :mod:`lrfinder.tables.situations` apply. No torch.
 
-Within what the calibration runs cover every factor is 1, and no law is mentioned.
+At the reference of a law, which is usual in the calibration runs, its factor is 1 and the reasons do not mention it.
 """
 
 from __future__ import annotations

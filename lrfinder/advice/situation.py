@@ -22,9 +22,9 @@ class Situation(Enum):
     """
 
     SCRATCH = "from scratch"
-    TUNED = "weights that have been trained before are trained again"
-    HEAD = "a new head is all that is trained, on a frozen network that is trained"
-    ADAPTERS = "many new weights are trained, within a frozen network that is trained"
+    TUNED = "weights that have been trained before are trained further"
+    HEAD = "a new head alone is trained, on a frozen network with trained weights"
+    ADAPTERS = "many new weights are trained, within a frozen network with trained weights"
 
 
 def situation_of(facts: ModelFacts | None) -> Situation:
@@ -49,7 +49,7 @@ def situation_of(facts: ModelFacts | None) -> Situation:
 
 
 def is_tuning(facts: ModelFacts | None) -> bool:
-    """Whether trained weights, or adapters of them, are tuned, of a network larger than those of the calibration runs.
+    """Whether trained weights, or adapters, are trained, and more parameters than in any of the calibration runs.
 
     Example:
         >>> large = {"trainable": 4_000_000, "trained": (0.99,)}
@@ -89,9 +89,9 @@ def contradicted(facts: ModelFacts | None) -> str | None:
 
 
 def _new_on_frozen(facts: ModelFacts) -> bool:
-    """Whether all that is trained of a trained network is new, on a frozen part that is trained.
+    """Whether all trainable weights are new, beside frozen weights that have been trained.
 
-    Few new elements cannot be told from trained ones; they count as new where far more is frozen.
+    A few elements do not show whether they are new; they count as new where far more is frozen.
     """
     few = (facts.frozen or 0) >= _FEW_BESIDE * (facts.trainable or math.inf)
     if not few and (facts.frozen_trained or 0.0) < TRAINED_SHARE:
