@@ -92,7 +92,7 @@ _RUN = {
             help="Processes that load images.  [default: 0 on the CPU, else up to 8]",
         ),
         click.option(
-            "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Of weights, data."
+            "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Random seed."
         ),
     ),
     "Model": (
@@ -101,7 +101,7 @@ _RUN = {
             metavar="FILE|NAME",
             help="Trained weights to start from: a file, or a name of torchvision's, such as DEFAULT.",
         ),
-        click.option("--num-classes", type=_from(2), metavar="N", help="Outputs.  [default: as the data has]"),
+        click.option("--num-classes", type=_from(2), metavar="N", help="Model outputs.  [default: as the data has]"),
         click.option(
             "--loss",
             metavar="NAME|MODULE:FUNCTION",
@@ -116,7 +116,7 @@ _RUN = {
     ),
     "Training": (
         click.option(
-            "--optimizer", metavar="NAME", help="Of torch.optim.  [default: torchvision's, else AdamW for ViTs or SGD]"
+            "--optimizer", metavar="NAME", help="Such as AdamW.  [default: torchvision's, else AdamW for ViTs or SGD]"
         ),
         click.option(
             "--opt",
@@ -166,9 +166,9 @@ _RUN = {
         click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
         click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
         click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
-        click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Spacing of rates."),
+        click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Their spacing."),
         click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
-        click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="Its batches."),
+        click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="For --val."),
     ),
     "Schedule": (
         click.option(
