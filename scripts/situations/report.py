@@ -25,19 +25,14 @@ NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near;
 LEAST_FALL = 0.05  # of the validation loss by the best training of a cell; below it, chance decides which is best
 INTRODUCTION = """# Advice by situation
 
-How good the advice is on trainings that people run: by situation, beside the other finders, after `refine`, without
-each rule, and for every range test. Written by `scripts/bench_situations`; the terms are those of
-[the methods](../README.md#terms).
-
+How good the advice is, by `scripts/bench_situations`, in the terms of [the methods](../README.md#terms).
 - **Regret** is 0 % for the best learning rate of a factor-2 grid of real trainings, and 100 % for one that learns
   nothing. Grids have one seed (two for the heads whose features are kept, three where the loss falls little).
-- **Off** is the advice divided by the best. **Held** counts the range tests whose interval contains the best; it is
-  made for 80 %. **Published** is the learning rate of the program or paper that the training is from.
-- Only the split "held-out" shows what the advice is worth: the rules were chosen on the split "fit". Chosen with a look
-  at both were the weight of the probe, that SGD has no probe, the weight of what holds for heads in "one linear layer",
-  how the variation of the features counts for heads, and how long the trials of fine-tunings are.
-- Not counted are cells whose best training lowers the validation loss by under 5 %. This rule was made after a look at
-  them.
+- **Off**: advice / best. **Held**: the best is in the interval (made for 80 %). **Published**: what its source uses.
+- Only "held-out" shows what the advice is worth, as the rules were chosen on split "fit". Chosen with a look at both
+  were: that SGD has no probe, the weight of the probe, what is weighed for "one linear layer", how the variation of the
+  features counts for heads, and the length of the trials of fine-tunings.
+- Not counted, by a rule made after a look at them: cells whose best training lowers the validation loss by under 5 %.
 
 | situation | what is trained |
 |---|---|
@@ -135,9 +130,7 @@ def write(out: Path, *more: str) -> str:
     sums = [summary(f"{name} ({split})", each) for (name, split), each in groups]
     sums_text = str(pd.DataFrame([*sums, summary("all", rows)]).to_markdown(index=False, disable_numparse=True))
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
-    without = "Not counted: " + (", ".join(left_out) or "none") + "."
-    parts = [INTRODUCTION + "\n## By situation", sums_text, without]
-    parts += [*filter(None, more), "## By range test", table(rows.drop(columns="held"))]
-    parts += ["## Published", sources]
+    parts = [INTRODUCTION + "\n## By situation", sums_text, f"Not counted: {', '.join(left_out) or 'none'}."]
+    parts += [*filter(None, more), "## By range test", table(rows.drop(columns="held")), "## Published", sources]
     write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
     return sums_text
