@@ -110,11 +110,11 @@ class RangeTestResult:
             NoAdviceError: no ``peak_lr``, and the curve has no advice.
         """
         check_choice("kind", kind, KINDS)
-        per_epoch = self.curve.facts.updates_per_epoch(steps_per_epoch) if self.curve.facts else steps_per_epoch
+        facts, accumulated = self.curve.facts, options.get("accumulation_steps")
+        per_epoch = facts.updates_per_epoch(steps_per_epoch, accumulated) if facts else steps_per_epoch
         if peak_lr is None:
-            horizon = total_steps
-            if total_steps is None and epochs is not None and per_epoch is not None:
-                horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", per_epoch)
+            both = total_steps is None and epochs is not None and per_epoch is not None
+            horizon = check_count("epochs", epochs) * check_count("steps_per_epoch", per_epoch) if both else total_steps
             peak_lr = self.advice.lr_for(kind, horizon)
         if KIND_TABLE[kind].momentum:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)

@@ -283,6 +283,24 @@ def test_batches_in_place_of_updates_are_refused(peak_lr):
     assert one.recipe("cosine", epochs=3, steps_per_epoch=1, peak_lr=peak_lr).total_steps == 3
 
 
+def test_the_accumulation_of_the_training_counts_the_updates_of_its_epochs():
+    """Swept with two batches per update and trained with another number, such as one on a larger GPU."""
+    result = result_of(facts=ModelFacts(loader_batches=400, accumulation_steps=2))
+    plain = result.recipe("cosine", epochs=3, steps_per_epoch=400, accumulation_steps=1)
+    assert (plain.total_steps, plain.updates.accumulation_steps) == (1200, 1)
+    with pytest.raises(ConfigError, match="of which 4 make an update. Give 100: .* after 4 times"):
+        result.recipe("cosine", epochs=3, steps_per_epoch=400, accumulation_steps=4)
+    with pytest.raises(ConfigError, match="of which 2 make an update. Give 200"):
+        result_of(facts=ModelFacts(loader_batches=400)).recipe(
+            "cosine", epochs=3, steps_per_epoch=400, accumulation_steps=2
+        )
+    for steps in (1, 4):  # epochs alone are as long as that training
+        peak = result.recipe("step", epochs=300, accumulation_steps=steps).peak_lr
+        assert peak == result.lr_for("step", 300 * 400 // steps)
+    with pytest.raises(ConfigError, match="accumulation_steps must be"):
+        result.recipe("cosine", epochs=3, steps_per_epoch=400, accumulation_steps=0)
+
+
 def test_the_printed_lines_use_the_optimizer_of_the_curve():
     result = result_of(group_scales=(1.0, 0.1), momentum=0.0)
     made = result.recipe("onecycle", peak_lr=0.1, total_steps=100)

@@ -124,23 +124,27 @@ class ModelFacts:
         mean_square = sum(size * value * value for size, value in known) / sum(size for size, _ in known)
         return math.sqrt(self.trainable * mean_square)
 
-    def updates_per_epoch(self, given: int | None = None) -> int | None:
+    def updates_per_epoch(self, given: int | None = None, accumulation_steps: int | None = None) -> int | None:
         """Updates in a pass over the loader, an incomplete one at its end included; None where that is unknown.
 
         Args:
             given: number that is given for it, which then counts; None for none.
+            accumulation_steps: batches per update of the training; None for those of the range test.
 
         Raises:
             ConfigError: the number is that of the batches, of which several make an update.
         """
-        updates = None if not self.loader_batches else -(-self.loader_batches // self.accumulation_steps)
+        if accumulation_steps is None:
+            accumulation_steps = self.accumulation_steps
+        per_update = check_count("accumulation_steps", accumulation_steps)
+        updates = None if not self.loader_batches else -(-self.loader_batches // per_update)
         if given is None or given == updates:
             return updates
         if given == self.loader_batches:
             raise ConfigError(
                 f"steps_per_epoch counts updates; got {given}, the number of batches, of which "
-                f"{self.accumulation_steps} make an update. Give {updates}: the schedule would end after "
-                f"{self.accumulation_steps} times as many epochs."
+                f"{per_update} make an update. Give {updates}: the schedule would end after {per_update} times as many "
+                "epochs."
             )
         return given
 
