@@ -28,7 +28,7 @@ __all__ = [
     "set_momentum",
 ]
 
-_ENDED = 0.01  # part of its first LR up to which a group counts as at the end of its schedule
+_ENDED = 1e-3  # part of its first LR up to which a group counts as at the end of its schedule
 _WRAPPED = ("optimizer", "base_optimizer", "_base_optimizer", "optim", "_optim")  # where a wrapper keeps the other
 
 
@@ -72,7 +72,7 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     """LR of each group divided by that of the reference group, shape (groups,).
 
     A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
-    that has an ``initial_lr`` is at 0, these groups count with it; where others were added since, at a hundredth or
+    that has an ``initial_lr`` is at 0, these groups count with it; where others were added since, at a thousandth or
     less too, where a schedule ends. Of a one-cycle schedule the ``max_lr`` counts. With all of them 0 the groups count
     as equal.
 

@@ -154,3 +154,14 @@ def test_learning_rates_set_by_hand_after_a_schedule_count() -> None:
     for group, lr in zip(optimizer.param_groups, (1e-6, 5e-6), strict=True):
         group["lr"] = lr
     assert group_scales(optimizer) == pytest.approx((1.0, 5.0))
+
+
+@pytest.mark.parametrize(("by_hand", "scales"), [(1e-3, (1.0, 0.1)), (1e-5, (1.0, 1e-3))], ids=["counts", "an end"])
+def test_a_learning_rate_lowered_a_hundred_times_is_no_end(by_hand: float, scales: tuple[float, ...]) -> None:
+    """Gradual unfreezing, where the head goes on at a hundredth that the user sets beside the added group."""
+    model = net()
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    optimizer.param_groups[0]["lr"] = by_hand
+    optimizer.add_param_group({"params": model[0].parameters(), "lr": 1e-4})
+    assert group_scales(optimizer) == pytest.approx(scales)
