@@ -74,6 +74,12 @@ def segmenter(num_classes=4):
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
     return lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=num_classes)
 
+def segmenter_of_tensors():
+    from torchvision.models.segmentation import LRASPP
+    model = segmenter()
+    model.__class__ = type("Tensors", (LRASPP,), {"forward": lambda self, x: LRASPP.forward(self, x)["out"]})
+    return model
+
 class Fails(nn.Module):
     def __init__(self):
         super().__init__()
@@ -406,6 +412,7 @@ def test_the_recipe_of_torchvision_holds_on_own_data() -> None:
         ("mine.models:net", "mine.data:loader", "plain", 4),
         ("mine.models:WithLoss", "mine.data:dictionaries", "output", 5),
         ("mine.models:segmenter", "mine.data:masks", "segmentation", 2),
+        ("mine.models:segmenter_of_tensors", "mine.data:masks", "plain", 2),
         ("mine.models:Boxes", "mine.data:Scenes", "detection", 6),
         ("mine.models:Boxes", "mine.data:scenes_loader", "detection", 2),
     ],

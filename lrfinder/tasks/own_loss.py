@@ -23,6 +23,7 @@ from lrfinder.training.losses import HOW_TO_LOSS_FN
 
 __all__ = ["OutputLoss", "OwnLoss", "fitting_loss", "own_code_explained", "with_loss"]
 
+_OF_DICTIONARIES = [each.forward for each in (DeepLabV3, FCN, LRASPP)]
 _HOW = "Give `loss` as module:function, a function whose first parameter is named model: it gets model and batch."
 
 
@@ -64,8 +65,8 @@ class OutputLoss:
 def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str, Any]:
     """The loss that fits a batch, as ``criterion`` or ``loss_fn``: cross-entropy for inputs with their labels.
 
-    The losses that the model returns are taken for a dictionary and for images with a dictionary each; the classes of
-    torchvision for segmentation have their own.
+    The losses that the model returns are taken for a dictionary and for images with a dictionary each. The classes of
+    torchvision for segmentation have their own, except subclasses with another ``forward``, which may return a tensor.
 
     Args:
         model: that is trained.
@@ -86,7 +87,7 @@ def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str
         targets = batch[1]
         if isinstance(targets, (list, tuple)) and targets and all(isinstance(each, Mapping) for each in targets):
             return {"loss_fn": DetectionLoss()}
-        if isinstance(model, (DeepLabV3, FCN, LRASPP)):
+        if type(model).forward in _OF_DICTIONARIES:
             return {"criterion": SegmentationLoss.of(model)}
         return {"criterion": nn.CrossEntropyLoss()}
     raise SetupError(f"no loss is known for the batches of {data}: the first is {describe_batch(batch)}. {_HOW}")
