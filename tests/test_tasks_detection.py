@@ -120,6 +120,11 @@ def test_images_of_another_size_than_the_file_says_are_noted(tmp_path: Path) -> 
     path.write_text(path.read_text().replace('"width": 48, "height": 32', '"width": 32, "height": 48'))
     sentence = "3.jpg has 48x32 pixels, and 32x48 in a.json, so its boxes may be misplaced."
     assert [note.startswith(sentence) for note in opened(path).notes] == [True, False]
+    given, unused = '"width": 32, "height": 48', ('"width": "48", "height": "32"', '"width": 0, "height": 0')
+    for sizes in unused:  # as some programs write them; training does not use them
+        path.write_text(path.read_text().replace(given, sizes))
+        assert len(opened(path).notes) == 1
+        given = sizes
 
 
 @pytest.mark.parametrize("box, noted", [([20, 8, 44, 24], True), ([32, 8, 17, 25], False), ([0, 0, 48, 32], False)])

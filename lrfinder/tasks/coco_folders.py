@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lrfinder.checks import is_finite_number
 from lrfinder.errors import SetupError
 from lrfinder.tasks.coco import CocoFile, CocoImages
 from lrfinder.tasks.fake import FakeScenes, Scene
@@ -87,7 +88,7 @@ def _image_notes(file: CocoFile, folder: Path) -> Iterator[str]:
     seen = [(row, objects, image_size_of(folder / row["file_name"])) for row, objects in probed(file.images)]
     for row, _, size in seen:
         listed = (row.get("width"), row.get("height"))
-        if all(listed) and listed != size:
+        if all(is_finite_number(side) and side for side in listed) and listed != size:
             yield (
                 f"{row['file_name']} has {size[0]}x{size[1]} pixels, and {listed[0]}x{listed[1]} in {file.path.name}, "
                 "so its boxes may be misplaced. Images are read as they are stored, not turned as their EXIF data says."
