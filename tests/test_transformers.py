@@ -680,10 +680,22 @@ def test_arguments_in_another_order_are_refused(result: RangeTestResult) -> None
 @pytest.mark.parametrize(("package", "found"), [("transformers", "4.52.4"), ("accelerate", "1.3.0"), ("", "")])
 def test_a_package_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, package: str, found: str) -> None:
     lowest = {"transformers": "4.53.0", "accelerate": "1.4.0"}
-    monkeypatch.setattr(importlib.metadata, "version", {**lowest, package: found}.__getitem__)
+    for name, number in {**lowest, package: found}.items():
+        if name:
+            monkeypatch.setattr(f"{name}.__version__", number)
     refused = pytest.raises(MissingDependencyError, match=f"^{package} is {found}, older than .* pip install")
     with refused if package else contextlib.nullcontext():  # the oldest that is accepted
         runpy.run_path(str(integration.__file__))
+
+
+def test_packages_from_a_folder_without_metadata_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source folders on the path, which no installer has recorded."""
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert runpy.run_path(str(integration.__file__))["range_test"].__name__ == "range_test"
 
 
 def test_a_package_that_is_missing_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

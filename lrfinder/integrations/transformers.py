@@ -13,7 +13,6 @@ import copy
 import inspect
 from collections.abc import Sequence, Sized
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -25,17 +24,18 @@ from lrfinder.integrations.references import References
 from lrfinder.result import RangeTestResult
 
 try:
+    import accelerate
+    import transformers
     from transformers import Trainer, TrainerCallback
-
-    _VERSIONS = {name: version(name) for name in ("transformers", "accelerate")}
 except ImportError as error:
     raise MissingDependencyError("transformers", "transformers") from error
 
 from lrfinder.integrations.transformers_schedule import apart_in, apply
 
-for _name, _minor in {"transformers": (4, 53), "accelerate": (1, 4)}.items():  # as in setup.cfg
-    if tuple(map(int, _VERSIONS[_name].split(".")[:2])) < _minor:
-        raise MissingDependencyError(_name, "transformers", "is {}, older than {}.{}".format(_VERSIONS[_name], *_minor))
+for _package, _minor in ((transformers, (4, 53)), (accelerate, (1, 4))):  # as in setup.cfg
+    if tuple(map(int, _package.__version__.split(".")[:2])) < _minor:
+        _old = "is {}, older than {}.{}".format(_package.__version__, *_minor)
+        raise MissingDependencyError(_package.__name__, "transformers", _old)
 
 __all__ = ["apply", "range_test"]
 
