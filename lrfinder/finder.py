@@ -279,7 +279,7 @@ class LRFinder:
             ConfigError: a number out of its range, or an option the schedule does not have.
             NoAdviceError: the curve of ``result`` has no advice to search around.
             SetupError: a loader that cannot be iterated twice; a validation loss that is not finite; another optimizer
-                or other parameter groups than in the range test; called between the batches of one update.
+                or other ratios of the groups than in the range test; called between the batches of one update.
             BatchError: a batch the criterion cannot take, or a loss that cannot be trained on.
 
         Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -100,6 +101,16 @@ def test_trials_of_other_groups_than_those_swept_are_refused() -> None:
     joint = finder(model, [adamw(nn.Sequential(model[0], nn.Identity(), model[2]), 1e-3, 1e-4, order=(2, 0))])
     with pytest.raises(SetupError, match="Run the range test again"):
         joint.refine(result, LOADER, **plan)
+
+
+@pytest.mark.parametrize(("lr", "accepted"), [(1e-3, True), (1e-4, False)], ids=["one LR", "two LRs"])
+def test_groups_split_at_one_learning_rate_are_as_swept(lr: float, accepted: bool) -> None:
+    """Such as by weight decay: what is swept and tried is one learning rate for all of them."""
+    model = net()
+    result = finder(model, torch.optim.AdamW(model.parameters(), lr=1e-3)).range_test(LOADER, num_iter=40)
+    parted = finder(model, adamw(model, 1e-3, lr))
+    with contextlib.nullcontext() if accepted else pytest.raises(SetupError, match=r"\(1\).*\(1, 0.1\)"):
+        assert parted.refine(result, LOADER, schedule="cosine", total_steps=200).trials is not None
 
 
 def test_learning_rates_in_tensors_may_drift_between_range_test_and_trials() -> None:

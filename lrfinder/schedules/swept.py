@@ -53,13 +53,15 @@ def check_as_swept(optimizer: Any, swept: Sequence[float], name: str) -> None:
         name: of the optimizer then; "" if unknown.
 
     Raises:
-        SetupError: another class, other groups, or other ratios of their learning rates.
+        SetupError: another class, or other ratios of the learning rates of its groups; where all have one, the groups
+            may be more or fewer.
     """
     if name not in ("", optimizer_name(optimizer)):
         raise SetupError(
             f"the result is of a training with {name}; got {optimizer_name(optimizer)}. Run the range test again."
         )
-    if not _alike(scales := group_scales(optimizer), swept):
+    scales = group_scales(optimizer)
+    if not _alike(scales, swept) and len({*scales, *swept}) > 1:
         raise SetupError(
             f"the parameter groups had learning rates of {_in_words(swept)} times that of the reference group in the "
             f"range test, and now of {_in_words(scales)}. Run the range test again."
