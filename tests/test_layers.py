@@ -28,7 +28,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"result": {"matplotlib", "torch"}},
     {"finder": {"torch"}},
     # A trainer each, and what its own types are from.
-    {"integrations": {"ignite", "lightning", "lightning_utilities", "numpy", "torch", "transformers"}},
+    {"integrations": {"accelerate", "ignite", "lightning", "lightning_utilities", "numpy", "torch", "transformers"}},
     {"tasks": {"PIL", "numpy", "torch", "torchvision"}},
     {"cli": {"click", "matplotlib"}},  # matplotlib for type checkers alone
     {"__main__": set()},
