@@ -458,6 +458,20 @@ def test_the_reference_that_is_named_is_the_first_group_whose_lr_is_not_0() -> N
     assert [each.detail for each in found if each.code == "groups"] == ["body"]
 
 
+@pytest.mark.parametrize(
+    ("scales", "counts", "name"),
+    [
+        ((0.0, 0.0, 1.0, 10.0), (("SGD", 2), ("AdamW", 2)), "group 0 of optimizer[1]"),
+        ((0.0, 1.0, 1.0, 10.0), (("SGD", 2), ("AdamW", 2)), "group 1 of optimizer[0]"),
+        ((0.0, 1.0), None, ""),
+    ],
+)
+def test_the_reference_group_of_several_optimizers_has_its_place(scales: Any, counts: Any, name: str) -> None:
+    """Groups are counted through all of them, so that of [first, second] the group 1 may be second.param_groups[0]."""
+    found = advise(drawn(bowl, group_scales=scales, facts=ModelFacts(optimizers=counts))).findings
+    assert [each.detail for each in found if each.code == "groups"] == [name]
+
+
 @pytest.mark.parametrize("period", [2, 3, 7, 16])
 def test_the_period_is_found_from_forty_losses_on(period: int) -> None:
     rng = np.random.default_rng(0)

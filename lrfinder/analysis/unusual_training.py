@@ -73,8 +73,11 @@ def _frozen_reference(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _group_name(curve: LossCurve, number: int) -> str:
-    names = curve.facts.group_names if curve.facts is not None else ()
-    return names[number] if len(names) == len(curve.group_scales) else ""
+    """Its name, or its place among several optimizers, whose groups are counted on; "" where neither is known."""
+    names, counts = ((), ()) if curve.facts is None else (curve.facts.group_names, curve.facts.optimizers or ())
+    places = [f"group {group} of optimizer[{at}]" for at, (_, count) in enumerate(counts) for group in range(count)]
+    found = next((each for each in (names, places) if len(each) == len(curve.group_scales)), None)
+    return "" if found is None else found[number]
 
 
 TRAINING_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
