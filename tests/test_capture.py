@@ -20,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from worlds import loader, mlp, plain, sgd
 
 from lrfinder import LRFinder
+from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.state import preserved
 
 MOST_ITEMS, MOST_WALKED = 10_000, 50_000
 
@@ -450,3 +452,28 @@ def test_a_deep_chain_of_objects_is_no_recursion() -> None:
     net = Net(chain, change)
     sweep(net)
     assert net.held.inner.inner.count == 0
+
+
+# --- what is not built as torch builds it -----------------------------------------------------------------------------
+
+
+def state_after(change: Callable[[], object], setup: TrainingSetup) -> None:
+    with preserved(setup) as snapshot:
+        change()
+        snapshot.rewind()
+        change()
+
+
+def of(model: nn.Module, optimizer: Any = None, **options: Any) -> TrainingSetup:
+    return TrainingSetup.of(model, optimizer or sgd(model), nn.CrossEntropyLoss(), **options)
+
+
+def test_a_list_of_a_grad_scaler_is_put_back_as_that_of_a_model_is() -> None:
+    class Dynamic(torch.amp.GradScaler):
+        def __init__(self) -> None:
+            super().__init__("cpu", enabled=False)
+            self.scales: list[float] = [1.0]
+
+    scaler = Dynamic()
+    state_after(lambda: scaler.scales.append(2.0), of(mlp(), grad_scaler=scaler))
+    assert scaler.scales == [1.0]

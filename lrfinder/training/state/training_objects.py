@@ -1,8 +1,8 @@
 """The objects that a training may change: those of the model, and those beside it that loss function or hooks name.
 
 They are found by following references (:mod:`lrfinder.training.state.reachable`), twice. Once through everything,
-functions too; that finds all modules and optimizers. Then from these, and from a criterion, through containers and
-plain objects: instances of classes that are part of no installed package, other than the packages that define the
+functions too; that finds all modules and optimizers. Then from these, a GradScaler and a criterion, through containers
+and plain objects: instances of classes that are part of no installed package, other than the packages that define the
 modules. What is found so is the model's own, and all of it is put back, but for
 
 - containers of more than 10,000 entries, of which a list or a dict loses only what it has gained; those in which a
@@ -68,7 +68,7 @@ class TrainingObjects:
         both = list({id(item): item for item in (*named, *found)}.values())
         self.modules = [item for item in both if issubclass(type(item), nn.Module)]
         self.optimizers = [item for item in both if is_optimizer(item)]
-        owners = [*self.modules, *self.optimizers, *functions]
+        owners = [*self.modules, *self.optimizers, setup.grad_scaler, *functions]
         own = reachable(owners, _LIMITS, known=data, apart=_DATA, packages=packages_of(self.modules))
         self._own, self._named = set(map(id, own)), set(map(id, named))
         self._also = set(map(id, setup.also))
