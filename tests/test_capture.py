@@ -477,3 +477,14 @@ def test_a_list_of_a_grad_scaler_is_put_back_as_that_of_a_model_is() -> None:
     scaler = Dynamic()
     state_after(lambda: scaler.scales.append(2.0), of(mlp(), grad_scaler=scaler))
     assert scaler.scales == [1.0]
+
+
+def test_a_model_may_call_an_attribute_as_torch_calls_a_method() -> None:
+    class Agent(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(mlp())
+            self.buffers = [torch.zeros(1)]  # type: ignore[assignment]  # its replay buffers
+
+    agent = Agent()
+    state_after(lambda: agent.buffers[0].add_(1), of(agent))  # type: ignore[index]
+    assert plain(agent.buffers) == plain([torch.zeros(1)])

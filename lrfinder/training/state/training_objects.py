@@ -119,8 +119,9 @@ def _is_lazy(item: Any) -> bool:
 
 
 def _check_made(setup: TrainingSetup) -> None:
-    tensors = [tensor for root in setup.modules for tensor in (*root.parameters(), *root.buffers())]
-    if any(map(_is_lazy, (*tensors, *optimizer_parameters(setup.optimizer)))):
+    # Not by buffers(): a model may call an attribute so.
+    modules = [module for root in setup.modules for module in root.modules()]
+    if not all(map(_is_made, (*modules, *optimizer_parameters(setup.optimizer)))):
         raise SetupError(
             "the model holds a parameter that was never initialised (a lazy module). "
             "Run one batch through the model, and build the optimizer after that."
