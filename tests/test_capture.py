@@ -488,3 +488,14 @@ def test_a_model_may_call_an_attribute_as_torch_calls_a_method() -> None:
     agent = Agent()
     state_after(lambda: agent.buffers[0].add_(1), of(agent))  # type: ignore[index]
     assert plain(agent.buffers) == plain([torch.zeros(1)])
+
+
+def test_what_a_wrapper_of_ones_own_class_refers_to_is_put_back() -> None:
+    class Averaged(nn.DataParallel[nn.Module]):
+        def __init__(self) -> None:
+            super().__init__(mlp())
+            self.held = Steps()
+
+    model = Averaged()
+    state_after(model.held.add, of(model))
+    assert view(model.held) == view(Steps()) and model.held.inner.seen == []

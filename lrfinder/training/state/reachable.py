@@ -179,7 +179,7 @@ def _module_references(module: nn.Module, kind: type) -> Iterator[Any]:
     if issubclass(kind, torch.jit.ScriptModule):  # its registries are not in Python
         yield from (*module.children(), *module.parameters(), *module.buffers())
         return
-    followed = not is_wrapper(kind)
+    followed = not (is_wrapper(kind) and str(kind.__module__).startswith("torch."))  # a user may inherit from one
     for name, value in attributes(module).items():
         if name not in REGISTRIES:
             if followed:
