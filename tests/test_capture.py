@@ -499,3 +499,45 @@ def test_what_a_wrapper_of_ones_own_class_refers_to_is_put_back() -> None:
     model = Averaged()
     state_after(model.held.add, of(model))
     assert view(model.held) == view(Steps()) and model.held.inner.seen == []
+
+
+class SlottedOptimizer:
+    """An optimizer around another one, without a dict."""
+
+    __slots__ = ("__weakref__", "base", "slow")
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base, self.slow = base, [torch.zeros(1)]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:
+        return self.base.state
+
+    def zero_grad(self) -> None:
+        self.base.zero_grad()
+
+    def step(self) -> None:
+        self.base.step()
+        self.slow[0] += 1
+        self.slow.append(torch.ones(1))
+
+
+def test_what_the_slots_of_an_optimizer_refer_to_is_put_back() -> None:
+    model = mlp()
+    optimizer = SlottedOptimizer(sgd(model))
+    state_after(optimizer.step, of(model, optimizer))
+    assert plain(optimizer.slow) == plain([torch.zeros(1)])
+
+
+def test_what_the_slots_of_a_list_refer_to_are_put_back() -> None:
+    class Bank(list[int]):
+        __slots__ = ("mean",)
+
+    bank = Bank([1])
+    bank.mean = torch.zeros(1)  # type: ignore[attr-defined]
+    state_after(lambda: bank.mean.add_(1), of(Net(bank, id)))  # type: ignore[attr-defined]
+    assert plain(bank.mean) == plain(torch.zeros(1))  # type: ignore[attr-defined]

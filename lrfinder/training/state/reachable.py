@@ -147,7 +147,7 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
         yield from _module_references(item, kind)
     elif issubclass(kind, CONTAINERS):
         yield from _entries(item, limits)
-        yield from attributes(item).values()
+        yield from _held(item)
     elif issubclass(kind, type):
         yield from vars(item).values()
     elif kind is types.FunctionType:
@@ -190,6 +190,7 @@ def _module_references(module: nn.Module, kind: type) -> Iterator[Any]:
 
 def _optimizer_references(optimizer: Any) -> Iterator[Any]:
     yield from (value for name, value in attributes(optimizer).items() if name not in ("state", "param_groups"))
+    yield from (value for _, value in slots(optimizer))
     parts = optimizer_parts(optimizer)
     known = set(map(id, parts))
     for part in parts:
@@ -220,5 +221,9 @@ def _instance_references(item: Any, kind: type) -> Iterator[Any]:
         yield item.fget
     elif issubclass(kind, np.ndarray) or is_generator(item):
         return
+    yield from _held(item)
+
+
+def _held(item: Any) -> Iterator[Any]:
     yield from attributes(item).values()
     yield from (value for _, value in slots(item))
