@@ -541,3 +541,16 @@ def test_what_the_slots_of_a_list_refer_to_are_put_back() -> None:
     bank.mean = torch.zeros(1)  # type: ignore[attr-defined]
     state_after(lambda: bank.mean.add_(1), of(Net(bank, id)))  # type: ignore[attr-defined]
     assert plain(bank.mean) == plain(torch.zeros(1))  # type: ignore[attr-defined]
+
+
+def test_an_object_may_name_its_parameter_groups() -> None:
+    class Schedule:
+        def __init__(self) -> None:
+            self.param_groups = {"body": [0.1]}
+
+        def step(self) -> None:
+            self.param_groups["body"].append(0.2)
+
+    schedule = Schedule()
+    state_after(schedule.step, of(Net(schedule, id)))
+    assert schedule.param_groups == {"body": [0.1]}

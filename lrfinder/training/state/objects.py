@@ -62,7 +62,8 @@ def optimizer_parts(optimizer: Any) -> list[Any]:
     """The containers of an optimizer: its groups and their parameters, and its state."""
     groups, state = attributes(optimizer).get("param_groups"), attributes(optimizer).get("state")
     parts = [groups, state]
-    parts += [part for group in groups or () for part in (group, group.get("params"))]
+    listed: Any = groups if issubclass(type(groups), (list, tuple)) else ()  # a scheduler may name its groups
+    parts += [part for group in listed if isinstance(group, dict) for part in (group, group.get("params"))]
     parts += state.values() if isinstance(state, dict) else ()
     return [part for part in parts if issubclass(type(part), (dict, list))]
 
