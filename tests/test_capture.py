@@ -554,3 +554,21 @@ def test_an_object_may_name_its_parameter_groups() -> None:
     schedule = Schedule()
     state_after(schedule.step, of(Net(schedule, id)))
     assert schedule.param_groups == {"body": [0.1]}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_view_that_a_step_put_into_the_graph_is_taken_out_of_it(own: bool) -> None:
+    model, bank = mlp(), torch.zeros(3)
+    first = bank[0]
+    losses = [first] if own else []
+
+    def loss_fn(model: Any, batch: Any) -> Tensor:
+        return first.add_(model(batch[0]).sum())
+
+    loss_fn.losses = losses  # type: ignore[attr-defined]
+    batch = next(iter(loader()))
+    model.losses = losses  # type: ignore[assignment]
+    state_after(lambda: loss_fn(model, batch), TrainingSetup.of(model, sgd(model), loss_fn=loss_fn))
+    assert plain(bank) == plain(torch.zeros(3)) and not bank.requires_grad and not first.requires_grad
+    first.add_(1)
+    assert bank[0] == 1

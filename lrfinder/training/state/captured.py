@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from lrfinder.training.state.containers import PLAIN, captured_container, captured_entries
@@ -96,7 +97,7 @@ def _captured_flags(tensor: Tensor) -> Restorer:
 def _restore_flags(tensor: Tensor, needs_grad: bool, leaf: bool, hooks: dict[str, dict[Any, Any]]) -> None:
     if tensor.requires_grad != needs_grad or tensor.is_leaf != leaf:
         if leaf and not tensor.is_leaf:
-            tensor.detach_()
+            _take_out_of_graph(tensor)
         if tensor.is_leaf:
             tensor.requires_grad_(needs_grad)
     for name in _TENSOR_HOOKS:
@@ -104,6 +105,16 @@ def _restore_flags(tensor: Tensor, needs_grad: bool, leaf: bool, hooks: dict[str
         if present or saved:
             present.clear()
             present.update(saved)
+
+
+def _take_out_of_graph(tensor: Tensor) -> None:
+    base: Any = tensor._base if tensor._is_view() else tensor
+    if not base.is_leaf:
+        base.detach_()
+    if base is not tensor:  # torch refuses to detach a view in place
+        with torch.enable_grad():  # else torch refuses to write the view where gradients are recorded
+            again = base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        torch.utils.swap_tensors(tensor, again)  # type: ignore[no-untyped-call]
 
 
 def _captured_module(module: nn.Module, renewed: Renewed, whole: bool) -> list[Restorer]:
