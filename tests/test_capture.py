@@ -572,3 +572,17 @@ def test_a_view_that_a_step_put_into_the_graph_is_taken_out_of_it(own: bool) -> 
     assert plain(bank) == plain(torch.zeros(3)) and not bank.requires_grad and not first.requires_grad
     first.add_(1)
     assert bank[0] == 1
+
+
+def test_the_class_of_an_object_is_read_without_its_own_code() -> None:
+    class Strict(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise RuntimeError(f"no setting is named {name}")
+
+    class Settings(metaclass=Strict):
+        def __init__(self) -> None:
+            self.count = 0
+
+    settings = Settings()
+    state_after(lambda: setattr(settings, "count", settings.count + 1), of(Net(settings, id)))
+    assert settings.count == 0
