@@ -586,3 +586,17 @@ def test_the_class_of_an_object_is_read_without_its_own_code() -> None:
     settings = Settings()
     state_after(lambda: setattr(settings, "count", settings.count + 1), of(Net(settings, id)))
     assert settings.count == 0
+
+
+def test_a_long_list_in_the_state_of_an_optimizer_is_put_back() -> None:
+    model = mlp()
+    optimizer = sgd(model)
+    counts, rows = [0] * (MOST_ITEMS + 1), {"rows": deque([0] * (MOST_ITEMS + 1))}
+    optimizer.state[next(model.parameters())] = {"counts": counts, "inner": rows}
+
+    def change() -> None:
+        counts[5] += 1
+        rows["rows"][5] += 1
+
+    state_after(change, of(model, optimizer))
+    assert counts[5] == rows["rows"][5] == 0

@@ -66,13 +66,17 @@ def _defines(kind: type, name: str) -> bool:
 
 
 def optimizer_parts(optimizer: Any) -> list[Any]:
-    """The containers of an optimizer: its groups and their parameters, and its state."""
-    groups, state = attributes(optimizer).get("param_groups"), attributes(optimizer).get("state")
-    parts = [groups, state]
-    listed: Any = groups if issubclass(type(groups), (list, tuple)) else ()  # a scheduler may name its groups
-    parts += [part for group in listed if isinstance(group, dict) for part in (group, group.get("params"))]
-    parts += state.values() if isinstance(state, dict) else ()
-    return [part for part in parts if issubclass(type(part), (dict, list))]
+    """The containers of an optimizer, at any depth: its groups and their parameters, and its state."""
+    own = attributes(optimizer)
+    parts: list[Any] = []
+    coming: list[Any] = [own.get("param_groups"), own.get("state")]
+    known: set[int] = set()
+    for part in coming:  # grows
+        if issubclass(type(part), (dict, list, deque)) and id(part) not in known:
+            known.add(id(part))
+            parts.append(part)
+            coming += part.values() if isinstance(part, dict) else part
+    return parts
 
 
 def is_generator(item: object) -> bool:
