@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from worlds import loader, mlp, plain, sgd
 
 from lrfinder import LRFinder
@@ -600,3 +600,13 @@ def test_a_long_list_in_the_state_of_an_optimizer_is_put_back() -> None:
 
     state_after(change, of(model, optimizer))
     assert counts[5] == rows["rows"][5] == 0
+
+
+def test_a_large_sampler_that_a_model_refers_to_is_put_back() -> None:
+    class Prioritised(Sampler[int]):
+        def __init__(self) -> None:
+            self.weights = torch.zeros(2**19)
+
+    sampler = Prioritised()
+    state_after(lambda: sampler.weights.add_(1), of(Net(sampler, id)))
+    assert not sampler.weights.any()

@@ -69,10 +69,11 @@ class TrainingObjects:
         self.modules = [item for item in both if issubclass(type(item), nn.Module)]
         self.optimizers = [item for item in both if is_optimizer(item)]
         owners = [*self.modules, *self.optimizers, setup.grad_scaler, *functions]
-        own = reachable(owners, _LIMITS, known=data, apart=_DATA, packages=packages_of(self.modules))
+        own = reachable(owners, _LIMITS, known=data, apart=(DataLoader, Dataset), packages=packages_of(self.modules))
         self._own, self._named = set(map(id, own)), set(map(id, named))
         self._also = set(map(id, setup.also))
-        kept = self._named.union(map(id, self.modules))
+        samplers = [item for item in own if issubclass(type(item), Sampler)]  # hold weights rather than data
+        kept = self._named.union(map(id, (*self.modules, *samplers)))
         self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in kept]
         """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
         apart = set(map(id, self.data))
