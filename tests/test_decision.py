@@ -54,6 +54,7 @@ def test_without_a_run_or_a_recipe_nothing_is_said_of_one() -> None:
     [
         ((1.0, 10.0), "", "Use 0.011 for parameter group 0 (0.002 to 0.02)"),
         ((0.0, 1.0, 10.0), "backbone", "Use 0.011 for parameter group 1, backbone (0.002 to 0.02)"),
+        ((0.0, 1.0), "group 0 of optimizer[1]", "Use 0.011 for group 0 of optimizer[1] (0.002 to 0.02)"),
     ],
 )
 def test_the_line_says_which_of_several_groups_it_is_for(scales: tuple[float, ...], name: str, words: str) -> None:

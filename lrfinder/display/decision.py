@@ -125,5 +125,7 @@ def _of_group(groups: Finding | None) -> str:
     """The parameter group that a learning rate is for, where they differ; "" where it is for all."""
     if groups is None:
         return ""
+    if "optimizer[" in groups.detail:  # a place among several optimizers, which counts from their own first group
+        return f" for {groups.detail}"
     name = f", {groups.detail}" if groups.detail else ""
     return f" for parameter group {reference_group(groups.values)}{name}"
