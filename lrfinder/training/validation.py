@@ -190,7 +190,7 @@ class Validation:
     def _scalar(self, batch: Any) -> Tensor:
         try:
             loss = self._loss_fn(self._setup.model, batch)
-        except BatchError:  # which says what to mend
+        except BatchError:  # its message names the cause
             raise
         except (AttributeError, KeyError, TypeError) as error:  # of the program: no weights raise them
             raise BatchError(
