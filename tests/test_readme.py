@@ -267,7 +267,7 @@ def test_quoted_shares_of_near_advice_are_the_measured_ones(words: str, situatio
 
 def test_quoted_regrets_of_torchvisions_models_are_the_measured_ones() -> None:
     row = situation_row("from scratch, recipe (fit)")
-    assert f"its mean regret is {row[6]}, that of the advice {row[2]}" in limits()
+    assert f"its mean regret is {row[7]}, that of the advice {row[2]}" in limits()
 
 
 METHODS = PAGES[1].read_text(encoding="utf-8")
@@ -294,6 +294,16 @@ def test_methods_list_every_held_out_cell_that_is_far_off() -> None:
     assert {*told} == bad
     for name, cells in told.items():
         assert cells == [", ".join(row[column] for row in held_out if row[0] == name) for column in (6, 7)]
+
+
+def test_methods_quote_how_often_the_interval_holds_the_best() -> None:
+    rows = cells_of((RESULTS / "situations.md").read_text(encoding="utf-8"))
+    held_out = [row for row in rows if row[0].endswith(" (held-out)") and " of " in row[-4]]
+    best, tests = (sum(int(row[5].split(" of ")[part]) for row in held_out) for part in (0, 1))
+    as_good = sum(int(row[6].split(" of ")[0]) for row in held_out)
+    text = " ".join(METHODS.split())
+    assert f"{best} of the {tests} held-out range tests ({100 * best / tests:.0f} %; made for 80 %)" in text
+    assert f"in {as_good} ({100 * as_good / tests:.0f} %) one with a regret of at most 1 %" in text
 
 
 def shares(row: dict[str, Any]) -> list[str]:

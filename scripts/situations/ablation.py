@@ -16,6 +16,7 @@ from situations.report import SEEDS, judged, truth_of
 from situations.results import ADVICE_RESULTS, key
 
 from lrfinder.advice.advise import advise
+from lrfinder.advice.combine import Estimate, combine
 from lrfinder.advice.evidence import Evidence
 from lrfinder.analysis.probe import without_probe
 from lrfinder.record.curve import LossCurve
@@ -31,7 +32,8 @@ Mean regret of the stored range tests without a rule, less that with it, in poin
 regret. The other rules and the fitted constants stay as they are. "Moved" is how many range tests get another learning
 rate; a place is empty where none does. "Small networks" are the trainings of `scripts/bench_advice`; "tuned" are
 networks tuned whole or partly and adapters; "heads" include single linear layers; "others" are the rest of this page.
-The size of the loss matters for losses in another unit, which few of these trainings have.
+The size of the loss matters for losses in another unit, which few of these trainings have. The last two rows are all
+rules, and every learning rate times a factor.
 """
 GROUPS = {
     "small networks": ("small networks",),
@@ -52,6 +54,16 @@ def head(**changes: Any) -> dict[str, Any]:
     """Other constants of a head, in each module that reads them."""
     changed = dataclasses.replace(HEAD, **changes)
     return {f"{module}.HEAD": changed for module in ("heads", "combine", "laws")}
+
+
+def times(factor: float) -> dict[str, Any]:
+    """All rules, and every learning rate times a factor."""
+
+    def changed(*args: Any, **options: Any) -> Estimate:
+        found = combine(*args, **options)
+        return dataclasses.replace(found, base_lr=factor * found.base_lr, ceiling=factor * found.ceiling)
+
+    return {"advise.combine": changed}
 
 
 RULES: dict[str, dict[str, Any]] = {
@@ -85,6 +97,8 @@ RULES: dict[str, dict[str, Any]] = {
     "head: momentum": head(momentum=flat(HEAD.momentum)),
     "head: length": head(length=flat(HEAD.length)),
     "one linear layer is partly a head": head(linear_weight=0.0),
+    "(times 0.7)": times(0.7),
+    "(times 1.4)": times(1.4),
 }
 
 

@@ -22,13 +22,16 @@ __all__ = ["NEAR", "judged", "percent", "truth_of", "write"]
 
 SEEDS = range(10)
 NEAR = 4.0 * 1.01  # largest factor between advice and best that counts as near; the advice is rounded
+AS_GOOD = 0.01  # largest regret of a learning rate that is as good as the best: below the noise of one seed
 LEAST_FALL = 0.05  # of the validation loss by the best training of a cell; below it, chance decides which is best
 INTRODUCTION = """# Advice by situation
 
 How good the advice is, by `scripts/bench_situations`, in the terms of [the methods](../README.md#terms).
 - **Regret** is 0 % for the best learning rate of a factor-2 grid of real trainings, and 100 % for one that learns
   nothing. Grids have one seed (two for the heads whose features are kept, three where the loss falls little).
-- **Off**: advice / best. **Held**: the best is in the interval (made for 80 %). **Published**: what its source uses.
+- **Off**: advice / best. **Held**: the best is in the interval (made for 80 %). **Held, or as good**: a learning rate
+  with a regret of at most 1 % is; where the loss is flat around the best, chance decides which one is the best.
+  **Published**: what its source uses.
 - Only "held-out" shows what the advice is worth, as the rules were chosen on split "fit". Chosen with a look at both
   were: that SGD has no probe, the weight of the probe, what is weighed for "one linear layer", how the variation of the
   features counts for heads, and the length of the trials of fine-tunings.
@@ -61,10 +64,12 @@ def truth_of(cell: Cell, content: Mapping[str, Any]) -> Truth | None:
 def judged(cell: Cell, advice: Advice, truth: Truth) -> dict[str, Any]:
     """What the trainings say about an advice: how far off it is, its regret, and whether its interval has the best."""
     if advice.base_lr is None or advice.interval is None:
-        return {"advice": None, "off": None, "regret": truth.regret(None), "held": False}
+        return {"advice": None, "off": None, "regret": truth.regret(None), "held": False, "as good": False}
     lr, best = advice.lr_for(cell.schedule, total_steps=cell.steps), 2**truth.best
     low, high = (lr / advice.base_lr * end for end in advice.interval)
-    return {"advice": lr, "off": lr / best, "regret": truth.regret(lr), "held": low <= best <= high}
+    inside = [low, high, *(2**place for place in truth.places if low <= 2**place <= high)]  # linear between them
+    as_good = min(map(truth.regret, inside)) <= AS_GOOD
+    return {"advice": lr, "off": lr / best, "regret": truth.regret(lr), "held": low <= best <= high, "as good": as_good}
 
 
 def row_of(cell: Cell, seed: int, curve: dict[str, Any], truth: Truth) -> dict[str, Any]:
@@ -94,6 +99,7 @@ def summary(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "worst": percent(rows["regret"].max()),
         "within a factor 4": f"{near} of {len(rows)}",
         "held": f"{rows['held'].sum()} of {len(rows)}",
+        "held, or as good": f"{rows['as good'].sum()} of {len(rows)}",
         "published: mean regret": percent(published.mean()),
         "published: worst": percent(published.max()),
     }
@@ -131,6 +137,7 @@ def write(out: Path, *more: str) -> str:
     sums_text = str(pd.DataFrame([*sums, summary("all", rows)]).to_markdown(index=False, disable_numparse=True))
     sources = "\n".join(f"- {cell.name}: {cell.published:.2g}, {cell.source}" for cell in CELLS if cell.published)
     parts = [INTRODUCTION + "\n## By situation", sums_text, f"Not counted: {', '.join(left_out) or 'none'}."]
-    parts += [*filter(None, more), "## By range test", table(rows.drop(columns="held")), "## Published", sources]
+    tests = table(rows.drop(columns=["held", "as good"]))
+    parts += [*filter(None, more), "## By range test", tests, "## Published", sources]
     write_atomic(out / "situations.md", "\n\n".join(parts) + "\n")
     return sums_text
