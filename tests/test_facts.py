@@ -72,6 +72,14 @@ class Adapter(nn.Module):
         self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
 
 
+class Scaled(nn.Module):
+    """A frozen layer and a factor for each of its outputs, as IA3 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.factor = nn.Linear(8, 8).requires_grad_(False), nn.Parameter(torch.ones(8))
+
+
 def frozen(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(*layers).requires_grad_(False)
 
@@ -95,6 +103,21 @@ def test_adapters_alternate_with_frozen_weights_and_heads_do_not(name: str) -> N
     model = make()
     known = facts(model, torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1))
     assert known.interleaved is expected and ModelFacts.from_dict(dataclasses.asdict(known)) == known
+
+
+@pytest.mark.parametrize(
+    ("model", "depth"),
+    [
+        (lambda: nn.Sequential(Scaled(), Scaled(), Scaled(), nn.Linear(8, 3)), 4),
+        (lambda: nn.Sequential(frozen(nn.Linear(8, 8)), nn.Linear(8, 8), nn.PReLU(8), nn.Linear(8, 3)), 2),
+        (lambda: nn.Sequential(frozen(nn.Linear(8, 8)), nn.LayerNorm(8), nn.Linear(8, 3)), 1),
+    ],
+    ids=["factors", "head with factors", "head with a norm"],
+)
+def test_factors_within_a_frozen_network_count_as_weights(model: Callable[[], nn.Module], depth: int) -> None:
+    made = model()
+    known = facts(made, torch.optim.SGD([each for each in made.parameters() if each.requires_grad], lr=0.1))
+    assert known.trainable_depth == depth
 
 
 @pytest.mark.parametrize("layer", [nn.GRU(8, 4), nn.LSTM(8, 4), nn.RNNCell(8, 4), nn.Linear(8, 4), nn.Conv1d(8, 4, 3)])

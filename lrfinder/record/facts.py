@@ -29,7 +29,8 @@ class ModelFacts:
         trainable: number of parameters (elements) that are trained: with gradients, and in a group whose LR is not 0.
         frozen: number of the others (elements).
         depth: number of weights.
-        trainable_depth: number of trainable weights.
+        trainable_depth: number of trainable weights; within a frozen network, modules that train vectors alone, as
+            factors of its features, count as well.
         recurrent: whether recurrent layers are trained.
         interleaved: whether trained and frozen weights alternate, as with adapters; not so for a head on a frozen
             network, or for a student beside a frozen teacher.

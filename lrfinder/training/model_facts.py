@@ -164,15 +164,16 @@ def _sizes(model: nn.Module, groups: list[list[Tensor]]) -> dict[str, Any] | Non
     if not all(map(_is_plain, parameters)):
         return None
     trained = trained_parameters(model, groups)
-    trainable = sum(each.numel() for each in trained)
+    ids, trainable = {id(each) for each in trained}, sum(each.numel() for each in trained)
+    places = _places(model, ids)
     # The first dimension is that of the outputs, in Linear and convolutions (transposed ones aside) and embeddings.
     fan_in = [weight.numel() // len(weight) for weight in parameters if weight.ndim >= 2 and weight.numel()]
     return {
         "trainable": trainable,
         "frozen": sum(each.numel() for each in parameters) - trainable,
         "depth": len(fan_in),
-        "trainable_depth": sum(each.ndim >= 2 for each in trained),
-        **_places(model, {id(each) for each in trained}),
+        "trainable_depth": sum(each.ndim >= 2 for each in trained) + places["interleaved"] * _factors(model, ids),
+        **places,
         "fan_in": (min(fan_in), statistics.median_low(fan_in), max(fan_in)) if fan_in else None,
     }
 
@@ -190,6 +191,12 @@ def _places(model: nn.Module, trained: set[int]) -> dict[str, bool]:
         "interleaved": meetings > 1,  # a frozen network and what is on it meet once
         "recurrent": any(id(weight) in trained for each in recurrent for weight in each.parameters()),
     }
+
+
+def _factors(model: nn.Module, trained: set[int]) -> int:
+    """Modules with trained vectors and no weight, as the factors of IA3."""
+    parts = (list(module.parameters(recurse=False)) for module in model.modules())
+    return sum(any(id(each) in trained for each in part) and all(each.ndim < 2 for each in part) for part in parts)
 
 
 def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from situations import crystals, embeddings, examples, fresh, heads, images, language, linear, optimizers, papers
 from situations import reviews, scratch, sentences, ways, whole
+from situations.adapters import ADAPTERS
 from situations.cell import Cell, Training
 
 from lrfinder.tables.recipes import reference_recipe, scaled_lr
@@ -62,8 +63,8 @@ BUILDERS: dict[str, Callable[[Path, int], Training]] = {
 def builder(name: str) -> Callable[[Path, int], Training]:
     """Builder of a cell, from its name.
 
-    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, lora, linear and the ways
-    of :data:`situations.ways.WAYS`, that holds trunk or data, optimizer, batch and steps, in
+    In ``"head-effnet-sgd-32-200"``, ``"whole-onet-adamw-16-300"`` and those with part, live, linear, an adapter and
+    the ways of :data:`situations.ways.WAYS`, that holds trunk or data, optimizer, batch and steps, in
     ``"embed-clip-words-adam-300"`` loss, data, optimizer and steps, in ``"tv-resnet18"`` the model, in
     ``"opt-lion-digits-mlp"`` the optimizer and the network. What follows "~" is the highest norm of a gradient.
     """
@@ -86,7 +87,7 @@ def builder(name: str) -> Callable[[Path, int], Training]:
     if kind in ways.WAYS:
         trunk, optimizer, batch, _ = parts
         return partial(ways.tuned, way=kind, trunk=trunk, optimizer=optimizer, batch=int(batch))
-    if kind in ("whole", "part", "live", "lora"):
+    if kind in ("whole", "part", "live") or kind in ADAPTERS:
         trunk, optimizer, batch, _ = parts
         if trunk == "chgnet":
             return partial(crystals.chgnet, kind=kind, optimizer=optimizer, batch=int(batch))

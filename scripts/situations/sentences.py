@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from situations.adapters import LoRA
 from situations.cell import Training, shuffled
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trained_packages import minilm_encoder, minilm_folder
 
-__all__ = ["LoRA", "cut", "docstring_pairs", "mean_state", "minilm", "sst2", "tokenized"]
+__all__ = ["cut", "docstring_pairs", "mean_state", "minilm", "sst2", "tokenized"]
 
 LENGTH, WIDTH = 32, 384  # most tokens of a sentence, and width of the encoder
 MODULES, PER_MODULE = 77, 60
@@ -115,20 +116,6 @@ def mean_state(encoder: Any, tokens: torch.Tensor) -> torch.Tensor:
     states = encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
-
-
-class LoRA(nn.Module):
-    """A frozen linear layer with a product of rank 8 added, scaled by 2."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__()
-        self.base = base
-        self.a = nn.Linear(base.in_features, 8, bias=False)
-        self.b = nn.Linear(8, base.out_features, bias=False)
-        nn.init.zeros_(self.b.weight)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.base(inputs) + 2.0 * self.b(self.a(inputs))  # type: ignore[no-any-return]
 
 
 class Classifier(nn.Module):
