@@ -36,11 +36,11 @@ from lrfinder.training.features import FeatureVariation, watch_features
 from lrfinder.training.loop import joint_sizes, run_sweeps
 from lrfinder.training.losses import LossFn, StepFn
 from lrfinder.training.model_facts import take_facts
-from lrfinder.training.norms import Clipping
 from lrfinder.training.own_step import training_step
 from lrfinder.training.range_search import SweepRequest
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
+from lrfinder.training.step import TrainStep
 from lrfinder.training.trials import check_repeatable, run_search, trials_from_snapshot
 from lrfinder.training.validation import Validation, check_probe, probe_for
 
@@ -216,7 +216,7 @@ class LRFinder:
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
                 joint = joint_sizes(setup, batches)
-                facts = functools.partial(_facts, known, batches, joint, ranks.size, features, step.clipping)
+                facts = functools.partial(_facts, known, batches, joint, ranks.size, features, step)
 
                 def take(swept: SweepDriver) -> LossCurve:
                     self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
@@ -339,13 +339,12 @@ def _facts(
     joint: tuple[int | None, int | None, int | None] | None,
     ranks: int,
     features: FeatureVariation,
-    clipping: Clipping,
+    step: TrainStep,
 ) -> ModelFacts:
-    """The facts with those of the batches of all ranks, as far as they are known by now."""
+    """The facts with those of the steps and of the batches of all ranks, as far as they are known by now."""
     facts = known()
     size, targets, length = joint or (batches.size, batches.targets, batches.length)
     full = length is not None and length <= facts.accumulation_steps
-    share, norm = features.share(), clipping.first_norm
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
         facts,
@@ -354,6 +353,7 @@ def _facts(
         full_batch=full,
         loader_batches=length,
         same_target=alike,
-        feature_variation=share,
-        gradient_norm=norm,
+        feature_variation=features.share(),
+        gradient_norm=step.clipping.first_norm,
+        form=f"{facts.form}, flag" if step.flags_updates else facts.form,
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from lrfinder.files import read_value, write_json
+from lrfinder.record.facts import ModelFacts
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.defaults import make_schedule
 from lrfinder.schedules.grouping import Grouping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["Recipe", "recipe"]
+__all__ = ["Recipe", "recipe", "recipe_as_swept", "updates_as_swept"]
 
 
 def recipe(
@@ -68,7 +69,8 @@ def recipe(
             :attr:`LossCurve.group_scales`; for the printed lines, which cannot see the optimizer.
         accumulation_steps, clip_grad_norm, amp_dtype: as in :class:`LRFinder`, for the printed lines.
         grad_scaler: whether the printed lines use a ``torch.amp.GradScaler``; by default with float16.
-        device: where autocast and scaler of the printed lines run, as in ``"cuda"``.
+        device: kind of device that the model is on, as in ``"cuda"``; the printed lines move the batches to any but a
+            CPU.
         optimizers: number of parameter groups of each optimizer, where several are stepped together.
         closure: whether the printed lines give ``optimizer.step`` a closure, as L-BFGS needs it.
         own_step: whether the printed lines call ``step_fn``, which makes the update.
@@ -102,22 +104,48 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).spec
         Step(step_size=30, gamma=0.1)
     """
-    making: dict[str, Any] = {"accumulation_steps": accumulation_steps, "clip_grad_norm": clip_grad_norm}
-    making |= {"amp_dtype": amp_dtype, "grad_scaler": grad_scaler, "device": device, "form": form}
-    making |= {"closure": closure}
-    updates = Updates(optimizers=tuple(optimizers), own_step=own_step, grouping=grouping, **making)
-    schedule = make_schedule(
+    form = "step" if own_step and form == "plain" else form
+    updates = Updates(optimizers=tuple(optimizers), closure=closure, form=form, grouping=grouping)
+    return recipe_as_swept(
         kind,
+        updates,
         peak_lr=peak_lr,
         total_steps=total_steps,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
         warmup_steps=warmup_steps,
         group_scales=group_scales,
-        updates=updates,
+        accumulation_steps=accumulation_steps,
+        clip_grad_norm=clip_grad_norm,
+        amp_dtype=amp_dtype,
+        grad_scaler=grad_scaler,
+        device=device,
         **options,
     )
-    return Recipe(**vars(schedule))
+
+
+def recipe_as_swept(kind: str, updates: Updates, **options: Any) -> Recipe:
+    """As :func:`recipe`, for a training that makes these updates; what the options say of them goes before."""
+    given = {each.name: options.pop(each.name) for each in fields(Updates) if each.name in options}
+    return Recipe(**vars(make_schedule(kind, updates=replace(updates, **given), **options)))
+
+
+def updates_as_swept(facts: ModelFacts | None, grouping: Grouping | None) -> Updates:
+    """How the training of a range test makes its updates."""
+    if facts is None:
+        return Updates(grouping=grouping)
+    return Updates(
+        accumulation_steps=facts.accumulation_steps,
+        clip_grad_norm=facts.clip_grad_norm,
+        amp_dtype=facts.amp_dtype,
+        grad_scaler=facts.grad_scaler,
+        device=facts.device or Updates.device,
+        optimizers=tuple(count for _, count in facts.optimizers or ()),
+        closure=facts.closure,
+        form=facts.form,
+        train_mode=facts.train_mode,
+        grouping=grouping,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +186,12 @@ class Recipe(Schedule):
         """Lines to paste: imports, the scheduler on ``optimizer``, and the loop with ``scheduler.step()`` in place.
 
         They use the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``; ``optimizers`` where a list of
-        them was swept, ``loss_fn`` where that computed the loss, and ``step_fn``, as one function that returns the loss
-        alone, where that made the steps. They import torch, and this package for a grouping. The numbers are literals,
-        for the parameter groups of :attr:`group_scales`, and replace the LR of the optimizer. Arguments that equal
-        torch's defaults are left out. Accumulation, mixed precision, the scaler and clipping are those of the training
-        that was swept; ``scheduler.step()`` is called once for every update that is made.
+        them was swept; ``loss_fn`` where that computed the loss; ``step_fn``, or ``backward`` and ``update``, where
+        these made the steps, and ``scaler`` where that was named beside them. They import torch, and this package for a
+        grouping or to move batches that are no plain tensors. The numbers are literals, for the parameter groups of
+        :attr:`group_scales`, and replace the LR of the optimizer. Arguments that equal torch's defaults are left out.
+        Accumulation, mixed precision, the scaler and clipping are those of the training that was swept;
+        ``scheduler.step()`` is called once for every update that is made.
 
         An LR held in a tensor becomes a plain float, except with ``onecycle`` and ``cyclic``. That trains the same, but
         a compiled ``optimizer.step()`` is compiled again for new values of it, and a CUDA graph captured before still
@@ -174,8 +203,10 @@ class Recipe(Schedule):
             <BLANKLINE>
             scheduler = OneCycleLR(optimizer, max_lr=0.01, total_steps=150, cycle_momentum=True)
             <BLANKLINE>
+            device = next(model.parameters()).device
             for epoch in range(3):
                 for inputs, targets in train_loader:
+                    inputs, targets = inputs.to(device), targets.to(device)
                     optimizer.zero_grad()
                     loss = criterion(model(inputs), targets)
                     loss.backward()

@@ -21,11 +21,11 @@ from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
-from lrfinder.recipes import Recipe, recipe
+from lrfinder.recipes import Recipe, recipe_as_swept, updates_as_swept
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
-from lrfinder.schedules.forms import FORMS
+from lrfinder.schedules.forms import FORMS, OWN_STEPS
 from lrfinder.schedules.grouping import Grouping
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
@@ -120,25 +120,16 @@ class RangeTestResult:
             options.setdefault("cycle_momentum", self.curve.momentum > 0)
         if KIND_TABLE[kind].follows_loss and self.curve.maximized:
             options.setdefault("mode", "max")  # the loss is to rise
-        return recipe(
+        grouping = None if self.run is None else Grouping.from_setup(self.run.setup)
+        return recipe_as_swept(
             kind,
+            updates_as_swept(facts, grouping),
             peak_lr=peak_lr,
             total_steps=total_steps,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
-            **{"group_scales": self.curve.group_scales, **self._updates(), **options},
+            **{"group_scales": self.curve.group_scales, **options},
         )
-
-    def _updates(self) -> dict[str, Any]:
-        """How the swept training makes its updates."""
-        facts = self.curve.facts
-        if facts is None:
-            return {}
-        names = ("accumulation_steps", "clip_grad_norm", "amp_dtype", "grad_scaler", "device", "own_step", "form")
-        groups = {"grouping": None if self.run is None else Grouping.from_setup(self.run.setup)}
-        known = {name: getattr(facts, name) for name in names if getattr(facts, name) is not None}
-        several = {"optimizers": tuple(count for _, count in facts.optimizers)} if facts.optimizers else {}
-        return {**groups, **several, **known, "closure": self.curve.optimizer == "LBFGS"}
 
     @overload
     def scheduler(self, kind: str, optimizer: Optimizer, **options: Any) -> LRScheduler: ...
@@ -203,7 +194,7 @@ class RangeTestResult:
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
             if curve.facts is not None:
-                check_choice("form", curve.facts.form, FORMS)
+                check_choice("form", curve.facts.form, (*FORMS, *OWN_STEPS))
             for lr in curve.lrs:
                 check_lr("each of lrs", lr)
             return cls(

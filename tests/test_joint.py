@@ -443,7 +443,7 @@ def test_the_texts_name_each_optimizer_and_the_reference() -> None:
     assert axes.get_title("left").startswith("Adam and Adam range test")
     plt.close(axes.figure)
     facts = result.curve.facts
-    assert facts is not None and facts.optimizers == (("Adam", 1), ("Adam", 1)) and not facts.own_step
+    assert facts is not None and facts.optimizers == (("Adam", 1), ("Adam", 1)) and facts.form == "plain"
     assert facts.weight_rms is not None and len(facts.weight_rms) == 2
     assert RangeTestResult.from_dict(result.to_dict()) == result
 

@@ -123,6 +123,35 @@ def test_the_lines_compute_the_loss_that_was_swept(form: str, losses: dict[str, 
     assert float(loss.detach()) == pytest.approx(result.curve.losses[0], rel=1e-5)
 
 
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+@pytest.mark.parametrize("closure", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_batches_are_moved_to_the_device_of_the_model(form: str, closure: bool, accumulation_steps: int) -> None:
+    double, optimizer = model(form)
+    double.to("meta")
+    options: dict[str, Any] = {"form": form, "closure": closure, "accumulation_steps": accumulation_steps}
+    code = recipe("constant", peak_lr=0.1, total_steps=2, **options).code()
+    space = pasted(code, model=double, optimizer=optimizer, train_loader=[BATCHES[form]] * 4)
+    assert space["loss"].device.type == "meta"
+    assert "device" not in recipe("constant", peak_lr=0.1, total_steps=2, device="cpu", **options).code()
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_so_are_those_of_a_step_of_ones_own(accumulation_steps: int) -> None:
+    seen: list[Any] = []
+    code = recipe("constant", peak_lr=0.1, total_steps=2, own_step=True, accumulation_steps=accumulation_steps).code()
+    double, optimizer = model("plain")
+    double.to("meta")
+
+    def step_fn(data: Any) -> None:
+        seen.append(data)
+        optimizer.step()
+
+    pasted(code, model=double, optimizer=optimizer, step_fn=step_fn, train_loader=[{"images": [IMAGES]}] * 4)
+    first = seen[0] if accumulation_steps == 1 else seen[0][1]
+    assert first["images"][0].device.type == "meta"
+
+
 def test_a_form_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="form must be one of plain"):
         Updates(form="haiku")

@@ -56,14 +56,15 @@ class ModelFacts:
         clip_grad_norm: largest global gradient norm; None for no clipping.
         gradient_norm: norm of the gradient of the first batch, where it is clipped; else None.
         amp_dtype: ``"bfloat16"`` or ``"float16"`` under autocast; None without.
-        grad_scaler: whether there was a GradScaler.
+        grad_scaler: whether there was a GradScaler, and not one that is switched off.
         device: kind of device, as in ``"cuda"``.
         maximize: whether the optimizer raises the loss, as with ``maximize=True``.
         optimizers: (class name, number of parameter groups) of each optimizer, where several were stepped together.
         group_names: ``name`` of each parameter group; empty where one of them has none.
         group_sizes: trainable elements of each parameter group, shape (groups,); None where unknown.
-        own_step: whether a ``step_fn`` made the steps.
-        form: how the loss was computed: by a ``loss_fn``, or as one of :mod:`lrfinder.tasks`; see
+        closure: whether ``optimizer.step`` needs a closure.
+        train_mode: names of what has to be put into training mode: ``"model"``, ``"optimizer"``, ``"optimizers[0]"``.
+        form: how the loss was computed: by a ``step_fn``, by a ``loss_fn``, or as one of :mod:`lrfinder.tasks`; see
             :mod:`lrfinder.schedules.forms`.
 
     Example:
@@ -103,7 +104,8 @@ class ModelFacts:
     optimizers: tuple[tuple[str, int], ...] | None = None
     group_names: tuple[str, ...] = ()
     group_sizes: tuple[int, ...] | None = None
-    own_step: bool = False
+    closure: bool = False
+    train_mode: tuple[str, ...] = ()
     form: str = "plain"
 
     def __post_init__(self) -> None:
@@ -173,10 +175,11 @@ class ModelFacts:
             fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
-        for name in ("full_batch", "same_target", "maximize", "own_step", "grad_scaler"):
+        for name in ("full_batch", "same_target", "maximize", "closure", "grad_scaler"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
+        fields["train_mode"] = tuple(map(str, fields.get("train_mode", ())))
         fields["group_sizes"] = _known(lambda sizes: tuple(map(int, sizes)), fields.get("group_sizes"))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))

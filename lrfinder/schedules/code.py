@@ -10,7 +10,7 @@ from typing import Any
 
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.specs import Constant, Cyclic, Linear, OneCycle, SchedulerSpec, Sequential
-from lrfinder.schedules.updates import Updates
+from lrfinder.schedules.updates import Updates, indented
 from lrfinder.tables.kinds import KIND_TABLE
 
 __all__ = ["scheduler_code"]
@@ -18,17 +18,14 @@ __all__ = ["scheduler_code"]
 _COLUMNS = 100  # width up to which a printed call stays on one line
 _LONGEST = 120  # width at which any printed line is folded
 _HAS_MOMENTUM = 'all(group.get("momentum") or group.get("betas", [0])[0] for group in optimizer.param_groups)'
+_BETTER = "Better still: pass the validation loss"
 _OPEN_EPOCHS = 10  # epochs of the printed loop where the length of the training is not known
 
 
 def scheduler_code(schedule: Schedule) -> str:
     """Imports, the scheduler on ``optimizer``, and the training loop with ``scheduler.step()`` in its place.
 
-    The lines need the names ``model``, ``optimizer``, ``criterion`` and ``train_loader``, and torch alone: for several
-    optimizers ``optimizers``, the list of them; for a loss of the user's own ``loss_fn`` instead of ``criterion``; and
-    for a step of their own ``step_fn`` instead of ``model`` and ``criterion``. With a grouping they build
-    ``optimizer``, and need this package. Parameter groups are those of :attr:`Schedule.group_scales`. See
-    :meth:`lrfinder.Recipe.code` for an example.
+    :meth:`lrfinder.Recipe.code` says which names they use, and has an example.
     """
     loop = _loop_lines(schedule)
     if schedule.updates.optimizers:
@@ -131,37 +128,26 @@ def _folded(line: str) -> list[str]:
 
 
 def _loop_lines(schedule: Schedule) -> list[str]:
-    follows_loss = KIND_TABLE[schedule.kind].follows_loss
+    updates, follows_loss = schedule.updates, KIND_TABLE[schedule.kind].follows_loss
     known = schedule.total_steps is not None and not follows_loss
-    epochs = f"for epoch in range({schedule.epochs}):"
-    if schedule.epochs is None and not known:
-        epochs = f"for epoch in range({_OPEN_EPOCHS}):  # set the number of epochs"
-    elif schedule.epochs is None:
+    if schedule.epochs is None and known:
         return _counted_loop(schedule)
+    epochs = f"for epoch in range({schedule.epochs}):"
+    if schedule.epochs is None:
+        epochs = f"for epoch in range({_OPEN_EPOCHS}):  # set the number of epochs"
     if follows_loss:
         rises = getattr(schedule.spec, "mode", "min") == "max"
-        better = "Better still: pass the validation loss"
-        if rises:
-            better = 'With mode="max" pass what is to rise, such as accuracy,'
+        better = 'With mode="max" pass what is to rise, such as accuracy,' if rises else _BETTER
         return [
-            *_collected(schedule.updates, epochs),
+            *_with_losses(updates, epochs),
             f"    # After every epoch, not after every batch. {better} here.",
             "    scheduler.step(sum(losses) / len(losses))",
         ]
     if schedule.interval == "epoch":
-        lines = _carried(schedule.updates, epochs, [], [])
-        return [*lines, "    scheduler.step()  # after every epoch, not after every batch"]
-    step = [_per_update(schedule.updates)]
-    if schedule.updates.accumulation_steps > 1 and known:
-        return _whole_epochs(schedule, epochs, step)
-    return _carried(schedule.updates, epochs, [], step)
-
-
-def _collected(updates: Updates, epochs: str) -> list[str]:
-    """Loop that collects the losses of a pass."""
-    if updates.own_step:
-        return _carried(updates, epochs, ["    losses = []"], ["losses.append(float(loss))"])
-    return _carried(updates, epochs, ["    losses = []"], [], "losses.append(loss.item())")
+        return [*_loop(updates, epochs, []), "    scheduler.step()  # after every epoch, not after every batch"]
+    if updates.accumulation_steps > 1 and known:
+        return _whole_epochs(schedule, epochs, [_per_update(updates)])
+    return _loop(updates, epochs, [_per_update(updates)])
 
 
 def _per_update(updates: Updates) -> str:
@@ -169,48 +155,63 @@ def _per_update(updates: Updates) -> str:
     return f"scheduler.step()  # after every {unit}"
 
 
+def _with_losses(updates: Updates, epochs: str) -> list[str]:
+    """Loop that collects the losses of a pass."""
+    number = 'loss.item() if hasattr(loss, "item") else loss' if updates.own_step else "loss.item()"
+    lines = [f"losses.append({number})"]
+    where = {"at_update": lines} if updates.collects else {"in_batch": lines}
+    return _loop(updates, epochs, [], in_pass=["losses = []"], **where)
+
+
 def _counted_loop(schedule: Schedule) -> list[str]:
     """Loop that ends after a number of updates."""
     updates, total = schedule.updates, schedule.total_steps
     end = ["step += 1", f"if step == {total}:", "    break"]
-    step = [_per_update(updates)]
-    if updates.accumulation_steps == 1:
-        return ["step = 0", *_carried(updates, f"while step < {total}:", [], step, *end)]
-    lines = _carried(updates, f"while step < {total}:", [], step)
-    return ["step = 0", *lines, *_indented(end, 3)]
+    return ["step = 0", *_loop(updates, f"while step < {total}:", [_per_update(updates)], at_update=end)]
 
 
-def _carried(updates: Updates, head: str, first: list[str], after_update: list[str], *in_batch: str) -> list[str]:
+def _loop(
+    updates: Updates,
+    head: str,
+    after_update: Sequence[str],
+    *,
+    in_pass: Sequence[str] = (),
+    in_batch: Sequence[str] = (),
+    at_update: Sequence[str] = (),
+) -> list[str]:
     """Loop over passes; with accumulation an update may take its batches from two of them.
 
     Args:
         updates: how they are made.
         head: line of the outer loop.
-        first: lines at the start of a pass.
         after_update: lines for each update that is made.
+        in_pass: lines at the start of a pass.
         in_batch: lines for each batch, at its end.
+        at_update: lines for each update, also where the scaler skipped it.
     """
-    batches = f"    for {updates.drawn} in train_loader:"
-    body = updates.in_batch(after_update)
+    start = [head, *indented([*updates.in_pass, *in_pass, f"for {updates.drawn} in train_loader:"])]
+    body = [*updates.in_batch(after_update), *in_batch]
     if updates.accumulation_steps == 1:
-        return [*updates.before, head, *first, batches, *_indented([*body, *in_batch], 2)]
-    condition = ["batch += 1", f"if batch % {updates.accumulation_steps} == 0:"]
-    body = [*body, *in_batch, *condition]
-    update = _indented(updates.update(after_update), 3)
-    return [*updates.before, "batch = 0", head, *first, batches, *_indented(body, 2), *update]
+        return [*updates.before, *start, *indented([*body, *at_update], 2)]
+    update = indented([*updates.update(after_update), *at_update])
+    body += ["batch += 1", f"if batch % {updates.accumulation_steps} == 0:", *update]
+    return [*updates.before, "batch = 0", *start, *indented(body, 2)]
 
 
 def _whole_epochs(schedule: Schedule, epochs: str, after_update: list[str]) -> list[str]:
     """Loop over epochs that each make the same number of updates, the last of them with the batches that are left."""
     updates, count = schedule.updates, schedule.updates.accumulation_steps
     per_epoch = (schedule.total_steps or 0) // (schedule.epochs or 1)
-    drawn = updates.drawn if updates.own_step else f"({updates.drawn})"
-    batches = f"    for batch, {drawn} in enumerate(train_loader, start=1):"
-    condition = f"if batch % {count} == 0 or batch == len(train_loader):"
-    end = [f"if batch == {per_epoch * count}:  # {per_epoch} updates in an epoch", "    break"]
-    body = _indented([*updates.in_batch(after_update), condition], 2)
-    update = _indented(updates.update(after_update), 3)
-    return [*updates.before, epochs, batches, *body, *update, *_indented(end, 2)]
+    drawn = f"({updates.drawn})" if "," in updates.drawn else updates.drawn
+    batches = f"for batch, {drawn} in enumerate(train_loader, start=1):"
+    body = [
+        *updates.in_batch(after_update),
+        f"if batch % {count} == 0 or batch == len(train_loader):",
+        *indented(updates.update(after_update)),
+        f"if batch == {per_epoch * count}:  # {per_epoch} updates in an epoch",
+        "    break",
+    ]
+    return [*updates.before, epochs, *indented([*updates.in_pass, batches]), *indented(body, 2)]
 
 
 def _for_each(line: str) -> list[str]:
@@ -221,7 +222,3 @@ def _for_each(line: str) -> list[str]:
         if text.startswith(f"{kind}.") or text.split("#")[0].rstrip().endswith(f"({kind})"):
             return [f"{indent}for {kind} in {kind}s:", f"{indent}    {text}"]
     return [line]
-
-
-def _indented(lines: Sequence[str], depth: int) -> list[str]:
-    return [f"{' ' * 4 * depth}{line}" for line in lines]

@@ -1,10 +1,10 @@
-"""How each kind of task computes its loss in the printed lines. Standard library only."""
+"""How each kind of training computes its loss in the printed lines, or makes its whole step. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FORMS", "Form"]
+__all__ = ["FORMS", "OWN_STEPS", "Form"]
 
 _CROSS_ENTROPY = "from torch.nn.functional import cross_entropy"
 
@@ -17,11 +17,20 @@ class Form:
         drawn: names that the loop gives to a batch.
         lines: from these names to ``loss``.
         imports: what the lines import.
+        tensors: whether each part of a batch is a tensor; others are containers of tensors.
     """
 
     drawn: str = "inputs, targets"
     lines: tuple[str, ...]
     imports: tuple[str, ...] = ()
+    tensors: bool = True
+
+    @property
+    def moved(self) -> str:
+        """Line that moves a batch to ``device``."""
+        if self.tensors:
+            return f"{self.drawn} = {', '.join(f'{name}.to(device)' for name in self.drawn.split(', '))}"
+        return f"{self.drawn} = move({f'({self.drawn})' if ',' in self.drawn else self.drawn}, device)"
 
 
 def _with_auxiliary(weight: float) -> Form:
@@ -30,6 +39,10 @@ def _with_auxiliary(weight: float) -> Form:
         f"loss = criterion(output, targets) + {weight} * sum(criterion(each, targets) for each in auxiliary)",
     )
     return Form(lines=lines)
+
+
+def _on_data(*lines: str) -> Form:
+    return Form(drawn="data", lines=lines, tensors=False)
 
 
 FORMS: dict[str, Form] = {
@@ -47,7 +60,9 @@ FORMS: dict[str, Form] = {
         ),
         imports=(_CROSS_ENTROPY,),
     ),
-    "detection": Form(drawn="images, targets", lines=("loss = sum(model(images, targets).values())",)),
+    "detection": Form(
+        drawn="images, targets", lines=("loss = sum(model(images, targets).values())",), tensors=False
+    ),
     "optical flow": Form(
         drawn="first, second, flow, valid",
         lines=(
@@ -58,7 +73,17 @@ FORMS: dict[str, Form] = {
         ),
         imports=("import torch",),
     ),
-    "own loss": Form(drawn="data", lines=("loss = loss_fn(model, data)",)),
-    "output": Form(drawn="data", lines=('loss = model(**data)["loss"]',)),
+    "own loss": _on_data("loss = loss_fn(model, data)"),
+    "output": _on_data('loss = model(**data)["loss"]'),
 }
 """By the name that a loss of :mod:`lrfinder.tasks` has as its attribute ``form``."""
+
+OWN_STEPS: dict[str, Form] = {
+    "step": _on_data("loss = step_fn(data)"),
+    "step, flag": _on_data(
+        "made = step_fn(data)", "loss, updated = made if isinstance(made, tuple) else (made, True)"
+    ),
+    "two-part step": _on_data("loss = backward(data)", "update()"),
+    "two-part step, flag": _on_data("loss = backward(data)", "updated = update()"),
+}
+"""Steps of the user's own, as one function or two; with ``flag`` they return whether they made their update."""

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.param_groups import epsilon, group_scales, optimizer_name
+from lrfinder.param_groups import epsilon, group_scales, mode_switches, optimizer_name
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
@@ -50,14 +50,15 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         accumulation_steps=setup.accumulation_steps,
         clip_grad_norm=setup.clip_grad_norm,
         amp_dtype=None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
-        grad_scaler=setup.grad_scaler is not None,
+        grad_scaler=getattr(setup.grad_scaler, "is_enabled", lambda: setup.grad_scaler is not None)(),
         device=setup.device.type,
         pretrained=setup.pretrained,
         optimizers=_optimizers(setup),
         group_names=_group_names(setup),
         group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
-        own_step=setup.step_fn is not None,
+        closure=setup.step_fn is None and setup.needs_closure,
+        train_mode=_train_mode(setup),
         form=_form(setup),
     )
     rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
@@ -121,11 +122,20 @@ class PendingFacts:
 
 
 def _form(setup: TrainingSetup) -> str:
-    """What the printed lines have to compute: what the loss names, and for any other ``loss_fn`` a call of it."""
+    """What the printed lines have to compute: what the loss names, and for any other function of the user a call."""
+    if setup.step_fn is not None:
+        return "two-part step" if isinstance(setup.step_fn, tuple) else "step"
     form = inspect.getattr_static(setup.criterion or setup.loss_fn, "form", None)  # runs no __getattr__ of the user's
-    if isinstance(form, str) and form in FORMS:
-        return form
-    return "own loss" if setup.criterion is None and setup.step_fn is None else "plain"
+    other = "own loss" if setup.criterion is None else "plain"
+    return form if isinstance(form, str) and form in FORMS else other
+
+
+def _train_mode(setup: TrainingSetup) -> tuple[str, ...]:
+    """Names, in the printed lines, of a model in eval mode and of optimizers with two modes."""
+    parts = parts_of(setup.optimizer)
+    places = [place for place, part in enumerate(parts) if mode_switches(part) is not None]
+    optimizers = [f"optimizers[{place}]" if len(parts) > 1 else "optimizer" for place in places]
+    return (*([] if setup.model.training else ["model"]), *optimizers)
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:

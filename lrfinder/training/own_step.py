@@ -109,6 +109,7 @@ class OwnStep(TrainStep):
             return self._updated
         scale = None if self._scaler is None else self._scaler.get_scale()
         updated = self._pair[1]()
+        self.flags_updates |= updated is not None
         return self._kept_scale(scale) if updated is None else bool(updated)
 
     def _kept_scale(self, scale: float | None) -> bool:
@@ -138,6 +139,7 @@ class OwnStep(TrainStep):
                 f"a tuple of {', '.join(type(each).__name__ for each in made) or 'nothing'}. Return one loss, such as "
                 "the sum of both."
             )
+        self.flags_updates = True
         return self._as_loss(loss), bool(updated)
 
     def _versions(self) -> list[int]:

@@ -50,6 +50,7 @@ class TrainStep:
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
         self.clipping = Clipping(setup.clip_grad_norm)
+        self.flags_updates = False  # whether a step of the user's own has returned if it made its update
 
     def enter_training(self) -> None:
         """Put model and optimizer into the mode in which they train, without gradients from earlier."""
