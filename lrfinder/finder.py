@@ -348,6 +348,7 @@ def _facts(
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
         facts,
+        ranks=ranks,
         batch_size=size,
         targets=targets,
         full_batch=full,

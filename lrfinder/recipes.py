@@ -144,6 +144,7 @@ def updates_as_swept(facts: ModelFacts | None, grouping: Grouping | None) -> Upd
         closure=facts.closure,
         form=facts.form,
         train_mode=facts.train_mode,
+        ranks=facts.ranks,
         grouping=grouping,
     )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from own_steps import FakeScaler, step_of
+from rank_worlds import batches, plain_model, start_ranks, wrapped
 from test_optimizer_modes import ScheduleFree
 from torch import Tensor, nn
 
@@ -306,6 +308,23 @@ def test_the_lines_train_as_the_library_does(world: str, kind: str) -> None:
 
 def test_a_scaler_that_is_switched_off_is_not_printed() -> None:
     assert "scaler" not in plan_of(WORLDS["criterion, scaler switched off"](), "constant", {"epochs": 1}).code()
+
+
+def on_ranks(rank: int, world: int) -> list[Any]:
+    """Sums of the weights, and the learning rate, after the lines of a schedule that follows the loss."""
+    model = wrapped("replicas", plain_model())
+    optimizer, loader = torch.optim.SGD(model.parameters(), lr=0.1), batches(rank, world)
+    result = LRFinder(model, optimizer, nn.CrossEntropyLoss()).range_test(loader, **SWEEP)
+    assert result.curve.facts is not None and result.curve.facts.ranks == world
+    code = result.recipe("plateau", peak_lr=5.0, epochs=20, patience=1).code()
+    names = {"model": model, "optimizer": optimizer, "criterion": nn.CrossEntropyLoss(), "train_loader": loader}
+    exec(compile(code, "pasted", "exec"), names)
+    return [optimizer.param_groups[0]["lr"], *(each.detach().sum().item() for each in model.parameters())]
+
+
+def test_a_schedule_that_follows_the_loss_is_the_same_on_all_ranks(tmp_path: Path) -> None:
+    first, second = start_ranks(2, on_ranks, tmp_path)
+    assert first == second and first[0] < 5.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -46,6 +46,7 @@ class ModelFacts:
         frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
         epsilon: smallest ``eps`` of the parameter groups, as adaptive optimizers have it.
+        ranks: processes that train the model together.
         batch_size: samples in a batch, of all ranks together; of batches of different sizes the median of the first.
         targets: whole numbers in the targets of a batch, where each sample has several, as the tokens of a
             language model or the pixels of a mask; None where a sample has one.
@@ -89,6 +90,7 @@ class ModelFacts:
     frozen_trained: float | None = None
     optimizer_steps: int | None = None
     epsilon: float | None = None
+    ranks: int = 1
     batch_size: int | None = None
     targets: int | None = None
     full_batch: bool = False
@@ -183,6 +185,7 @@ class ModelFacts:
         fields["group_sizes"] = _known(lambda sizes: tuple(map(int, sizes)), fields.get("group_sizes"))
         fields["optimizers"] = _counted(fields.get("optimizers"))
         fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
+        fields["ranks"] = check_count("ranks", fields.get("ranks", 1))
         positive = partial(check_number, "clip_grad_norm", low=0.0, open_ends=True)
         fields["clip_grad_norm"] = _known(positive, fields.get("clip_grad_norm"))
         for name in ("epsilon", "gradient_norm"):

@@ -38,7 +38,8 @@ def _import_lines(schedule: Schedule) -> list[str]:
     spec = schedule.spec
     specs = (spec, *spec.parts) if isinstance(spec, Sequential) else (spec,)
     names = ", ".join(sorted({spec.torch_class for spec in specs}))
-    return [*schedule.updates.imports, f"from torch.optim.lr_scheduler import {names}"]
+    torch = ["import torch"] if KIND_TABLE[schedule.kind].follows_loss and schedule.updates.ranks > 1 else []
+    return list(dict.fromkeys([*schedule.updates.imports, *torch, f"from torch.optim.lr_scheduler import {names}"]))
 
 
 def _scheduler_lines(schedule: Schedule) -> list[str]:
@@ -138,11 +139,8 @@ def _loop_lines(schedule: Schedule) -> list[str]:
     if follows_loss:
         rises = getattr(schedule.spec, "mode", "min") == "max"
         better = 'With mode="max" pass what is to rise, such as accuracy,' if rises else _BETTER
-        return [
-            *_with_losses(updates, epochs),
-            f"    # After every epoch, not after every batch. {better} here.",
-            "    scheduler.step(sum(losses) / len(losses))",
-        ]
+        comment = f"# After every epoch, not after every batch. {better} here."
+        return [*_with_losses(updates, epochs), *indented([comment, *_step_by_loss(updates)])]
     if schedule.interval == "epoch":
         return [*_loop(updates, epochs, []), "    scheduler.step()  # after every epoch, not after every batch"]
     if updates.accumulation_steps > 1 and known:
@@ -161,6 +159,16 @@ def _with_losses(updates: Updates, epochs: str) -> list[str]:
     lines = [f"losses.append({number})"]
     where = {"at_update": lines} if updates.collects else {"in_batch": lines}
     return _loop(updates, epochs, [], in_pass=["losses = []"], **where)
+
+
+def _step_by_loss(updates: Updates) -> list[str]:
+    """Steps the scheduler by the mean loss of a pass, of all ranks, as their learning rates have to stay the same."""
+    mean = "sum(losses) / len(losses)"
+    if updates.ranks == 1:
+        return [f"scheduler.step({mean})"]
+    device = "" if updates.device == "cpu" else ", device=device"
+    reduced = [f"mean = torch.tensor({mean}{device})", "torch.distributed.all_reduce(mean)"]
+    return [*reduced, "scheduler.step(mean.item() / torch.distributed.get_world_size())"]
 
 
 def _counted_loop(schedule: Schedule) -> list[str]:

@@ -33,6 +33,7 @@ class Updates:
         form: how the loss is computed, a key of :data:`lrfinder.schedules.forms.FORMS`; or of ``OWN_STEPS`` beside it,
             where a step of the user's own makes forward, backward and update, autocast, scaler and clipping included.
         train_mode: names of what is put into training mode: ``"model"``, ``"optimizer"``, ``"optimizers[0]"``.
+        ranks: processes that train the model together; >= 1.
         grouping: what is trained, and in which parameter groups; None where the lines take ``optimizer`` as it is.
             The dictionary of its fields is accepted.
 
@@ -53,10 +54,12 @@ class Updates:
     closure: bool = False
     form: str = "plain"
     train_mode: tuple[str, ...] = ()
+    ranks: int = 1
     grouping: Grouping | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
+        for name in ("accumulation_steps", "ranks"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if self.clip_grad_norm is not None:
             norm = check_number("clip_grad_norm", self.clip_grad_norm, 0.0, open_ends=True)
             object.__setattr__(self, "clip_grad_norm", norm)
