@@ -24,6 +24,7 @@ __all__ = [
     "optimizer_name",
     "optimizer_parameters",
     "reference_group",
+    "scales_of_initial_lrs",
     "set_lr",
     "set_momentum",
 ]
@@ -74,7 +75,7 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
     that has an ``initial_lr`` is at 0, these groups count with it; where others were added since, at a thousandth or
     less too, where a schedule ends. Of a one-cycle schedule the ``max_lr`` counts. With all of them 0 the groups count
-    as equal.
+    as equal. :func:`scales_of_initial_lrs` tells where that made a difference.
 
     Raises:
         SetupError: a group without a learning rate, or with one that is no finite number.
@@ -85,8 +86,7 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
         >>> group_scales(SimpleNamespace(param_groups=groups))
         (1.0, 0.5)
     """
-    groups = optimizer.param_groups
-    lrs = [_number(group.get("lr"), number, optimizer) for number, group in enumerate(groups)]
+    groups, lrs = optimizer.param_groups, _lrs(optimizer)
     starts = {
         number: max(_number(group[name], number, optimizer) for name in ("initial_lr", "max_lr") if name in group)
         for number, group in enumerate(groups)
@@ -95,6 +95,23 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     next_to_nothing = _ENDED if len(starts) < len(groups) else 0.0
     if all(lrs[number] <= next_to_nothing * start for number, start in starts.items()):
         lrs = [starts.get(number, lr) for number, lr in enumerate(lrs)]
+    return _scales(lrs)
+
+
+def scales_of_initial_lrs(optimizer: Any) -> bool:
+    """Whether :func:`group_scales` took ``initial_lr`` in place of the current LRs, which have other ratios.
+
+    Raises:
+        SetupError: as :func:`group_scales`.
+    """
+    return group_scales(optimizer) != _scales(_lrs(optimizer))
+
+
+def _lrs(optimizer: Any) -> list[float]:
+    return [_number(group.get("lr"), number, optimizer) for number, group in enumerate(optimizer.param_groups)]
+
+
+def _scales(lrs: list[float]) -> tuple[float, ...]:
     return tuple(lr / lrs[reference_group(lrs)] for lr in lrs) if any(lrs) else (1.0,) * len(lrs)
 
 

@@ -17,6 +17,7 @@ from lrfinder.param_groups import (
     momentum,
     optimizer_name,
     optimizer_parameters,
+    scales_of_initial_lrs,
     set_lr,
     set_momentum,
 )
@@ -69,12 +70,15 @@ def started(*groups: tuple[float, float | None]) -> torch.optim.SGD:
         ([(0.0, 0.1), (0.2, 0.1)], (0.0, 1.0)),  # frozen on purpose
         ([(0.3, 0.1), (0.1, 0.1)], (1.0, 1 / 3)),  # set by hand since
         ([(0.0, 0.0), (0.0, 0.0)], (1.0, 1.0)),
+        ([(0.0, 0.1), (0.0, 0.1)], (1.0, 1.0)),
     ],
 )
 def test_at_0_the_ratio_is_that_before_the_scheduler(
     groups: list[tuple[float, float | None]], scales: tuple[float, ...]
 ) -> None:
     assert group_scales(started(*groups)) == pytest.approx(scales)
+    now = group_scales(sgd(*(lr for lr, _ in groups)))
+    assert scales_of_initial_lrs(started(*groups)) == (now != pytest.approx(scales))
 
 
 WARMUPS: dict[str, Any] = {
@@ -94,6 +98,7 @@ def test_sweep_recipe_and_scheduler_keep_one_ratio_after_a_warmup(warmup: str) -
     loader = [(torch.randn(8, 4, generator=generator), torch.arange(8) % 3) for _ in range(4)]
     result = LRFinder(model, optimizer, torch.nn.CrossEntropyLoss()).range_test(loader, num_iter=30)
     assert result.curve.group_scales == pytest.approx((1.0, 100.0))
+    assert ("those of their initial_lr, and not of their lr" in str(result)) == (warmup == "from 0")
     recipe = result.recipe("cosine", peak_lr=0.01, total_steps=20, warmup_steps=0)
     assert recipe.group_scales == pytest.approx((1.0, 100.0))
     recipe.build(optimizer)

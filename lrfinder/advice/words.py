@@ -104,13 +104,6 @@ def _edge_at_start(found: Finding) -> str:
     )
 
 
-def _scaler_skips(found: Finding) -> str:
-    return (
-        f"The GradScaler skipped {found.values[0]:g} updates (float16 overflow); their learning rates were tried "
-        "again. Many skips mean that its initial scale is too high: lower it, or use bfloat16."
-    )
-
-
 def _groups(found: Finding) -> str:
     scales = ", ".join(map(format_lr, found.values))
     if len(found.values) > _LISTED_GROUPS:
@@ -220,7 +213,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"The loss rose near lr={_lr(found)} and recovered. That spike is not the edge, but training is unstable "
         "there; use warm-up."
     ),
-    "scaler_skips": _scaler_skips,
+    "scaler_skips": lambda found: (
+        f"The GradScaler skipped {found.values[0]:g} updates (float16 overflow); their learning rates were tried "
+        "again. Many skips mean that its initial scale is too high: lower it, or use bfloat16."
+    ),
     "nonfinite": _nonfinite,
     "lr_free": lambda found: (
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
@@ -240,6 +236,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "pretrained_contradicted": _pretrained_contradicted,
     "maximized": lambda found: "The optimizer has maximize=True, so the curve is read with its sign turned.",
     "groups": _groups,
+    "initial_lrs": lambda found: (
+        "A schedule of the optimizer has not begun or has ended, so the ratios of the parameter groups are those of "
+        "their initial_lr, and not of their lr. For other ratios set each lr and delete initial_lr from the groups."
+    ),
     "frozen_reference": _frozen_reference,
     "tuned_sgd": lambda found: (
         f"Trained weights with {found.detail}: a wrong learning rate costs more than with Adam, and in trainings of "

@@ -64,6 +64,10 @@ def _groups(curve: LossCurve, reading: Reading) -> Finding | None:
     return Finding(code="groups", values=curve.group_scales, detail=name)
 
 
+def _initial_lrs(curve: LossCurve, reading: Reading) -> Finding | None:
+    return Finding(code="initial_lrs") if curve.facts is not None and curve.facts.initial_lrs else None
+
+
 def _frozen_reference(curve: LossCurve, reading: Reading) -> Finding | None:
     scales, sizes = curve.group_scales, () if curve.facts is None else curve.facts.group_sizes or ()
     first = next((number for number, each in enumerate(zip(scales, sizes, strict=False)) if all(each)), None)
@@ -87,5 +91,6 @@ TRAINING_CHECKS: tuple[Callable[[LossCurve, Reading], Finding | None], ...] = (
     _not_calibrated,
     _maximized,
     _groups,
+    _initial_lrs,
     _frozen_reference,
 )

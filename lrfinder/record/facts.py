@@ -46,6 +46,8 @@ class ModelFacts:
         frozen_trained: the same of the elements that are frozen, or in no group; None where there are none as well.
         optimizer_steps: steps in the optimizer's state; 0 where that is empty.
         epsilon: smallest ``eps`` of the parameter groups, as adaptive optimizers have it.
+        initial_lrs: whether the ratios of the parameter groups are those of their ``initial_lr``, as a schedule of
+            their optimizer has not begun or has ended.
         ranks: processes that train the model together.
         batch_size: samples in a batch, of all ranks together; of batches of different sizes the median of the first.
         targets: whole numbers in the targets of a batch, where each sample has several, as the tokens of a
@@ -90,6 +92,7 @@ class ModelFacts:
     frozen_trained: float | None = None
     optimizer_steps: int | None = None
     epsilon: float | None = None
+    initial_lrs: bool = False
     ranks: int = 1
     batch_size: int | None = None
     targets: int | None = None
@@ -177,7 +180,7 @@ class ModelFacts:
             fields[name] = check_part(name, fields.get(name))
         for name in ("pretrained", "recurrent", "interleaved"):
             fields[name] = check_flag(name, fields.get(name))
-        for name in ("full_batch", "same_target", "maximize", "closure", "grad_scaler"):
+        for name in ("full_batch", "same_target", "maximize", "closure", "grad_scaler", "initial_lrs"):
             fields[name] = bool(fields.get(name, False))
         fields["form"] = str(fields.get("form", "plain"))
         fields["group_names"] = tuple(map(str, fields.get("group_names", ())))

@@ -8,7 +8,6 @@ with a probe.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import re
 import statistics
@@ -20,14 +19,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.param_groups import epsilon, group_scales, mode_switches, optimizer_name
+from lrfinder.param_groups import epsilon, group_scales, scales_of_initial_lrs
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
-from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
-from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
 from lrfinder.training.trained_weights import Examination, TrainedShares
+from lrfinder.training.update_facts import update_facts
 
 __all__ = ["PendingFacts", "take_facts", "trained_groups", "trained_parameters"]
 
@@ -47,19 +45,12 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
     facts = ModelFacts(
         **(sizes or {}),
         norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
-        accumulation_steps=setup.accumulation_steps,
-        clip_grad_norm=setup.clip_grad_norm,
-        amp_dtype=None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
-        grad_scaler=getattr(setup.grad_scaler, "is_enabled", lambda: setup.grad_scaler is not None)(),
-        device=setup.device.type,
         pretrained=setup.pretrained,
-        optimizers=_optimizers(setup),
         group_names=_group_names(setup),
         group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
-        closure=setup.step_fn is None and setup.needs_closure,
-        train_mode=_train_mode(setup),
-        form=_form(setup),
+        initial_lrs=bool(_unless_it_fails(partial(scales_of_initial_lrs, setup.optimizer))),
+        **update_facts(setup),
     )
     rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
     steps = _unless_it_fails(partial(_steps, setup.optimizer))
@@ -119,23 +110,6 @@ class PendingFacts:
         if steps is not None and steps >= _TRAINED_STEPS:
             return True
         return None if shares is None or shares.whole is None else shares.whole >= TRAINED_SHARE
-
-
-def _form(setup: TrainingSetup) -> str:
-    """What the printed lines have to compute: what the loss names, and for any other function of the user a call."""
-    if setup.step_fn is not None:
-        return "two-part step" if isinstance(setup.step_fn, tuple) else "step"
-    form = inspect.getattr_static(setup.criterion or setup.loss_fn, "form", None)  # runs no __getattr__ of the user's
-    other = "own loss" if setup.criterion is None else "plain"
-    return form if isinstance(form, str) and form in FORMS else other
-
-
-def _train_mode(setup: TrainingSetup) -> tuple[str, ...]:
-    """Names, in the printed lines, of a model in eval mode and of optimizers with two modes."""
-    parts = parts_of(setup.optimizer)
-    places = [place for place, part in enumerate(parts) if mode_switches(part) is not None]
-    optimizers = [f"optimizers[{place}]" if len(parts) > 1 else "optimizer" for place in places]
-    return (*([] if setup.model.training else ["model"]), *optimizers)
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:
@@ -213,11 +187,6 @@ def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
     """Modules without children named after a norm; ``Normalize`` is a transform of the inputs."""
     names = [type(module).__name__ for module in model.modules() if not any(module.children())]
     return tuple(sorted(Counter(name for name in names if re.search("Norm(?!ali[sz]e)", name)).items()))
-
-
-def _optimizers(setup: TrainingSetup) -> tuple[tuple[str, int], ...] | None:
-    parts = parts_of(setup.optimizer)
-    return tuple((optimizer_name(part), len(part.param_groups)) for part in parts) if len(parts) > 1 else None
 
 
 def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
