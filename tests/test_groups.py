@@ -233,6 +233,45 @@ def test_groups_have_the_learning_rates_and_decays_asked_for(
             assert held[id(each)]["weight_decay"] == (0.01 if given_decay is None else given_decay)
 
 
+class Layer(nn.Module):
+    """A class of another package: parameters of these shapes, and a child that has others."""
+
+    def __init__(self, *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.own = nn.ParameterList([nn.Parameter(torch.ones(shape)) for shape in shapes])
+        for place, each in enumerate(self.own):
+            self.register_parameter(f"own{place}", each)
+        del self.own
+        self.inside = nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "norm"),
+    [
+        ("LlamaRMSNorm", [(8,)], True),
+        ("LayerNorm2d", [(1, 8, 1, 1), (1, 8, 1, 1)], True),
+        ("EvoNorm2dS0", [(8,), (8,), (8,)], True),
+        ("ScaleNorm", [()], True),
+        ("T5LayerNorm", [(1,)], True),
+        ("NormalizedLinear", [(8,)], False),  # of a cosine classifier
+        ("NormLinear", [(8, 4)], False),  # as its weight shows
+        ("NormLinear", [(8, 4), (8,)], False),
+        ("NormLinear", [(1, 4)], False),
+        ("LayerScale", [(8,)], False),  # no norm, and one-dimensional as well
+        ("PreNorm", [], False),  # a block with a norm in it
+    ],
+)
+def test_norms_of_other_packages_are_known_by_name_and_shape(
+    name: str, shapes: list[tuple[int, ...]], norm: bool
+) -> None:
+    layer = type(name, (Layer,), {})(*shapes)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), layer)
+    groups = parameter_groups(model, norm_weight_decay=0.0)
+    norms = {id(each) for group in groups if group.get("weight_decay") == 0.0 for each in group["params"]}
+    assert {id(each) in norms for each in layer.parameters(recurse=False)} <= {norm}
+    assert not any(id(each) in norms for each in layer.inside.parameters())
+
+
 REFUSED: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
     "a pattern that fits nothing": (("stm",), {}, "'stm' fits no layer of the model. Did you mean 'stem'"),
     "another model's name": (("encoder",), {}, "Its parts are stem, blocks, norm, fc. For everything except"),

@@ -6,6 +6,7 @@ The advice of a range test is for the first group; the finder keeps the ratios o
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +24,7 @@ ALL_BUT_HEAD = "all-but-head"
 """Pattern for everything that has no output for each class. No layer of torch can have this name."""
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # as torchvision's references/classification/utils.py
+_NAMED_NORM = re.compile(r"Norm(?!ali[sz]e)")  # LlamaRMSNorm, LayerNorm2d, EvoNorm2dS0; not NormalizedLinear
 _LEAST_SCALE = 1e-30  # below it, learning rates are 0 in single precision
 _LISTED = 8  # names in a message
 
@@ -123,7 +125,8 @@ def parameter_groups(
         layer_decay: learning rate of a layer divided by that of the next one towards the head, whose is ``lr``; > 0
             and <= 1. As ``param_groups_layer_decay`` in timm and BEiT; the layers are those of
             :func:`lrfinder.tasks.layers.layers`. Without it, ``lr`` is that of all but the head.
-        norm_weight_decay: of normalisation layers; >= 0. None for the optimizer's.
+        norm_weight_decay: of normalisation layers; >= 0. None for the optimizer's. They are those of torch, and modules
+            with ``Norm`` in the name of their class whose own parameters have one dimension.
         bias_weight_decay: of every ``bias``, also of normalisation layers, as in torchvision's training; >= 0.
 
     Raises:
@@ -194,9 +197,22 @@ def _decayed(model: nn.Module, layer_decay: float) -> list[tuple[str, float, lis
     return [(path, layer_decay**distance, names) for distance, (path, names) in enumerate(chain)]
 
 
+def _is_norm(module: nn.Module) -> bool:
+    """Whether it normalises. Of a class that torch does not have, name and shapes have to agree.
+
+    The name alone has the linear layer of a cosine classifier; the shapes alone have PReLU and LayerScale.
+    """
+    if isinstance(module, _NORMS):
+        return True
+    # One value per channel, also in the shape (1, C, 1, 1); (1, C) is the weight of a linear layer with one output.
+    own = module.parameters(recurse=False)
+    slim = all(each.ndim != 2 and each.numel() == max(each.shape, default=1) for each in own)
+    return slim and _NAMED_NORM.search(type(module).__name__) is not None
+
+
 def _kinds(model: nn.Module, trained: dict[str, nn.Parameter], decays: dict[str, float]) -> dict[str, str]:
     """By the name of a parameter, the kind that has a weight decay of its own, or ""."""
-    norms = {id(each) for part in model.modules() if isinstance(part, _NORMS) for each in part.parameters(False)}
+    norms = {id(each) for part in model.modules() if _is_norm(part) for each in part.parameters(False)}
     kinds = {}
     for name, each in trained.items():
         is_bias = "biases" in decays and name.rpartition(".")[2] == "bias"
