@@ -25,7 +25,6 @@ from lrfinder.recipes import Recipe, recipe_as_swept, updates_as_swept
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.run import RunRecord
 from lrfinder.record.trials import TrialRecord
-from lrfinder.schedules.forms import FORMS, OWN_STEPS
 from lrfinder.schedules.grouping import Grouping
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
@@ -193,8 +192,7 @@ class RangeTestResult:
             trials, run = parts.pop("trials", None), parts.pop("run", None)
             curve = LossCurve.from_dict(parts.pop("curve"))
             _check_groups(curve)
-            if curve.facts is not None:
-                check_choice("form", curve.facts.form, (*FORMS, *OWN_STEPS))
+            updates_as_swept(curve.facts, None)  # refuses what would be no part of printed lines
             for lr in curve.lrs:
                 check_lr("each of lrs", lr)
             return cls(
