@@ -206,12 +206,6 @@ def test_the_lines_of_the_command_line_follow_its_options(tmp_path: Path) -> Non
     assert "(loss / 4).backward()" in lines
 
 
-def test_a_recipe_from_an_older_file_makes_plain_updates() -> None:
-    content = recipe("cosine", peak_lr=0.1, total_steps=9, accumulation_steps=4).to_dict()
-    del content["updates"]
-    assert Recipe.from_dict(content) == recipe("cosine", peak_lr=0.1, total_steps=9)
-
-
 def test_of_a_device_its_kind_counts() -> None:
     assert Updates(device="cuda:1") == Updates(device="cuda") != Updates(device="cpu")
 

@@ -122,8 +122,7 @@ class Advice:
             FileFormatError: a field is missing, unknown or out of range.
         """
         with saved_content("advice", hint="Run the range test again."):
-            # Fields that a file may leave out.
-            fields: dict[str, Any] = {"diverged_lr": None, "evidence": (), "findings": (), **content}
+            fields = dict(content)
             for name in ("max_lr", "base_lr", "min_lr", "edge_lr", "ceiling", "diverged_lr"):
                 fields[name] = None if fields[name] is None else float(fields[name])
             if fields["interval"] is not None:

@@ -146,7 +146,7 @@ class Schedule:
             for name, low in (("total_steps", 1), ("epochs", 1), ("warmup_steps", 0)):
                 if values.get(name) is not None:
                     check_count(name, values[name], low)
-            updates = Updates(**values.pop("updates", {}))
+            updates = Updates(**values.pop("updates"))
             return cls(**values, spec=spec, updates=updates, notes=notes)
 
     def _check_time(self, t: int) -> int:
