@@ -16,7 +16,8 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from lrfinder.checks import check_choice, check_count, check_number
@@ -50,7 +51,7 @@ def spec_from_dict(content: dict[str, Any]) -> SchedulerSpec:
         Cosine(T_max=8, eta_min=0.0)
     """
     values = dict(content)
-    spec = {spec.torch_class: spec for spec in _CLASSES}[values.pop("class")]
+    spec = _CLASSES[values.pop("class")]
     if spec is Sequential:
         values["parts"] = tuple(map(spec_from_dict, values["parts"]))
     return spec(**values)
@@ -60,7 +61,31 @@ def _half_cosine(part: float, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
 
 
-def _check_milestones(milestones: Any) -> tuple[int, ...]:
+def _number(low: float, high: float = math.inf, *, open_ends: bool = False, default: Any = MISSING) -> Any:
+    """Field with a number in that range."""
+    check = partial(check_number, low=low, high=high, open_ends=open_ends)
+    return field(default=default, metadata={"check": check})
+
+
+def _count(low: int = 1) -> Any:
+    """Field with a whole number of at least ``low``."""
+    return field(metadata={"check": partial(check_count, low=low)})
+
+
+def _choice(*allowed: str) -> Any:
+    """Field with one of these words, by default the first."""
+    return field(default=allowed[0], metadata={"check": partial(check_choice, allowed=allowed)})
+
+
+def _check_cycling(name: str, value: Any) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(
+            f"{name} must be True, False, or None to cycle it where the optimizer has one; got {value!r}."
+        )
+    return value
+
+
+def _check_milestones(name: str, milestones: Any) -> tuple[int, ...]:
     try:
         checked = tuple(check_count("each milestone", milestone) for milestone in milestones)
     except TypeError:
@@ -72,6 +97,9 @@ def _check_milestones(milestones: Any) -> tuple[int, ...]:
     return checked
 
 
+_CLASSES: dict[str, type[SchedulerSpec]] = {}  # of the specs below, by the name of their torch class
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchedulerSpec(ABC):
     """One stock torch scheduler with its arguments, for parameter groups whose peak LR is given later."""
@@ -79,9 +107,14 @@ class SchedulerSpec(ABC):
     torch_class: ClassVar[str]
     torch_defaults: ClassVar[dict[str, Any]] = {}  # arguments left out of printed lines where they have this value
 
-    def _put(self, **checked: Any) -> None:
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "torch_class"):
+            _CLASSES[cls.torch_class] = cls
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if check := each.metadata.get("check"):
+                object.__setattr__(self, each.name, check(each.name, getattr(self, each.name)))
 
     @property
     def eta_min(self) -> float:
@@ -102,15 +135,12 @@ class SchedulerSpec(ABC):
         Arguments that torch takes per group end in ``_lr`` and are lists. A ``cycle_momentum`` of None means: wherever
         the optimizer has a momentum.
         """
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :func:`spec_from_dict` gives an equal spec back."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            "class": self.torch_class,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
-        }
+        return {"class": self.torch_class, **SchedulerSpec.arguments(self, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +181,9 @@ class Linear(SchedulerSpec):
 
     torch_class = "LinearLR"
     torch_defaults = {"end_factor": 1.0}
-    start_factor: float
-    end_factor: float
-    total_iters: int
-
-    def __post_init__(self) -> None:
-        self._put(
-            start_factor=check_number("start_factor", self.start_factor, 1e-12, 1.0),
-            end_factor=check_number("end_factor", self.end_factor, 0.0, 1.0),
-            total_iters=check_count("total_iters", self.total_iters),
-        )
+    start_factor: float = _number(1e-12, 1.0)
+    end_factor: float = _number(0.0, 1.0)
+    total_iters: int = _count()
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         part = min(t, self.total_iters) / self.total_iters
@@ -189,11 +212,8 @@ class Cosine(SchedulerSpec):
 
     torch_class = "CosineAnnealingLR"
     torch_defaults = {"eta_min": 0.0}
-    T_max: int
-    eta_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._put(T_max=check_count("T_max", self.T_max), eta_min=check_number("eta_min", self.eta_min, 0.0))
+    T_max: int = _count()
+    eta_min: float = _number(0.0, default=0.0)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         return _half_cosine(t / self.T_max, peak_lr, self.eta_min)
@@ -215,14 +235,8 @@ class Step(SchedulerSpec):
     """
 
     torch_class = "StepLR"
-    step_size: int
-    gamma: float
-
-    def __post_init__(self) -> None:
-        self._put(
-            step_size=check_count("step_size", self.step_size),
-            gamma=check_number("gamma", self.gamma, 0.0, 1.0, open_ends=True),
-        )
+    step_size: int = _count()
+    gamma: float = _number(0.0, 1.0, open_ends=True)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         return peak_lr * self.gamma ** (t // self.step_size)
@@ -244,20 +258,11 @@ class MultiStep(SchedulerSpec):
     """
 
     torch_class = "MultiStepLR"
-    milestones: tuple[int, ...]
-    gamma: float
-
-    def __post_init__(self) -> None:
-        self._put(
-            milestones=_check_milestones(self.milestones),
-            gamma=check_number("gamma", self.gamma, 0.0, 1.0, open_ends=True),
-        )
+    milestones: tuple[int, ...] = field(metadata={"check": _check_milestones})
+    gamma: float = _number(0.0, 1.0, open_ends=True)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         return peak_lr * self.gamma ** bisect_right(self.milestones, t)
-
-    def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
-        return {"milestones": list(self.milestones), "gamma": self.gamma}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,10 +280,7 @@ class Exponential(SchedulerSpec):
     """
 
     torch_class = "ExponentialLR"
-    gamma: float
-
-    def __post_init__(self) -> None:
-        self._put(gamma=check_number("gamma", self.gamma, 0.0, 1.0, open_ends=True))
+    gamma: float = _number(0.0, 1.0, open_ends=True)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         return peak_lr * self.gamma**t
@@ -302,20 +304,11 @@ class Plateau(SchedulerSpec):
 
     torch_class = "ReduceLROnPlateau"
     torch_defaults = {"mode": "min"}
-    factor: float
-    patience: int
-    cooldown: int
-    min_factor: float
-    mode: str = "min"
-
-    def __post_init__(self) -> None:
-        self._put(
-            mode=check_choice("mode", self.mode, ("min", "max")),
-            factor=check_number("factor", self.factor, 0.0, 1.0, open_ends=True),
-            patience=check_count("patience", self.patience, 0),
-            cooldown=check_count("cooldown", self.cooldown, 0),
-            min_factor=check_number("min_factor", self.min_factor, 0.0, 1.0),
-        )
+    factor: float = _number(0.0, 1.0, open_ends=True)
+    patience: int = _count(0)
+    cooldown: int = _count(0)
+    min_factor: float = _number(0.0, 1.0)
+    mode: str = _choice("min", "max")
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         return peak_lr
@@ -354,16 +347,9 @@ class Restarts(SchedulerSpec):
 
     torch_class = "CosineAnnealingWarmRestarts"
     torch_defaults = {"eta_min": 0.0}
-    T_0: int
-    T_mult: int
-    eta_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._put(
-            T_0=check_count("T_0", self.T_0),
-            T_mult=check_count("T_mult", self.T_mult),
-            eta_min=check_number("eta_min", self.eta_min, 0.0),
-        )
+    T_0: int = _count()
+    T_mult: int = _count()
+    eta_min: float = _number(0.0, default=0.0)
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         length = self.T_0
@@ -379,23 +365,17 @@ class Restarts(SchedulerSpec):
 class _MomentumCycle(SchedulerSpec):
     """Base of the two specs that move the momentum against the LR, from ``max_momentum`` to ``base_momentum``."""
 
-    cycle_momentum: bool | None = None
-    base_momentum: float = 0.85
-    max_momentum: float = 0.95
+    cycle_momentum: bool | None = field(default=None, metadata={"check": _check_cycling})
+    base_momentum: float = _number(0.0, 0.9999, default=0.85)
+    max_momentum: float = _number(0.0, 0.9999, default=0.95)
 
     def __post_init__(self) -> None:
-        if self.cycle_momentum is not None and not isinstance(self.cycle_momentum, bool):
+        super().__post_init__()
+        if self.base_momentum > self.max_momentum:
             raise ConfigError(
-                "cycle_momentum must be True, False, or None to cycle it where the optimizer has one; "
-                f"got {self.cycle_momentum!r}."
+                f"base_momentum must not exceed max_momentum; got {self.base_momentum:g} and {self.max_momentum:g}. "
+                "Did you swap them?"
             )
-        base = check_number("base_momentum", self.base_momentum, 0.0, 0.9999)
-        top = check_number("max_momentum", self.max_momentum, 0.0, 0.9999)
-        if base > top:
-            raise ConfigError(
-                f"base_momentum must not exceed max_momentum; got {base:g} and {top:g}. Did you swap them?"
-            )
-        self._put(base_momentum=base, max_momentum=top)
 
     def _momentum_arguments(self) -> dict[str, Any]:
         if self.cycle_momentum is False:
@@ -443,28 +423,20 @@ class OneCycle(_MomentumCycle):
         "base_momentum": 0.85,
         "max_momentum": 0.95,
     }
-    total_steps: int
-    pct_start: float = 0.3
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
+    total_steps: int = _count()
+    pct_start: float = _number(0.0, 1.0, open_ends=True, default=0.3)
+    div_factor: float = _number(1.0, default=25.0)
+    final_div_factor: float = _number(1.0, default=1e4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        total = check_count("total_steps", self.total_steps)
-        pct_start = check_number("pct_start", self.pct_start, 0.0, 1.0, open_ends=True)
         # At pct_start * total_steps == 1 torch divides by zero, and below it never goes up.
-        if pct_start * total <= 1:
+        if self.pct_start * self.total_steps <= 1:
             raise ConfigError(
-                f"onecycle needs total_steps of more than 1 / pct_start; got total_steps={total}, "
-                f"pct_start={pct_start:g}. Raise total_steps to {math.floor(1 / pct_start) + 1} or more, or take "
-                "'linear'."
+                f"onecycle needs total_steps of more than 1 / pct_start; got total_steps={self.total_steps}, "
+                f"pct_start={self.pct_start:g}. Raise total_steps to {math.floor(1 / self.pct_start) + 1} or more, or "
+                "take 'linear'."
             )
-        self._put(
-            total_steps=total,
-            pct_start=pct_start,
-            div_factor=check_number("div_factor", self.div_factor, 1.0),
-            final_div_factor=check_number("final_div_factor", self.final_div_factor, 1.0),
-        )
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         first = peak_lr / self.div_factor
@@ -520,18 +492,14 @@ class Cyclic(_MomentumCycle):
     """
 
     torch_class = "CyclicLR"
-    step_size_up: int
-    base_factor: float = 0.25
-    mode: str = "triangular2"
+    step_size_up: int = _count()
+    base_factor: float = _number(0.0, default=0.25)
+    mode: str = _choice("triangular2", "triangular")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in ("triangular", "triangular2"):
-            raise ConfigError(f"mode must be 'triangular' or 'triangular2'; got {self.mode!r}.")
-        base = check_number("base_factor", self.base_factor, 0.0)
-        if base >= 1:
-            raise ConfigError(f"base_factor must be below 1, as it is a part of peak_lr; got {base:g}.")
-        self._put(step_size_up=check_count("step_size_up", self.step_size_up), base_factor=base)
+        if self.base_factor >= 1:
+            raise ConfigError(f"base_factor must be below 1, as it is a part of peak_lr; got {self.base_factor:g}.")
 
     def lr_at(self, t: int, peak_lr: float) -> float:
         base = self.base_factor * peak_lr
@@ -578,21 +546,20 @@ class Sequential(SchedulerSpec):
 
     torch_class = "SequentialLR"
     parts: tuple[SchedulerSpec, ...]
-    milestones: tuple[int, ...]
+    milestones: tuple[int, ...] = field(metadata={"check": _check_milestones})
 
     def __post_init__(self) -> None:
-        milestones = _check_milestones(self.milestones)
-        if len(self.parts) != len(milestones) + 1:
+        super().__post_init__()
+        if len(self.parts) != len(self.milestones) + 1:
             raise ConfigError(
                 f"a sequence needs one part more than milestones; got {len(self.parts)} parts and "
-                f"{len(milestones)} milestones. Add or remove one."
+                f"{len(self.milestones)} milestones. Add or remove one."
             )
         for part in self.parts:
             if isinstance(part, (_MomentumCycle, Plateau, Sequential)):
                 raise ConfigError(
                     f"a sequence cannot hold {type(part).__name__}, which must be the whole schedule. Use it alone."
                 )
-        self._put(milestones=milestones)
 
     @property
     def eta_min(self) -> float:
@@ -603,23 +570,4 @@ class Sequential(SchedulerSpec):
         return self.parts[index].lr_at(t - (0, *self.milestones)[index], peak_lr)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "class": self.torch_class,
-            "parts": [part.to_dict() for part in self.parts],
-            "milestones": list(self.milestones),
-        }
-
-
-_CLASSES: tuple[type[SchedulerSpec], ...] = (
-    Constant,
-    Cosine,
-    Cyclic,
-    Exponential,
-    Linear,
-    MultiStep,
-    OneCycle,
-    Plateau,
-    Restarts,
-    Sequential,
-    Step,
-)
+        return {**super().to_dict(), "parts": [part.to_dict() for part in self.parts]}
