@@ -306,10 +306,10 @@ class LRFinder:
         whole = whole_schedule(schedule, initial_lr, total_steps, options)
         if not (stages := plan_search(budget_steps, total_steps, probed=result.reading.probed)):
             return dataclasses.replace(result, advice=advice_without_search(result.advice, schedule, budget_steps))
-        plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
-        plan |= {"initial_lr": initial_lr, "measured": "validation" if val_loader is not None else "held-out"}
         limit, least = trial_levels(result.curve, compressed=stages["screening"].compressed)
-        plan |= {"probed": result.reading.probed, "min_improvement": least}
+        plan: dict[str, Any] = {"schedule": schedule, "total_steps": total_steps, "budget_steps": budget_steps}
+        plan |= {"initial_lr": initial_lr, "probed": result.reading.probed, "min_improvement": least}
+        plan |= {"measured": "validation" if val_loader is not None else "held-out"}
         ceiling = None if head_weight(result.curve.facts) else result.advice.ceiling  # a head may need more than it
         search = None
         made = trials_from_snapshot(self.setup, train_loader, val_loader, val_batches, snapshot, limit)

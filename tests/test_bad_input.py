@@ -317,6 +317,7 @@ ROWS = [
     ("schedule {b}/good.json --total-steps 9 --option 'pct_start={[]:1}'", "pct_start must be"),
     ("schedule {b}/good.json --total-steps 9 --option updates=1", "updates follows from the training that was swept"),
     ("schedule {b}/good.json --total-steps 9 --option optimizers=1", "optimizers follows from the training"),
+    ("schedule {b}/good.json --total-steps 9 --option ranks=2", "ranks follows from the training"),
     ("schedule {b}/good.json --total-steps 9 --option pct_start=high", "pct_start must be"),
     ("schedule {b}/good.json --total-steps 9 --option pct_start=2", "pct_start must be"),
     ("schedule {b}/good.json --total-steps 9 --option pct_start=nan", "pct_start must be"),

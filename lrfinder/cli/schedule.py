@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["schedule"]
 
 _from = click.IntRange  # _from(1): 1, 2, 3, ...
-_SWEPT = ("group_scales", "grouping", "optimizers", "updates")  # follow from the training that was swept
+# What follows from the training that was swept.
+_SWEPT = ("closure", "form", "group_scales", "grouping", "optimizers", "ranks", "train_mode", "updates")
 
 
 @click.command(

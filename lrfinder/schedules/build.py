@@ -26,14 +26,16 @@ __all__ = ["build", "build_each"]
 def build(schedule: Schedule, optimizer: Optimizer) -> lr_scheduler.LRScheduler:
     """The stock torch scheduler of a schedule, attached to ``optimizer``, whose LRs then are those of the first step.
 
-    The first parameter group whose LR is not 0 is the reference: its LR follows ``schedule.lr_at``, and the others keep
-    the ratio to it that they have now: see :func:`lrfinder.param_groups.group_scales`. A group that was frozen at an LR
-    of 0 in the range test does not become the reference: see :func:`lrfinder.schedules.swept.scales_as_swept`. An LR
-    held in a tensor is filled in place; with ``plateau``, groups that hold the same one get their own. A group added
-    later goes on with a ``plateau`` whose groups all have one LR, and with no other torch scheduler. To resume from a
-    checkpoint, build first and load the states of optimizer and scheduler afterwards, as building sets the LR. Torch
-    before pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's own, and the LR
-    is right.
+    The first parameter group whose LR is not 0 is the reference. Its LR follows ``schedule.lr_at``, and the others keep
+    the ratio to it that they have now (:func:`lrfinder.param_groups.group_scales`). A group that was frozen at an LR of
+    0 in the range test does not become the reference (:func:`lrfinder.schedules.swept.scales_as_swept`).
+
+    An LR held in a tensor is filled in place; with ``plateau``, groups that hold the same one get their own. A group
+    added later goes on with a ``plateau`` whose groups all have one LR, and with no other torch scheduler.
+
+    To resume from a checkpoint, build first and load the states of optimizer and scheduler afterwards, as building sets
+    the LR. Torch before pytorch/pytorch#149392 warns of an "epoch parameter" when a warm-up ends; the call is torch's
+    own, and the LR is right.
 
     Args:
         schedule: what to build.

@@ -41,7 +41,7 @@ def make_schedule(
     steps_per_epoch: int | None = None,
     warmup_steps: int | None = None,
     group_scales: Sequence[float] = (1.0,),
-    updates: Updates | None = None,
+    updates: Updates = Updates(),
     **options: Any,
 ) -> Schedule:
     """The schedule of that kind for a training of that length, with a sourced default for every number left out.
@@ -71,7 +71,7 @@ def make_schedule(
         epochs=None if epochs is None else int(epochs),
         warmup_steps=plan.warmup,
         group_scales=check_scales(group_scales),
-        updates=updates or Updates(),
+        updates=updates,
         notes=tuple(plan.notes),
     )
 
