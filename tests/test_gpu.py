@@ -627,6 +627,18 @@ def test_a_model_on_the_second_gpu_is_trained_there() -> None:
     assert all(parameter.device == torch.device("cuda:1") for parameter in one.model.parameters())
 
 
+@devices
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16, torch.float16], ids=str)
+def test_the_lines_to_paste_move_the_batches(device: str, amp_dtype: torch.dtype | None) -> None:
+    given = world(device)
+    finder = LRFinder(given.model, given.optimizer, given.criterion, amp_dtype=amp_dtype, clip_grad_norm=1.0)
+    length = {"epochs": 1, "steps_per_epoch": len(given.loader)}
+    code = finder.range_test(given.loader, **SWEEP).recipe("cosine", peak_lr=0.01, **length).code()
+    names = {"model": given.model, "optimizer": given.optimizer, "train_loader": given.loader}
+    exec(compile(code, "pasted", "exec"), {**names, "criterion": given.criterion})
+    assert all(parameter.device.type == device and parameter.isfinite().all() for parameter in given.model.parameters())
+
+
 @pytest.mark.gpu
 def test_a_device_other_than_the_models_is_refused_with_the_line_to_write() -> None:
     one = world("cpu")
