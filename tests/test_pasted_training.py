@@ -152,11 +152,11 @@ def own_step(*, returned: Any = lambda loss: loss, skips: int = 0, pair: bool = 
     return World(model, optimizer, {"step_fn": step_fn}, {"grad_scaler": scaler, **options}, names)
 
 
-def every_third(pair: bool = False) -> World:
+def every_third(pair: bool = False, made: bool | None = True) -> World:
     """Makes no update in every third call, and says so."""
     model = net()
     optimizer = sgd(model)
-    counter = Counter(optimizer, model)
+    counter = Counter(optimizer, model, made)
     step_fn: Any = (counter.backward, counter.update) if pair else counter.step
     names = {"step_fn": step_fn, "backward": counter.backward, "update": counter.update}
     return World(model, optimizer, {"step_fn": step_fn}, {"also": [counter]}, names)
@@ -165,9 +165,9 @@ def every_third(pair: bool = False) -> World:
 class Counter:
     """A step, as one function or as two, that counts its calls and leaves out every third update."""
 
-    def __init__(self, optimizer: Any, model: nn.Module) -> None:
+    def __init__(self, optimizer: Any, model: nn.Module, made: bool | None) -> None:
         self.calls = 0
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.made = model, optimizer, made
 
     def backward(self, batch: Any) -> Tensor:
         self.optimizer.zero_grad()
@@ -175,16 +175,16 @@ class Counter:
         loss.backward()
         return loss
 
-    def update(self) -> bool:
+    def update(self) -> bool | None:
         self.calls += 1
         if self.calls % 3 == 0:
             return False
         self.optimizer.step()
-        return True
+        return self.made
 
     def step(self, batch: Any) -> Any:
         loss = self.backward(batch)
-        return loss if self.update() else (loss, False)
+        return (loss, False) if self.update() is False else loss
 
 
 WORLDS: dict[str, Callable[[], World]] = {
@@ -222,6 +222,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "pair, accumulated": lambda: own_step(pair=True, accumulation_steps=2),
     "pair, scaled": lambda: own_step(pair=True, skips=2),
     "pair, every third left out": lambda: every_third(pair=True),
+    "pair, every third left out, else None": lambda: every_third(pair=True, made=None),
 }
 LENGTHS: dict[str, Callable[[int], dict[str, int]]] = {
     "onecycle": lambda per_pass: {"total_steps": PASSES * per_pass},

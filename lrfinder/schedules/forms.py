@@ -84,6 +84,6 @@ OWN_STEPS: dict[str, Form] = {
         "made = step_fn(data)", "loss, updated = made if isinstance(made, tuple) else (made, True)"
     ),
     "two-part step": _on_data("loss = backward(data)", "update()"),
-    "two-part step, flag": _on_data("loss = backward(data)", "updated = update()"),
+    "two-part step, flag": _on_data("loss = backward(data)", "updated = update() in (None, True)"),
 }
 """Steps of the user's own, as one function or two; with ``flag`` they return whether they made their update."""
