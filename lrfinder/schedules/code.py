@@ -197,7 +197,7 @@ def _loop(
         in_batch: lines for each batch, at its end.
         at_update: lines for each update, also where the scaler skipped it.
     """
-    start = [head, *indented([*updates.in_pass, *in_pass, f"for {updates.drawn} in train_loader:"])]
+    start = [head, *indented([*updates.in_pass, *in_pass, f"for {updates.chosen.drawn} in train_loader:"])]
     body = [*updates.in_batch(after_update), *in_batch]
     if updates.accumulation_steps == 1:
         return [*updates.before, *start, *indented([*body, *at_update], 2)]
@@ -210,8 +210,7 @@ def _whole_epochs(schedule: Schedule, epochs: str, after_update: list[str]) -> l
     """Loop over epochs that each make the same number of updates, the last of them with the batches that are left."""
     updates, count = schedule.updates, schedule.updates.accumulation_steps
     per_epoch = (schedule.total_steps or 0) // (schedule.epochs or 1)
-    drawn = f"({updates.drawn})" if "," in updates.drawn else updates.drawn
-    batches = f"for batch, {drawn} in enumerate(train_loader, start=1):"
+    batches = f"for batch, {updates.chosen.batch} in enumerate(train_loader, start=1):"
     body = [
         *updates.in_batch(after_update),
         f"if batch % {count} == 0 or batch == len(train_loader):",

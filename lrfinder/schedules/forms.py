@@ -26,11 +26,16 @@ class Form:
     tensors: bool = True
 
     @property
+    def batch(self) -> str:
+        """The names as one value."""
+        return f"({self.drawn})" if "," in self.drawn else self.drawn
+
+    @property
     def moved(self) -> str:
         """Line that moves a batch to ``device``."""
         if self.tensors:
             return f"{self.drawn} = {', '.join(f'{name}.to(device)' for name in self.drawn.split(', '))}"
-        return f"{self.drawn} = move({f'({self.drawn})' if ',' in self.drawn else self.drawn}, device)"
+        return f"{self.drawn} = move({self.batch}, device)"
 
 
 def _with_auxiliary(weight: float) -> Form:

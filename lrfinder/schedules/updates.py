@@ -102,18 +102,18 @@ class Updates:
         return self.accumulation_steps > 1 and (self.own_step or self.closure)
 
     @property
-    def drawn(self) -> str:
-        """Names that the loop gives to a batch."""
-        return self._form.drawn
+    def chosen(self) -> Form:
+        """The lines that ``form`` names, which compute the loss or make the whole step."""
+        return (OWN_STEPS if self.own_step else FORMS)[self.form]
 
     @property
     def imports(self) -> list[str]:
         """Lines to import what :attr:`setup`, :attr:`before`, :meth:`in_batch` and :meth:`update` name."""
         groups = [] if self.grouping is None else self.grouping.imports
-        moved = [] if self._form.tensors or self.device == "cpu" else ["from lrfinder.training.contents import move"]
+        moved = [] if self.chosen.tensors or self.device == "cpu" else ["from lrfinder.training.contents import move"]
         needed = self.clip_grad_norm is not None or self.amp_dtype is not None or self.grad_scaler
         torch = ["import torch"] if needed and not self.own_step else []
-        return list(dict.fromkeys([*groups, *moved, *torch, *self._form.imports]))
+        return list(dict.fromkeys([*groups, *moved, *torch, *self.chosen.imports]))
 
     @property
     def setup(self) -> list[str]:
@@ -145,10 +145,9 @@ class Updates:
         Args:
             after_update: lines for each update that was made.
         """
-        moved = [] if self.device == "cpu" else [self._form.moved]
+        moved = [] if self.device == "cpu" else [self.chosen.moved]
         if self.collects:
-            batch = f"({self.drawn})" if "," in self.drawn else self.drawn
-            return [*moved, f"batches.append({batch})"]
+            return [*moved, f"batches.append({self.chosen.batch})"]
         if self.own_step:
             return [*moved, *self._own_step(after_update)]
         if self.closure:
@@ -170,12 +169,8 @@ class Updates:
         return [*self._update(after_update), "optimizer.zero_grad()"]
 
     @property
-    def _form(self) -> Form:
-        return (OWN_STEPS if self.own_step else FORMS)[self.form]
-
-    @property
     def _loss(self) -> list[str]:
-        lines = self._form.lines
+        lines = self.chosen.lines
         if self.amp_dtype is None:
             return list(lines)
         return [f'with torch.autocast("{self.device}", dtype=torch.{self.amp_dtype}):', *indented(lines)]
@@ -188,13 +183,13 @@ class Updates:
     @property
     def _closure_of_several(self) -> list[str]:
         each = [*self._loss, "loss = loss / len(batches)", "loss.backward()", "total += loss.detach()"]
-        batches = [f"for {self.drawn} in batches:", *indented(each)]
+        batches = [f"for {self.chosen.drawn} in batches:", *indented(each)]
         inside = ["optimizer.zero_grad()", "total = 0.0", *batches, *self._clip, "return total"]
         return ["def closure():", *indented(inside)]
 
     def _own_step(self, after_update: Sequence[str]) -> list[str]:
         given = "batches" if self.collects else "data"
-        lines = [line.replace("(data)", f"({given})") for line in self._form.lines]
+        lines = [line.replace("(data)", f"({given})") for line in self.chosen.lines]
         if not after_update:
             return lines
         if "flag" in self.form:
