@@ -557,7 +557,7 @@ def test_schedule_prints_the_lines_of_each_kind(saved: Path, kind: str) -> None:
 def test_schedule_takes_warm_up_and_any_option_of_the_kind(saved: Path, tmp_path: Path) -> None:
     options = ("--kind", "step", "--total-steps", 900, "--warmup-steps", 50, "--option", "gamma=0.3", "--peak-lr", 0.2)
     result = lrfind("schedule", saved, *options, "--json", "--plot", tmp_path / "lr.png")
-    expected = recipe("step", peak_lr=0.2, total_steps=900, warmup_steps=50, gamma=0.3)
+    expected = recipe("step", peak_lr=0.2, total_steps=900, warmup_steps=50, gamma=0.3, device="cpu")
     assert Recipe.from_dict(json.loads(result.stdout)) == expected
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
 
