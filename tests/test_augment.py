@@ -28,7 +28,8 @@ from lrfinder.tasks.augment_images import augment_images
 from lrfinder.tasks.augment_scenes import augment_boxes, augment_masks, mirrored_order
 from lrfinder.tasks.experiment import prepare
 from lrfinder.tasks.frames import at_random, open_frames
-from lrfinder.tasks.images import ImageData
+from lrfinder.tasks.images import labelled_images
+from lrfinder.tasks.samples import Samples
 from lrfinder.tasks.settings import Settings
 
 
@@ -39,11 +40,11 @@ def seeds(test: Any) -> Any:
 SMALL = "squeezenet1_1"
 
 
-def photos(count: int = 12) -> ImageData:
+def photos(count: int = 12) -> Samples:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, 40, 36, 3), dtype=np.uint8)
     images = [(Image.fromarray(each), i % 3) for i, each in enumerate(pixels)]
-    return ImageData(name="photos", train=images, num_classes=3)
+    return labelled_images("photos", images, 3)
 
 
 def batches(task: Task, epochs: int = 1) -> list[Tensor]:
@@ -142,12 +143,12 @@ def test_an_unknown_augmentation_is_refused(model: str) -> None:
 )
 def test_the_steps_are_those_of_the_recipe(model: str, weights: str | None, words: str) -> None:
     usual = models.get_model_weights(model).DEFAULT.transforms()
-    assert augment_images(reference_recipe(model, weights), usual, 32).words == words
+    assert augment_images(reference_recipe(model, weights), usual, 32, 3).words == words
 
 
 def test_what_changes_the_loss_is_left_out_and_said() -> None:
     usual = models.get_model_weights("swin_t").DEFAULT.transforms()
-    note = augment_images(reference_recipe("swin_t"), usual, 32).note
+    note = augment_images(reference_recipe("swin_t"), usual, 32, 3).note
     assert note.endswith("Left out, as it would change the loss: label smoothing (0.1), mixup (0.8), cutmix (1).")
 
 
@@ -163,11 +164,11 @@ def test_every_row_of_the_table_can_be_carried_out(recipe: ReferenceRecipe) -> N
     if recipe.model in FAMILIES["detection"].model_names():
         assert recipe.augment is not None and augment_boxes(recipe.augment, 64).transform is not None
         return
-    augmentation = augment_images(recipe, models.get_model_weights("resnet18").DEFAULT.transforms(), 32)
+    augmentation = augment_images(recipe, models.get_model_weights("resnet18").DEFAULT.transforms(), 32, 3)
     assert augmentation.transform is not None
     for number in range(5):
         with drawn_from(number):
-            image = augmentation.transform(photos().train[0][0])
+            image, _ = augmentation.transform(photos().train[0])
         assert (image.shape, image.dtype, type(image)) == ((3, 32, 32), torch.float32, Tensor)
 
 

@@ -17,7 +17,8 @@ from torchvision import models
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import classification
 from lrfinder.tasks.classification_models import AuxiliaryLoss, Classifier, build_classifier
-from lrfinder.tasks.images import ImageData
+from lrfinder.tasks.images import labelled_images
+from lrfinder.tasks.samples import Samples
 from lrfinder.tasks.weights import read_state
 
 SMALL = "squeezenet1_1"
@@ -321,9 +322,9 @@ def test_inception_drops_its_auxiliary_classifier_on_small_images() -> None:
 # --- the whole task ------------------------------------------------------------------------------------------------
 
 
-def tiny_images(count: int = 20, classes: int = 4) -> ImageData:
+def tiny_images(count: int = 20, classes: int = 4) -> Samples:
     images = [(Image.new("RGB", (40, 30), (10 * i, 0, 0)), i % classes) for i in range(count)]
-    return ImageData(name="tiny", train=images, num_classes=classes)
+    return labelled_images("tiny", images, classes)
 
 
 def test_a_task_has_model_loss_and_batches_that_fit_together() -> None:
@@ -358,8 +359,14 @@ def test_a_fifth_of_the_images_validates_where_there_is_no_other_part() -> None:
     assert classification.build(SMALL, tiny_images(), batch_size=4).val_loader is None
 
 
+def test_the_image_size_does_not_depend_on_what_is_held_out() -> None:
+    data = labelled_images("mixed", [(Image.new("RGB", (90 + 10 * (i % 2), 200)), i % 2) for i in range(16)], 2)
+    tasks = [classification.build(SMALL, data, batch_size=4, val=val, seed=seed) for val in (0, 1) for seed in range(4)]
+    assert {task.facts["image_size"] for task in tasks} == {96}
+
+
 def test_the_validation_part_of_the_data_is_used_where_there_is_one() -> None:
-    data = ImageData(name="tiny", train=tiny_images().train, val=tiny_images(6).train, num_classes=4)
+    data = labelled_images("tiny", tiny_images().train, 4, val=tiny_images(6).train)
     task = classification.build(SMALL, data, batch_size=4, val=True)
     assert (task.facts["train_images"], len(task.val_loader.dataset)) == (20, 6)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from torchvision import datasets
 from torchvision.transforms.functional import to_tensor
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.images import ImageData, Transformed, build_loader, open_data
-from lrfinder.tasks.samples import parted
+from lrfinder.tasks.images import labelled_images, open_data, transformed
+from lrfinder.tasks.samples import Mapped, build_loader, parted
 from lrfinder.tasks.torchvision_data import TORCHVISION, open_torchvision
 
 
@@ -29,8 +30,8 @@ def save_images(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), coun
 
 
 def load(source: Any, **options: Any) -> Any:
-    settings = {"num_classes": 10, "batch_size": 4, "workers": 0, "seed": 0, "train": True, **options}
-    return build_loader(source, to_tensor, **settings)
+    settings = {"batch_size": 4, "workers": 0, "seed": 0, "train": True, **options}
+    return build_loader(Mapped(source, partial(transformed, transform=to_tensor, num_classes=10)), **settings)
 
 
 def write_mnist(root: Path, labels: list[int]) -> None:
@@ -46,7 +47,7 @@ def test_the_digits_are_the_1797_of_the_uci() -> None:
     data = open_data("digits")
     labels = Counter(data.train[i][1] for i in range(len(data.train)))
     assert [labels[i] for i in range(10)] == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert (data.num_classes, data.image_size, data.val) == (10, 8, None)
+    assert (data.num_classes, data.size, data.val) == (10, 8, None)
 
 
 def test_the_first_digit_is_a_zero_in_full_range() -> None:
@@ -66,7 +67,7 @@ def test_fake_data_has_the_requested_classes_and_is_the_same_each_time() -> None
 
 def test_a_folder_of_class_folders_has_no_validation_part(tmp_path: Path) -> None:
     data = open_data(str(save_images(tmp_path / "pets")), val=True)
-    assert (data.name, len(data.train), data.val, data.num_classes, data.image_size) == ("pets", 12, None, 2, 40)
+    assert (data.name, len(data.train), data.val, data.num_classes, data.size) == ("pets", 12, None, 2, 40)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
@@ -186,20 +187,20 @@ def test_floats_without_a_known_range_are_refused(tmp_path: Path, bad: float) ->
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 def test_an_image_of_any_mode_keeps_its_brightness(mode: str) -> None:
     white, black = (Image.new("RGB", (2, 2), colour).convert(mode) for colour in ("white", "black"))
-    images = [Transformed([(image, 0)], to_tensor, num_classes=2)[0][0] for image in (white, black)]
+    images = [transformed((image, 0), transform=to_tensor, num_classes=2)[0] for image in (white, black)]
     assert [float(image.mean()) for image in images] == [1.0, 0.0]
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
     Image.new("P", (4, 4), 1).save(tmp_path / "x.png", transparency=bytes([0, 255]))
     with Image.open(tmp_path / "x.png") as image:
-        assert Transformed([(image, 0)], to_tensor, num_classes=2)[0][0].shape == (3, 4, 4)
+        assert transformed((image, 0), transform=to_tensor, num_classes=2)[0].shape == (3, 4, 4)
 
 
 def test_the_image_size_is_the_median_of_the_shorter_sides(tmp_path: Path) -> None:
     save_images(tmp_path, size=100)
     Image.new("RGB", (9, 5000)).save(tmp_path / "cat" / "odd.png")
-    assert open_data(str(tmp_path)).image_size == 100
+    assert open_data(str(tmp_path)).size == 100
 
 
 def test_a_path_that_is_no_folder_of_images_is_rejected_with_the_layout(tmp_path: Path) -> None:
@@ -236,9 +237,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     save_images(tmp_path)
     bad = tmp_path / "dog" / "broken.png"
     bad.write_bytes(content)
-    data = open_data(str(tmp_path))
     with pytest.raises(SetupError, match=f"cannot read the image {bad}: "):
-        for _ in load(data.train, num_classes=2):
+        for _ in load(open_data(str(tmp_path)).train):
             pass
 
 
@@ -250,10 +250,10 @@ def test_grey_images_become_colour_images() -> None:
 
 
 def test_a_label_that_the_model_has_no_output_for_is_rejected() -> None:
-    source = [(Image.new("RGB", (4, 4)), 4)]
-    assert Transformed(source, to_tensor, num_classes=5)[0][1] == 4
+    sample = (Image.new("RGB", (4, 4)), 4)
+    assert transformed(sample, transform=to_tensor, num_classes=5)[1] == 4
     with pytest.raises(SetupError, match="label 4, but the model's 4 classes are 0 to 3. Set `num_classes` to 5"):
-        Transformed(source, to_tensor, num_classes=4)[0]
+        transformed(sample, transform=to_tensor, num_classes=4)
 
 
 def test_training_batches_are_all_full() -> None:
@@ -293,7 +293,7 @@ def test_too_few_to_hold_any_out_are_refused_and_one_more_accepted() -> None:
 
 def test_held_out_images_are_a_fifth_and_none_of_them_is_trained_on() -> None:
     source = [(Image.new("RGB", (4, 4)), i) for i in range(50)]
-    data = ImageData(name="n", train=source, val=None, num_classes=50).held_out(seed=0)
+    data = labelled_images("n", source, 50).held_out(seed=0)
     train, val = ({label for _, label in part} for part in (data.train, data.val))
     assert (len(train), len(val), train & val) == (40, 10, set())
 
@@ -305,7 +305,7 @@ def test_every_listed_data_set_is_torchvisions() -> None:
 def test_a_torchvision_data_set_is_opened_from_its_folder(tmp_path: Path) -> None:
     write_mnist(tmp_path, labels=[3, 1, 9, 9])
     data = open_torchvision("mnist", str(tmp_path), val=True)
-    assert (data.name, len(data.train), len(data.val), data.num_classes, data.image_size) == ("MNIST", 4, 4, 10, 28)
+    assert (data.name, len(data.train), len(data.val), data.num_classes, data.size) == ("MNIST", 4, 4, 10, 28)
     assert next(iter(load(data.train)))[0].shape == (4, 3, 28, 28)
 
 

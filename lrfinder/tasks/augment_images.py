@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 
 from lrfinder.tables.recipes import ReferenceRecipe
 from lrfinder.tasks.augment import Augmentation
+from lrfinder.tasks.images import transformed
 
 __all__ = ["augment_clips", "augment_images"]
 
@@ -29,7 +30,7 @@ _POLICIES: dict[str, tuple[str, Any]] = {
 _LEFT_OUT = {"label_smoothing": "label smoothing", "mixup": "mixup", "cutmix": "cutmix"}
 
 
-def augment_images(recipe: ReferenceRecipe | None, usual: Any, size: int) -> Augmentation:
+def augment_images(recipe: ReferenceRecipe | None, usual: Any, size: int, num_classes: int) -> Augmentation:
     """Of classification: a crop of random size, a flip, the recipe's policy, and erasing where the recipe has it.
 
     Label smoothing, mixup and cutmix change the loss, and not the images alone. They are left out, so that the losses
@@ -39,6 +40,7 @@ def augment_images(recipe: ReferenceRecipe | None, usual: Any, size: int) -> Aug
         recipe: of the model; None for the crop and the flip alone, as torchvision's oldest recipes have them.
         usual: transform of validation, for its interpolation and normalisation.
         size: of the crops, in pixels on a side.
+        num_classes: outputs of the model.
     """
     steps = ["crop of random size", "horizontal flip"]
     parts: list[Any] = [v2.RandomResizedCrop(size, interpolation=usual.interpolation), v2.RandomHorizontalFlip()]
@@ -50,7 +52,8 @@ def augment_images(recipe: ReferenceRecipe | None, usual: Any, size: int) -> Aug
     if recipe is not None and recipe.random_erase is not None:
         steps.append(f"random erasing ({recipe.random_erase:g})")
         parts.append(v2.RandomErasing(recipe.random_erase))
-    return Augmentation.of(v2.Compose(parts), *steps, but=_without(recipe))
+    transform = partial(transformed, transform=v2.Compose(parts), num_classes=num_classes)
+    return Augmentation.of(transform, *steps, but=_without(recipe))
 
 
 def augment_clips(usual: Any, size: int) -> Augmentation:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lrfinder.tasks import FAMILIES, Task
+from lrfinder.tasks.assemble import Loading, assemble
 from lrfinder.tasks.augment import refused
 from lrfinder.tasks.augment_images import augment_images
 from lrfinder.tasks.classification_models import build_classifier
-from lrfinder.tasks.images import ImageData, build_loader, open_data
+from lrfinder.tasks.images import open_data, transformed
 from lrfinder.tasks.reference import nearest_recipe
-from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.samples import Samples, check_numbers, chosen_classes
 from lrfinder.tasks.torchvision_data import open_torchvision
 
 __all__ = ["build"]
@@ -19,7 +21,7 @@ __all__ = ["build"]
 
 def build(
     model: str,
-    data: str | Path | ImageData = "digits",
+    data: str | Path | Samples = "digits",
     *,
     dataset: str | None = None,
     root: str | Path = "data",
@@ -41,7 +43,8 @@ def build(
     Args:
         model: name of one of torchvision's classification models; upper or lower case.
         data: ``"digits"`` (1,797 images shipped with the package), ``"fake"`` (noise), a folder laid out as
-            ``<class>/*.jpg`` or as ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, or images of your own.
+            ``<class>/*.jpg`` or as ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, or images of your own, as
+            :func:`lrfinder.tasks.images.labelled_images` makes them into samples.
         dataset: name of one of torchvision's data sets, to use instead of ``data``.
         root: folder that holds ``dataset``.
         download: fetch ``dataset`` to ``root`` if it is not there.
@@ -80,39 +83,36 @@ def build(
     """
     name = FAMILIES["classification"].check_model(model)
     check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
-    images = _open(data, dataset, root=root, download=download, val=val, num_classes=num_classes)
-    images = images.held_out(seed) if val and images.val is None else images
-    outputs, needed = chosen_classes(images.name, images.num_classes, num_classes), images.image_size
-    settings: dict[str, Any] = {"num_classes": outputs, "batch_size": batch_size}
-    classifier = build_classifier(name, needed_size=needed, image_size=image_size, weights=weights, **settings)
-    usual, size = classifier.transform, classifier.image_size
-    augmentation = refused(augment, data, dataset) or augment_images(nearest_recipe(name, weights), usual, size)
-    settings |= {"workers": workers, "pin_memory": pin_memory, "seed": seed}
-    settings |= {"random": augmentation.transform is not None}
-    facts: dict[str, Any] = {"model": name, "weights": None if weights is None else str(weights)}
-    facts |= {"data": images.name, "train_images": len(images.train), "num_classes": outputs, "image_size": size}
-    return Task(
-        title=f"{name} on {images.name}: {len(images.train):,} images, {outputs} classes",
-        model=classifier.model,
-        criterion=classifier.criterion,
-        train_loader=build_loader(images.train, augmentation.transform or usual, train=True, **settings),
-        val_loader=build_loader(images.val, usual, train=False, **settings) if val else None,
-        notes=(*classifier.notes, *augmentation.notes),
-        facts={**facts, "augment": augmentation.words},
+    samples = _open(data, dataset, root=root, download=download, val=val, num_classes=num_classes).with_val(val, seed)
+    outputs = chosen_classes(samples.name, samples.num_classes, num_classes)
+    known: dict[str, Any] = {"weights": weights, "num_classes": outputs}
+    found = build_classifier(name, needed_size=samples.size, image_size=image_size, batch_size=batch_size, **known)
+    augmented = augment_images(nearest_recipe(name, weights), found.transform, found.image_size, outputs)
+    loading = Loading(
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=pin_memory,
+        seed=seed,
+        val=val,
+        units="images",
+        transform=partial(transformed, transform=found.transform, num_classes=outputs),
+        augmentation=refused(augment, data, dataset) or augmented,
     )
+    known |= {"image_size": found.image_size, "notes": found.notes}
+    return assemble(name, samples, found.model, loading, criterion=found.criterion, **known)
 
 
 def _open(
-    data: str | Path | ImageData,
+    data: str | Path | Samples,
     dataset: str | None,
     *,
     root: str | Path,
     download: bool,
     val: bool,
     num_classes: int | None,
-) -> ImageData:
+) -> Samples:
     if dataset is not None:
         return open_torchvision(dataset, str(root), val=val, download=download)
-    if isinstance(data, ImageData):
+    if isinstance(data, Samples):
         return data
     return open_data(str(data), val=val, num_classes=num_classes)

@@ -14,7 +14,9 @@ from torchvision.transforms import functional as F
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks import images, samples
+from lrfinder.tasks.assemble import Loading
 from lrfinder.tasks.colour import normalised
+from lrfinder.tasks.folders import LAYOUT
 from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import chosen_classes, parted
@@ -140,27 +142,29 @@ def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory
         try:
             data = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
         except SetupError as error:
+            if LAYOUT not in str(error):
+                raise
             raise SetupError(f"{error} {_OTHER_DATA}") from error
-    data = data.held_out(settings.seed) if settings.val and data.val is None else data
-    needed, size = data.image_size, settings.batch_size or batch_size
-    side = settings.image_size or default_size(_LARGEST, needed)
+    data, size = data.with_val(settings.val, settings.seed), settings.batch_size or batch_size
+    side = settings.image_size or default_size(_LARGEST, data.size)
     check_batch_memory(size, side)
     outputs = chosen_classes(data.name, data.num_classes, settings.num_classes)
-    loader = partial(
-        images.build_loader,
-        transform=partial(_resized, size=side),
-        num_classes=outputs,
+    loading = Loading(
         batch_size=size,
         workers=workers,
         pin_memory=pin_memory,
         seed=settings.seed,
+        val=settings.val,
+        units="images",
+        transform=partial(images.transformed, transform=partial(_resized, size=side), num_classes=outputs),
     )
-    train = loader(data.train, train=True)
-    note = f"Images at {side}x{side} pixels (in the data about {needed}), with ImageNet's mean and standard deviation."
+    train = loading.loader(data.train, train=True)
+    there = f"in the data about {data.size}"
+    note = f"Images at {side}x{side} pixels ({there}), with ImageNet's mean and standard deviation."
     return OwnData(
         name=data.name,
         train=train,
-        val=loader(data.val, train=False) if settings.val else None,
+        val=loading.loader(data.val, train=False) if settings.val else None,
         first=next(iter(train)),
         num_classes=outputs,
         image_size=side,

@@ -8,8 +8,9 @@ from typing import Any
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks.images import ImageData
+from lrfinder.tasks.images import labelled_images
 from lrfinder.tasks.names import check_name
+from lrfinder.tasks.samples import Samples
 
 __all__ = ["TORCHVISION", "open_torchvision"]
 
@@ -41,7 +42,7 @@ TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
 _NO_DOWNLOAD = ("ImageNet", "StanfordCars")
 
 
-def open_torchvision(name: str, root: str, *, val: bool = False, download: bool = False) -> ImageData:
+def open_torchvision(name: str, root: str, *, val: bool = False, download: bool = False) -> Samples:
     """One of torchvision's classification data sets.
 
     Args:
@@ -58,7 +59,7 @@ def open_torchvision(name: str, root: str, *, val: bool = False, download: bool 
     train_part, val_part = TORCHVISION[name]
     train = _open_part(name, root, train_part, download)
     val_images = _open_part(name, root, val_part, download) if val and val_part is not None else None
-    return ImageData(name=name, train=train, val=val_images, num_classes=_count_classes(train))
+    return labelled_images(name, train, _count_classes(train), val=val_images)
 
 
 def _open_part(name: str, root: str, part: dict[str, Any], download: bool) -> Any:
