@@ -359,13 +359,6 @@ def test_an_own_model_trains_on_a_folder_with_validation(tmp_path: Path) -> None
     assert experiment.range_test().curve.measured == "after"
 
 
-def test_an_own_model_on_data_of_another_kind_is_sent_to_a_function(tmp_path: Path) -> None:
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    sentence = refused("mine.models:segmenter", str(tmp_path))
-    assert "these are no classes" in sentence and sentence.endswith("as `data` module:function.")
-
-
 def test_an_own_model_takes_made_up_images_with_any_number_of_classes() -> None:
     assert prepared("mine.models:Small", "fake", num_classes=3).range_test().curve.losses
     with pytest.raises(LRFinderError, match="the labels run from . to 9, but the model has 2 classes"):
@@ -557,7 +550,7 @@ def test_data_that_cannot_be_had_is_one_sentence(data: str, sentence: str) -> No
         ("mine.models:Small", "mine.data:loaders", {"workers": 3}, "`workers` would have no effect"),
         ("squeezenet1_1", "mine.data:loader", {"image_size": 64}, "`image_size` would have no effect: mine.data:"),
         ("mine.models:Small", "mine.data:loader", {"dataset": "CIFAR10"}, "`data` and `dataset` both say which data"),
-        ("mine.models:Small", "digits", {"masks": "m"}, "`masks` is for torchvision's segmentation models"),
+        ("mine.models:Small", "digits", {"masks": "m"}, "`data` is digits where it is left out, and these have no ma"),
         ("mine.models:Small", "mine.data:loader", {"val": True}, "gives training batches alone. Return a pair"),
         ("squeezenet1_1", "mine.data:loaders", {}, "how many classes mine.data:loaders has is not known. Set `num_cl"),
         ("ssd300_vgg16", "mine.data:Scenes", {}, "Set `num_classes`, with the background."),

@@ -48,6 +48,7 @@ Examples:
   lrfind run deeplabv3_resnet50 --data streets --val
   lrfind run fasterrcnn_resnet50_fpn --data coco --weights DEFAULT
   lrfind run train.models:build --data train.data:loaders
+  lrfind run train.models:detector --data coco
 
 \b
 PATH, or the same in PATH/train and PATH/val:
@@ -57,6 +58,7 @@ PATH, or the same in PATH/train and PATH/val:
                   PATH/images/*.jpg
   video           PATH/<class>/<sequence>/*.jpg
   optical flow    .flo files and images, as in FlyingChairs or Sintel
+A model of your own takes any of the first three.
 
 \b
 MODULE:FUNCTION is a function of yours in a module of Python, looked up in the

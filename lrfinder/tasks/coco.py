@@ -84,6 +84,10 @@ class CocoFile:
             )
         return True
 
+    def all_have(self, name: str) -> bool:
+        """Whether every object has ``"segmentation"`` or ``"keypoints"``."""
+        return all(each.get(name) for _, found in self.images for each in found)
+
     @property
     def num_keypoints(self) -> int:
         """Keypoints of an object.

@@ -21,7 +21,7 @@ from lrfinder.tasks.folders import class_folders
 from lrfinder.tasks.image_files import image_size_of, probed, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
-__all__ = ["open_coco"]
+__all__ = ["coco_files", "open_coco"]
 
 LAYOUT = (
     "Expected PATH/annotations/*train*.json with PATH/train*/*.jpg, or PATH/train/*.json beside the images, or a COCO "
@@ -37,13 +37,18 @@ _OTHER_TASKS = ("captions", "stuff", "panoptic")
 
 
 def open_coco(
-    data: str, *, masks: bool, keypoints: bool, val: bool = False, num_classes: int | None = None
+    data: str,
+    *,
+    masks: bool | None = None,
+    keypoints: bool | None = None,
+    val: bool = False,
+    num_classes: int | None = None,
 ) -> tuple[Samples, tuple[str, ...]]:
     """Images with targets, and the names of the keypoints of an object (empty where the model has none).
 
     Args:
         data: ``"fake"``, a folder or a COCO file.
-        masks, keypoints: what the model is trained on besides boxes.
+        masks, keypoints: what the model is trained on besides boxes; None for what every object has.
         val: open the validation part too, where there is one.
         num_classes: of the model, with the background; where every category id is smaller, the ids are the labels.
 
@@ -51,19 +56,21 @@ def open_coco(
         SetupError: files or images are missing, or the annotations cannot be used.
     """
     if data == "fake":
-        return _fake(num_classes or (2 if keypoints else _FAKE_CLASSES), masks, keypoints)
+        return _fake(num_classes or (2 if keypoints else _FAKE_CLASSES), bool(masks), bool(keypoints))
     path = open_folder(data, "have no boxes", LAYOUT)
     needs = "segmentation" if masks else "keypoints" if keypoints else ""
-    train_path, val_path = _find(path, keypoints)
-    train = CocoFile(train_path, needs)
+    train, *others = (CocoFile(each, needs) for each in _find(path, bool(keypoints), val))
     labels = _labels(train, num_classes)
-    kinds = {"masks": masks, "keypoints": keypoints}
+    given = {"masks": (masks, "segmentation"), "keypoints": (keypoints, "keypoints")}
+    kinds = {
+        kind: all(each.all_have(name) for each in (train, *others)) if wanted is None else wanted
+        for kind, (wanted, name) in given.items()
+    }
     folder = _image_folder(train)
     val_part = None
-    if val and val_path is not None:
-        other = CocoFile(val_path, needs)
+    for other in others:
         if unknown := sorted(set(other.category_ids) - set(labels)):
-            raise SetupError(f"{val_path} has the category {unknown[0]}, which {train_path} has not.")
+            raise SetupError(f"{other.path} has the category {unknown[0]}, which {train.path} has not.")
         val_part = CocoImages(other, _image_folder(other), labels, **kinds)
     samples = Samples(
         name=folder_name(path),
@@ -73,7 +80,7 @@ def open_coco(
         size=typical_size([folder / row["file_name"] for row, _ in train.images]),
         notes=(*_image_notes(train, folder), *_notes(train, labels)),
     )
-    return samples, train.keypoint_names if keypoints else ()
+    return samples, train.keypoint_names if kinds["keypoints"] else ()
 
 
 def _labels(file: CocoFile, num_classes: int | None) -> dict[int, int]:
@@ -116,12 +123,19 @@ def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
         yield f"The category ids are numbered anew, from 1 to {len(labels)}, in their order; 0 is the background."
 
 
-def _find(path: Path, keypoints: bool) -> tuple[Path, Path | None]:
-    """COCO files for training, and for validation where there is one."""
-    if path.is_file():
-        return path, None
+def coco_files(path: Path) -> list[Path]:
+    """Files in a folder and in those inside it that may be COCO files of objects; the path itself where it is one."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".json" and path.is_file() else []
     folders = [path, *sorted(class_folders(path))]
-    files = [each for folder in folders for each in sorted(folder.glob("*.json")) if not _is_other(each.name)]
+    return [each for folder in folders for each in sorted(folder.glob("*.json")) if not _is_other(each.name)]
+
+
+def _find(path: Path, keypoints: bool, val: bool) -> list[Path]:
+    """COCO files for training, and for validation where there is one and it is wanted."""
+    if path.is_file():
+        return [path]
+    files = coco_files(path)
     people = [each for each in files if each.name.startswith("person_keypoints")]
     files = people if keypoints and people else [each for each in files if each not in people]
     parts = {part: [each for each in files if name.search(_words(each, path))] for part, name in _PARTS.items()}
@@ -133,7 +147,7 @@ def _find(path: Path, keypoints: bool) -> tuple[Path, Path | None]:
         none = f"none, but for validation or test {names}" if names else "none"
         found = f"{len(train)} such files: {names}" if train else none
         raise SetupError(f"{path} must have one COCO file to train on; found {found}. {LAYOUT}")
-    return train[0], parts["val"][0] if parts["val"] else None
+    return [train[0], *(parts["val"][:1] if val else [])]
 
 
 def _is_other(name: str) -> bool:

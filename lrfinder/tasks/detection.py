@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from lrfinder.tasks.coco_folders import open_coco
 from lrfinder.tasks.detection_models import build_detector
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.reference import nearest_recipe
-from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.samples import check_numbers, chosen_classes, listed
 
-__all__ = ["DetectionLoss", "build"]
+__all__ = ["CLASSES", "DetectionLoss", "as_tensors", "build"]
 
-_CLASSES = "classes with the background"
+CLASSES = "classes with the background"
+"""What the outputs of a model are called."""
 _VALIDATION_SEED = 0  # of the proposals that a validation loss is computed on
 
 _FROZEN = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -101,7 +102,7 @@ def build(
     kinds = {"masks": name.startswith("maskrcnn"), "keypoints": name.startswith("keypointrcnn")}
     samples, keypoints = open_coco(str(data), val=val, num_classes=num_classes, **kinds)
     samples = samples.with_val(val, seed)
-    classes = chosen_classes(samples.name, samples.num_classes, num_classes, _CLASSES)
+    classes = chosen_classes(samples.name, samples.num_classes, num_classes, CLASSES)
     if image_size is None and data == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
     detector = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
@@ -115,12 +116,12 @@ def build(
         seed=seed,
         val=val,
         units="images",
-        transform=_as_tensor,
-        collate=_listed,
+        transform=as_tensors,
+        collate=listed,
         augmentation=refused(augment, str(data)) or augment_boxes(policy, detector.image_size, keypoints),
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": detector.image_size}
-    known |= {"classes": _CLASSES, "notes": detector.notes}
+    known |= {"classes": CLASSES, "notes": detector.notes}
     return assemble(name, samples, detector.model, loading, loss_fn=DetectionLoss(), **known)
 
 
@@ -143,11 +144,7 @@ def _measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
                 module.training = training
 
 
-def _as_tensor(sample: tuple[Image.Image, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+def as_tensors(sample: tuple[Image.Image, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The image, from 0 to 1, and its target."""
     image, target = sample
     return F.convert_image_dtype(F.pil_to_tensor(image), torch.float), target
-
-
-def _listed(samples: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images and targets of a batch, each in a list, as they differ in size."""
-    return [image for image, _ in samples], [target for _, target in samples]

@@ -17,7 +17,7 @@ from lrfinder.tasks.folders import IMAGE_FOLDERS, TARGET_FOLDERS, class_folders,
 from lrfinder.tasks.image_files import opened_image, read_image, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
-__all__ = ["VOID", "MaskPairs", "open_masks"]
+__all__ = ["VOID", "MaskPairs", "has_masks", "open_masks"]
 
 VOID = 255
 """Label of pixels that do not count."""
@@ -107,6 +107,12 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
         size=typical_size([image for image, _ in train]),
         notes=tuple(notes),
     )
+
+
+def has_masks(folder: Path) -> bool:
+    """Whether a folder, or its part to train on, has folders whose names are those of images and of masks."""
+    train = find_parts(folder)[0] if folder.is_dir() else folder
+    return train.is_dir() and all(_child(train, names) is not None for names in (IMAGE_FOLDERS, TARGET_FOLDERS))
 
 
 def read_mask(path: str) -> np.ndarray:

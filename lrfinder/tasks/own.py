@@ -9,8 +9,9 @@ from torch import nn
 
 from lrfinder.errors import ConfigError
 from lrfinder.tasks import Task, family_of
-from lrfinder.tasks.own_data import OwnData, open_images, open_own
+from lrfinder.tasks.own_data import OwnData, open_own
 from lrfinder.tasks.own_family import FamilyModel, family_model
+from lrfinder.tasks.own_files import open_files
 from lrfinder.tasks.own_loss import fitting_loss
 from lrfinder.tasks.samples import check_numbers
 from lrfinder.tasks.settings import Settings
@@ -28,7 +29,7 @@ def build(settings: Settings, *, workers: int = 0, pin_memory: bool = False) -> 
     A function for the model gets what it has parameters for: ``num_classes`` and ``image_size`` where they are known,
     and ``weights`` where the user gave some; it returns a module of torch. What one for the data gets and returns is
     said at :func:`lrfinder.tasks.own_data.open_own`. A model of torchvision has the size and the outputs that the
-    batches need; a model of the user's own gets the images of :func:`lrfinder.tasks.own_data.open_images`.
+    batches need; a model of the user's own gets those of :func:`lrfinder.tasks.own_files.open_files`.
 
     Args:
         settings: with ``model`` or ``data``, or both, as ``module:function``.
@@ -54,8 +55,11 @@ def build(settings: Settings, *, workers: int = 0, pin_memory: bool = False) -> 
         seed=settings.seed,
     )
     _check_sources(settings)
-    source = open_own if is_reference(settings.data) and settings.dataset is None else open_images
-    data = source(settings, batch_size=size, workers=workers, pin_memory=pin_memory)
+    loading: dict[str, Any] = {"workers": workers, "pin_memory": pin_memory}
+    if is_reference(settings.data) and settings.dataset is None:
+        data = open_own(settings, batch_size=size, **loading)
+    else:
+        data = open_files(settings, **loading)
     found = _own_model(settings, data) if is_reference(settings.model) else family_model(settings, data)
     _check_taken(settings, {*data.taken, *found.taken})
     return Task(
@@ -102,7 +106,7 @@ def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
         notes = _load(model, settings, data)
         taken.add("weights")
     known: dict[str, Any] = {"num_classes": data.num_classes, "image_size": data.image_size}
-    loss = {} if settings.loss is not None else fitting_loss(model, reference, data.name, data.first)
+    loss = {} if settings.loss is not None else fitting_loss(model, reference, data.name, data.first, void=data.void)
     return FamilyModel(
         name=reference, model=model.train(), notes=tuple(notes), loss=loss, taken=tuple(taken), **known
     )
@@ -126,10 +130,11 @@ def _load(model: nn.Module, settings: Settings, data: OwnData) -> list[str]:
 
 def _check_sources(settings: Settings) -> None:
     """Refuse options that say where other data is."""
-    if settings.masks is not None:
+    other = settings.dataset or (settings.data if is_reference(settings.data) else None)
+    if settings.masks is not None and other is not None:
         raise ConfigError(
-            "`masks` is for torchvision's segmentation models on a folder. For others, give images and masks by a "
-            "function, as `data` module:function."
+            f"`masks` says where the masks of a folder of images are, and the data is {other}. Leave it out, or give "
+            "the folder as `data`."
         )
 
 

@@ -1,34 +1,23 @@
-"""The user's own data: the loaders or data sets that a function returns; and images made ready for any model."""
+"""The user's own data: the loaders or data sets that a function returns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
-from torchvision.transforms import functional as F
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks import images, samples
-from lrfinder.tasks.assemble import Loading
-from lrfinder.tasks.colour import normalised
-from lrfinder.tasks.folders import LAYOUT
-from lrfinder.tasks.image_files import default_size
-from lrfinder.tasks.memory import check_batch_memory
-from lrfinder.tasks.samples import chosen_classes, parted
+from lrfinder.tasks.samples import build_loader, listed, parted
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.torchvision_data import open_torchvision
 from lrfinder.tasks.user_code import Call, errors_explained, load_object
 from lrfinder.training.contents import batch_size, describe_batch
 
-__all__ = ["OwnData", "open_images", "open_own"]
+__all__ = ["OwnData", "open_own"]
 
-_LARGEST = 224
-_OTHER_DATA = "For a model of your own, give data of another kind by a function, as `data` module:function."
 _RETURNS = "a DataLoader, a Dataset, or a pair (train, val) of either"
 
 
@@ -43,6 +32,7 @@ class OwnData:
         first: the first training batch, on the CPU.
         num_classes: where it is known.
         image_size: pixels on a side, where the images were made here.
+        void: label that does not count in the loss, where there is one.
         notes: what was chosen on the user's behalf, in sentences.
         taken: settings that the user's function was given.
     """
@@ -53,6 +43,7 @@ class OwnData:
     first: Any
     num_classes: int | None
     image_size: int | None = None
+    void: int | None = None
     notes: tuple[str, ...] = ()
     taken: set[str] = field(default_factory=set)
 
@@ -121,62 +112,6 @@ def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: b
     )
 
 
-def open_images(settings: Settings, *, batch_size: int, workers: int, pin_memory: bool) -> OwnData:
-    """Images with one label each, such as the digits or a folder of classes, for a model of any kind.
-
-    The shorter side is resized to ``settings.image_size`` and the middle taken; the colours are normalised with
-    ImageNet's mean and standard deviation. Without it, images have the next multiple of 32 of their own size, at most
-    224.
-
-    Args:
-        settings, batch_size, workers, pin_memory: as in :func:`open_own`.
-
-    Raises:
-        ConfigError: an unknown data set, or a number out of its range.
-        SetupError: images that cannot be read.
-    """
-    wanted: dict[str, Any] = {"val": settings.val}
-    if settings.dataset is not None:
-        data = open_torchvision(settings.dataset, settings.root, download=settings.download, **wanted)
-    else:
-        try:
-            data = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
-        except SetupError as error:
-            if LAYOUT not in str(error):
-                raise
-            raise SetupError(f"{error} {_OTHER_DATA}") from error
-    data, size = data.with_val(settings.val, settings.seed), settings.batch_size or batch_size
-    side = settings.image_size or default_size(_LARGEST, data.size)
-    check_batch_memory(size, side)
-    outputs = chosen_classes(data.name, data.num_classes, settings.num_classes)
-    loading = Loading(
-        batch_size=size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=settings.seed,
-        val=settings.val,
-        units="images",
-        transform=partial(images.transformed, transform=partial(_resized, size=side), num_classes=outputs),
-    )
-    train = loading.loader(data.train, train=True)
-    there = f"in the data about {data.size}"
-    note = f"Images at {side}x{side} pixels ({there}), with ImageNet's mean and standard deviation."
-    return OwnData(
-        name=data.name,
-        train=train,
-        val=loading.loader(data.val, train=False) if settings.val else None,
-        first=next(iter(train)),
-        num_classes=outputs,
-        image_size=side,
-        notes=(note,),
-        taken={"batch_size", "workers", "image_size", *(("num_classes",) if settings.data == "fake" else ())},
-    )
-
-
-def _resized(image: Image.Image, *, size: int) -> Tensor:
-    return normalised(F.pil_to_tensor(F.center_crop(F.resize(image, [size], antialias=True), [size])))
-
-
 def _is_dataset(found: Any) -> bool:
     return isinstance(found, Dataset) and not isinstance(found, IterableDataset)
 
@@ -216,13 +151,8 @@ def _loader(reference: str, found: Any, *, train: bool, **loading: Any) -> Any:
     with errors_explained(f"the first sample of `data` {reference} cannot be read"):
         sample = found[0]
     pair = isinstance(sample, (tuple, list)) and len(sample) == 2
-    collate = _in_lists if pair and isinstance(sample[1], Mapping) else None
-    return samples.build_loader(found, train=train, collate=collate, what="samples", **loading)
-
-
-def _in_lists(batch: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Images and targets of a batch, each in a list: those of detection differ in size."""
-    return [image for image, _ in batch], [target for _, target in batch]
+    collate = listed if pair and isinstance(sample[1], Mapping) else None
+    return build_loader(found, train=train, collate=collate, what="samples", **loading)
 
 
 def _first(reference: str, loader: Any) -> Any:

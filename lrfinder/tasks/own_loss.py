@@ -62,7 +62,7 @@ class OutputLoss:
         return loss
 
 
-def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str, Any]:
+def fitting_loss(model: nn.Module, name: str, data: str, batch: Any, *, void: int | None = None) -> dict[str, Any]:
     """The loss that fits a batch, as ``criterion`` or ``loss_fn``: cross-entropy for inputs with their labels.
 
     The losses that the model returns are taken for a dictionary and for images with a dictionary each. The classes of
@@ -73,6 +73,7 @@ def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str
         name: of the model.
         data: name of the data.
         batch: the first one.
+        void: label that does not count; None for none.
 
     Raises:
         SetupError: none fits.
@@ -89,7 +90,7 @@ def fitting_loss(model: nn.Module, name: str, data: str, batch: Any) -> dict[str
             return {"loss_fn": DetectionLoss()}
         if type(model).forward in _OF_DICTIONARIES:
             return {"criterion": SegmentationLoss.of(model)}
-        return {"criterion": nn.CrossEntropyLoss()}
+        return {"criterion": nn.CrossEntropyLoss() if void is None else nn.CrossEntropyLoss(ignore_index=void)}
     raise SetupError(f"no loss is known for the batches of {data}: the first is {describe_batch(batch)}. {_HOW}")
 
 

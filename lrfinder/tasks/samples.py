@@ -14,8 +14,8 @@ from lrfinder.checks import check_count
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.augment import Drawn, Draws
 
-__all__ = ["Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name", "open_folder"]
-__all__ += ["parted", "shuffled"]
+__all__ = ["Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name", "listed"]
+__all__ += ["open_folder", "parted", "shuffled"]
 
 _HELD_OUT = 5  # one sample in five validates where the data has no validation part of its own
 _MOST_WORKERS = 256  # each is a process with a torch of its own
@@ -113,6 +113,11 @@ def build_loader(
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def listed(batch: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    """Images and targets of a batch, each in a list: those of detection differ in size."""
+    return [image for image, _ in batch], [target for _, target in batch]
 
 
 def parted(samples: Any, seed: int) -> tuple[Subset[Any], Subset[Any]]:

@@ -27,10 +27,10 @@ from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.samples import check_numbers, chosen_classes
 from lrfinder.tasks.weights import load_state, read_state
 
-__all__ = ["SegmentationLoss", "build", "build_segmenter"]
+__all__ = ["CROP", "SegmentationLoss", "build", "build_segmenter", "transformed"]
 
 # Sides of the crops, and shorter sides of the images before, in torchvision's references/segmentation/train.py.
-_CROP, _RESIZED = 480, 520
+CROP, _RESIZED = 480, 520
 _AUX_WEIGHT = 0.5  # criterion() of the same program
 
 
@@ -115,10 +115,10 @@ def build(
     samples = open_masks(str(data), None if masks is None else str(masks), val=val, num_classes=num_classes)
     samples = samples.with_val(val, seed)
     classes = chosen_classes(samples.name, samples.num_classes, num_classes)
-    size = image_size or (_CROP if weights is not None else default_size(_CROP, samples.size))
+    size = image_size or (CROP if weights is not None else default_size(CROP, samples.size))
     check_batch_memory(batch_size, size)
     network, model_notes = build_segmenter(name, classes, weights)
-    words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {_CROP}."}
+    words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {CROP}."}
     check_forward(name, network, (batch_size, 3, size, size), **words)
     augmentation = refused(augment, str(data)) or _augmentation(size, classes)
     loading = Loading(
@@ -128,7 +128,7 @@ def build(
         seed=seed,
         val=val,
         units="images",
-        transform=partial(_transformed, size=size, num_classes=classes),
+        transform=partial(transformed, size=size, num_classes=classes),
         augmentation=augmentation,
     )
     known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
@@ -150,7 +150,7 @@ def build_segmenter(name: str, num_classes: int, weights: str | Path | None) -> 
 
 
 def _augmentation(size: int, num_classes: int) -> Augmentation:
-    change, steps = augment_masks(size, size * _RESIZED // _CROP, VOID)
+    change, steps = augment_masks(size, size * _RESIZED // CROP, VOID)
     return Augmentation.of(partial(_augmented, change=change, num_classes=num_classes), *steps)
 
 
@@ -159,10 +159,10 @@ def _augmented(sample: tuple[Image.Image, np.ndarray], *, change: Any, num_class
     return normalised(pixels), mask[0].long()
 
 
-def _transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
+def transformed(sample: tuple[Image.Image, np.ndarray], *, size: int, num_classes: int) -> tuple[Tensor, Tensor]:
     """Image and mask with the shorter side resized and the middle taken, the image normalised as torchvision does."""
     image, mask = sample[0], _mask(sample[1], num_classes)
-    shorter = size * _RESIZED // _CROP if size == _CROP else size
+    shorter = size * _RESIZED // CROP if size == CROP else size
     image = F.center_crop(F.resize(image, [shorter], antialias=True), [size])
     mask = F.center_crop(F.resize(mask, [shorter], InterpolationMode.NEAREST), [size])
     return normalised(F.pil_to_tensor(image)), mask[0].long()

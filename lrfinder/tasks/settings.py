@@ -25,7 +25,8 @@ class Settings:
         model: name of a model of torchvision, in upper or lower case, or ``module:function`` for a model of your own;
             see :func:`lrfinder.tasks.own.build`.
         data, dataset, root, download, masks, weights, num_classes, image_size: as in ``build`` of the model's family,
-            such as :func:`lrfinder.tasks.classification.build`. Data too may be ``module:function``.
+            such as :func:`lrfinder.tasks.classification.build`, and for a model of your own as in
+            :func:`lrfinder.tasks.own_files.open_files`. Data too may be ``module:function``.
         loss: as in :func:`lrfinder.tasks.own_loss.with_loss`; None takes the family's, and for a model of your own the
             one that fits the batches.
         batch_size: samples in a batch; None takes the family's.
