@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
 import math
@@ -22,6 +23,7 @@ from torchvision import models
 
 from lrfinder import LRFinder, RangeTestResult
 from lrfinder.cli import main
+from lrfinder.display.parts import other_parts
 from lrfinder.errors import ConfigError, LRFinderError, SetupError
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.schedules.grouping import Grouping
@@ -29,6 +31,7 @@ from lrfinder.tasks import FAMILIES, Task
 from lrfinder.tasks.experiment import Experiment, prepare
 from lrfinder.tasks.groups import freeze, parameter_groups
 from lrfinder.tasks.layers import head_names, layers
+from lrfinder.tasks.record import run_record
 from lrfinder.tasks.settings import Settings
 
 CLASSES = 101  # a prime that no model of torchvision has as a number of channels
@@ -290,6 +293,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
     "weight decay of a frozen kind": (("all-but-head",), {"norm_weight_decay": 0}, "where no norms are trained"),
     "the scale of a frozen head": (("fc",), {"head_lr_scale": 2}, "of no use where the head is frozen"),
     "the scale of the head alone": (("all-but-head",), {"head_lr_scale": 2}, "where only the head is trained"),
+    "no auxiliary classifier": ((), {"aux_lr_scale": 10.0}, "of no use where no aux_classifier is trained"),
+    "scales of head and auxiliary": ((), {"aux_lr_scale": 9, "head_lr_scale": 2}, "be given with `head_lr_scale`"),
     "the decay of one layer": (("all-but-head",), {"layer_decay": 0.5}, "of no use where one layer is trained"),
 }
 
@@ -307,11 +312,12 @@ def test_what_changes_nothing_or_cannot_be_is_refused(
 
 # --- an experiment and its outputs ------------------------------------------------------------------------------------
 
+DEEPLAB = "deeplabv3_mobilenet_v3_large"
 SWEEP: dict[str, Any] = {"batch_size": 8, "start_lr": 1e-4, "end_lr": 1.0, "num_iter": 24}
 
 
 def experiment(model: str = "squeezenet1_1", **options: Any) -> Experiment:
-    return prepare(Settings(model=model, **SWEEP, **options))
+    return prepare(Settings(model=model, **{**SWEEP, **options}))
 
 
 def test_the_recipes_weight_decay_of_norms_is_in_force_by_default() -> None:
@@ -328,6 +334,34 @@ def test_without_options_the_groups_are_as_before() -> None:
     plain = experiment()
     assert len(plain.finder.optimizer.param_groups) == 1
     assert plain.facts["lr_of"] is None and plain.facts["freeze"] == []
+
+
+def test_the_auxiliary_classifier_has_the_learning_rate_of_the_recipe() -> None:
+    small: dict[str, Any] = {"model": DEEPLAB, "data": "fake", "batch_size": 2, "image_size": 32}
+    found = experiment(**small, start_lr=1e-4, end_lr=1e-3, num_iter=3)
+    model, groups = found.task.model, found.finder.optimizer.param_groups
+    assert [group["name"] for group in groups] == ["all but the auxiliary classifier", "auxiliary classifier"]
+    assert groups[1]["lr"] == pytest.approx(10 * groups[0]["lr"])
+    assert [*map(id, groups[1]["params"])] == [*map(id, model.aux_classifier.parameters())]
+    assert sum(len(group["params"]) for group in groups) == len([*model.parameters()])
+    assert (found.facts["aux_lr_scale"], found.facts["lr_of"]) == (10.0, "all but the auxiliary classifier")
+    said = "The learning rate is that of all but the auxiliary classifier, which has 10 times it as in torchvision's"
+    assert found.task.notes[-1].startswith(said)
+    result = dataclasses.replace(found.range_test(), run=run_record(found, "cosine", 1))
+    assert result.curve.group_scales == pytest.approx((1.0, 10.0))
+    assert other_parts(found.facts) == ", 10 times that for the auxiliary classifier"
+    lines = result.recipe("cosine", peak_lr=0.1, total_steps=4).code().split("scheduler =")[0]
+    assert "groups = parameter_groups(model, aux_lr_scale=10.0)" in lines
+    space: dict[str, Any] = {"model": model}
+    exec(compile(lines, "pasted", "exec"), space)
+    pasted = space["optimizer"].param_groups
+    assert [len(group["params"]) for group in pasted] == [len(group["params"]) for group in groups]
+    # The user chose an optimizer or rates, or froze it; and a model without it.
+    for chosen in ({"optimizer": "SGD"}, {"head_lr_scale": 2.0}, {"layer_decay": 0.9}, {"freeze": ("aux_classifier",)}):
+        other = experiment(**small, **chosen)
+        assert other.facts["aux_lr_scale"] is None
+        assert not any("auxiliary" in group.get("name", "") for group in other.finder.optimizer.param_groups)
+    assert experiment(**{**small, "model": "lraspp_mobilenet_v3_large"}).facts["aux_lr_scale"] is None
 
 
 def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:

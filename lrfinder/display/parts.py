@@ -28,7 +28,9 @@ def other_parts(setup: Mapping[str, Any] | None) -> str:
         ', 10 times that for the head'
     """
     setup = setup or {}
-    scale, decay = setup.get("head_lr_scale"), setup.get("layer_decay")
+    scale, decay, aux = (setup.get(name) for name in ("head_lr_scale", "layer_decay", "aux_lr_scale"))
+    if aux is not None:
+        return f", {aux:g} times that for the auxiliary classifier"
     if decay is None:
         return "" if scale is None else f", {scale:g} times that for the head"
     first = f"{1 / scale:.3g} times that for the last layer before it, then " if scale is not None else ""

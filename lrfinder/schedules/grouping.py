@@ -12,7 +12,7 @@ from lrfinder.errors import ConfigError
 
 __all__ = ["Grouping"]
 
-_SCALES = ("head_lr_scale", "layer_decay")
+_SCALES = ("head_lr_scale", "layer_decay", "aux_lr_scale")
 _DECAYS = ("norm_weight_decay", "bias_weight_decay")
 
 
@@ -24,7 +24,7 @@ class Grouping:
         optimizer: class name in ``torch.optim``.
         optimizer_options: its keyword arguments, its learning rate aside.
         freeze: as in :func:`lrfinder.tasks.groups.freeze`.
-        head_lr_scale, layer_decay, norm_weight_decay, bias_weight_decay: as in
+        head_lr_scale, layer_decay, aux_lr_scale, norm_weight_decay, bias_weight_decay: as in
             :func:`lrfinder.tasks.groups.parameter_groups`.
 
     Raises:
@@ -41,6 +41,7 @@ class Grouping:
     freeze: tuple[str, ...] = ()
     head_lr_scale: float | None = None
     layer_decay: float | None = None
+    aux_lr_scale: float | None = None
     norm_weight_decay: float | None = None
     bias_weight_decay: float | None = None
 

@@ -47,6 +47,7 @@ class ReferenceRecipe:
         momentum: None where the optimizer has none.
         weight_decay: of all weights.
         norm_weight_decay: of normalisation layers, where it is another.
+        aux_lr_scale: learning rate of the auxiliary classifier of segmentation divided by that of the rest; None for 1.
         clip_grad_norm: largest norm of the gradient; None where it is not clipped.
         nesterov, alpha, eps: options of the optimizer; None where they are torch's defaults.
         schedule: kind of schedule, as in ``lrfinder.schedules.KINDS``. The polynomial one of segmentation counts as
@@ -70,6 +71,7 @@ class ReferenceRecipe:
     momentum: float | None
     weight_decay: float | None
     norm_weight_decay: float | None
+    aux_lr_scale: float | None
     clip_grad_norm: float | None
     nesterov: bool | None
     alpha: float | None
@@ -221,6 +223,7 @@ def _row(entry: str, line: Mapping[str, str]) -> ReferenceRecipe | NoRecipe:
         momentum=_number(line["momentum"]),
         weight_decay=_number(line["weight_decay"]),
         norm_weight_decay=_number(line["norm_weight_decay"]),
+        aux_lr_scale=_number(line["aux_lr_scale"]),
         clip_grad_norm=_number(line["clip_grad_norm"]),
         nesterov=True if line["nesterov"] else None,
         alpha=_number(line["alpha"]),

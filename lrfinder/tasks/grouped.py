@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.groups import freeze, parameter_groups
+from lrfinder.tasks.groups import AUXILIARY, freeze, parameter_groups
 from lrfinder.tasks.layers import head_names
 from lrfinder.tasks.optimizers import build_optimizer
-from lrfinder.tasks.reference import default_norm_weight_decay, default_optimizer
+from lrfinder.tasks.reference import default_optimizer, default_rates
 from lrfinder.tasks.settings import Settings
 
 __all__ = ["Grouped", "grouped_optimizer"]
@@ -28,6 +28,7 @@ class Grouped:
     Args:
         optimizer: over the parameters that are trained.
         settings: with ``norm_weight_decay`` as it is in force.
+        aux_lr_scale: that in force, as in :func:`lrfinder.tasks.groups.parameter_groups`; None for 1.
         lr_of: part of the model that its learning rate is for, as in ``"the head"``; None where everything that is
             trained has the same one.
         notes: what is frozen and how the groups differ, in sentences.
@@ -35,6 +36,7 @@ class Grouped:
 
     optimizer: torch.optim.Optimizer
     settings: Settings
+    aux_lr_scale: float | None
     lr_of: str | None
     notes: tuple[str, ...]
 
@@ -42,7 +44,8 @@ class Grouped:
     def facts(self) -> dict[str, Any]:
         """The settings in force, JSON-ready."""
         given = {name: getattr(self.settings, name) for name in (*_SCALES, *_DECAYS)}
-        return {"freeze": list(self.settings.freeze), **given, "lr_of": self.lr_of}
+        parts = {"aux_lr_scale": self.aux_lr_scale, "lr_of": self.lr_of}
+        return {"freeze": list(self.settings.freeze), **given, **parts}
 
 
 def grouped_optimizer(settings: Settings, name: str, model: nn.Module) -> Grouped:
@@ -60,22 +63,28 @@ def grouped_optimizer(settings: Settings, name: str, model: nn.Module) -> Groupe
     usual = default_optimizer(name, settings.weights)
     optimizer, usual_options = usual if settings.optimizer is None else (settings.optimizer, {})
     notes = _frozen_notes(model, frozen, random=settings.weights is None)
-    if settings.optimizer is None and settings.norm_weight_decay is None and _has_norms(model):
-        recipe = default_norm_weight_decay(name, settings.weights)
-        settings = replace(settings, norm_weight_decay=recipe)
-        if recipe is not None:
-            notes += (f"Weight decay of normalisation layers is {recipe:g}, as in torchvision's recipe.",)
-    options = {name: getattr(settings, name) for name in (*_SCALES, *_DECAYS)}
-    given = {name for name, value in options.items() if value is not None}
+    recipe = default_rates(name, settings.weights) if settings.optimizer is None else {}
+    if settings.norm_weight_decay is None and _has_norms(model):
+        settings = replace(settings, norm_weight_decay=recipe.get("norm_weight_decay"))
+        if settings.norm_weight_decay is not None:
+            decay = f"{settings.norm_weight_decay:g}"
+            notes += (f"Weight decay of normalisation layers is {decay}, as in torchvision's recipe.",)
+    options = {each: getattr(settings, each) for each in (*_SCALES, *_DECAYS)}
+    if not any(options[each] is not None for each in _SCALES) and _has_auxiliary(model):
+        options["aux_lr_scale"] = recipe.get("aux_lr_scale")
+    given = {each for each, value in options.items() if value is not None}
     groups: Any = parameter_groups(model, **options) if given or settings.freeze else model.parameters()
     built = build_optimizer(optimizer, settings.optimizer_options, groups, usual=usual_options)
     if (wrong := sorted(given & set(_DECAYS))) and "weight_decay" not in built.defaults:
         name = type(built).__name__
         raise ConfigError(f"`{wrong[0]}` is of no use for {name}, which has no weight decay. Leave it out.")
     lr_of = _lr_of(model, built, frozen)
-    if given & set(_SCALES):
+    aux = options.get("aux_lr_scale")
+    if aux is not None:
+        notes += (f"The learning rate is that of {lr_of}, which has {aux:g} times it as in torchvision's recipe.",)
+    elif given & set(_SCALES):
         notes += (f"The learning rate is that of {lr_of}; the {len(built.param_groups)} groups keep their ratios.",)
-    return Grouped(optimizer=built, settings=settings, lr_of=lr_of, notes=notes)
+    return Grouped(optimizer=built, settings=settings, aux_lr_scale=aux, lr_of=lr_of, notes=notes)
 
 
 def _frozen_notes(model: nn.Module, frozen: list[str], *, random: bool) -> tuple[str, ...]:
@@ -94,6 +103,12 @@ def _has_norms(model: nn.Module) -> bool:
         return len(parameter_groups(model, norm_weight_decay=0.0)) > 0
     except SetupError:
         return False
+
+
+def _has_auxiliary(model: nn.Module) -> bool:
+    """Whether an auxiliary classifier is trained, and not alone."""
+    trained = [name.startswith(AUXILIARY) for name, each in model.named_parameters() if each.requires_grad]
+    return any(trained) and not all(trained)
 
 
 def _lr_of(model: nn.Module, optimizer: torch.optim.Optimizer, frozen: list[str]) -> str | None:

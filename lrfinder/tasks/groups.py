@@ -18,10 +18,13 @@ from lrfinder.checks import check_lr, check_number, did_you_mean
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks.layers import head_names, layers
 
-__all__ = ["ALL_BUT_HEAD", "freeze", "parameter_groups"]
+__all__ = ["ALL_BUT_HEAD", "AUXILIARY", "freeze", "parameter_groups"]
 
 ALL_BUT_HEAD = "all-but-head"
 """Pattern for everything that has no output for each class. No layer of torch can have this name."""
+
+AUXILIARY = "aux_classifier."
+"""Beginning of the names of parameters of the auxiliary classifier that torchvision's models for segmentation have."""
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # as torchvision's references/classification/utils.py
 _NAMED_NORM = re.compile(r"Norm(?!ali[sz]e)")  # LlamaRMSNorm, LayerNorm2d, EvoNorm2dS0; not NormalizedLinear
@@ -113,6 +116,7 @@ def parameter_groups(
     lr: float = 1.0,
     head_lr_scale: float | None = None,
     layer_decay: float | None = None,
+    aux_lr_scale: float | None = None,
     norm_weight_decay: float | None = None,
     bias_weight_decay: float | None = None,
 ) -> list[dict[str, Any]]:
@@ -125,6 +129,8 @@ def parameter_groups(
         layer_decay: learning rate of a layer divided by that of the next one towards the head, whose is ``lr``; > 0
             and <= 1. As ``param_groups_layer_decay`` in timm and BEiT; the layers are those of
             :func:`lrfinder.tasks.layers.layers`. Without it, ``lr`` is that of all but the head.
+        aux_lr_scale: the module ``aux_classifier`` has this times ``lr``, as in torchvision's training of segmentation;
+            > 0. Alone: neither with ``head_lr_scale`` nor with ``layer_decay``.
         norm_weight_decay: of normalisation layers; >= 0. None for the optimizer's. They are those of torch, and modules
             with ``Norm`` in the name of their class whose own parameters have one dimension.
         bias_weight_decay: of every ``bias``, also of normalisation layers, as in torchvision's training; >= 0.
@@ -141,7 +147,13 @@ def parameter_groups(
     """
     lr, decays = check_lr("lr", lr), _weight_decays(norm_weight_decay, bias_weight_decay)
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
-    parts = _parts(model, trained, _scale("head_lr_scale", head_lr_scale), _scale("layer_decay", layer_decay, 1.0))
+    head_lr_scale, layer_decay = _scale("head_lr_scale", head_lr_scale), _scale("layer_decay", layer_decay, 1.0)
+    if aux_lr_scale is None:
+        parts = _parts(model, trained, head_lr_scale, layer_decay)
+    elif head_lr_scale is None and layer_decay is None:
+        parts = _auxiliary_parts(trained, aux_lr_scale)
+    else:
+        raise ConfigError("`aux_lr_scale` cannot be given with `head_lr_scale` or `layer_decay`. Leave it out.")
     kinds = _kinds(model, trained, decays)
     groups = []
     for (part, scale, names), kind in itertools.product(parts, ("", "norms", "biases")):
@@ -184,6 +196,16 @@ def _parts(
         rest = [(part or "all but the head", scale, names) for part, scale, names in every]
         every = [*rest, own] if layer_decay is None else [own, *rest]
     return [part for part in every if part[2]]
+
+
+def _auxiliary_parts(trained: dict[str, nn.Parameter], aux_lr_scale: float) -> list[tuple[str, float, list[str]]]:
+    rest = [name for name in trained if not name.startswith(AUXILIARY)]
+    if not 0 < len(rest) < len(trained):
+        which = "only aux_classifier is trained" if trained and not rest else "no aux_classifier is trained"
+        raise SetupError(f"`aux_lr_scale` is of no use where {which}. Leave it out.")
+    own = [name for name in trained if name.startswith(AUXILIARY)]
+    scale = check_lr("`aux_lr_scale`", aux_lr_scale)
+    return [("all but the auxiliary classifier", 1.0, rest), ("auxiliary classifier", scale, own)]
 
 
 def _decayed(model: nn.Module, layer_decay: float) -> list[tuple[str, float, list[str]]]:

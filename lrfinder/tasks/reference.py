@@ -9,7 +9,7 @@ from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe, missing_recipe, r
 from lrfinder.tasks.user_code import is_reference
 from lrfinder.tasks.weights import named_weights
 
-__all__ = ["default_norm_weight_decay", "default_optimizer", "nearest_recipe", "torchvision_recipe"]
+__all__ = ["default_optimizer", "default_rates", "nearest_recipe", "torchvision_recipe"]
 
 _ADAMW = ("vit_", "mvit_", "swin3d_", "raft_")
 
@@ -77,8 +77,8 @@ def default_optimizer(model: str, weights: str | Path | None) -> tuple[str, dict
     return recipe.optimizer, recipe.optimizer_options
 
 
-def default_norm_weight_decay(model: str, weights: str | Path | None) -> float | None:
-    """Weight decay of normalisation layers in torchvision's training, where it is another than that of the rest.
+def default_rates(model: str, weights: str | Path | None) -> dict[str, float | None]:
+    """What torchvision's training has apart from the optimizer's options: for each setting its value, or None.
 
     Args:
         model, weights: as in :func:`default_optimizer`.
@@ -87,8 +87,8 @@ def default_norm_weight_decay(model: str, weights: str | Path | None) -> float |
         ConfigError: unknown weights.
 
     Example:
-        >>> default_norm_weight_decay("swin_t", None), default_norm_weight_decay("resnet18", None)
-        (0.0, None)
+        >>> default_rates("swin_t", None), default_rates("fcn_resnet50", None)
+        ({'norm_weight_decay': 0.0, 'aux_lr_scale': None}, {'norm_weight_decay': None, 'aux_lr_scale': 10.0})
     """
     recipe = nearest_recipe(model, weights)
-    return None if recipe is None else recipe.norm_weight_decay
+    return {name: getattr(recipe, name, None) for name in ("norm_weight_decay", "aux_lr_scale")}

@@ -37,7 +37,8 @@ class Settings:
         freeze: names and patterns of what is not trained, as in :func:`lrfinder.tasks.groups.freeze`.
         head_lr_scale, layer_decay, norm_weight_decay, bias_weight_decay: as in
             :func:`lrfinder.tasks.groups.parameter_groups`. Where the optimizer and ``norm_weight_decay`` are None, the
-            latter is that of torchvision's recipe.
+            latter is that of torchvision's recipe. Where the optimizer and the first two are None, so is the learning
+            rate of an auxiliary classifier of segmentation: 10 times that of the rest.
         accumulation_steps, clip_grad_norm: as in :class:`lrfinder.LRFinder`.
         device: ``"auto"`` takes the first CUDA or MPS device where there is one, else the CPU.
         amp: mixed precision: ``"bf16"``, ``"fp16"`` or None.
