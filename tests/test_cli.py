@@ -123,6 +123,16 @@ def test_an_invalid_budget_to_refine_with_is_rejected(part: str, tmp_path: Path)
     assert "--refine" in refused(*TINY, "--refine", part, "--out", tmp_path)
 
 
+def test_a_budget_without_room_for_trials_is_refused_before_the_sweep(tmp_path: Path) -> None:
+    fewest = 30 / (1797 // 8)
+    options = (*TINY, "--epochs", "1", "--out", tmp_path)
+    line = refused(*options, "--refine", f"{fewest - 1e-3:.3f}")
+    assert "--refine 0.133 of 224 steps is 29 steps; three trials of ten steps need 30." in line
+    assert line.endswith("Set --refine to 0.134 or more, or give more --epochs.")
+    assert lrfind(*options, "--refine", f"{fewest + 1e-3:.3f}").exit_code == 1  # of a curve without advice
+    assert list(tmp_path.iterdir())
+
+
 def test_the_setup_is_printed_on_stderr(done: tuple[Result, Path]) -> None:
     assert done[0].stderr.splitlines()[:3] == [
         "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",

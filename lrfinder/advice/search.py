@@ -24,12 +24,15 @@ from lrfinder.advice.trial_reading import screened_lr
 from lrfinder.record.trials import Trial, TrialRecord, best_trial
 from lrfinder.tables.constants import FITTED
 
-__all__ = ["StagePlan", "TrialSearch", "plan_search"]
+__all__ = ["LEAST_BUDGET", "StagePlan", "TrialSearch", "plan_search"]
 
 _SCREENING_STRIDE, _CONFIRMATION_STRIDE = 4.0, 2.0  # factors between neighbours at the start of a stage
 _SAME = 0.1  # relative difference up to which a trial would tell nothing that another has not told
 _CLOSE = 2.0  # no LR is tried between neighbours this near: losses are flat around the best
 _FEWEST_TRIALS, _FEWEST_STEPS = 3, 10  # of a search, and of a trial: fewer decide nothing
+LEAST_BUDGET = _FEWEST_TRIALS * _FEWEST_STEPS
+"""Optimizer steps that a search needs at least."""
+
 _CONFIRMATIONS = 2  # at least
 _LONG_ENOUGH = 0.6  # part of the training: beyond it another LR is worth more than longer trials
 

@@ -93,7 +93,6 @@ def run(
     with _output_folder(out):
         from lrfinder.cli.outputs import Outputs, as_text
         from lrfinder.cli.outputs import as_json as json_of
-        from lrfinder.recipes import recipe
         from lrfinder.tasks.estimate import Meter, estimate
 
         if budget is not None:
@@ -101,8 +100,7 @@ def run(
         check_target("--csv", csv_file, ".csv")
         page_path(html_file, out / "page.html")  # the name follows from the optimizer, which is not built yet
         experiment = _prepared(ctx, optimizer_options, settings)
-        length: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": experiment.steps_per_epoch}
-        recipe(schedule, peak_lr=1.0, **length)  # rejects what cannot be scheduled before the sweep
+        _check_training(experiment, schedule, epochs, budget)
         echo(_headline(experiment), err=True)
         with redirect_stdout(sys.stderr):  # a model of the user's own may print
             expected = estimate(experiment, epochs=epochs, budget=budget)
@@ -128,6 +126,15 @@ def _prepared(ctx: click.Context, optimizer_options: tuple[str, ...], settings: 
     check_together(chosen, typed)
     with redirect_stdout(sys.stderr):  # torchvision prints what it downloads
         return prepare(chosen)
+
+
+def _check_training(experiment: Experiment, schedule: str, epochs: int, budget: float | None) -> None:
+    """Refuse before the sweep what cannot be scheduled or refined."""
+    from lrfinder.recipes import recipe
+
+    recipe(schedule, peak_lr=1.0, epochs=epochs, steps_per_epoch=experiment.steps_per_epoch)
+    if budget is not None:
+        experiment.check_refinement(epochs, budget)
 
 
 def _run(

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from lrfinder.advice.published import beside_published, published_lr
+from lrfinder.advice.search import LEAST_BUDGET
 from lrfinder.checks import check_choice, check_count
-from lrfinder.errors import SetupError
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
@@ -96,6 +97,20 @@ class Experiment:
                 mode=chosen.mode,
             )
         return self._beside_recipe(result)
+
+    def check_refinement(self, epochs: int, budget: float) -> None:
+        """Refuse a budget without room for trials; :meth:`refine` would say so after the range test.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        total = epochs * self.steps_per_epoch
+        if (steps := int(budget * total)) < LEAST_BUDGET:
+            least = math.ceil(1000 * LEAST_BUDGET / total) / 1000
+            raise ConfigError(
+                f"`budget` {budget:g} of {total} steps is {steps} steps; three trials of ten steps need "
+                f"{LEAST_BUDGET}. Set `budget` to {least:g} or more, or give more `epochs`."
+            )
 
     def refine(self, result: RangeTestResult, schedule: str, epochs: int, budget: float) -> RangeTestResult:
         """Refine the advice of ``result`` for a training of ``epochs`` epochs; see :meth:`lrfinder.LRFinder.refine`.
