@@ -133,6 +133,11 @@ def test_a_budget_without_room_for_trials_is_refused_before_the_sweep(tmp_path: 
     assert list(tmp_path.iterdir())
 
 
+def test_messages_call_the_model_as_the_usage_does() -> None:
+    assert refused("run", "resnet").startswith("Error: MODEL must be a model of torchvision")
+    assert refused("run", "collections:nothing").startswith("Error: MODEL collections:nothing: ")
+
+
 def test_the_setup_is_printed_on_stderr(done: tuple[Result, Path]) -> None:
     assert done[0].stderr.splitlines()[:3] == [
         "shufflenet_v2_x0_5 on digits: 1,797 images, 10 classes",

@@ -511,6 +511,7 @@ def test_a_loss_that_is_none_is_refused(loss: str, sentence: str) -> None:
         ("mine.modles:net", "there is no module 'mine.modles' in .* Did you mean 'mine.models'?"),
         ("min:net", "there is no module 'min' in .* Did you mean 'mine'?"),
         ("mine.models:nett", "mine.models has no 'nett'. Did you mean 'net'?"),
+        ("mine.losses:build", "mine.losses has no 'build'. It has Weighted, fails, smooth, whole."),
         ("mine.models:Small.off", "mine.models.Small has no 'off'."),
         ("mine.syntax:build", r"cannot be imported: SyntaxError: .* \(mine.syntax.py, line 1\)\."),
         ("mine.needy:build", r"ModuleNotFoundError: No module named 'a_package.*' \(mine.needy.py, line 2\)\."),

@@ -39,10 +39,10 @@ Examples:
   zsh:   echo 'eval "$(lrfind completion zsh)"' >> ~/.zshrc
   fish:  lrfind completion fish > ~/.config/fish/completions/lrfind.fish""",
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the lines that make SHELL complete commands, options, model names and schedule kinds."""
+    """Print the lines that make SHELL (bash, zsh, fish) complete commands, options, models and schedule kinds."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "lrfind", "_LRFIND_COMPLETE").source())

@@ -68,7 +68,7 @@ _RUN = {
         click.option("--dataset", metavar="NAME", help="A data set of torchvision instead of --data, such as CIFAR10."),
         click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
         click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
-        click.option("--masks", metavar="DIR", help="Folder of the masks for --data, if it has another name."),
+        click.option("--masks", metavar="DIR", help="Folder of the masks, if not beside the images of --data."),
         click.option(
             "--image-size", type=_from(1), metavar="N", help="Pixels on a side.  [default: what model and images need]"
         ),
@@ -168,7 +168,9 @@ _RUN = {
         click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
         click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Their spacing."),
         click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
-        click.option("--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="For --val."),
+        click.option(
+            "--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="How many, with --val."
+        ),
     ),
     "Schedule": (
         click.option(

@@ -40,12 +40,13 @@ def abandon_output() -> None:
 
 
 def with_options(message: str, command: click.Command | None) -> str:
-    """The message with options of the command in place of the library's arguments.
+    """The message with options and arguments of the command in place of the library's arguments.
 
-    Arguments are recognised in backquotes, as the first word of "NAME must ...", and by an underscore in their name.
+    These are recognised in backquotes, as the first word of "NAME must ...", and by an underscore in their name.
     """
     parameters = command.params if command is not None else []
-    options = {each.name: each.opts[0] for each in parameters if isinstance(each, click.Option) and each.name}
+    shown = {each: each.opts[0] if isinstance(each, click.Option) else each.human_readable_name for each in parameters}
+    options = {each.name: name for each, name in shown.items() if each.name}
     message = re.sub(r"^(\w+)(?= must\b)", lambda first: options.get(first[1], first[1]), message)
     message = re.sub(r"`(\w+)`", lambda quoted: options.get(quoted[1], quoted[0]), message)
     # Not within a path, a quoted value or another name.

@@ -28,6 +28,7 @@ _LIBRARIES = (_OURS, *{os.path.realpath(sysconfig.get_path(name)) for name in ("
 _IN_WORKER = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
 _WORKER_MARK = "in DataLoader worker process"  # such an error has the worker's whole traceback as its message
 _NEAR_FORM = re.compile(r"(?P<module>[^:]*?)(?:\.py)?:(?P<name>[^\\/]*)")
+_LISTED = 8  # names in a message
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # which are passed nothing
 _DRIVE = re.compile(r"[A-Za-z]:(?:[\\/]|$)")
 
@@ -102,7 +103,8 @@ def load_object(option: str, reference: str) -> Any:
         where = name
         for part in path.split("."):
             if not hasattr(found, part):
-                near = did_you_mean(part, [each for each in dir(found) if not each.startswith("_")])
+                names = [each for each in dir(found) if not each.startswith("_")]
+                near = did_you_mean(part, names) or _own_names(found, names, name)
                 raise ConfigError(f"`{option}` {reference}: {where} has no {part!r}.{near}")
             found, where = getattr(found, part), f"{where}.{part}"
     return found
@@ -226,6 +228,13 @@ def _is_library(file: str) -> bool:
 def _from_here(file: str) -> str:
     path, here = Path(file).resolve(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _own_names(found: Any, names: list[str], module: str) -> str:
+    """Which names there are, of those that the module defines itself and that can be called; empty for none."""
+    own = [each for each in names if getattr(getattr(found, each), "__module__", None) == module]
+    listed = ", ".join(own[:_LISTED]) + (" and others" if len(own) > _LISTED else "")
+    return f" It has {listed}." if own else ""
 
 
 def _near_module(name: str) -> str:
