@@ -75,7 +75,9 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     A scheduler that begins at 0 (a warm-up) or ends there leaves the ratio in ``initial_lr`` alone. Where every group
     that has an ``initial_lr`` is at 0, these groups count with it; where others were added since, at a thousandth or
     less too, where a schedule ends. Of a one-cycle schedule the ``max_lr`` counts. With all of them 0 the groups count
-    as equal. :func:`scales_of_initial_lrs` tells where that made a difference.
+    as equal. Where they are equal, the factors ``lr_scale`` count that timm and others write beside the learning rates
+    for layer-wise decay: their own schedulers alone apply them, and may not have been made yet.
+    :func:`scales_of_initial_lrs` tells where an ``initial_lr`` made a difference.
 
     Raises:
         SetupError: a group without a learning rate, or with one that is no finite number.
@@ -95,7 +97,7 @@ def group_scales(optimizer: Any) -> tuple[float, ...]:
     next_to_nothing = _ENDED if len(starts) < len(groups) else 0.0
     if all(lrs[number] <= next_to_nothing * start for number, start in starts.items()):
         lrs = [starts.get(number, lr) for number, lr in enumerate(lrs)]
-    return _scales(lrs)
+    return _scales(lrs, groups)
 
 
 def scales_of_initial_lrs(optimizer: Any) -> bool:
@@ -104,15 +106,23 @@ def scales_of_initial_lrs(optimizer: Any) -> bool:
     Raises:
         SetupError: as :func:`group_scales`.
     """
-    return group_scales(optimizer) != _scales(_lrs(optimizer))
+    return group_scales(optimizer) != _scales(_lrs(optimizer), optimizer.param_groups)
 
 
 def _lrs(optimizer: Any) -> list[float]:
     return [_number(group.get("lr"), number, optimizer) for number, group in enumerate(optimizer.param_groups)]
 
 
-def _scales(lrs: list[float]) -> tuple[float, ...]:
+def _scales(lrs: list[float], groups: list[dict[str, Any]]) -> tuple[float, ...]:
+    if len(set(lrs)) == 1:
+        lrs = [lr * factor for lr, factor in zip(lrs, map(_factor, groups), strict=True)]
     return tuple(lr / lrs[reference_group(lrs)] for lr in lrs) if any(lrs) else (1.0,) * len(lrs)
+
+
+def _factor(group: dict[str, Any]) -> float:
+    """What a scheduler of timm multiplies the learning rate of the group by."""
+    factor = group.get("lr_scale")
+    return float(factor) if isinstance(factor, (int, float)) and math.isfinite(factor) else 1.0
 
 
 def reference_group(scales: Sequence[float]) -> int:

@@ -313,6 +313,13 @@ def test_a_loader_of_unknown_length_gives_no_full_batch() -> None:
     assert curve.facts is not None and curve.facts.full_batch is False
 
 
+def test_groups_without_a_name_are_named_by_their_factor() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    for factors, names in (((0.2401, 1.0), ("lr_scale 0.24", "lr_scale 1")), (("auto", 1.0), ()), ((None, 1.0), ())):
+        groups = [{"params": part.parameters(), "lr_scale": each} for part, each in zip(model, factors, strict=True)]
+        assert facts(model, torch.optim.AdamW(groups)).group_names == names
+
+
 def test_few_data_are_named_and_lower_the_grade() -> None:
     world = with_sgd(mlp())
     curve = finder(world).range_test(world.loader).curve

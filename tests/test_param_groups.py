@@ -81,6 +81,29 @@ def test_at_0_the_ratio_is_that_before_the_scheduler(
     assert scales_of_initial_lrs(started(*groups)) == (now != pytest.approx(scales))
 
 
+@pytest.mark.parametrize(
+    ("lrs", "factors", "scales"),
+    [
+        ((0.1, 0.1), (0.25, 1.0), (1.0, 4.0)),  # as timm, BEiT and MAE make them, before their scheduler's first step
+        ((0.025, 0.1), (0.25, 1.0), (1.0, 4.0)),  # after it
+        ((0.1, 0.1), (0.5, 0.5), (1.0, 1.0)),
+        ((0.1, 0.1), (0.0, 0.5), (0.0, 1.0)),
+        ((0.1, 0.1), (None, 0.5), (1.0, 0.5)),
+        ((0.1, 0.01), (0.5, 1.0), (1.0, 0.1)),  # learning rates of their own, set by hand
+        ((0.1, 0.1), ("auto", 0.5), (1.0, 0.5)),
+    ],
+)
+def test_a_factor_that_no_scheduler_has_applied_yet_counts(
+    lrs: tuple[float, ...], factors: tuple[Any, ...], scales: tuple[float, ...]
+) -> None:
+    optimizer = sgd(*lrs)
+    for group, factor in zip(optimizer.param_groups, factors, strict=True):
+        group.update({} if factor is None else {"lr_scale": factor})
+    assert group_scales(optimizer) == pytest.approx(scales)
+    set_lr(optimizer, 0.3, group_scales(optimizer))
+    assert group_scales(optimizer) == pytest.approx(scales)
+
+
 WARMUPS: dict[str, Any] = {
     "from 0": lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: t / 10),
     "from a hundredth": lambda optimizer: torch.optim.lr_scheduler.LinearLR(optimizer, 0.01),

@@ -46,7 +46,7 @@ def take_facts(setup: TrainingSetup) -> PendingFacts:
         **(sizes or {}),
         norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
         pretrained=setup.pretrained,
-        group_names=_group_names(setup),
+        group_names=_unless_it_fails(partial(_group_names, setup)) or (),
         group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
         initial_lrs=bool(_unless_it_fails(partial(scales_of_initial_lrs, setup.optimizer))),
@@ -190,7 +190,10 @@ def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
 
 
 def _group_names(setup: TrainingSetup) -> tuple[str, ...]:
-    names = [group.get("name") for group in setup.optimizer.param_groups]
+    groups = setup.optimizer.param_groups
+    # A factor names its group too: who gives a scheduler of timm the advice has to divide it by that factor.
+    factors = [f"lr_scale {group['lr_scale']:.3g}" if group.get("lr_scale") else None for group in groups]
+    names = [group.get("name", factor) for group, factor in zip(groups, factors, strict=True)]
     return tuple(map(str, names)) if None not in names else ()
 
 
