@@ -479,6 +479,13 @@ def test_the_period_is_found_from_forty_losses_on(period: int) -> None:
     assert [repeat_period(losses[:count]) for count in (39, 40, 100)] == [0, period, period]
 
 
+@pytest.mark.parametrize("count", [40, 47, 60])
+def test_independent_losses_seldom_repeat_by_chance(count: int) -> None:
+    rng = np.random.default_rng(0)
+    found = [repeat_period(draw(size=count) + 5) for draw in (rng.standard_normal, rng.exponential) for _ in range(300)]
+    assert sum(map(bool, found)) <= 3  # of 600; a bound of 0.6 alone took up to 40 for sorted data
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.2])
 def test_plain_noise_is_not_called_periodic_nor_a_spike(noise: float, seed: int) -> None:

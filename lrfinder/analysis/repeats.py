@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 import numpy as np
@@ -12,7 +13,8 @@ from lrfinder.analysis.smoothing import convolved, scale_of
 __all__ = ["repeat_period"]
 
 _MANY = 2000  # steps whose autocorrelation takes a Fourier transform
-_PERIOD = 0.6  # autocorrelation of the residuals at a whole period; chance stays below 0.4 with 50 points
+_PERIOD = 0.6  # autocorrelation of the steps at a whole period
+_CHANCE = 3.5  # and above so many standard deviations of that of independent losses, 0.2 % of which reach it
 _PERIOD_POINTS = 40  # fewer are too few to compare two periods
 
 
@@ -38,7 +40,9 @@ def repeat_period(losses: NDArray[np.float64]) -> int:
     for lag in lags:
         # Steps of a smooth curve match at every lag; a period stands out from the lags beside it.
         beside = max(match.get(lag - 1, -1.0), match.get(lag + 1, -1.0))
-        if match[lag] > _PERIOD and match[lag] - beside > _PERIOD / 2:
+        # Steps of independent losses are correlated at a lag of 1, which adds a half to the variance at the others.
+        by_chance = _CHANCE * math.sqrt(1.5 / (len(steps) - lag))
+        if match[lag] > max(_PERIOD, by_chance) and match[lag] - beside > _PERIOD / 2:
             return lag
     return 0
 
