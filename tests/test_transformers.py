@@ -604,6 +604,7 @@ def refused(trainer: Any, part: str, call: Callable[[Any], Any] = range_test) ->
 
 def test_trainers_that_cannot_be_swept_are_refused() -> None:
     refused(language_model(), "trainer must be a transformers.Trainer; got a GPT2LMHeadModel")
+    refused(type("Trainer", (), {"__module__": "setfit.trainer"})(), "got a setfit.trainer.Trainer. Use")
     refused(build(parts={"train_dataset": None}), "has no train_dataset to sweep on")
     refused(build(parts={"train_dataset": []}), "the train_dataset of the Trainer is empty")
     trainer = build()

@@ -186,8 +186,10 @@ def _mute(*args: Any, **kwargs: Any) -> None:
 
 def _check(trainer: Any) -> None:
     if not isinstance(trainer, Trainer):
+        kind = type(trainer)
+        other = f"{kind.__module__}.Trainer" if kind.__name__ == "Trainer" else kind.__name__  # as of setfit
         raise SetupError(
-            f"trainer must be a transformers.Trainer; got a {type(trainer).__name__}. "
+            f"trainer must be a transformers.Trainer; got a {other}. "
             "Use lrfinder.LRFinder(model, optimizer, step_fn=...) for a training of another kind."
         )
     own_loader = getattr(trainer.get_train_dataloader, "__func__", None) is not Trainer.get_train_dataloader
