@@ -384,6 +384,13 @@ def test_a_curve_that_only_rises_is_of_a_trained_model() -> None:
     assert "already trained" in words(advice) and "warm-up" in words(advice)
 
 
+def test_a_loss_around_0_that_only_rises_may_be_of_a_policy_gradient() -> None:
+    for sign in (1.0, -1.0):
+        policy = advise(drawn(lambda x, sign=sign: sign * 0.02 * math.sin(40 * x) + max(0.0, x + 2) ** 2))
+        assert policy.grade == "low"
+        assert "lies around 0" in words(policy) and "already trained" not in words(policy)
+
+
 def test_nan_at_once_gets_no_advice_but_a_remedy() -> None:
     first = advise(drawn(bowl, points=1, measured="before", stop=StopReason.NONFINITE))
     assert first.grade == "none"

@@ -78,11 +78,6 @@ def _flat(found: Finding) -> str:
     )
 
 
-def _ended_early(found: Finding) -> str:
-    stop = StopReason(found.detail)
-    return f"Early end: {stop.sentence}. {stop.hint}"
-
-
 def _never_turned(found: Finding) -> str:
     if found.detail == "plateau":
         return f"No LR up to {_lr(found)} made the loss diverge: it is bounded, as with normalised embeddings."
@@ -166,7 +161,7 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"base_lr is above the stability edge ({format_lr(found.values[0])}): the loss rises slowly there, so the edge "
         "may have been read too low. Use warm-up, and compare with half the edge."
     ),
-    "ended_early": _ended_early,
+    "ended_early": lambda found: f"Early end: {StopReason(found.detail).sentence}. {StopReason(found.detail).hint}",
     "never_turned": _never_turned,
     "edge_at_start": _edge_at_start,
     "may_be_bounded": lambda found: (
@@ -188,6 +183,10 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
     "only_rises": lambda found: (
         "The loss never clearly falls: the model is already trained, or nothing can be learnt this fast. The advice "
         "rests on the edge and the optimizer alone; start with warm-up, and compare it with a third of it."
+    ),
+    "around_zero": lambda found: (
+        "The loss lies around 0 and never clearly falls. Where it is that of a policy gradient (GRPO, PPO), it does "
+        "not show how well a training goes, at any learning rate: take a published one."
     ),
     "validation_lags": lambda found: (
         f"The validation loss fell by only {found.values[0]:.1%} of the fall of the training loss: the running "

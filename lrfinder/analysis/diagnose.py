@@ -92,7 +92,9 @@ def _blurred_edge(curve: LossCurve, reading: Reading) -> Finding | None:
 
 def _weak_fall(curve: LossCurve, reading: Reading) -> Finding | None:
     if reading.edge_lr is not None and reading.onset_lr is None:
-        return Finding(code="only_rises", caps_grade="low")
+        before = [loss for lr, loss in zip(reading.lrs, reading.losses, strict=True) if lr < reading.edge_lr]
+        around_zero = min(before, default=1.0) <= 0.0 <= max(before, default=-1.0)
+        return Finding(code="around_zero" if around_zero else "only_rises", caps_grade="low")
     if reading.noise_std > 0 and reading.total_drop < _NOISY * reading.noise_std:
         return Finding(code="noisy", values=(reading.total_drop / reading.noise_std,), caps_grade="medium")
     return None
