@@ -725,8 +725,10 @@ def test_a_running_trainer_is_refused_and_trains_on() -> None:
 
 
 def test_without_lightning_the_message_has_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    monkeypatch.delitem(sys.modules, "lrfinder.integrations.lightning")
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("lightning_names", "lightning_checks", "lightning"):
+        monkeypatch.delitem(sys.modules, f"lrfinder.integrations.{name}")
     with pytest.raises(MissingDependencyError, match=re.escape('pip install "lrfinder[lightning]"')):
         importlib.import_module("lrfinder.integrations.lightning")
 

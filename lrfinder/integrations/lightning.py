@@ -1,5 +1,7 @@
 """The range test inside Lightning 2: :func:`range_test` and :class:`LRFinderCallback`.
 
+Trainer and module are of the package ``lightning`` or both of ``pytorch_lightning``.
+
 Lightning sets the training up, as ``trainer.fit`` does: data, strategy, precision, ``configure_optimizers``. The loop
 of the sweep is ours, and each micro-batch goes through Lightning's ``advance``, so that all of its step is in it:
 transfer of the batch, forward and backward by strategy and precision plugin, accumulation, clipping, the update, and
@@ -24,29 +26,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrfinder.checks import check_choice
-from lrfinder.errors import ConfigError, MissingDependencyError, SetupError
+from lrfinder.errors import ConfigError, SetupError
+from lrfinder.integrations.lightning_checks import check, check_outside, length
+from lrfinder.integrations.lightning_muted import muted
+from lrfinder.integrations.lightning_names import Callback, part
+from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, sweep
 from lrfinder.recipes import Recipe, recipe
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.kinds import KIND_TABLE, KINDS
-
-try:
-    import lightning.pytorch  # noqa: F401  # by itself: a name that it lacks below is another error
-except ImportError as error:
-    raise MissingDependencyError("lightning", "lightning") from error
-
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.types import LRSchedulerConfig
-
-from lrfinder.integrations.lightning_checks import check, check_outside, length
-from lrfinder.integrations.lightning_muted import muted
-from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, sweep
 
 __all__ = ["LRFinderCallback", "range_test"]
 
 
 def range_test(
-    trainer: Trainer,
-    module: LightningModule,
+    trainer: Any,
+    module: Any,
     train_dataloaders: Any = None,
     val_dataloaders: Any = None,
     datamodule: Any = None,
@@ -96,7 +90,7 @@ def range_test(
     return start.result
 
 
-class LRFinderCallback(Callback):
+class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
     """Sweep when a fit starts, and train with the advised learning rate in a schedule of that kind.
 
     The scheduler is made for the length of this fit (``trainer.estimated_stepping_batches``) and stepped after every
@@ -203,7 +197,7 @@ class LRFinderCallback(Callback):
 
     def _schedule(self, trainer: Any) -> None:
         assert self.recipe is not None
-        config = LRSchedulerConfig(
+        config = part(trainer, "utilities.types.LRSchedulerConfig")(
             self.recipe.build(trainer.optimizers[0]),
             interval=self.recipe.interval,
             reduce_on_plateau=self.kind == "plateau",

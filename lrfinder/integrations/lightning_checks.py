@@ -6,16 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
-from lightning.pytorch.core.optimizer import _MockOptimizer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.integrations.lightning_names import package_of, part
 from lrfinder.training.setup import needs_closure
 
 __all__ = ["BY_HAND", "check", "check_optimizer", "check_outside", "length"]
@@ -29,26 +21,28 @@ def check(trainer: Any, module: Any) -> None:
     Raises:
         SetupError: it cannot.
     """
-    for name, value, kind in (("trainer", trainer, Trainer), ("module", module, LightningModule)):
-        if not isinstance(value, kind):
+    for name, value, kind in (("trainer", trainer, "Trainer"), ("module", module, "LightningModule")):
+        if not isinstance(value, part(trainer, kind)):
             raise SetupError(
-                f"{name} must be a lightning.pytorch.{kind.__name__}; got a {type(value).__module__}."
-                f"{type(value).__name__}. Write range_test(trainer, module, ...), in this order, with both from the "
-                "package lightning, since those of pytorch_lightning are other classes."
+                f"{name} must be a {package_of(trainer)}.{kind}; got a {type(value).__module__}."
+                f"{type(value).__name__}. Write range_test(trainer, module, ...), in this order, with both from one "
+                "package: the classes of lightning and pytorch_lightning are not the same."
             )
     if not module.automatic_optimization:
         raise SetupError(
             f"{type(module).__name__} has automatic_optimization=False: its training_step makes the updates itself, so "
             f"their number and order are not known here. {BY_HAND}"
         )
-    if not is_overridden("configure_optimizers", module):
+    if not part(trainer, "utilities.model_helpers.is_overridden")("configure_optimizers", module):
         raise SetupError(f"{type(module).__name__} has no configure_optimizers, so there is no learning rate to sweep.")
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    strategies = part(trainer, "strategies")
+    if not isinstance(trainer.strategy, (strategies.SingleDeviceStrategy, strategies.DDPStrategy)):
         raise SetupError(
             f"{type(trainer.strategy).__name__} shards the training or steps it itself, which is not put back here. "
             "Use one device or strategy='ddp', or LRFinder on the model wrapped by FSDP2."
         )
-    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+    taken = part(trainer, "utilities.signature_utils.is_param_in_hook_signature")
+    if taken(module.training_step, "dataloader_iter", explicit=True):
         raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
 
 
@@ -59,25 +53,32 @@ def check_outside(trainer: Any, datamodule: Any, options: Mapping[str, Any]) -> 
             "range_test takes no ckpt_path: it sweeps from the weights that the module has. Give it those of the "
             "checkpoint first, module = MyModule.load_from_checkpoint(path)."
         )
-    if not isinstance(datamodule, (LightningDataModule, type(None))):
+    if not isinstance(datamodule, (part(trainer, "LightningDataModule"), type(None))):
         raise SetupError(
-            f"datamodule must be a lightning.pytorch.LightningDataModule; got a {type(datamodule).__name__}. "
+            f"datamodule must be a {package_of(trainer)}.LightningDataModule; got a {type(datamodule).__name__}. "
             "Give loaders as train_dataloaders."
         )
-    freezes = next((each for each in trainer.callbacks if isinstance(each, BaseFinetuning)), None)
+    freezing = part(trainer, "callbacks.BaseFinetuning")
+    freezes = next((each for each in trainer.callbacks if isinstance(each, freezing)), None)
     if freezes is not None:
         name = type(freezes).__name__
         raise SetupError(
             f"{name} freezes layers when the fit starts, and range_test sweeps without callbacks, so it would sweep "
             f"all of them. Use Trainer(callbacks=[{name}(...), LRFinderCallback(...)]), which sweeps what is trained."
         )
-    if trainer.state.status == TrainerStatus.RUNNING:
+    if trainer.state.status == "running":
         raise SetupError("the trainer is running: call range_test before trainer.fit, or use LRFinderCallback in it.")
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+    if isinstance(trainer.strategy.launcher, part(trainer, "strategies.launchers._MultiProcessingLauncher")):
         raise SetupError(
             "this strategy starts its processes inside trainer.fit, from which no result comes back. "
             "Use strategy='ddp' or one device, or LRFinderCallback."
         )
+
+
+def accumulation_by_epoch(trainer: Any) -> Any:
+    """The callback that sets the batches per update of each epoch, or None."""
+    kind = part(trainer, "callbacks.GradientAccumulationScheduler")
+    return next((each for each in trainer.callbacks if isinstance(each, kind)), None)
 
 
 def length(trainer: Any) -> int:
@@ -92,7 +93,7 @@ def length(trainer: Any) -> int:
             "the training has no end for the schedule to be made for: max_epochs=-1, or a loader without a length. "
             "Set max_steps of the Trainer, or LRFinderCallback(..., total_steps=...)."
         )
-    by_epoch = next((each for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)), None)
+    by_epoch = accumulation_by_epoch(trainer)
     batches = trainer.num_training_batches
     if by_epoch is not None and batches < math.inf and trainer.max_epochs != -1:
         counts = (by_epoch.get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs))
@@ -103,7 +104,7 @@ def length(trainer: Any) -> int:
 
 def check_optimizer(trainer: Any) -> None:
     optimizers = trainer.optimizers
-    if not optimizers or isinstance(optimizers[0], _MockOptimizer):
+    if not optimizers or isinstance(optimizers[0], part(trainer, "core.optimizer._MockOptimizer")):
         name = type(trainer.lightning_module).__name__
         raise SetupError(f"configure_optimizers of {name} returned no optimizer: there is no learning rate to sweep.")
     if needs_closure(optimizers[0]):

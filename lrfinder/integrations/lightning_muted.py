@@ -7,10 +7,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from lightning.pytorch import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.profilers import PassThroughProfiler
+from lrfinder.integrations.lightning_names import DummyLogger, part
 
 __all__ = ["mute", "muted"]
 
@@ -20,26 +17,26 @@ def mute(*arguments: Any, **options: Any) -> None:
 
 
 @contextlib.contextmanager
-def muted(trainer: Any, callbacks: list[Callback]) -> Iterator[None]:
+def muted(trainer: Any, callbacks: list[Any]) -> Iterator[None]:
     """Context with other callbacks, and without the loggers and the profiler, which write files.
 
     To be entered before the state is copied: what runs in them meanwhile, as a writer's thread, must go on.
     """
     before = trainer.callbacks, trainer.loggers, trainer.profiler
     try:
-        trainer.callbacks, trainer.profiler = callbacks, PassThroughProfiler()
-        trainer.loggers = [_Silent(logger) for logger in trainer.loggers]
+        trainer.callbacks, trainer.profiler = callbacks, part(trainer, "profilers.PassThroughProfiler")()
+        trainer.loggers = [_Silent(logger, part(trainer, "loggers")) for logger in trainer.loggers]
         yield
     finally:
         trainer.callbacks, trainer.loggers, trainer.profiler = before
 
 
-class _Silent(DummyLogger):
+class _Silent(DummyLogger):  # type: ignore[misc]  # of either package
     """Writes nothing, and has the folder of the logger in whose place it is, for hooks that ask for one."""
 
-    def __init__(self, logger: Any) -> None:
+    def __init__(self, logger: Any, loggers: Any) -> None:
         super().__init__()
-        numbered = isinstance(logger, (CSVLogger, TensorBoardLogger))
+        numbered = isinstance(logger, (loggers.CSVLogger, loggers.TensorBoardLogger))
         # A copy, as the number of the version is settled when it is asked for.
         self._own, self._name = (copy.copy(logger), "log_dir") if numbered else (logger, "save_dir")
 

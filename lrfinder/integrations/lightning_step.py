@@ -18,9 +18,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.trainer import call
-from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
@@ -28,6 +25,7 @@ from lrfinder.errors import BatchError, ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.lightning_checks import BY_HAND, check_optimizer
 from lrfinder.integrations.lightning_muted import mute
+from lrfinder.integrations.lightning_names import Callback, part
 from lrfinder.result import RangeTestResult
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import preserved
@@ -63,7 +61,7 @@ class Passes:
             yield batch
 
 
-class _Losses(Callback):
+class _Losses(Callback):  # type: ignore[misc]  # of either package
     """Keeps the losses of the micro-batches, each divided by their number, as they are accumulated."""
 
     def __init__(self) -> None:
@@ -101,6 +99,7 @@ def sweep(trainer: Any, options: Mapping[str, Any], passes: Passes) -> RangeTest
     trainer.callbacks = [recorder]
     module.log = module.log_dict = loop.epoch_loop.update_lr_schedulers = mute
     modes = [] if module.training else [(each, each.training) for each in module.modules()]
+    call = part(trainer, "trainer.call")
     call._call_lightning_module_hook(trainer, "on_train_start")
     call._call_strategy_hook(trainer, "on_train_start")
     loop.epoch_loop.reset()
@@ -151,7 +150,7 @@ def _loss_in_eval_mode(trainer: Any, model: nn.Module, batch: Any) -> Tensor:
 
     It counts as no step: numbers that the module keeps about itself, as a count of its steps, stay.
     """
-    own = vars(trainer.lightning_module)
+    own, call = vars(trainer.lightning_module), part(trainer, "trainer.call")
     numbers = {name: value for name, value in own.items() if isinstance(value, (int, float))}
     batch = trainer.precision_plugin.convert_input(apply_to_collection(batch, Tensor, Tensor.clone))
     batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
@@ -183,7 +182,7 @@ def kept(
     return preserved(setup, (), options.get("snapshot", "auto"))
 
 
-class Start(Callback):
+class Start(Callback):  # type: ignore[misc]  # of either package
     """Sweeps where the training would start, and ends the fit there."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -202,7 +201,7 @@ class Start(Callback):
         except BaseException as error:  # raised where the fit was called: Lightning would exit on Ctrl-C
             self.error = error
         live.teardown()
-        raise _TunerExitException
+        raise part(trainer, "utilities.exceptions._TunerExitException")
 
 
 def fit_until_start(trainer: Any, module: Any, fit: tuple[Any, ...], start: Start) -> None:
