@@ -120,3 +120,36 @@ def test_an_optimizer_of_another_model_is_found_beside_a_frozen_one() -> None:
     finder = LRFinder(world.model, torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), loss_fn=world.loss)
     with pytest.raises(BatchError, match="the loss reaches none of the optimizer's parameters"):
         finder.range_test(world.loader)
+
+
+class Copies:
+    """An optimizer whose groups are made anew when they are read, as those of fastai are."""
+
+    def __init__(self, inner: Any, **parts: Any) -> None:
+        self._groups = lambda: inner.param_groups
+        self.step, self.state = inner.step, inner.state
+        vars(self).update(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [dict(group) for group in self._groups()]
+
+
+def test_groups_that_are_copies_are_refused() -> None:
+    """A learning rate written into them has no effect: every step of the test would have the same one."""
+    model = nn.Linear(2, 1)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    alone = r"Copies makes its param_groups anew.*no effect. Give an optimizer of torch.optim.$"
+    with pytest.raises(SetupError, match=alone):
+        LRFinder(model, Copies(sgd), nn.MSELoss())
+    with pytest.raises(SetupError, match=r"Copies makes its param_groups.*Give the optimizer inside it, its opt\.$"):
+        LRFinder(model, Copies(sgd, opt=sgd), nn.MSELoss())
+    other = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(SetupError, match="Copies makes its param_groups anew"):
+        LRFinder(model, [other, Copies(sgd, opt=sgd)], nn.MSELoss())
+
+
+def test_an_optimizer_of_another_library_is_named_with_it() -> None:
+    kind = type("Adam", (), {"__module__": "keras.optimizers"})
+    with pytest.raises(SetupError, match=r"must be a torch optimizer; got a keras.optimizers.Adam\."):
+        LRFinder(nn.Linear(2, 1), kind(), nn.MSELoss())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lrfinder.checks import check_callable
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
+from lrfinder.training.joint import parts_of
 
 __all__ = ["check_first_order", "check_loss_given", "check_objects", "check_scaler", "checked_also"]
 
@@ -105,9 +106,11 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
         raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
         raise SetupError(
-            f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}. "
+            f"optimizer must be a torch optimizer; got a {_full_name(optimizer)}. "
             "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
         )
+    for part in parts_of(optimizer):
+        _check_groups_kept(part)
     held = optimizer_parameters(optimizer)
     own = [parameter.requires_grad for parameter in model.parameters()]
     outside = bool(own) and any(parameter.requires_grad for parameter in held)  # as a prompt of a frozen network
@@ -128,6 +131,23 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
             "every parameter in the optimizer is frozen (requires_grad=False). Give the optimizer those to be trained."
         )
     group_scales(optimizer)  # refuses a group without a learning rate
+
+
+def _check_groups_kept(optimizer: Any) -> None:
+    """Refuse an optimizer whose parameter groups are copies: a learning rate that is written there has no effect."""
+    if all(group is again for group, again in zip(optimizer.param_groups, optimizer.param_groups, strict=True)):
+        return
+    inside = next((name for name, held in vars(optimizer).items() if hasattr(held, "param_groups")), None)
+    instead = "an optimizer of torch.optim" if inside is None else f"the optimizer inside it, its {inside}"
+    raise SetupError(
+        f"{type(optimizer).__name__} makes its param_groups anew whenever they are read, so a learning rate written "
+        f"there has no effect. Give {instead}."
+    )
+
+
+def _full_name(item: object) -> str:
+    kind = type(item)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def _holds_state(item: Any) -> bool:
