@@ -713,6 +713,36 @@ def test_a_callback_that_freezes_layers_is_refused() -> None:
     assert finder.result.curve.facts.frozen == 4 * 8 + 8
 
 
+class Unfreezing(BaseFinetuning):
+    """Trains the first layer, too, from the third epoch on."""
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.net[0])
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == 2:
+            self.unfreeze_and_add_param_group(pl_module.net[0], optimizer, lr=1e-3)
+
+
+class Partly(Digits):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW([each for each in self.parameters() if each.requires_grad], lr=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schedules_of_layers_that_unfreeze_run_or_are_refused(kind: str) -> None:
+    finder = LRFinderCallback(kind, monitor="train_loss", peak_lr=0.01, sweep=RANGE)
+    trainer = quiet_trainer(max_epochs=4, callbacks=[Unfreezing(), finder])
+    if kind in ("onecycle", "cyclic", "restarts", "wsd"):
+        refusal = rf"Unfreezing adds parameter groups .*, which the torch scheduler of {kind!r} does not take"
+        with pytest.raises(SetupError, match=refusal):
+            trainer.fit(build(Partly), data())
+        assert trainer.global_step == 0
+        return
+    trainer.fit(build(Partly), data())
+    assert trainer.global_step == 32 and len(trainer.optimizers[0].param_groups) == 2
+
+
 def test_a_running_trainer_is_refused_and_trains_on() -> None:
     class Inside(Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -815,6 +845,15 @@ def test_the_learning_rates_follow_the_recipe(
     assert len(set(lrs)) > 1 or kind == "constant"
 
 
+def test_the_schedule_of_the_module_is_replaced_with_a_warning(tmp_path: Path) -> None:
+    """Modules of libraries return a scheduler, and cannot be told not to."""
+    finder = LRFinderCallback("cosine", peak_lr=0.02, sweep=RANGE)
+    with pytest.warns(UserWarning, match="its 'cosine' schedule in place of the LambdaLR that configure"):
+        _, lrs, _ = advised(tmp_path, finder, kind=Scheduled)
+    assert finder.recipe is not None
+    assert lrs == pytest.approx([finder.recipe.lr_at(step) for step in range(32)])
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("cosine", {}), ("constant", {}), ("plateau", {"monitor": "train_loss"}), ("cosine", {"epochs": 1000})],
@@ -860,6 +899,19 @@ def test_the_schedule_follows_accumulation_by_epoch() -> None:
     trainer = quiet_trainer(max_epochs=3, callbacks=[finder, GradientAccumulationScheduler({0: 1, 1: 3})])
     trainer.fit(build(), data())
     assert finder.recipe is not None and finder.recipe.total_steps == trainer.global_step
+
+
+def test_the_sweep_accumulates_as_the_epoch_that_begins(tmp_path: Path) -> None:
+    """Of a trainer alone it would be that of one batch per update, at a lower learning rate."""
+    by_epoch = GradientAccumulationScheduler({0: 2, 1: 4})
+    trainer, fixed = quiet_trainer(callbacks=[by_epoch]), quiet_trainer(accumulate_grad_batches=2)
+    results = [range_test(each, build(), data(), **RANGE) for each in (trainer, fixed)]
+    assert results[0].curve.losses == results[1].curve.losses
+    assert trainer.accumulate_grad_batches == 1
+    finder = LRFinderCallback("cosine", peak_lr=0.1, sweep=RANGE)
+    quiet_trainer(max_epochs=2, callbacks=[finder, by_epoch]).fit(build(), data())
+    assert finder.result is not None and finder.result.curve.facts is not None
+    assert finder.result.curve.facts.accumulation_steps == 2
 
 
 def test_a_fit_with_the_callback_is_the_fit_with_its_scheduler(tmp_path: Path) -> None:
@@ -912,14 +964,12 @@ def test_a_resumed_fit_does_not_sweep_and_goes_on_bit_for_bit(tmp_path: Path) ->
     assert differences(*ends) == []
 
 
-def test_resuming_without_a_recipe_or_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
+def test_resuming_without_a_recipe_or_an_end_is_refused(tmp_path: Path) -> None:
     module, trainer = build(), quiet_trainer(max_epochs=1)
     trainer.fit(module, data())
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(SetupError, match="made without LRFinderCallback"):
         quiet_trainer(callbacks=[LRFinderCallback("cosine")]).fit(module, data(), ckpt_path=tmp_path / "last.ckpt")
-    with pytest.raises(SetupError, match=r"returns a scheduler \(LambdaLR\)"):
-        quiet_trainer(callbacks=[LRFinderCallback("cosine")]).fit(build(Scheduled), data())
     with pytest.raises(SetupError, match="no end for the schedule"):
         quiet_trainer(max_epochs=-1, callbacks=[LRFinderCallback("cosine", sweep=RANGE)]).fit(build(), data())
 

@@ -10,9 +10,9 @@ one run the module's ``on_train_start`` and ``on_train_epoch_start``.
 
 Left out are validation, the steps of schedulers, checkpoints, and the callbacks, loggers and profiler of the trainer,
 whose set-up makes folders; ``module.log`` does nothing. Where a callback changes the training itself, as one that
-freezes layers, :class:`LRFinderCallback` sweeps what it leaves; the numbers of a ``GradientAccumulationScheduler`` are
-not followed. An update is made of ``accumulate_grad_batches`` batches of one epoch: a shorter update at the end of an
-epoch is not swept. ``trainer.current_epoch`` does not rise.
+freezes layers, :class:`LRFinderCallback` sweeps what it leaves. Of a ``GradientAccumulationScheduler`` the number of
+the epoch that begins is taken. An update is made of ``accumulate_grad_batches`` batches of one epoch: a shorter update
+at the end of an epoch is not swept. ``trainer.current_epoch`` does not rise.
 
 Afterwards the module, the trainer with its loops, strategy and counters, the data module, the loaders and the random
 states are as before, whatever was raised. Files that hooks of the module write are not undone.
@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.integrations.lightning_checks import check, check_outside, length
+from lrfinder.integrations.lightning_checks import check, check_added_groups, check_outside, length
 from lrfinder.integrations.lightning_muted import muted
 from lrfinder.integrations.lightning_names import Callback, part
 from lrfinder.integrations.lightning_step import Passes, Start, fit_until_start, kept, sweep
@@ -94,8 +95,9 @@ class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
     """Sweep when a fit starts, and train with the advised learning rate in a schedule of that kind.
 
     The scheduler is made for the length of this fit (``trainer.estimated_stepping_batches``) and stepped after every
-    batch or epoch, as its kind requires. Checkpoints hold the recipe and the result: a fit that resumes from one trains
-    on with them and does not sweep. Nothing is swept with ``fast_dev_run``.
+    batch or epoch, as its kind requires. One that ``configure_optimizers`` returns is replaced, with a warning.
+    Checkpoints hold the recipe and the result: a fit that resumes from one trains on with them and does not sweep.
+    Nothing is swept with ``fast_dev_run``.
 
     Args:
         kind: one of ``lrfinder.schedules.KINDS``.
@@ -106,8 +108,8 @@ class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
 
     Raises:
         ConfigError: an unknown kind, or ``"plateau"`` without ``monitor``.
-        SetupError: when the fit starts, for what :func:`range_test` refuses too, a module with a scheduler of its own,
-            a training without an end, or a checkpoint made without this callback.
+        SetupError: when the fit starts, for what :func:`range_test` refuses too, a callback that adds parameter groups
+            beside a kind that takes none, a training without an end, or a checkpoint made without this callback.
 
     Example:
         >>> import warnings, torch, lightning
@@ -148,11 +150,13 @@ class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
         if trainer.fast_dev_run:
             return
         check(trainer, pl_module)
+        check_added_groups(trainer, self.kind)
         if trainer.lr_scheduler_configs:
             name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
-            raise SetupError(
-                f"configure_optimizers returns a scheduler ({name}), in whose place LRFinderCallback puts its own. "
-                "Return the optimizer alone."
+            warnings.warn(
+                f"LRFinderCallback puts its {self.kind!r} schedule in place of the {name} that configure_optimizers "
+                "returns. To keep that one, use range_test instead.",
+                stacklevel=2,
             )
         self._resumed &= trainer.ckpt_path is not None  # the state may be from a checkpoint that was validated before
         if self._resumed:

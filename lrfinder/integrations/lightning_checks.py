@@ -10,9 +10,19 @@ from lrfinder.errors import ConfigError, SetupError
 from lrfinder.integrations.lightning_names import package_of, part
 from lrfinder.training.setup import needs_closure
 
-__all__ = ["BY_HAND", "check", "check_optimizer", "check_outside", "length"]
+__all__ = [
+    "BY_HAND",
+    "accumulation_by_epoch",
+    "check",
+    "check_added_groups",
+    "check_optimizer",
+    "check_outside",
+    "length",
+]
 
 BY_HAND = "Sweep such a training by a step of its own: LRFinder(module, [optimizer, ...], step_fn=step)."
+_ADDING = {"unfreeze_and_add_param_group", "add_param_group"}
+_FIXED_GROUPS = ("onecycle", "cyclic", "restarts", "wsd")  # torch: one entry per group, made when they are built
 
 
 def check(trainer: Any, module: Any) -> None:
@@ -44,6 +54,23 @@ def check(trainer: Any, module: Any) -> None:
     taken = part(trainer, "utilities.signature_utils.is_param_in_hook_signature")
     if taken(module.training_step, "dataloader_iter", explicit=True):
         raise SetupError("training_step(dataloader_iter) draws its batches itself. Take (batch, batch_idx) instead.")
+
+
+def check_added_groups(trainer: Any, kind: str) -> None:
+    """Refuse a kind whose scheduler would fail many epochs later, when a callback unfreezes layers."""
+    adding = (each for each in trainer.callbacks if isinstance(each, part(trainer, "callbacks.BaseFinetuning")))
+    adds = next((each for each in adding if _names(each.finetune_function) & _ADDING), None)
+    if adds is not None and kind in _FIXED_GROUPS:
+        raise SetupError(
+            f"{type(adds).__name__} adds parameter groups while it trains, which the torch scheduler of {kind!r} does "
+            "not take. Use LRFinderCallback('cosine'), or freeze the layers for the whole training."
+        )
+
+
+def _names(method: Any) -> set[str]:
+    """What a method written in Python refers to."""
+    code = getattr(method, "__code__", None)
+    return set(code.co_names) if code is not None else set()
 
 
 def check_outside(trainer: Any, datamodule: Any, options: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from lrfinder.integrations.lightning_checks import accumulation_by_epoch
 from lrfinder.integrations.lightning_names import DummyLogger, part
 
 __all__ = ["mute", "muted"]
@@ -20,15 +21,19 @@ def mute(*arguments: Any, **options: Any) -> None:
 def muted(trainer: Any, callbacks: list[Any]) -> Iterator[None]:
     """Context with other callbacks, and without the loggers and the profiler, which write files.
 
+    Of the callbacks left out, one that sets the batches per update still counts, with those of the epoch that begins.
     To be entered before the state is copied: what runs in them meanwhile, as a writer's thread, must go on.
     """
-    before = trainer.callbacks, trainer.loggers, trainer.profiler
+    before = trainer.callbacks, trainer.loggers, trainer.profiler, trainer.accumulate_grad_batches
+    by_epoch = accumulation_by_epoch(trainer)
     try:
+        if by_epoch is not None:
+            trainer.accumulate_grad_batches = by_epoch.get_accumulate_grad_batches(trainer.current_epoch)
         trainer.callbacks, trainer.profiler = callbacks, part(trainer, "profilers.PassThroughProfiler")()
         trainer.loggers = [_Silent(logger, part(trainer, "loggers")) for logger in trainer.loggers]
         yield
     finally:
-        trainer.callbacks, trainer.loggers, trainer.profiler = before
+        trainer.callbacks, trainer.loggers, trainer.profiler, trainer.accumulate_grad_batches = before
 
 
 class _Silent(DummyLogger):  # type: ignore[misc]  # of either package
