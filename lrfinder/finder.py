@@ -356,5 +356,5 @@ def _facts(
         same_target=alike,
         feature_variation=features.share(),
         gradient_norm=step.clipping.first_norm,
-        form=f"{facts.form}, flag" if step.flags_updates else facts.form,
+        form=f"{facts.form}, flag" if step.flags_updates and facts.form != "trainer" else facts.form,
     )

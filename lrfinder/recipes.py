@@ -1,7 +1,7 @@
 """``Recipe``: a schedule that builds its torch scheduler, prints the lines to paste, saves and draws itself.
 
-The value and its numbers are made in :mod:`lrfinder.schedules`; this module only adds what users do with them. Torch is
-imported only by :meth:`Recipe.build`, and matplotlib only when a notebook draws the recipe.
+The value and its numbers are made in :mod:`lrfinder.schedules`; this module adds what users do with them. Torch is
+imported by :meth:`Recipe.build` alone, and matplotlib when a notebook draws the recipe.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def recipe(
         own_step: whether the printed lines call ``step_fn``, which makes the update.
         form: how the printed lines compute the loss, as :mod:`lrfinder.tasks` does: ``plain``, ``auxiliary 0.3``,
             ``auxiliary 0.4``, ``segmentation``, ``segmentation, auxiliary``, ``detection``, ``optical flow``,
-            ``own loss`` (by ``loss_fn``) or ``output`` (the model's ``"loss"``).
+            ``own loss`` (by ``loss_fn``), ``output`` (the model's ``"loss"``) or ``trainer`` (which has the loop).
         grouping: what is frozen and how the printed lines build the optimizer; None for an optimizer that is there.
         options: by kind, named as in torch where torch has the number:
 
@@ -191,8 +191,8 @@ class Recipe(Schedule):
         these made the steps, and ``scaler`` where that was named beside them. They import torch, and this package for a
         grouping or to move batches that are no plain tensors. The numbers are literals, for the parameter groups of
         :attr:`group_scales`, and replace the LR of the optimizer. Arguments that equal torch's defaults are left out.
-        Accumulation, mixed precision, the scaler and clipping are those of the training that was swept;
-        ``scheduler.step()`` is called once for every update that is made.
+        Accumulation, mixed precision, scaler and clipping are those of the training that was swept; ``scheduler.step()``
+        is called once for every update that is made. After a range test in a trainer, a comment says when to call it.
 
         An LR held in a tensor becomes a plain float, except with ``onecycle`` and ``cyclic``. That trains the same, but
         a compiled ``optimizer.step()`` is compiled again for new values of it, and a CUDA graph captured before still

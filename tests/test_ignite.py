@@ -398,3 +398,9 @@ def test_without_ignite_the_error_has_the_line_that_installs_it(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "ignite.engine", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "lrfinder\[ignite\]"'):
         importlib.import_module("lrfinder.integrations.ignite")
+
+
+def test_the_printed_lines_leave_the_loop_to_the_engine() -> None:
+    result = WORLDS["supervised"]().sweep(**CHOSEN)
+    lines = result.recipe("cosine", peak_lr=0.1, total_steps=9).code()
+    assert "trainer: have it call scheduler.step()" in lines and "step_fn" not in lines

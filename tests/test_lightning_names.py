@@ -65,7 +65,9 @@ def test_both_names_give_one_curve_and_leave_no_trace(tmp_path: Path) -> None:
     for name, package in (("new", lightning), ("old", pytorch_lightning), ("untouched", pytorch_lightning)):
         module, trainer = module_of(package), trainer_of(package, tmp_path / name)
         if name != "untouched":
-            curves.append(range_test(trainer, module, data(), **RANGE).curve)
+            result = range_test(trainer, module, data(), **RANGE)
+            curves.append(result.curve)
+            assert "trainer: have it call" in result.recipe("cosine", peak_lr=0.1, total_steps=9).code()
         assert trainer.state.fn is None
         trainer.fit(module, data())
         weights.append(module.state_dict())

@@ -97,11 +97,30 @@ def pasted(code: str, **names: Any) -> dict[str, Any]:
 
 
 def test_every_form_is_tried_here() -> None:
-    assert set(BATCHES) == set(LOSSES) == set(FORMS)
+    assert {*BATCHES, "trainer"} == {*LOSSES, "trainer"} == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("options", "call"),
+    [
+        ({"total_steps": 40}, "scheduler.step() after every update, not after every epoch."),
+        ({"epochs": 4}, "scheduler.step() after every epoch, not after every batch."),
+    ],
+)
+def test_a_trainer_has_the_loop(options: dict[str, Any], call: str) -> None:
+    made = recipe("cosine", peak_lr=0.1, form="trainer", own_step=True, accumulation_steps=2, **options)
+    assert made.code().endswith(f"\n# The loop is that of the trainer: have it call {call}\n")
+    _, optimizer = model("plain")
+    space = pasted(made.code(), optimizer=optimizer)
+    built = made.build(model("plain")[1])
+    assert space["scheduler"].state_dict().keys() == built.state_dict().keys()
+    assert optimizer.param_groups[0]["lr"] == built.optimizer.param_groups[0]["lr"]
+    plateau = recipe("plateau", peak_lr=0.1, form="trainer").code()
+    assert "have it call scheduler.step(loss) after every epoch" in plateau
 
 
 @pytest.mark.parametrize("updates", UPDATES.values(), ids=UPDATES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", BATCHES)
 def test_the_lines_run_with_every_kind_of_update(form: str, updates: dict[str, Any]) -> None:
     double, optimizer = model(form)
     before = double.layer.weight.clone()

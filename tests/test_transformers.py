@@ -707,3 +707,8 @@ def test_a_package_that_is_missing_is_named_with_its_install_line(monkeypatch: p
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "lrfinder\[transformers\]"'):
         runpy.run_path(str(integration.__file__))
+
+
+def test_the_printed_lines_leave_the_loop_to_the_trainer() -> None:
+    lines = short(build()).recipe("cosine", peak_lr=0.1, total_steps=9).code()
+    assert "trainer: have it call scheduler.step()" in lines and "step_fn" not in lines

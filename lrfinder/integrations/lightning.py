@@ -59,6 +59,10 @@ def range_test(
         train_dataloaders, val_dataloaders, datamodule: as in ``trainer.fit``; validation data are not used.
         **options: of :meth:`lrfinder.LRFinder.range_test`, without validation; and ``also``, ``pretrained``.
 
+    Returns:
+        The result. ``recipe.code()`` of it are lines for ``configure_optimizers``, which then returns ``{"optimizer":
+        optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": recipe.interval}}``.
+
     Raises:
         ConfigError: a number out of its range, a validation loader, or ``ckpt_path``.
         SetupError: a module or a strategy that cannot be swept here, a callback that freezes layers, or a trainer that

@@ -120,10 +120,12 @@ class _Sweep(TrainerCallback):
                 f"{inner} updates the weights inside the backward pass, at a learning rate that no parameter group "
                 "holds. Sweep and train with another optimizer, such as TrainingArguments(optim='adamw_torch')."
             )
+        loss_fn = partial(_loss_in_eval_mode, trainer)
+        vars(loss_fn)["form"] = "trainer"  # for the printed lines
         finder = LRFinder(
             trainer.model_wrapped,
             trainer.optimizer,
-            loss_fn=partial(_loss_in_eval_mode, trainer),
+            loss_fn=loss_fn,
             step_fn=(partial(_backward, trainer), partial(_update, trainer)),
             amp_dtype={"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision),
             grad_scaler=accelerator.scaler,

@@ -130,6 +130,10 @@ def _folded(line: str) -> list[str]:
 
 def _loop_lines(schedule: Schedule) -> list[str]:
     updates, follows_loss = schedule.updates, KIND_TABLE[schedule.kind].follows_loss
+    if updates.form == "trainer":
+        call = "scheduler.step(loss)" if follows_loss else "scheduler.step()"
+        when = "epoch, not after every batch" if schedule.interval == "epoch" else "update, not after every epoch"
+        return [f"# The loop is that of the trainer: have it call {call} after every {when}."]
     known = schedule.total_steps is not None and not follows_loss
     if schedule.epochs is None and known:
         return _counted_loop(schedule)

@@ -90,5 +90,6 @@ OWN_STEPS: dict[str, Form] = {
     ),
     "two-part step": _on_data("loss = backward(data)", "update()"),
     "two-part step, flag": _on_data("loss = backward(data)", "updated = update() in (None, True)"),
+    "trainer": Form(lines=()),  # which has the loop
 }
 """Steps of the user's own, as one function or two; with ``flag`` they return whether they made their update."""

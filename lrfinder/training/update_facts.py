@@ -31,11 +31,17 @@ def update_facts(setup: TrainingSetup) -> dict[str, Any]:
 
 def _form(setup: TrainingSetup) -> str:
     """What the printed lines have to compute: what the loss names, and for any other function of the user a call."""
+    form = _named_form(setup.criterion or setup.loss_fn)
+    if "trainer" in (form, _named_form(setup.step_fn)):
+        return "trainer"
     if setup.step_fn is not None:
         return "two-part step" if isinstance(setup.step_fn, tuple) else "step"
-    form = inspect.getattr_static(setup.criterion or setup.loss_fn, "form", None)  # runs no __getattr__ of the user's
     other = "own loss" if setup.criterion is None else "plain"
     return form if isinstance(form, str) and form in FORMS else other
+
+
+def _named_form(function: Any) -> Any:
+    return inspect.getattr_static(function, "form", None)  # runs no __getattr__ of the user's
 
 
 def _train_mode(setup: TrainingSetup) -> tuple[str, ...]:
