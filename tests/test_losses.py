@@ -12,6 +12,7 @@ from small import CLASSES, labelled, network, one_step
 from torch import Tensor, nn
 from worlds import Encoding, Pair, Record
 
+from lrfinder import LRFinder
 from lrfinder.errors import BatchError
 from lrfinder.training.batches import Batches
 from lrfinder.training.contents import describe_batch
@@ -176,6 +177,40 @@ def test_a_loss_of_another_model_is_refused() -> None:
     with pytest.raises(BatchError, match=r"compute it from model\(...\) itself"):
         one_step(lambda model, batch: other(batch[0]).mean(), labelled(0))
     one_step(lambda model, batch: (model(batch[0]) + other(batch[0])).mean(), labelled(0))
+
+
+class Sentence:
+    """A sample that keeps what a model computed for it, as those of flair do."""
+
+    def __init__(self, seed: int) -> None:
+        self.words = torch.randn(4, generator=torch.Generator().manual_seed(seed))
+        self.label = torch.tensor(seed % CLASSES)
+        self.embedding: Tensor | None = None
+
+
+def embedded(model: nn.Module, batch: list[Sentence]) -> Tensor:
+    for sentence in batch:
+        if sentence.embedding is None:
+            sentence.embedding = model[0](sentence.words)
+    output = torch.stack([model[1](sentence.embedding) for sentence in batch])
+    return nn.functional.cross_entropy(output, torch.stack([sentence.label for sentence in batch]))
+
+
+def cleared(model: nn.Module, batch: list[Sentence]) -> Tensor:
+    for sentence in batch:
+        sentence.embedding = None
+    return embedded(model, batch)
+
+
+def test_samples_that_keep_a_graph_are_explained() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, CLASSES))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = [[Sentence(4 * batch + place) for place in range(4)] for batch in range(8)]
+    with pytest.raises(BatchError, match="into the graph of an earlier step.*uses a batch more than once"):
+        LRFinder(model, optimizer, loss_fn=embedded).range_test(loader, progress=False)
+    assert LRFinder(model, optimizer, loss_fn=cleared).range_test(loader, progress=False).curve.losses
+    assert all(sentence.embedding is None for batch in loader for sentence in batch)
 
 
 def test_the_reason_of_a_criterion_and_what_to_do_are_two_sentences() -> None:

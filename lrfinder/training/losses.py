@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.training.contents import describe_batch
 
-__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "check_scalar", "criterion_loss"]
+__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_graph_kept", "check_loss", "check_scalar", "criterion_loss"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -86,6 +86,20 @@ def check_scalar(loss: Any, *, when: str = "") -> None:
             f"loss_fn must return a scalar tensor{when}; got shape {tuple(loss.shape)}. Average it, e.g. with .mean(), "
             "before returning (a criterion needs reduction='mean')."
         )
+
+
+def check_graph_kept(error: RuntimeError) -> None:
+    """Explain the error of a backward pass that reaches into an earlier one; other errors are left alone.
+
+    Raises:
+        BatchError: it does.
+    """
+    if "backward through the graph a second time" in str(error):
+        raise BatchError(
+            "the loss reaches into the graph of an earlier step: model or loss_fn keeps tensors that need a gradient, "
+            "in the samples or as an attribute. A range test uses a batch more than once. Clear them at the start of "
+            "loss_fn, or detach them."
+        ) from error
 
 
 def _check_labels(criterion: object, output: Any, target: Any) -> None:
