@@ -131,6 +131,8 @@ def view(value: Any) -> Any:
         return dict(value), value.hits
     if isinstance(value, dict):
         return {key: view(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return [view(item) for item in value.flat]
     return plain(value) if isinstance(value, (Tensor, tuple, list, np.ndarray)) else repr(value)
 
 
@@ -153,6 +155,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "a bytearray": (lambda: bytearray(b"ab"), lambda held: held.extend(b"c")),
     "an array": (lambda: array.array("i", [1]), lambda held: held.append(2)),
     "a NumPy array": (lambda: np.zeros(3), lambda held: held.__iadd__(1)),
+    "objects in an array": (lambda: np.array([[Steps(), Record()]]), lambda held: (held[0, 0].add(), grow(held[0, 1]))),
+    "generators in an array": (lambda: np.array([random.Random(0), None]), lambda held: held[0].random()),
     "a torch.Generator": (torch.Generator, lambda held: torch.rand(1, generator=held)),
     "a NumPy Generator": (lambda: np.random.default_rng(0), lambda held: held.random()),
     "a NumPy RandomState": (lambda: np.random.RandomState(0), lambda held: held.rand()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,3 +154,11 @@ def test_an_optimizer_of_another_library_is_named_with_it() -> None:
     kind = type("Adam", (), {"__module__": "keras.optimizers"})
     with pytest.raises(SetupError, match=r"must be a torch optimizer; got a keras.optimizers.Adam\."):
         LRFinder(nn.Linear(2, 1), kind(), nn.MSELoss())
+
+
+def test_an_object_that_holds_an_optimizer_is_refused_with_its_attribute() -> None:
+    """As tianshou's, which clips and steps by itself."""
+    model = nn.Linear(2, 1)
+    held = SimpleNamespace(_optim=torch.optim.SGD(model.parameters(), lr=0.1), step=len)
+    with pytest.raises(SetupError, match=r"got a types.SimpleNamespace. Give the optimizer inside it, its _optim\.$"):
+        LRFinder(model, held, nn.MSELoss())

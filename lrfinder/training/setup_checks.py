@@ -105,9 +105,9 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
     if not isinstance(model, nn.Module):
         raise SetupError(f"model must be a torch.nn.Module; got a {type(model).__name__}.")
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
+        order = "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
         raise SetupError(
-            f"optimizer must be a torch optimizer; got a {_full_name(optimizer)}. "
-            "Write LRFinder(model, optimizer, criterion), in this order; several optimizers as a list."
+            f"optimizer must be a torch optimizer; got a {_full_name(optimizer)}. {_inside(optimizer) or order}"
         )
     for part in parts_of(optimizer):
         _check_groups_kept(part)
@@ -137,12 +137,17 @@ def _check_groups_kept(optimizer: Any) -> None:
     """Refuse an optimizer whose parameter groups are copies: a learning rate that is written there has no effect."""
     if all(group is again for group, again in zip(optimizer.param_groups, optimizer.param_groups, strict=True)):
         return
-    inside = next((name for name, held in vars(optimizer).items() if hasattr(held, "param_groups")), None)
-    instead = "an optimizer of torch.optim" if inside is None else f"the optimizer inside it, its {inside}"
     raise SetupError(
         f"{type(optimizer).__name__} makes its param_groups anew whenever they are read, so a learning rate written "
-        f"there has no effect. Give {instead}."
+        f"there has no effect. {_inside(optimizer) or 'Give an optimizer of torch.optim.'}"
     )
+
+
+def _inside(optimizer: Any) -> str:
+    """What to give instead of an object that holds an optimizer; empty where it holds none."""
+    held = getattr(optimizer, "__dict__", {})
+    name = next((name for name, value in held.items() if hasattr(value, "param_groups")), None)
+    return "" if name is None else f"Give the optimizer inside it, its {name}."
 
 
 def _full_name(item: object) -> str:

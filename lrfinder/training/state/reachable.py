@@ -154,6 +154,10 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
         yield from _function_references(item)
     elif is_optimizer(item):
         yield from _optimizer_references(item)
+    elif issubclass(kind, np.ndarray):
+        if item.dtype.hasobject and item.size <= limits.entries:  # as the parts of a replay buffer
+            yield from np.ndarray.ravel(item).tolist()
+        yield from _held(item)
     else:
         yield from _instance_references(item, kind)
 
@@ -219,7 +223,7 @@ def _instance_references(item: Any, kind: type) -> Iterator[Any]:
         yield item.__func__
     elif kind is property:
         yield item.fget
-    elif issubclass(kind, np.ndarray) or is_generator(item):
+    elif is_generator(item):
         return
     yield from _held(item)
 
