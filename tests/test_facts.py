@@ -163,6 +163,9 @@ def test_norm_layers_are_counted_by_kind() -> None:
     model = nn.Sequential(Normalize(), nn.Linear(4, 4), nn.BatchNorm1d(4), block, nn.LayerNorm(4), nn.RMSNorm(4))
     assert facts(model).norm_layers == (("BatchNorm1d", 1), ("LayerNorm", 2), ("RMSNorm", 1))
     assert facts(mlp()).norm_layers == ()
+    keras = type("LayerNormalization", (nn.Module,), {})()  # which has its parameters in a child
+    keras.parameters_ = nn.ParameterDict({"gamma": nn.Parameter(torch.ones(8))})
+    assert facts(nn.Sequential(mlp(), keras)).norm_layers == (("LayerNormalization", 1),)
 
 
 @devices

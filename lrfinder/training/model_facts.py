@@ -184,8 +184,10 @@ def _factors(model: nn.Module, trained: set[int]) -> int:
 
 
 def _norm_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:
-    """Modules without children named after a norm; ``Normalize`` is a transform of the inputs."""
-    names = [type(module).__name__ for module in model.modules() if not any(module.children())]
+    """Modules without layers inside named after a norm; ``Normalize`` is a transform of the inputs."""
+    held = (nn.ParameterDict, nn.ParameterList)  # in which Keras has the parameters of a layer
+    layers = [module for module in model.modules() if all(isinstance(child, held) for child in module.children())]
+    names = [type(module).__name__ for module in layers]
     return tuple(sorted(Counter(name for name in names if re.search("Norm(?!ali[sz]e)", name)).items()))
 
 
