@@ -80,7 +80,7 @@ class LRFinder:
             updates are recognised. With ``accumulation_steps`` above 1 it gets a list of batches. A validation loss
             needs ``loss_fn`` or ``criterion`` beside it. On several ranks give a pair ``(backward, update)``:
             ``backward(batch) -> loss`` clears and fills the gradients, the finder reduces them, and ``update()`` clips
-            and steps.
+            and steps. In reinforcement learning the loss does not show the return, so the advice is of no use.
         device: where batches go; None takes the device of the model's first parameter.
         amp_dtype: run forward and loss under ``torch.autocast`` in ``torch.bfloat16`` or ``torch.float16``.
         grad_scaler: the ``torch.amp.GradScaler`` you train with; float16 without one gets its own.
