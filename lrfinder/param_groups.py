@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 _ENDED = 1e-3  # part of its first LR up to which a group counts as at the end of its schedule
-_WRAPPED = ("optimizer", "base_optimizer", "_base_optimizer", "optim", "_optim")  # where a wrapper keeps the other
+# Where a wrapper keeps the other.
+_WRAPPED = ("optimizer", "base_optimizer", "_base_optimizer", "original_optimizer", "optim", "_optim")
 
 
 def check_optimizers(optimizers: Sequence[Any]) -> None:

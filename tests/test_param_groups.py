@@ -214,7 +214,7 @@ class Wrapper(torch.optim.Optimizer):
         setattr(self, name, inner)
 
 
-@pytest.mark.parametrize("name", ["optimizer", "base_optimizer", "_base_optimizer", "optim"])
+@pytest.mark.parametrize("name", ["optimizer", "base_optimizer", "_base_optimizer", "original_optimizer", "optim"])
 def test_an_optimizer_is_called_as_the_one_that_it_wraps(name: str) -> None:
     sgd = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
     assert optimizer_name(Wrapper(name, sgd)) == optimizer_name(Wrapper("optimizer", Wrapper(name, sgd))) == "SGD"

@@ -291,6 +291,34 @@ def test_gradients_overwritten_by_a_forward_pass_are_computed_again() -> None:
     assert all(torch.equal(each, found[0]) for each in found)
 
 
+def test_what_hooks_of_the_backward_pass_left_is_made_again() -> None:
+    """An optimizer that reads the gradients of single samples from its parameters, as for differential privacy."""
+
+    class OfSamples(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for parameter in self.param_groups[0]["params"]:
+                parameter.grad = parameter.of_samples.mean(0, keepdim=True)
+            return super().step(closure)
+
+    model = nn.Linear(4, 1, bias=False)
+    inputs = torch.arange(12.0).reshape(3, 4).requires_grad_()
+
+    def keep(module: nn.Module, given: Any, outcome: Any) -> None:
+        module.weight.of_samples = outcome[0] * inputs.detach()  # type: ignore[union-attr]
+
+    model.register_full_backward_hook(keep)
+    optimizer = OfSamples(model.parameters(), lr=0.1)
+    step = train_step(model, optimizer, lambda model, batch: model(batch).mean())
+    with preserved(training(model, optimizer)) as state:
+        step.plain_backward([inputs])
+        state.rewind()
+        step.update([inputs])
+        first = weights(model)
+        state.rewind()
+        step.run([inputs])
+        assert torch.equal(weights(model), first)
+
+
 def test_unchanged_sparse_gradients_are_not_computed_again() -> None:
     torch.manual_seed(0)
     model = nn.Embedding(10, 3, sparse=True)

@@ -49,6 +49,9 @@ class TrainStep:
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
+        # A rewind takes away what hooks of the backward pass leave beside them, as gradients of single samples.
+        modules = [module for part in setup.modules for module in part.modules()]
+        self._is_hooked = any(module._backward_hooks or module._backward_pre_hooks for module in modules)
         self.clipping = Clipping(setup.clip_grad_norm)
         self.flags_updates = False  # whether a step of the user's own has returned if it made its update
 
@@ -120,8 +123,8 @@ class TrainStep:
         """Make one update with the gradients that :meth:`plain_backward` left.
 
         Some optimizers write into the gradients (SGD with Nesterov momentum, on a GPU), and so does the next forward
-        pass of a model that was compiled with CUDA graphs. They are then computed again from the batches: keeping a
-        copy would take the memory of another set of gradients, which the training does not need.
+        pass of a model that was compiled with CUDA graphs. They are then computed again from the batches, as with hooks
+        of the backward pass: a copy would take the memory of a second set of gradients.
         """
         self._optimizer_to_train_mode()
         with eager_step(self._optimizer):
@@ -129,7 +132,7 @@ class TrainStep:
                 self._ranks.mean_of(self._with_closure(batches))  # raises where a rank failed
                 return
             # Written so that nan counts as changed, and infinity, which hides every change.
-            if not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
+            if self._is_hooked or not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
                 self.plain_backward(batches)
             self._ranks.attempt(self._optimizer.step)
 
