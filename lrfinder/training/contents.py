@@ -17,6 +17,8 @@ from lrfinder.training.records import LEAVES, attributes_of, with_attributes
 
 __all__ = ["batch_size", "describe_batch", "move", "same_target", "size_in_bytes", "target_count", "tensors_in"]
 
+_OF_GRAPHS = ("train_mask", "edge_label", "num_graphs", "batch_size")  # the last: nodes with sampled neighbours
+
 
 def move(
     batch: Any,
@@ -115,18 +117,25 @@ def batch_size(batch: Any) -> int | None:
     """Number of samples: the length of the first tensor that has one, else of an array or of a list of text or numbers.
 
     Of lists that hold an item for each sample, as the images of a detection model or the graphs of a network for
-    crystals, the length of the list; of a batch of torch_geometric, its number of graphs; of inputs whose second
-    dimension is that of the samples, as recurrent networks take them, the number of targets. None where it is unknown.
+    crystals, the length of the list; of graphs of torch_geometric, what has a target; of inputs whose second dimension
+    is that of the samples, as recurrent networks take them, the number of targets. None where it is unknown.
     """
     parts = _parts(batch)
-    graphs = next((each.num_graphs for each in (batch, *parts) if type(getattr(each, "num_graphs", None)) is int), 0)
-    if listed := graphs or _listed(batch, parts):
-        return listed
+    if told := next(filter(None, map(_told_by_graphs, (batch, *parts))), 0) or _listed(batch, parts):
+        return told
     inputs, labels = (*parts, None, None)[:2]
     if _is_array(inputs) and inputs.ndim > 1 and _is_classes(labels) and labels.shape == inputs.shape[1:2]:
         return len(labels)
     sizes = itertools.chain((tensor.size(0) for tensor in tensors_in(batch) if tensor.ndim), _untensored(batch, parts))
     return next(sizes, None)
+
+
+def _told_by_graphs(part: Any) -> int:
+    """Graphs, nodes or edges with a target, by the names that torch_geometric gives them; 0 where it tells none."""
+    mask, edges, graphs, seeds = (getattr(part, name, None) for name in _OF_GRAPHS)
+    nodes = int(mask.sum()) if _is_array(mask) and mask.ndim == 1 else 0
+    told = [len(edges) if _is_array(edges) else 0, *([nodes, graphs] if type(graphs) is int else [seeds, nodes])]
+    return next((number for number in told if type(number) is int and number), 0)
 
 
 def _untensored(batch: Any, parts: Sequence[Any]) -> Iterator[int]:
@@ -225,9 +234,8 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
 
 def size_in_bytes(tensor: Tensor) -> int:
     """Bytes of its elements; of a sparse one those of its indices and values, as torch defines none."""
-    if tensor.layout != torch.sparse_coo:
-        return tensor.nbytes
-    return tensor._indices().nbytes + tensor._values().nbytes
+    is_sparse = tensor.layout == torch.sparse_coo
+    return tensor._indices().nbytes + tensor._values().nbytes if is_sparse else tensor.nbytes
 
 
 def tensors_in(batch: Any, inside: frozenset[int] = frozenset()) -> Iterator[Tensor]:
