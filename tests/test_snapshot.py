@@ -99,6 +99,49 @@ def test_tensors_of_all_kinds_come_back_and_no_file_is_left(
     assert not any(tmp_path.iterdir())
 
 
+class Quantised(Tensor):
+    """Bytes and a scale behind a tensor of floats, as the states of an 8-bit optimizer; it can only be written."""
+
+    codes: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def __new__(cls, codes: Tensor, scale: Tensor) -> Quantised:
+        return Tensor._make_wrapper_subclass(cls, codes.shape, dtype=scale.dtype)  # type: ignore[attr-defined]
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+
+    def __tensor_flatten__(self) -> Any:
+        return ["codes", "scale"], ()
+
+    @classmethod
+    def __tensor_unflatten__(cls, inner: Any, *_: Any) -> Quantised:
+        return cls(**inner)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.detach.default:
+            return cls(args[0].codes, args[0].scale)
+        if func is torch.ops.aten.fill_.Scalar:
+            args[0].codes.fill_(args[1])
+            args[0].scale = torch.ones(1)
+            return args[0]
+        raise NotImplementedError(func)
+
+
+@storages
+def test_a_tensor_made_of_others_that_cannot_be_cloned_comes_back(storage: str) -> None:
+    tensor = Quantised(torch.arange(6, dtype=torch.uint8), torch.full((1,), 0.5))
+    model, codes, scale = mlp(), tensor.codes, tensor.scale
+    setup = training(model)
+    setup.optimizer.state[next(model.parameters())]["exp_avg"] = tensor
+    with preserved(setup, storage=storage):
+        tensor.fill_(7)
+    assert tensor.codes is codes and tensor.scale is scale
+    assert codes.tolist() == [0, 1, 2, 3, 4, 5] and scale.item() == 0.5
+
+
 @given(sizes=st.lists(st.integers(0, 300), max_size=12))
 def test_a_block_holds_the_copies_aligned_and_little_more(sizes: list[int]) -> None:
     tensors = [torch.empty(size, dtype=torch.uint8) for size in sizes]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.training.state.memory import block_layout, block_view, disk_block, pin, roomy_storage, unpin
-from lrfinder.training.state.tensors import Place, ReadOnlyMemory, is_alive, is_dense, is_writable
+from lrfinder.training.state.tensors import Place, ReadOnlyMemory, inner_tensors, is_alive, is_dense, is_writable
 
 __all__ = ["TensorCopies"]
 
@@ -66,8 +66,8 @@ class TensorCopies:
         if isinstance(tensor, nn.Parameter) or (tensor.requires_grad and tensor.is_leaf):
             self._leaves[id(tensor)] = tensor
         # Of a tensor sharded over ranks, this rank's part. to_local() may return a view of it, new with each call.
-        local = getattr(tensor, "_local_tensor", tensor)
-        self._originals.setdefault(id(local), local)
+        for part in inner_tensors(getattr(tensor, "_local_tensor", tensor)):
+            self._originals.setdefault(id(part), part)
 
     @property
     def leaves(self) -> list[Tensor]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-__all__ = ["Place", "ReadOnlyMemory", "is_alive", "is_dense", "is_writable"]
+__all__ = ["Place", "ReadOnlyMemory", "inner_tensors", "is_alive", "is_dense", "is_writable"]
 
 
 class Place:
@@ -54,6 +56,19 @@ class Place:
                 storage.resize_(self._bytes)
         tensor.data = self._alias
         self._pointer = tensor.data_ptr()
+
+
+def inner_tensors(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that a tensor is made of, as a quantised one of codes and scales; of any other the tensor itself.
+
+    Some of these classes cannot be cloned, as those of the states of 8-bit optimizers.
+    """
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from inner_tensors(getattr(tensor, name))
 
 
 def is_dense(tensor: Tensor) -> bool:
