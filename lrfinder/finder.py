@@ -63,8 +63,8 @@ class LRFinder:
     Not found are tensors bound to a class and, in data sets, arrays above 1 MiB and containers above 100,000 entries.
     Name those that change in ``also``.
 
-    A list or set beside model and data that only gained numbers or text is taken for a log and keeps them, unless
-    ``also`` names it. A part that cannot be restored is named by a ``RestoreError``, once all others are restored.
+    A list or set of your own beside model and data that only gained numbers or text is taken for a log and keeps them,
+    unless ``also`` names it. A part that cannot be restored is named by a ``RestoreError``, once all others are.
 
     Args:
         model: the module to train, on its device already.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 import time
 import weakref
 from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -319,6 +320,20 @@ def test_a_list_that_is_named_is_no_log() -> None:
 
     with_loss(loss_fn, lambda: None, also=[losses]).range_test(**SWEEP)
     assert losses == []
+
+
+def test_a_list_of_an_installed_package_is_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accountant of a private training counts the steps that an optimizer makes."""
+    package = ModuleType("accounting")
+    package.__file__ = "/usr/lib/python3/site-packages/accounting.py"
+    monkeypatch.setitem(sys.modules, "accounting", package)
+    accountant = type("Accountant", (), {"__module__": "accounting"})()
+    accountant.history = []
+    net = mlp()
+    optimizer = sgd(net)
+    optimizer.register_step_post_hook(lambda *_: accountant.history.append((1.1, 1)))
+    LRFinder(net, optimizer, loss_fn=plain_loss).range_test(DataLoader(points(), batch_size=8), **SWEEP)
+    assert accountant.history == []
 
 
 def test_data_that_a_trainer_holds_are_restored_but_not_copied_whole() -> None:

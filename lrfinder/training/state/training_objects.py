@@ -13,7 +13,8 @@ modules. What is found so is the model's own, and all of it is put back, but for
 
 Of the objects beside it are left out, unless the user names them with ``also``: the same containers, tensors and arrays
 of more than 256 MiB, and memory maps. A list or set there that only gained numbers or text is taken for a log, and
-keeps them, unless the user names it.
+keeps them, unless the user names it or an object of an installed package has it, as the accountant of a private
+training has its history.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from lrfinder.training.joint import parts_of
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.containers import captured_array, is_memory_map
 from lrfinder.training.state.captured import captured
-from lrfinder.training.state.objects import attributes, is_optimizer, slots
+from lrfinder.training.state.objects import attributes, is_installed, is_optimizer, slots
 from lrfinder.training.state.reachable import Limits, packages_of, reachable
 from lrfinder.training.state.storage import TensorCopies
 
@@ -71,7 +72,9 @@ class TrainingObjects:
         owners = [*self.modules, *self.optimizers, setup.grad_scaler, *functions]
         own = reachable(owners, _LIMITS, known=data, apart=(DataLoader, Dataset), packages=packages_of(self.modules))
         self._own, self._named = set(map(id, own)), set(map(id, named))
-        self._also = set(map(id, setup.also))
+        packaged = (item for item in both if is_installed(type(item).__module__))
+        self._no_logs = {id(held) for item in packaged for held in attributes(item).values()}
+        self._no_logs.update(map(id, setup.also))
         samplers = [item for item in own if issubclass(type(item), Sampler)]  # hold weights rather than data
         kept = self._named.union(map(id, (*self.modules, *samplers)))
         self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in kept]
@@ -101,7 +104,7 @@ class TrainingObjects:
         if issubclass(kind, Tensor) and (own or named or size_in_bytes(item) <= _MOST_BYTES):
             copies.keep(item)
         most = sys.maxsize if named else _LIMITS.entries
-        logs = not own and id(item) not in self._also
+        logs = not own and id(item) not in self._no_logs
         restorers = captured(item, most=most, renewed=copies.restored, logs=logs, trimmed=own, whole=False)
         if named and _is_closed(item):
             restorers.append(_by_state_dict(item))
