@@ -11,6 +11,7 @@ from curves import breaks, curve_of
 from torch import Tensor, nn
 
 from lrfinder import LRFinder
+from lrfinder.errors import BatchError
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.training.range_search import MOST_ITER, SweepRequest
 from lrfinder.training.loop import lower_range
@@ -105,3 +106,43 @@ def test_a_first_batch_that_misleads_still_gives_a_readable_sweep(steep: Any) ->
     assert result.curve.config.start_lr < 1e-3 and result.curve.batches <= MOST_ITER
     assert result.advice.grade != "none" and finder.last_curve is result.curve
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Queue(nn.Module):
+    """Contrastive loss against a queue of former samples, which fills with likenesses whatever is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 4, bias=False)
+        self.queue: Tensor
+        self.register_buffer("queue", torch.zeros(256, 4))
+        self.place = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        keys = nn.functional.normalize(self.inner(inputs + 3), dim=1)
+        others = keys @ self.queue.T.clone()
+        self.queue[self.place : self.place + len(keys)] = keys.detach()
+        self.place = (self.place + len(keys)) % len(self.queue)
+        logits = torch.cat([torch.ones(len(keys), 1), others], dim=1) / 0.07
+        return nn.functional.cross_entropy(logits, torch.zeros(len(keys), dtype=torch.long))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_loss_that_rises_without_training_is_refused(own: bool) -> None:
+    torch.manual_seed(0)
+    model = Queue()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def step_fn(batch: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(batch)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    made: dict[str, Any] = {"step_fn": step_fn} if own else {"loss_fn": lambda model, batch: model(batch)}
+    finder = LRFinder(model, optimizer, **made)
+    with pytest.raises(BatchError, match="rises by itself: it does so where no weight changes"):
+        finder.range_test([torch.randn(8, 8) for _ in range(40)], progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and model.place == 0

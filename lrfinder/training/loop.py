@@ -24,6 +24,7 @@ from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
+from lrfinder.training.untrained import check_rises_by_training
 from lrfinder.training.validation import Validation
 
 __all__ = ["Step", "joint_sizes", "lower_range", "run_sweep", "run_sweeps"]
@@ -109,6 +110,10 @@ def run_sweeps(
                 driver.end(StopReason.INTERRUPTED)
                 curves.append(take(driver))
         ramp = lower_range(curves[-1], request, sum(map(len, curves)))
+        # Not after a first sweep that is followed by a lower one, which takes its batches from here on.
+        if (ramp is None or len(curves) > 1) and _may_rise_by_itself(setup, curves[-1]):
+            state.rewind()
+            check_rises_by_training(step, partial(batches.draw, setup.accumulation_steps), curves[-1])
         if ramp is not None:
             state.rewind()
     if len(curves) == 1:
@@ -197,6 +202,10 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
     inversions = sum(sign * a >= sign * b for a, b in itertools.combinations(curve.losses[:_RISING], 2))
     worse = inversions <= 1 or all(sign * curve.losses[0] < loss for loss in later)
     return worse or hidden > max(_HIDDEN_PART * fall, _HIDDEN_NOISES * reading.noise_std)
+
+
+def _may_rise_by_itself(setup: TrainingSetup, curve: LossCurve) -> bool:
+    return _starts_too_high(curve, read_curve(curve)) and not setup.ranks.together
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
