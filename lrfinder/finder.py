@@ -199,7 +199,7 @@ class LRFinder:
         Raises:
             ConfigError: a number out of its range.
             SetupError: an empty loader, or one that cannot be iterated; called between the batches of one update.
-            BatchError: a batch the criterion cannot take, or a loss that cannot be trained on or rises without training.
+            BatchError: a batch the criterion cannot take, or a loss that cannot be trained on or rises by itself.
             KeyboardInterrupt: on Ctrl-C, after restoring the state; :attr:`last_curve` has what was recorded.
         """
         request = SweepRequest(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter, mode=mode, early_stop=early_stop)

@@ -80,7 +80,7 @@ def _flat(found: Finding) -> str:
 
 def _never_turned(found: Finding) -> str:
     if found.detail == "plateau":
-        return f"No LR up to {_lr(found)} made the loss diverge: it is bounded, as with normalised embeddings."
+        return f"No LR up to {_lr(found)} made the loss diverge: it is bounded, as Dice and cosine losses are."
     state = "still falling" if found.detail == "falling" else "no longer falling, and not rising,"
     return (
         f"The curve never turned: the loss was {state} at lr={_lr(found)}, so there is no edge to stay below. Raise "

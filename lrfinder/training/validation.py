@@ -79,8 +79,8 @@ def hold_out(loader: Iterable[Any]) -> list[Any]:
         batches = batches[: max(1, length // _HELD_OUT_PART)]
     if length < 2:
         raise SetupError(
-            "the training loader has too few batches to keep one back for measuring. Pass val_loader, or a smaller "
-            "batch size."
+            "the training loader has too few batches to keep one back for measuring. Pass val_loader: other batches, "
+            "or the training batches themselves where there are no others, as for the points of an equation."
         )
     return batches
 
