@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -162,3 +163,13 @@ def test_an_object_that_holds_an_optimizer_is_refused_with_its_attribute() -> No
     held = SimpleNamespace(_optim=torch.optim.SGD(model.parameters(), lr=0.1), step=len)
     with pytest.raises(SetupError, match=r"got a types.SimpleNamespace. Give the optimizer inside it, its _optim\.$"):
         LRFinder(model, held, nn.MSELoss())
+
+
+@pytest.mark.parametrize(("keyed", "wanted"), [(True, "list(optimizer.parts.values())"), (False, "optimizer.parts")])
+def test_what_holds_optimizers_is_refused_with_the_way_to_them(keyed: bool, wanted: str) -> None:
+    """As the optimizer of Pyro, which has one for each parameter."""
+    model = nn.Linear(2, 1)
+    inner = torch.optim.Adam(model.parameters())
+    holder = SimpleNamespace(parts={0: inner} if keyed else [inner])
+    with pytest.raises(SetupError, match=re.escape(f"It holds some: pass {wanted} and, as step_fn, the function")):
+        LRFinder(model, holder, nn.MSELoss())

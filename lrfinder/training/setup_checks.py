@@ -143,11 +143,16 @@ def _check_groups_kept(optimizer: Any) -> None:
     )
 
 
-def _inside(optimizer: Any) -> str:
-    """What to give instead of an object that holds an optimizer; empty where it holds none."""
-    held = getattr(optimizer, "__dict__", {})
-    name = next((name for name, value in held.items() if hasattr(value, "param_groups")), None)
-    return "" if name is None else f"Give the optimizer inside it, its {name}."
+def _inside(holder: Any) -> str:
+    """What to give instead of an object that holds optimizers; empty where it holds none."""
+    for name, value in getattr(holder, "__dict__", {}).items():
+        if hasattr(value, "param_groups"):
+            return f"Give the optimizer inside it, its {name}."
+        held = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(held, (list, tuple)) and held and all(hasattr(each, "param_groups") for each in held):
+            written = f"list(optimizer.{name}.values())" if isinstance(value, dict) else f"optimizer.{name}"
+            return f"It holds some: pass {written} and, as step_fn, the function that makes its step."
+    return ""
 
 
 def _full_name(item: object) -> str:
