@@ -173,3 +173,17 @@ def test_what_holds_optimizers_is_refused_with_the_way_to_them(keyed: bool, want
     holder = SimpleNamespace(parts={0: inner} if keyed else [inner])
     with pytest.raises(SetupError, match=re.escape(f"It holds some: pass {wanted} and, as step_fn, the function")):
         LRFinder(model, holder, nn.MSELoss())
+
+
+@pytest.mark.parametrize("words", ["SAM requires closure.", "element 0 of tensors does not have a grad_fn", "a bug"])
+@pytest.mark.parametrize("sweep", [{}, {"start_lr": 1e-3, "end_lr": 1.0, "num_iter": 10}])
+def test_an_optimizer_that_is_to_be_called_in_another_way_needs_a_step_fn(words: str, sweep: dict[str, Any]) -> None:
+    class Asking(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            raise RuntimeError(words)
+
+    model = nn.Linear(2, 1)
+    batches = [(torch.ones(4, 2), torch.ones(4, 1))] * 4
+    asked = words != "a bug"
+    with pytest.raises(SetupError if asked else RuntimeError, match="step_fn" if asked else words):
+        LRFinder(model, Asking(model.parameters(), lr=0.1), nn.MSELoss()).range_test(batches, **sweep)

@@ -18,18 +18,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import CodeType
+from typing import Any
 
 import torch
 
-from lrfinder.errors import BatchError, LRFinderError
+from lrfinder.errors import BatchError, LRFinderError, SetupError
 
-__all__ = ["can_be_divergence", "failure_name", "infinite_where_it_diverges", "is_divergence", "repeats"]
+__all__ = ["can_be_divergence", "failure_name", "infinite_where_it_diverges", "is_divergence", "make_update", "repeats"]
 
 _OF_THE_MACHINE = (MemoryError, OSError, torch.OutOfMemoryError)
 _OF_THE_PROGRAM = (
     *(AttributeError, ImportError, KeyError, NameError, NotImplementedError, SyntaxError, TypeError),
     StopIteration,  # of data that the step draws by itself
 )
+_ASKS_FOR_ANOTHER_CALL = ("closure", "create_graph", "grad_fn")
 
 
 def is_divergence(error: Exception, attempt: Callable[[], object], rewind: Callable[[], object]) -> bool:
@@ -104,6 +106,25 @@ def failure_name(error: Exception) -> str:
     """
     name = type(_cause(error)).__name__.lstrip("_")
     return name if name.isidentifier() else "Exception"
+
+
+def make_update(optimizer: Any) -> None:
+    """``optimizer.step()``.
+
+    Raises:
+        SetupError: the optimizer asks for another call, as those that make two passes or need second derivatives do.
+    """
+    try:
+        optimizer.step()
+    except Exception as error:
+        if not any(word in str(error) for word in _ASKS_FOR_ANOTHER_CALL):
+            raise
+        raise SetupError(
+            f"{type(optimizer).__name__}.step() raised {type(error).__name__}: {str(error).rstrip('. ')}. It was "
+            "called after loss.backward(), without arguments. Where your training calls it in another way, as with a "
+            "closure or after backward(create_graph=True), give the function that makes the step: LRFinder(..., "
+            "step_fn=step)."
+        ) from error
 
 
 def _cause(error: Exception) -> BaseException:

@@ -17,6 +17,7 @@ from torch import Tensor
 from lrfinder.errors import BatchError
 from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
+from lrfinder.training.failures import make_update
 from lrfinder.training.joint import parts_of
 from lrfinder.training.losses import check_graph_kept, check_loss
 from lrfinder.training.norms import Clipping, total_norm
@@ -99,7 +100,7 @@ class TrainStep:
         if self._scaler is not None:
             return self._scaled_update()
         self.clipping.clip(self._parameters)
-        self._optimizer.step()
+        make_update(self._optimizer)
         return True
 
     def loss(self, batches: Sequence[Any]) -> Tensor:
@@ -134,7 +135,7 @@ class TrainStep:
             # Written so that nan counts as changed, and infinity, which hides every change.
             if self._is_hooked or not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
                 self.plain_backward(batches)
-            self._ranks.attempt(self._optimizer.step)
+            self._ranks.attempt(partial(make_update, self._optimizer))
 
     def _optimizer_to_train_mode(self) -> None:
         # Before every step: a rewind restores the mode in which the caller left the optimizer.
