@@ -24,7 +24,7 @@ from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
-from lrfinder.training.untrained import check_rises_by_training
+from lrfinder.training.untrained import shown_by_training
 from lrfinder.training.validation import Validation
 
 __all__ = ["Step", "joint_sizes", "lower_range", "run_sweep", "run_sweeps"]
@@ -113,7 +113,8 @@ def run_sweeps(
         # Not after a first sweep that is followed by a lower one, which takes its batches from here on.
         if (ramp is None or len(curves) > 1) and _may_rise_by_itself(setup, curves[-1]):
             state.rewind()
-            check_rises_by_training(step, partial(batches.draw, setup.accumulation_steps), curves[-1])
+            left = shown_by_training(step, partial(batches.draw, setup.accumulation_steps), curves)
+            curves, ramp = left, ramp if len(left) == len(curves) else None
         if ramp is not None:
             state.rewind()
     if len(curves) == 1:

@@ -11,28 +11,40 @@ from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.training.step import TrainStep
 
-__all__ = ["check_rises_by_training"]
+__all__ = ["shown_by_training"]
+
+_SAME_PART = 0.5  # of the span of a sweep's losses: where they rise less without training, the LR shows beyond it
 
 
-def check_rises_by_training(step: TrainStep, draw: Callable[[], Sequence[Any]], curve: LossCurve) -> None:
-    """Refuse a curve that diverged, where the loss diverges without any update as well.
+def shown_by_training(step: TrainStep, draw: Callable[[], Sequence[Any]], curves: list[LossCurve]) -> list[LossCurve]:
+    """The curves that do not rise as the loss does without any update; all where that does not diverge.
 
     Args:
         step: makes the losses, from the state at the start; all but the weights may change.
         draw: gives the batches of the next step.
-        curve: of a sweep from the same state; the training loss.
+        curves: of sweeps from the same state. The last is compared; only a training loss that diverged is.
 
     Raises:
-        BatchError: it does.
+        BatchError: none is left.
     """
-    if curve.stop is not StopReason.DIVERGED or curve.measured != "before":
-        return
+    last, losses = curves[-1], []
+    if last.stop is not StopReason.DIVERGED or last.measured != "before":
+        return curves
     with contextlib.suppress(StopIteration):
-        losses = [step.loss(draw()).item() for _ in curve.losses]
-        if losses_until_diverged(losses, maximize=curve.maximized) is not None:
-            raise BatchError(
-                "the loss rises by itself: it does so where no weight changes, so it shows no learning rate. A queue "
-                "of former samples that fills, a part of the loss that grows with each call, or batches in order of "
-                "difficulty do that. Start the range test where the loss is level, as after some steps with lr=0, or "
-                "pass a val_loader with a loss that is free of it."
-            )
+        for _ in last.losses:
+            losses.append(step.loss(draw()).item())
+    if losses_until_diverged(losses, maximize=last.maximized) is None:
+        return curves
+    shown = [each for each in curves if _span(losses) <= _SAME_PART * _span(each.losses)]
+    if not shown:
+        raise BatchError(
+            "the loss rises by itself: it does so where no weight changes, so it shows no learning rate. A queue of "
+            "former samples that fills, a part of the loss that grows with each call, or batches in order of "
+            "difficulty do that. Start the range test where the loss is level, as after some steps with lr=0, or pass "
+            "a val_loader with a loss that is free of it."
+        )
+    return shown
+
+
+def _span(losses: Sequence[float]) -> float:
+    return max(losses) - min(losses) if losses else 0.0
