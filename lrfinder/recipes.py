@@ -191,8 +191,8 @@ class Recipe(Schedule):
         these made the steps, and ``scaler`` where that was named beside them. They import torch, and this package for a
         grouping or to move batches that are no plain tensors. The numbers are literals, for the parameter groups of
         :attr:`group_scales`, and replace the LR of the optimizer. Arguments that equal torch's defaults are left out.
-        Accumulation, mixed precision, scaler and clipping are those of the training that was swept; ``scheduler.step()``
-        is called once for every update that is made. After a range test in a trainer, a comment says when to call it.
+        Accumulation, mixed precision, scaler and clipping are those of the swept training; ``scheduler.step()`` is
+        called once for every update that is made. After a range test in a trainer, a comment says when to call it.
 
         An LR held in a tensor becomes a plain float, except with ``onecycle`` and ``cyclic``. That trains the same, but
         a compiled ``optimizer.step()`` is compiled again for new values of it, and a CUDA graph captured before still
