@@ -29,18 +29,6 @@ def test_a_closure_and_a_grad_scaler_are_refused_together() -> None:
     train_step(model, torch.optim.SGD(model.parameters()), grad_scaler=scaler)
 
 
-def test_an_optimizer_that_needs_second_derivatives_needs_a_step_fn() -> None:
-    class Hessian(torch.optim.SGD):
-        is_second_order = True  # as in timm
-
-    model = network()
-    optimizer = Hessian(model.parameters())
-    for given in (optimizer, [optimizer]):
-        with pytest.raises(SetupError, match=r"SGD .*loss.backward\(create_graph=True\). Give step_fn"):
-            LRFinder(model, given, nn.CrossEntropyLoss())
-        LRFinder(model, given, step_fn=lambda batch: torch.zeros(()))
-
-
 @pytest.mark.parametrize("amp_dtype", [torch.float32, torch.float64, "bfloat16", True])
 def test_a_type_that_autocast_cannot_use_is_refused_with_those_it_can(amp_dtype: Any) -> None:
     model = network()

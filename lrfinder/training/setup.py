@@ -20,13 +20,7 @@ from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
-from lrfinder.training.setup_checks import (
-    check_first_order,
-    check_loss_given,
-    check_objects,
-    check_scaler,
-    checked_also,
-)
+from lrfinder.training.setup_checks import check_loss_given, check_objects, check_scaler, checked_also
 from lrfinder.training.wrapped import check_no_update_begun, opened
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
@@ -88,7 +82,6 @@ class TrainingSetup:
         if self.step_fn is not None:
             return
         parts = parts_of(self.optimizer)
-        check_first_order(parts)
         closed = next((part for part in parts if len(parts) > 1 and needs_closure(part)), None)
         if closed is not None:
             raise SetupError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import random
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from lrfinder.errors import ConfigError, SetupError
 from lrfinder.param_groups import group_scales, optimizer_name, optimizer_parameters
 from lrfinder.training.joint import parts_of
 
-__all__ = ["check_first_order", "check_loss_given", "check_objects", "check_scaler", "checked_also"]
+__all__ = ["check_loss_given", "check_objects", "check_scaler", "checked_also"]
 
 
 def check_loss_given(criterion: object, loss_fn: object, step_fn: object) -> None:
@@ -79,21 +78,6 @@ def checked_also(also: Any) -> tuple[Any, ...]:
                 "an optimizer, a tensor, an array, a random generator, a container, or any object with attributes."
             )
     return tuple(also)
-
-
-def check_first_order(optimizers: Sequence[Any]) -> None:
-    """Refuse an optimizer that differentiates the gradients again, as AdaHessian: a plain backward pass is not enough.
-
-    Raises:
-        SetupError: one says so by ``is_second_order``, as those of timm do.
-    """
-    second = next((each for each in optimizers if getattr(each, "is_second_order", False) is True), None)
-    if second is not None:
-        raise SetupError(
-            f"{optimizer_name(second)} differentiates the gradients again, for which they need "
-            "loss.backward(create_graph=True). Give step_fn, a function of a batch that makes this backward pass and "
-            "the update, and returns loss.detach()."
-        )
 
 
 def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
