@@ -92,6 +92,16 @@ def test_the_callback_schedules_a_fit_under_the_other_name(tmp_path: Path) -> No
     assert again.recipe == finder.recipe
 
 
+@pytest.mark.parametrize("package", [lightning, pytorch_lightning])
+def test_the_callback_tells_the_number_that_it_trains_with(package: Any, tmp_path: Path, caplog: Any) -> None:
+    finder = LRFinderCallback("onecycle", sweep=RANGE)
+    with caplog.at_level("INFO"):
+        trainer_of(package, tmp_path, callbacks=[finder], max_epochs=1).fit(module_of(package), data())
+    assert finder.result is not None and finder.recipe is not None
+    [told] = [each for each in caplog.messages if each.startswith("LRFinderCallback: ")]
+    assert finder.result.decision.text in told and told.endswith(f"Peak of 'onecycle': {finder.recipe.peak_lr:.2g}.")
+
+
 def test_what_is_refused_is_refused_under_the_other_name(tmp_path: Path) -> None:
     class Frozen(BaseFinetuning):
         pass

@@ -101,7 +101,7 @@ class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
     The scheduler is made for the length of this fit (``trainer.estimated_stepping_batches``) and stepped after every
     batch or epoch, as its kind requires. One that ``configure_optimizers`` returns is replaced, with a warning.
     Checkpoints hold the recipe and the result: a fit that resumes from one trains on with them and does not sweep.
-    Nothing is swept with ``fast_dev_run``.
+    Nothing is swept with ``fast_dev_run``. Lightning's own logger tells the learning rate.
 
     Args:
         kind: one of ``lrfinder.schedules.KINDS``.
@@ -183,6 +183,8 @@ class LRFinderCallback(Callback):  # type: ignore[misc]  # of either package
             with contextlib.suppress(SetupError):  # where the training has no end
                 options = {**options, "peak_lr": self.result.lr_for(self.kind, length(trainer))}
         self.recipe = self.result.recipe(self.kind, **options)
+        told = f"Peak of {self.kind!r}: {self.recipe.peak_lr:.2g}."
+        part(trainer, "utilities.rank_zero_info")(f"LRFinderCallback: {self.result.decision.text} {told}")
         self._schedule(trainer)
 
     def state_dict(self) -> dict[str, Any]:
