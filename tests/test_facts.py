@@ -333,6 +333,9 @@ def test_few_data_are_named_and_lower_the_grade() -> None:
         found = advise(dataclasses.replace(curve, batches=12, facts=facts)).findings
         expected = [("medium", (6.0,))] if named else []
         assert [(each.caps_grade, each.values) for each in found if each.code == "repeated"] == expected
+    full = dataclasses.replace(known, loader_batches=1, full_batch=True)
+    findings = advise(dataclasses.replace(curve, batches=12, facts=full)).findings
+    assert "repeated" not in {each.code for each in findings}
 
 
 def test_sorted_data_are_named_and_shuffled_ones_are_not() -> None:

@@ -22,9 +22,12 @@ def _sorted(curve: LossCurve, reading: Reading) -> Finding | None:
 
 
 def _repeated(curve: LossCurve, reading: Reading) -> Finding | None:
-    """Whether the data are so few that a training repeats them often, and may overfit."""
+    """Whether the data are so few that a training repeats them often, and may overfit.
+
+    Of a step on all data, every training has as many passes as steps, so that they tell nothing.
+    """
     facts = curve.facts
-    if facts is None or not facts.loader_batches:
+    if facts is None or not facts.loader_batches or facts.full_batch:
         return None
     passes = curve.batches / facts.loader_batches
     return Finding(code="repeated", values=(passes,), caps_grade="medium") if passes > _MANY_PASSES else None
