@@ -348,6 +348,25 @@ def test_a_file_mapped_for_writing_is_put_back(file_of_numbers: Path) -> None:
     assert table.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 
+def test_an_array_is_put_back_within_its_own_size() -> None:
+    model = mlp()
+    model.table = np.zeros(4_000_000)  # type: ignore[assignment]
+    with preserved(training(model)):
+        model.table[-1] = 1  # type: ignore[index]
+        tracemalloc.start()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not model.table.any() and peak < 2**23  # type: ignore[operator]
+
+
+def test_an_array_of_another_type_gets_its_numbers_back() -> None:
+    model = mlp()
+    model.table = np.arange(2**18, dtype=np.float32)  # type: ignore[assignment]
+    with preserved(training(model)):
+        model.table.dtype = np.float64  # type: ignore[union-attr]
+    assert np.array_equal(model.table, np.arange(2**18))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("mode", ["r", "w+"])
 def test_a_large_mapped_file_is_not_copied(mode: str, tmp_path: Path) -> None:
     (tmp_path / "large").touch()

@@ -21,6 +21,8 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 _KEYED = (dict, OrderedDict)
 
+_COMPARED_AT_ONCE = 2**20  # bytes
+
 Renewed = Callable[[Any], Any]
 
 
@@ -91,10 +93,16 @@ def captured_array(item: np.ndarray[Any, Any]) -> Callable[[], None]:
     def restore() -> None:
         if item.shape != saved.shape:
             item.resize(saved.shape, refcheck=False)
-        if item.flags.writeable and item.tobytes() != saved.tobytes():
+        if item.flags.writeable and (item.dtype.hasobject or not _same_bytes(item, saved)):
             np.copyto(item, saved)
 
     return restore
+
+
+def _same_bytes(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> bool:
+    a, b = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (array, saved))
+    parts = (slice(start, start + _COMPARED_AT_ONCE) for start in range(0, b.size, _COMPARED_AT_ONCE))
+    return a.size == b.size and all(a[part].tobytes() == b[part].tobytes() for part in parts)
 
 
 def is_memory_map(item: np.ndarray[Any, Any]) -> bool:
