@@ -290,6 +290,26 @@ def test_private_slots_move_and_unset_ones_stay_unset() -> None:
     assert not hasattr(moved, "unset")
 
 
+class Hiding(BySlots):
+    """Batch whose property hides a slot of its base class."""
+
+    __slots__ = ()
+
+    @property
+    def inputs(self) -> Any:
+        return BySlots.inputs.__get__(self) * 2
+
+    @inputs.setter
+    def inputs(self, value: Any) -> None:
+        BySlots.inputs.__set__(self, value / 2)
+
+
+def test_slots_that_a_property_hides_move() -> None:
+    batch = Hiding(torch.ones(2))
+    moved = move(batch, META)
+    assert (moved.inputs.device, moved.name, batch.inputs.device) == (META, "a", CPU)
+
+
 def test_an_attrs_class_moves() -> None:
     attrs = pytest.importorskip("attrs")
     for frozen, slots in itertools.product((False, True), repeat=2):

@@ -505,6 +505,24 @@ def test_what_a_wrapper_of_ones_own_class_refers_to_is_put_back() -> None:
     assert view(model.held) == view(Steps()) and model.held.inner.seen == []
 
 
+def test_the_state_that_a_dict_of_an_optimizer_keeps_elsewhere_is_put_back() -> None:
+    class Joined(dict[Any, Any]):
+        inner: dict[Any, Any]
+
+        def values(self) -> Any:
+            return self.inner.values()
+
+    optimizer, state = sgd(model := mlp()), Joined()
+    state.inner, optimizer.state = {"of": {"steps": 0, "mean": torch.zeros(1)}}, state  # type: ignore[assignment]
+
+    def change() -> None:
+        state.inner["of"]["steps"] += 1
+        state.inner["of"]["mean"] += 1
+
+    state_after(change, of(model, optimizer))
+    assert plain(state.inner) == plain({"of": {"steps": 0, "mean": torch.zeros(1)}})
+
+
 class SlottedOptimizer:
     """An optimizer around another one, without a dict."""
 

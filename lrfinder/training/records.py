@@ -1,9 +1,10 @@
-"""Batches that are objects: the attributes of dataclasses, attrs classes and plain objects, and copies with others."""
+"""Attributes of objects, those in slots too, and the batches that are objects: dataclasses, attrs and plain classes."""
 
 from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Iterator
 from types import MemberDescriptorType, SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["LEAVES", "attributes_of", "with_attributes"]
+__all__ = ["LEAVES", "attributes_of", "slots", "with_attributes"]
 
 LEAVES = (type(None), bool, int, float, complex, str, bytes, type, torch.device, torch.dtype, torch.Generator)
 """Types in which nothing to be moved is looked for."""
@@ -32,13 +33,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
     foreign = kind.__module__.partition(".")[0] in sys.stdlib_module_names and kind.__module__ != "__main__"
     if isinstance(value, _NO_BATCH) or (foreign and not isinstance(value, SimpleNamespace)):
         return {}
-    attributes = dict(getattr(value, "__dict__", {}))
-    for name in _slots(kind):
-        try:
-            attributes[name] = object.__getattribute__(value, name)
-        except AttributeError:  # not set
-            continue
-    return attributes
+    return {**getattr(value, "__dict__", {}), **{member.__name__: held for member, held in slots(value)}}
 
 
 def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
@@ -51,15 +46,24 @@ def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
         same = object.__new__(kind)
     except TypeError:  # a class built on one that is not Python's
         same = copy.copy(value)
-    slots = set(_slots(kind))
+    members = {member.__name__: member for member, _ in slots(value)}  # not setattr(): a property may hide a slot
     for name, attribute in attributes.items():
-        if name in slots:
-            object.__setattr__(same, name, attribute)
+        if name in members:
+            members[name].__set__(same, attribute)
         else:
             same.__dict__[name] = attribute  # not setattr(), which would run a property of that name
     return same
 
 
-def _slots(kind: type) -> list[str]:
-    members = [member for each in reversed(kind.__mro__) if "__slots__" in vars(each) for member in vars(each).items()]
-    return [name for name, member in members if type(member) is MemberDescriptorType]
+def slots(item: object) -> Iterator[tuple[MemberDescriptorType, Any]]:
+    """Descriptors of the slots that are filled, those of base classes first, and their values."""
+    for member in _members(type(item)):
+        try:
+            yield member, member.__get__(item)
+        except AttributeError:  # not filled
+            continue
+
+
+def _members(kind: type) -> list[MemberDescriptorType]:
+    members = [member for each in reversed(kind.__mro__) if "__slots__" in vars(each) for member in vars(each).values()]
+    return [member for member in members if type(member) is MemberDescriptorType]

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lrfinder.training.records import slots
 from lrfinder.training.state.containers import PLAIN, captured_container, captured_entries
 from lrfinder.training.state.objects import (
     CONTAINERS,
@@ -21,7 +22,6 @@ from lrfinder.training.state.objects import (
     is_wrapper,
     named,
     optimizer_parts,
-    slots,
 )
 from lrfinder.training.state.randomness import capture_generator
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import mmap
 import operator
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -18,8 +17,6 @@ __all__ = ["PLAIN", "captured_array", "captured_container", "captured_entries", 
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 """Types of values with nothing inside that could change."""
-
-_KEYED = (dict, OrderedDict)
 
 _COMPARED_AT_ONCE = 2**20  # bytes
 
@@ -41,14 +38,14 @@ def captured_entries(item: Any, most: int, renewed: Renewed, logs: bool, trimmed
 def _trim(item: Any, kind: Any, length: int) -> None:
     if kind is list:
         list.__delitem__(item, slice(length, None))
-    while kind in _KEYED and kind.__len__(item) > length:
+    while issubclass(kind, dict) and kind.__len__(item) > length:
         kind.popitem(item)
 
 
 def captured_container(item: Any, renewed: Renewed, logs: bool = False) -> Callable[[], Any]:
     """Restorer of a dict, list, deque or set of any size, which is not written where it did not change."""
     kind = builtin(item)  # whose methods are called: those of a subclass may do anything
-    if kind in _KEYED:
+    if issubclass(kind, dict):
         return partial(_refill_dict, item, kind, dict(kind.items(item)), renewed)
     if kind is set:
         return partial(_refill_set, item, set(set.__iter__(item)), logs)

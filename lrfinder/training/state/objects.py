@@ -1,4 +1,4 @@
-"""What an object consists of, read without running any of its code: attributes, slots, shared variables."""
+"""What an object consists of, read without running any of its code: attributes, contents, shared variables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "attributes",
     "builtin",
     "cells",
-    "entries",
+    "contents",
     "is_generator",
     "is_installed",
     "is_optimizer",
@@ -29,7 +29,6 @@ __all__ = [
     "is_wrapper",
     "named",
     "optimizer_parts",
-    "slots",
 ]
 
 CONTAINERS = (OrderedDict, dict, list, deque, set, tuple)
@@ -94,13 +93,13 @@ def attributes(item: object) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def entries(container: Any) -> list[Any]:
-    """Items of a container, or the (key, value) pairs of a dictionary, by the methods of the builtin type.
+def contents(container: Any) -> list[Any]:
+    """Items of a container, or the values of a dictionary, by the methods of the builtin type.
 
     Those of a subclass may do anything.
     """
     kind = builtin(container)
-    return list(kind.items(container) if issubclass(kind, dict) else kind.__iter__(container))
+    return list(kind.values(container) if issubclass(kind, dict) else kind.__iter__(container))
 
 
 def builtin(container: Any) -> Any:
@@ -157,15 +156,3 @@ def is_installed(module: str) -> bool:
     """True for a module of an installed package."""
     path = getattr(sys.modules.get(module), "__file__", None)
     return isinstance(path, str) and ("site-packages" in path or "dist-packages" in path)
-
-
-def slots(item: object) -> Iterator[tuple[Any, Any]]:
-    """Descriptors of the slots that are filled, and their values."""
-    for base in type(item).__mro__:
-        if "__slots__" in vars(base):
-            for member in vars(base).values():
-                if type(member) is types.MemberDescriptorType:
-                    try:
-                        yield member, member.__get__(item)
-                    except AttributeError:  # not filled
-                        continue

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from lrfinder.training.records import slots
 from lrfinder.training.state.objects import (
     CONTAINERS,
     NOT_TRAINING,
@@ -28,14 +29,13 @@ from lrfinder.training.state.objects import (
     attributes,
     builtin,
     cells,
-    entries,
+    contents,
     is_generator,
     is_optimizer,
     is_own,
     is_wrapper,
     named,
     optimizer_parts,
-    slots,
 )
 
 __all__ = ["Limits", "packages_of", "reachable"]
@@ -146,7 +146,8 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
     elif issubclass(kind, nn.Module):
         yield from _module_references(item, kind)
     elif issubclass(kind, CONTAINERS):
-        yield from _entries(item, limits)
+        if builtin(item).__len__(item) <= limits.entries:
+            yield from (value for value in contents(item) if type(value) not in _ATOMS)
         yield from _held(item)
     elif issubclass(kind, type):
         yield from vars(item).values()
@@ -160,16 +161,6 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
         yield from _held(item)
     else:
         yield from _instance_references(item, kind)
-
-
-def _entries(container: Any, limits: Limits) -> Iterator[Any]:
-    kind = builtin(container)
-    if kind.__len__(container) > limits.entries:
-        return
-    for entry in entries(container):
-        held = entry[1] if issubclass(kind, dict) else entry
-        if type(held) not in _ATOMS:
-            yield held
 
 
 def _tensor_references(tensor: Tensor) -> Iterator[Any]:

@@ -32,10 +32,11 @@ from lrfinder.errors import SetupError
 from lrfinder.param_groups import optimizer_parameters
 from lrfinder.training.contents import size_in_bytes
 from lrfinder.training.joint import parts_of
+from lrfinder.training.records import slots
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.containers import captured_array, is_memory_map
 from lrfinder.training.state.captured import captured
-from lrfinder.training.state.objects import attributes, is_installed, is_optimizer, slots
+from lrfinder.training.state.objects import attributes, is_installed, is_optimizer
 from lrfinder.training.state.reachable import Limits, packages_of, reachable
 from lrfinder.training.state.storage import TensorCopies
 
