@@ -503,6 +503,17 @@ def test_what_also_names_is_restored(build: Callable[[], Any]) -> None:
     assert described(item) == before
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_named_read_only_array_that_training_writes_is_restored(own: bool) -> None:
+    model, table = mlp(), np.zeros(3)
+    table.flags.writeable = False
+    model.held = [table] if own else []  # type: ignore[assignment]
+    with preserved(TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss(), also=[[table]])):
+        table.flags.writeable = True
+        table += 1
+    assert not table.any()
+
+
 def test_a_large_container_is_restored_when_it_is_named() -> None:
     model, words = mlp(), list(range(300_000))
     with preserved(TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss(), also=[words])):

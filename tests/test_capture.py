@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 from worlds import loader, mlp, plain, sgd
 
 from lrfinder import LRFinder
@@ -354,6 +354,16 @@ def test_a_large_container_is_not_walked_but_its_length_is_put_back(kind: str) -
     sweep(Net(held, change))
     assert items[0].count > 0
     assert len(held) == MOST_ITEMS + 1
+
+
+@pytest.mark.parametrize("length", [3, MOST_ITEMS + 1, 100_001])
+def test_data_that_a_sampler_of_the_model_draws_from_lose_what_they_gained(length: int) -> None:
+    class Points(list[int], Dataset[int]):  # type: ignore[misc]
+        pass
+
+    data = Points(range(length))
+    state_after(lambda: data.append(1), of(Net(RandomSampler(data), id)))
+    assert len(data) == length
 
 
 def test_many_small_containers_are_walked_to_a_limit_and_all_weights() -> None:

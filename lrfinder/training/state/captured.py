@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import types
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,7 @@ from lrfinder.training.state.objects import (
 )
 from lrfinder.training.state.randomness import capture_generator
 
-__all__ = ["captured"]
+__all__ = ["captured", "captured_state_dict"]
 
 # Attributes that torch puts on tensors and modules to recognise them in compiled code: without them it compiles again.
 _COMPILER = "_dynamo"
@@ -201,3 +202,9 @@ def _captured_class(kind: type) -> Restorer:
                 type.__setattr__(kind, name, value)
 
     return restore
+
+
+def captured_state_dict(item: Any) -> Restorer:
+    """Restorer of an object by its own methods, for state that nothing else reaches."""
+    saved = copy.deepcopy(item.state_dict())
+    return lambda: item.load_state_dict(copy.deepcopy(saved))

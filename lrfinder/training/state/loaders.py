@@ -2,18 +2,17 @@
 
 Everything the loader refers to is found (:func:`lrfinder.training.state.reachable.reachable`) and restored in place:
 plain attributes, entries of containers, generators, small tensors and arrays. What is large counts as data that does
-not change: containers of more than 100,000 entries (the items of those above 1000 are not looked at), tensors and
-arrays of more than 1 MiB (16 MiB together), memory maps. A list or set of a class, which all its instances share, is
-taken for a log where it only gained numbers or text, and keeps them. ``state_dict`` and ``load_state_dict`` are called
-only of iterators around a running iterator, whose position nothing else restores: elsewhere they may start workers, or
-take effect at the next pass only.
+not change: containers of more than 100,000 entries (the items of those above 1000 are not looked at), of which a list
+or a dict loses only what it has gained, tensors and arrays of more than 1 MiB (16 MiB together), memory maps. A list or
+set of a class, which all its instances share, is taken for a log where it only gained numbers or text, and keeps them.
+``state_dict`` and ``load_state_dict`` are called only of iterators around a running iterator, whose position nothing
+else restores: elsewhere they may start workers, or take effect at the next pass only.
 
 Worker processes have their own copy of the data set. A sweep starts its own workers, so those in use keep their state.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lrfinder.training.state.containers import captured_array, is_memory_map
-from lrfinder.training.state.captured import captured
+from lrfinder.training.state.captured import captured, captured_state_dict
 from lrfinder.training.state.objects import attributes
 from lrfinder.training.state.reachable import Limits, reachable
 from lrfinder.training.state.tensors import is_alive, is_dense
@@ -61,7 +60,8 @@ class LoaderState:
                     capture = _captured if issubclass(type(item), Tensor) else captured_array
                     self._restorers.append(capture(item))
             else:
-                self._restorers += captured(item, most=_MOST_ENTRIES, logs=id(item) in of_classes)
+                logs = id(item) in of_classes
+                self._restorers += captured(item, most=_MOST_ENTRIES, logs=logs, trimmed=not logs)
         self._restorers += [restorer for item in found if (restorer := _captured_position(item)) is not None]
         loaders = [item for item in found if issubclass(type(item), DataLoader)]
         self._persistent = [item for item in loaders if attributes(item).get("persistent_workers")]
@@ -96,7 +96,7 @@ class LoaderState:
 
 def _can_be_copied(item: Any) -> bool:
     if isinstance(item, Tensor):
-        return is_dense(item) and is_alive(item) and not torch.nn.parameter.is_lazy(item)
+        return is_dense(item) and is_alive(item)
     return not item.dtype.hasobject and bool(item.flags.writeable) and not is_memory_map(item)
 
 
@@ -133,8 +133,7 @@ def _captured_position(item: Any) -> Callable[[], None] | None:
     if not any(hasattr(type(value), "__next__") for value in attributes(item).values()):
         return None
     try:
-        saved = copy.deepcopy(item.state_dict())
+        return captured_state_dict(item)
     except Exception as error:  # the code of others, which may refuse at this moment
         _log.warning("the position of %s is not restored: its state_dict() raised %r", kind.__name__, error)
         return None
-    return lambda: item.load_state_dict(copy.deepcopy(saved))

@@ -19,9 +19,10 @@ training has its history.
 
 from __future__ import annotations
 
-import copy
+import math
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from lrfinder.training.joint import parts_of
 from lrfinder.training.records import slots
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.containers import captured_array, is_memory_map
-from lrfinder.training.state.captured import captured
+from lrfinder.training.state.captured import captured, captured_state_dict
 from lrfinder.training.state.objects import attributes, is_installed, is_optimizer
 from lrfinder.training.state.reachable import Limits, packages_of, reachable
 from lrfinder.training.state.storage import TensorCopies
@@ -44,7 +45,23 @@ __all__ = ["TrainingObjects"]
 
 _DATA = (DataLoader, Dataset, Sampler)
 _LIMITS = Limits(entries=10_000, objects=50_000)
-_MOST_BYTES = 2**28  # of a tensor or array that is no parameter, buffer or optimizer state
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bounds:
+    """How far an object is put back."""
+
+    entries: int = _LIMITS.entries  # of the largest container that is put back whole
+    size: float = math.inf  # of the largest tensor or array, in bytes
+    mapped: float  # of the largest array that is mapped from a file, in bytes
+    logs: bool  # a list or set that only gained numbers or text keeps them
+
+
+_BESIDE = _Bounds(size=2**28, mapped=-1, logs=True)
+_HELD = replace(_BESIDE, logs=False)  # what an object of an installed package has
+_OWN = _Bounds(mapped=2**28, logs=False)
+_NAMED = _Bounds(entries=sys.maxsize, mapped=math.inf, logs=True)  # what ``also`` refers to
+_GIVEN = replace(_NAMED, logs=False)  # what is in ``also``, and what of the model's own it refers to
 
 
 class TrainingObjects:
@@ -66,22 +83,24 @@ class TrainingObjects:
         models = set(map(id, setup.modules))
         data = [item for item in data if id(item) not in models]
         named = reachable(setup.also, _LIMITS, known=setup.modules)
-        found = reachable(roots, _LIMITS, known=data, apart=_DATA)
-        both = list({id(item): item for item in (*named, *found)}.values())
-        self.modules = [item for item in both if issubclass(type(item), nn.Module)]
-        self.optimizers = [item for item in both if is_optimizer(item)]
+        found = {id(item): item for item in (*named, *reachable(roots, _LIMITS, known=data, apart=_DATA))}
+        self.modules = [item for item in found.values() if issubclass(type(item), nn.Module)]
+        self.optimizers = [item for item in found.values() if is_optimizer(item)]
         owners = [*self.modules, *self.optimizers, setup.grad_scaler, *functions]
         own = reachable(owners, _LIMITS, known=data, apart=(DataLoader, Dataset), packages=packages_of(self.modules))
-        self._own, self._named = set(map(id, own)), set(map(id, named))
-        packaged = (item for item in both if is_installed(type(item).__module__))
-        self._no_logs = {id(held) for item in packaged for held in attributes(item).values()}
-        self._no_logs.update(map(id, setup.also))
-        samplers = [item for item in own if issubclass(type(item), Sampler)]  # hold weights rather than data
-        kept = self._named.union(map(id, (*self.modules, *samplers)))
-        self.data = [item for item in found if issubclass(type(item), _DATA) and id(item) not in kept]
+        packaged = (item for item in found.values() if is_installed(type(item).__module__))
+        held = {id(value) for item in packaged for value in attributes(item).values()}
+        found |= {id(item): item for item in own}
+        # Of an object that is several of these, the last counts.
+        bounds = {key: _HELD if key in held else _BESIDE for key in found}
+        bounds |= {id(item): _OWN for item in own if not _is_data(item)}
+        given = {id(item) for item in (*setup.also, *own)} | held
+        bounds |= {id(item): _GIVEN if id(item) in given else _NAMED for item in named}
+        beside = [item for key, item in found.items() if bounds[key] in (_BESIDE, _HELD)]
+        self.data = [item for item in beside if issubclass(type(item), _DATA)]
         """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
         apart = set(map(id, self.data))
-        self._items = [item for item in {id(each): each for each in (*both, *own)}.values() if id(item) not in apart]
+        self._items = [(item, bounds[key]) for key, item in found.items() if key not in apart]
 
     def captured(self, copies: TensorCopies) -> list[tuple[str, Callable[[], Any]]]:
         """Restorers, each with the name of the class it restores an object of; the tensors are kept by ``copies``.
@@ -90,26 +109,29 @@ class TrainingObjects:
         """
         return [
             (f"{type(item).__module__}.{type(item).__qualname__}", restorer)
-            for item in self._items
+            for item, bounds in self._items
             if _is_made(item)
-            for restorer in self._captured(item, copies)
+            for restorer in _captured(item, bounds, copies)
         ]
 
-    def _captured(self, item: Any, copies: TensorCopies) -> list[Callable[[], Any]]:
-        kind = type(item)
-        own, named = id(item) in self._own, id(item) in self._named
-        if issubclass(kind, np.ndarray):
-            large, mapped = item.nbytes > _MOST_BYTES, is_memory_map(item)
-            left_out = (large and mapped) if own else (large or mapped)
-            return [captured_array(item)] if named or (item.flags.writeable and not left_out) else []
-        if issubclass(kind, Tensor) and (own or named or size_in_bytes(item) <= _MOST_BYTES):
-            copies.keep(item)
-        most = sys.maxsize if named else _LIMITS.entries
-        logs = not own and id(item) not in self._no_logs
-        restorers = captured(item, most=most, renewed=copies.restored, logs=logs, trimmed=own, whole=False)
-        if named and _is_closed(item):
-            restorers.append(_by_state_dict(item))
-        return restorers
+
+def _is_data(item: object) -> bool:
+    """True for a loader or a data set, unless it is a module. A sampler holds weights rather than data."""
+    return issubclass(type(item), (DataLoader, Dataset)) and not issubclass(type(item), nn.Module)
+
+
+def _captured(item: Any, bounds: _Bounds, copies: TensorCopies) -> list[Callable[[], Any]]:
+    named = bounds is _NAMED or bounds is _GIVEN
+    if issubclass(type(item), np.ndarray):
+        most = bounds.mapped if is_memory_map(item) else bounds.size
+        return [captured_array(item)] if (named or item.flags.writeable) and item.nbytes <= most else []
+    if issubclass(type(item), Tensor) and size_in_bytes(item) <= bounds.size:
+        copies.keep(item)
+    most, logs = bounds.entries, bounds.logs
+    restorers = captured(item, most=most, renewed=copies.restored, logs=logs, trimmed=not logs, whole=False)
+    if named and _is_closed(item):
+        restorers.append(captured_state_dict(item))
+    return restorers
 
 
 def _is_made(item: Any) -> bool:
@@ -138,11 +160,6 @@ def _is_closed(item: Any) -> bool:
     kind = type(item)
     visible = attributes(item) or any(True for _ in slots(item))
     return not visible and hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict")
-
-
-def _by_state_dict(item: Any) -> Callable[[], Any]:
-    saved = copy.deepcopy(item.state_dict())
-    return lambda: item.load_state_dict(copy.deepcopy(saved))
 
 
 def _global_hooks() -> list[Any]:
