@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.training.records import slots
-from lrfinder.training.state.containers import PLAIN, captured_container, captured_entries
+from lrfinder.training.state.containers import PLAIN, Renewed, captured_container, captured_entries
 from lrfinder.training.state.objects import (
     CONTAINERS,
     REGISTRIES,
@@ -21,7 +21,7 @@ from lrfinder.training.state.objects import (
     cells,
     is_optimizer,
     is_wrapper,
-    named,
+    named_globals,
     optimizer_parts,
 )
 from lrfinder.training.state.randomness import capture_generator
@@ -36,7 +36,6 @@ _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _MISSING = object()
 
 Restorer = Callable[[], Any]
-Renewed = Callable[[Any], Any]
 
 
 def captured(
@@ -86,7 +85,7 @@ def captured(
 
 
 # Restorers are functions with their arguments rather than closures: a large model has ten thousand of them, and with
-# closures, which are several objects each, Python's garbage collector took as long as all the rest.
+# closures, which are several objects each, Python's garbage collector takes as long as all the rest.
 
 
 def _captured_flags(tensor: Tensor) -> Restorer:
@@ -174,7 +173,7 @@ def _refill_slots(item: object, filled: list[tuple[Any, Any]], renewed: Renewed)
 
 def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[Restorer]:
     """Restorers of the variables that a function shares with others: those around it, and globals that it names."""
-    shared, values = list(cells(function)), named(function)
+    shared, values = list(cells(function)), named_globals(function)
 
     def restore_cells() -> None:
         for cell, value in shared:

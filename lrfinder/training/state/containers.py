@@ -13,7 +13,7 @@ import numpy as np
 
 from lrfinder.training.state.objects import builtin
 
-__all__ = ["PLAIN", "captured_array", "captured_container", "captured_entries", "is_memory_map"]
+__all__ = ["PLAIN", "Renewed", "captured_array", "captured_container", "captured_entries", "is_memory_map"]
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 """Types of values with nothing inside that could change."""

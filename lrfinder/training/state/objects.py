@@ -23,11 +23,10 @@ __all__ = [
     "cells",
     "contents",
     "is_generator",
-    "is_installed",
     "is_optimizer",
     "is_own",
     "is_wrapper",
-    "named",
+    "named_globals",
     "optimizer_parts",
 ]
 
@@ -116,7 +115,7 @@ def cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
             continue
 
 
-def named(function: types.FunctionType) -> dict[str, Any]:
+def named_globals(function: types.FunctionType) -> dict[str, Any]:
     """The module globals that a function of the user names, also in functions defined inside it.
 
     Containers that an installed package keeps under the same name are left out: they are no state of the training.
@@ -149,10 +148,5 @@ def is_own(module: object) -> bool:
 def _is_own_module(module: str) -> bool:
     if module.partition(".")[0] in NOT_TRAINING | {"torch"}:
         return module == "__main__"
-    return not is_installed(module)
-
-
-def is_installed(module: str) -> bool:
-    """True for a module of an installed package."""
     path = getattr(sys.modules.get(module), "__file__", None)
-    return isinstance(path, str) and ("site-packages" in path or "dist-packages" in path)
+    return not (isinstance(path, str) and ("site-packages" in path or "dist-packages" in path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,9 @@ def capture_generator(item: Any) -> Callable[[], Any] | None:
     """Capture the state of a generator; call the result to restore it. None for any other object."""
     if not is_generator(item):
         return None
-    if isinstance(item, torch.Generator):
-        state = item.get_state()
-        return lambda: item.set_state(state)
-    if isinstance(item, np.random.RandomState):
-        legacy = item.get_state()
-        return lambda: item.set_state(legacy)
-    if isinstance(item, random.Random):
-        python = random.Random.getstate(item)  # a subclass's own method may do anything
-        return lambda: random.Random.setstate(item, python)
+    if issubclass(type(item), (torch.Generator, np.random.RandomState)):
+        return partial(item.set_state, item.get_state())
+    if isinstance(item, random.Random):  # a subclass's own methods may do anything
+        return partial(random.Random.setstate, item, random.Random.getstate(item))
     bits = item.bit_generator if isinstance(item, np.random.Generator) else item
-    bits_state = bits.state
-    return lambda: setattr(bits, "state", bits_state)
+    return partial(setattr, bits, "state", bits.state)

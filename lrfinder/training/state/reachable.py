@@ -34,7 +34,7 @@ from lrfinder.training.state.objects import (
     is_optimizer,
     is_own,
     is_wrapper,
-    named,
+    named_globals,
     optimizer_parts,
 )
 
@@ -52,8 +52,8 @@ _OPAQUE_TORCH = tuple(
 # Optimizers around others, as ZeroRedundancyOptimizer, and what counts steps for them.
 _TORCH_WITH_STATE = ("torch.distributed.algorithms", "torch.distributed.optim")
 
-_PLAIN = (types.SimpleNamespace, UserDict, UserList)
-_LOOKED_INTO = (*CONTAINERS, *_PLAIN, Tensor, nn.Module, np.ndarray, torch.amp.GradScaler)
+_USER_CONTAINERS = (types.SimpleNamespace, UserDict, UserList)
+_LOOKED_INTO = (*CONTAINERS, *_USER_CONTAINERS, Tensor, nn.Module, np.ndarray, torch.amp.GradScaler)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, staticmethod, classmethod, property)
 
 
@@ -148,7 +148,7 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
     elif issubclass(kind, CONTAINERS):
         if builtin(item).__len__(item) <= limits.entries:
             yield from (value for value in contents(item) if type(value) not in _ATOMS)
-        yield from _held(item)
+        yield from _fields(item)
     elif issubclass(kind, type):
         yield from vars(item).values()
     elif kind is types.FunctionType:
@@ -200,7 +200,7 @@ def _function_references(function: types.FunctionType) -> Iterator[Any]:
     yield from (value for _, value in cells(function))
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
-    yield from named(function).values()
+    yield from named_globals(function).values()
 
 
 def _instance_references(item: Any, kind: type) -> Iterator[Any]:
@@ -216,9 +216,9 @@ def _instance_references(item: Any, kind: type) -> Iterator[Any]:
         yield item.fget
     elif is_generator(item):
         return
-    yield from _held(item)
+    yield from _fields(item)
 
 
-def _held(item: Any) -> Iterator[Any]:
+def _fields(item: Any) -> Iterator[Any]:
     yield from attributes(item).values()
     yield from (value for _, value in slots(item))
