@@ -57,13 +57,11 @@ def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
 
 def slots(item: object) -> Iterator[tuple[MemberDescriptorType, Any]]:
     """Descriptors of the slots that are filled, those of base classes first, and their values."""
-    for member in _members(type(item)):
-        try:
-            yield member, member.__get__(item)
-        except AttributeError:  # not filled
-            continue
-
-
-def _members(kind: type) -> list[MemberDescriptorType]:
-    members = [member for each in reversed(kind.__mro__) if "__slots__" in vars(each) for member in vars(each).values()]
-    return [member for member in members if type(member) is MemberDescriptorType]
+    for base in type(item).__mro__[::-1]:
+        if "__slots__" in vars(base):
+            for member in vars(base).values():
+                if type(member) is MemberDescriptorType:
+                    try:
+                        yield member, member.__get__(item)
+                    except AttributeError:  # not filled
+                        continue

@@ -100,7 +100,8 @@ class TrainingObjects:
         self.data = [item for item in beside if issubclass(type(item), _DATA)]
         """Loaders and data sets: their state is bounded more tightly, by :class:`LoaderState`."""
         apart = set(map(id, self.data))
-        self._items = [(item, bounds[key]) for key, item in found.items() if key not in apart]
+        self._bounds = bounds
+        self._items = [item for key, item in found.items() if key not in apart]
 
     def captured(self, copies: TensorCopies) -> list[tuple[str, Callable[[], Any]]]:
         """Restorers, each with the name of the class it restores an object of; the tensors are kept by ``copies``.
@@ -109,9 +110,9 @@ class TrainingObjects:
         """
         return [
             (f"{type(item).__module__}.{type(item).__qualname__}", restorer)
-            for item, bounds in self._items
+            for item in self._items
             if _is_made(item)
-            for restorer in _captured(item, bounds, copies)
+            for restorer in _captured(item, self._bounds[id(item)], copies)
         ]
 
 
