@@ -23,6 +23,7 @@ __all__ = [
     "cells",
     "contents",
     "is_generator",
+    "is_installed",
     "is_optimizer",
     "is_own",
     "is_wrapper",
@@ -148,5 +149,10 @@ def is_own(module: object) -> bool:
 def _is_own_module(module: str) -> bool:
     if module.partition(".")[0] in NOT_TRAINING | {"torch"}:
         return module == "__main__"
+    return not is_installed(module)
+
+
+def is_installed(module: str) -> bool:
+    """True for a module of an installed package."""
     path = getattr(sys.modules.get(module), "__file__", None)
-    return not (isinstance(path, str) and ("site-packages" in path or "dist-packages" in path))
+    return isinstance(path, str) and ("site-packages" in path or "dist-packages" in path)

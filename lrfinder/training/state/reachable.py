@@ -155,12 +155,8 @@ def _references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
         yield from _function_references(item)
     elif is_optimizer(item):
         yield from _optimizer_references(item)
-    elif issubclass(kind, np.ndarray):
-        if item.dtype.hasobject and item.size <= limits.entries:  # as the parts of a replay buffer
-            yield from np.ndarray.ravel(item).tolist()
-        yield from _held(item)
     else:
-        yield from _instance_references(item, kind)
+        yield from _instance_references(item, kind, limits)
 
 
 def _tensor_references(tensor: Tensor) -> Iterator[Any]:
@@ -203,7 +199,7 @@ def _function_references(function: types.FunctionType) -> Iterator[Any]:
     yield from named_globals(function).values()
 
 
-def _instance_references(item: Any, kind: type) -> Iterator[Any]:
+def _instance_references(item: Any, kind: type, limits: Limits) -> Iterator[Any]:
     if issubclass(kind, functools.partial):
         yield from (item.func, item.args, item.keywords)
     elif kind is types.MethodType:
@@ -214,6 +210,8 @@ def _instance_references(item: Any, kind: type) -> Iterator[Any]:
         yield item.__func__
     elif kind is property:
         yield item.fget
+    elif issubclass(kind, np.ndarray) and item.dtype.hasobject and item.size <= limits.entries:
+        yield from np.ndarray.ravel(item).tolist()  # as the parts of a replay buffer
     elif is_generator(item):
         return
     yield from _fields(item)
