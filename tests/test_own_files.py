@@ -142,8 +142,16 @@ def test_data_that_is_laid_out_otherwise_is_sent_to_a_function(tmp_path: Path) -
     sentence = refused("segmenter", tmp_path / "bare")
     assert "Expected PATH/<class>/*.jpg" in sentence
     assert sentence.endswith("and what a function returns, given as `data` module:function.")
-    (tmp_path / "bare" / "a.json").write_text("{}")
+    (tmp_path / "bare" / "a.json").write_text('{"images": []}')
     assert "is no COCO file" in refused("Detector", tmp_path / "bare")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"classes": ["a", "b"]}', ""])
+def test_a_json_file_without_images_is_taken_for_no_coco_file(tmp_path: Path, content: str) -> None:
+    """Configurations and names of classes lie beside images and masks; what is missing is said as without them."""
+    (tmp_path / "info.json").write_text(content)
+    assert "Couldn't find any class folder" in refused("segmenter", tmp_path)
+    assert prepared("segmenter", folder(tmp_path)).facts["num_classes"] == 3
 
 
 def test_masks_beside_other_data_are_refused(tmp_path: Path) -> None:

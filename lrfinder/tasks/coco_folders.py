@@ -21,7 +21,7 @@ from lrfinder.tasks.folders import class_folders
 from lrfinder.tasks.image_files import image_size_of, probed, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
-__all__ = ["coco_files", "open_coco"]
+__all__ = ["has_coco", "open_coco"]
 
 LAYOUT = (
     "Expected PATH/annotations/*train*.json with PATH/train*/*.jpg, or PATH/train/*.json beside the images, or a COCO "
@@ -123,19 +123,31 @@ def _notes(file: CocoFile, labels: dict[int, int]) -> Iterator[str]:
         yield f"The category ids are numbered anew, from 1 to {len(labels)}, in their order; 0 is the background."
 
 
-def coco_files(path: Path) -> list[Path]:
-    """Files in a folder and in those inside it that may be COCO files of objects; the path itself where it is one."""
+def has_coco(path: Path) -> bool:
+    """Whether a path is a JSON file, or a folder with one that lists images, as COCO files do and few others."""
     if not path.is_dir():
-        return [path] if path.suffix.lower() == ".json" and path.is_file() else []
-    folders = [path, *sorted(class_folders(path))]
-    return [each for folder in folders for each in sorted(folder.glob("*.json")) if not _is_other(each.name)]
+        return path.suffix.lower() == ".json" and path.is_file()
+    return any(_lists_images(each) for each in _json_files(path))
+
+
+def _lists_images(file: Path) -> bool:
+    try:
+        return b'"images"' in file.read_bytes()
+    except OSError:  # reading it as a COCO file says why
+        return True
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Files in a folder and in those inside it that may be COCO files of objects."""
+    folders = [folder, *sorted(class_folders(folder))]
+    return [each for inside in folders for each in sorted(inside.glob("*.json")) if not _is_other(each.name)]
 
 
 def _find(path: Path, keypoints: bool, val: bool) -> list[Path]:
     """COCO files for training, and for validation where there is one and it is wanted."""
     if path.is_file():
         return [path]
-    files = coco_files(path)
+    files = _json_files(path)
     people = [each for each in files if each.name.startswith("person_keypoints")]
     files = people if keypoints and people else [each for each in files if each not in people]
     parts = {part: [each for each in files if name.search(_words(each, path))] for part, name in _PARTS.items()}

@@ -15,7 +15,7 @@ from torchvision.transforms import functional as F
 from lrfinder.errors import SetupError
 from lrfinder.tasks import FAMILIES, detection, images, segmentation
 from lrfinder.tasks.assemble import Loading
-from lrfinder.tasks.coco_folders import coco_files, open_coco
+from lrfinder.tasks.coco_folders import has_coco, open_coco
 from lrfinder.tasks.colour import normalised
 from lrfinder.tasks.folders import LAYOUT
 from lrfinder.tasks.image_files import default_size
@@ -115,7 +115,7 @@ def _read(settings: Settings) -> _Kind:
         if LAYOUT not in str(error):
             raise
         folder = Path(settings.data)
-        if coco_files(folder):
+        if has_coco(folder):
             return _boxes(settings)
         if has_masks(folder):
             return _masks(settings)
