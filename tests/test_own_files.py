@@ -80,6 +80,19 @@ def test_targets_have_what_every_object_has(tmp_path: Path) -> None:
     assert sorted(next(iter(experiment.task.train_loader))[1][0]) == ["boxes", "labels"]
 
 
+def test_keypoints_of_several_lengths_are_left_out(tmp_path: Path) -> None:
+    rows = [annotation(1, 3), annotation(2, 13, keypoints=[8, 8, 2])]
+    experiment = prepared("Detector", coco(tmp_path / "a.json", tmp_path, rows=rows))
+    assert sorted(next(iter(experiment.task.train_loader))[1][0]) == ["boxes", "labels", "masks"]
+
+
+def test_a_file_of_the_keypoints_of_persons_is_taken_where_it_is_alone(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", tmp_path / f"{part}2017")
+    experiment = prepared("Detector", tmp_path, val=True)
+    assert "keypoints" in next(iter(experiment.task.train_loader))[1][0]
+
+
 def test_category_ids_are_labels_where_the_classes_allow_it(tmp_path: Path) -> None:
     path = coco(tmp_path / "a.json", tmp_path)
     labels = [

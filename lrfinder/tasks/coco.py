@@ -85,8 +85,10 @@ class CocoFile:
         return True
 
     def all_have(self, name: str) -> bool:
-        """Whether every object has ``"segmentation"`` or ``"keypoints"``."""
-        return all(each.get(name) for _, found in self.images for each in found)
+        """Whether every object has ``"segmentation"``, or as many ``"keypoints"`` as the others."""
+        values = [each.get(name) for _, found in self.images for each in found]
+        lengths = {len(each) for each in values if isinstance(each, list)}
+        return all(values) and (name != "keypoints" or len(lengths) == 1)
 
     @property
     def num_keypoints(self) -> int:

@@ -149,7 +149,8 @@ def _find(path: Path, keypoints: bool, val: bool) -> list[Path]:
         return [path]
     files = _json_files(path)
     people = [each for each in files if each.name.startswith("person_keypoints")]
-    files = people if keypoints and people else [each for each in files if each not in people]
+    others = [each for each in files if each not in people]
+    files = people if people and (keypoints or not others) else others
     parts = {part: [each for each in files if name.search(_words(each, path))] for part, name in _PARTS.items()}
     train = parts["train"] or [
         each for each in files if each not in parts["val"] and not _TEST.search(_words(each, path))

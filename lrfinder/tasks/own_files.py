@@ -68,7 +68,8 @@ def open_files(settings: Settings, *, workers: int, pin_memory: bool) -> OwnData
     A folder is read as folders of classes; where it has none, as a COCO file and its images, or as images and masks.
     Labelled images have ``settings.image_size`` pixels on a side, the next multiple of 32 of their own size without it,
     at most 224; images with masks at most 480. Both are normalised with ImageNet's mean and standard deviation. Images
-    with boxes keep their size; the targets have masks and keypoints besides where every object of the file has them.
+    with boxes keep their size; the targets have masks where every object of the file has one, and keypoints where all
+    have the same number.
 
     Args:
         settings: of the experiment.
