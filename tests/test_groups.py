@@ -345,7 +345,7 @@ def test_the_auxiliary_classifier_has_the_learning_rate_of_the_recipe() -> None:
     assert [*map(id, groups[1]["params"])] == [*map(id, model.aux_classifier.parameters())]
     assert sum(len(group["params"]) for group in groups) == len([*model.parameters()])
     assert (found.facts["aux_lr_scale"], found.facts["lr_of"]) == (10.0, "all but the auxiliary classifier")
-    said = "The learning rate is that of all but the auxiliary classifier, which has 10 times it as in torchvision's"
+    said = "The learning rate is that of all but the auxiliary classifier, which has 10 times that, as in torchvision's"
     assert found.task.notes[-1].startswith(said)
     result = dataclasses.replace(found.range_test(), run=run_record(found, "cosine", 1))
     assert result.curve.group_scales == pytest.approx((1.0, 10.0))

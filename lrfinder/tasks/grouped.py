@@ -81,7 +81,7 @@ def grouped_optimizer(settings: Settings, name: str, model: nn.Module) -> Groupe
     lr_of = _lr_of(model, built, frozen)
     aux = options.get("aux_lr_scale")
     if aux is not None:
-        notes += (f"The learning rate is that of {lr_of}, which has {aux:g} times it as in torchvision's recipe.",)
+        notes += (f"The learning rate is that of {lr_of}, which has {aux:g} times that, as in torchvision's recipe.",)
     elif given & set(_SCALES):
         notes += (f"The learning rate is that of {lr_of}; the {len(built.param_groups)} groups keep their ratios.",)
     return Grouped(optimizer=built, settings=settings, aux_lr_scale=aux, lr_of=lr_of, notes=notes)
