@@ -41,7 +41,7 @@ class _Kind:
 
     Args:
         family: that has such batches.
-        samples: with a validation part where one is requested.
+        samples: with a validation part where the data has one and it is requested.
         transform: from a sample to tensors.
         num_classes: that the labels need, or that the user chose.
         image_size: pixels on a side; None where images keep their size.
@@ -80,7 +80,8 @@ def open_files(settings: Settings, *, workers: int, pin_memory: bool) -> OwnData
         SetupError: files that cannot be read, or are laid out otherwise.
     """
     found = _read(settings)
-    samples, size = found.samples, settings.batch_size or FAMILIES[found.family].batch_size
+    samples = found.samples.with_val(settings.val, settings.seed)
+    size = settings.batch_size or FAMILIES[found.family].batch_size
     if found.image_size is not None:
         check_batch_memory(size, found.image_size)
     loading = Loading(
@@ -133,7 +134,7 @@ def _labels(settings: Settings) -> _Kind:
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
     return _Kind(
         family="classification",
-        samples=samples.with_val(settings.val, settings.seed),
+        samples=samples,
         transform=partial(images.transformed, transform=partial(_resized, size=size), num_classes=classes),
         num_classes=classes,
         image_size=size,
@@ -148,7 +149,7 @@ def _masks(settings: Settings) -> _Kind:
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
     return _Kind(
         family="segmentation",
-        samples=samples.with_val(settings.val, settings.seed),
+        samples=samples,
         transform=partial(segmentation.transformed, size=size, num_classes=classes),
         num_classes=classes,
         image_size=size,
@@ -160,21 +161,17 @@ def _masks(settings: Settings) -> _Kind:
 def _boxes(settings: Settings) -> _Kind:
     samples, _ = open_coco(settings.data, val=settings.val, num_classes=settings.num_classes)
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes, detection.CLASSES)
+    keys = ", ".join(samples.train[0][1])
     return _Kind(
         family="detection",
-        samples=samples.with_val(settings.val, settings.seed),
+        samples=samples,
         transform=detection.as_tensors,
         num_classes=classes,
         image_size=None,
-        words=f"Batches are a list of images from 0 to 1 and a list of dictionaries with {_keys(samples)}.",
+        words=f"Batches are a list of images from 0 to 1 and a list of dictionaries with {keys}.",
         collate=listed,
         taken=("num_classes",),
     )
-
-
-def _keys(samples: Samples) -> str:
-    *first, last = sorted(samples.train[0][1])
-    return f"{', '.join(first)} and {last}"
 
 
 def _size_words(what: str, size: int, samples: Samples) -> str:
