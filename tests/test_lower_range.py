@@ -146,3 +146,13 @@ def test_a_loss_that_rises_without_training_is_refused(own: bool) -> None:
     with pytest.raises(BatchError, match="rises by itself: it does so where no weight changes"):
         finder.range_test([torch.randn(8, 8) for _ in range(40)], progress=False)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and model.place == 0
+
+
+def test_batches_without_a_finite_loss_are_no_rise_without_training() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1, bias=False)
+    batches = [torch.randn(16, 8) * (1e25 if i in range(16, 60, 3) else 10.0) for i in range(60)]  # squared inf
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    finder = LRFinder(model, optimizer, loss_fn=lambda model, inputs: model(inputs).square().mean())
+    result = finder.range_test(batches, start_lr=0.01, end_lr=10.0, num_iter=40, progress=False)
+    assert result.curve.stop is StopReason.DIVERGED

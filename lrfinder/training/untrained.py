@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ def shown_by_training(step: TrainStep, draw: Callable[[], Sequence[Any]], curves
     with contextlib.suppress(StopIteration):
         for _ in last.losses:
             losses.append(step.loss(draw()).item())
+    losses = list(filter(math.isfinite, losses))  # a batch without a finite loss says nothing of the others
     if losses_until_diverged(losses, maximize=last.maximized) is None:
         return curves
     shown = [each for each in curves if _span(losses) <= _SAME_PART * _span(each.losses)]
