@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrfinder.errors import BatchError
 from lrfinder.training.contents import describe_batch
 
-__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_graph_kept", "check_loss", "check_scalar", "criterion_loss"]
+__all__ = ["HOW_TO_LOSS_FN", "LossFn", "StepFn", "check_loss", "check_scalar", "criterion_loss", "fill_gradients"]
 
 LossFn = Callable[[Any, Any], Tensor]
 """``loss_fn(model, batch) -> scalar tensor``, with the batch on the model's device."""
@@ -88,13 +88,17 @@ def check_scalar(loss: Any, *, when: str = "") -> None:
         )
 
 
-def check_graph_kept(error: RuntimeError) -> None:
-    """Explain the error of a backward pass that reaches into an earlier one; other errors are left alone.
+def fill_gradients(loss: Any) -> None:
+    """``loss.backward()``.
 
     Raises:
-        BatchError: it does.
+        BatchError: it reaches into the graph of an earlier backward pass.
     """
-    if "backward through the graph a second time" in str(error):
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
         raise BatchError(
             "the loss reaches into the graph of an earlier step: model or loss_fn keeps tensors that need a gradient, "
             "in the samples or as an attribute. A range test uses a batch more than once. Clear them at the start of "

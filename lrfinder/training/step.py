@@ -19,7 +19,7 @@ from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.failures import make_update
 from lrfinder.training.joint import parts_of
-from lrfinder.training.losses import check_graph_kept, check_loss
+from lrfinder.training.losses import check_loss, fill_gradients
 from lrfinder.training.norms import Clipping, total_norm
 from lrfinder.training.setup import TrainingSetup
 
@@ -174,11 +174,7 @@ class TrainStep:
         for batch in batches:
             loss = self._forward(batch)
             part = loss / len(batches) if len(batches) > 1 else loss
-            try:
-                (self._scaler.scale(part) if self._scaler is not None else part).backward()
-            except RuntimeError as error:
-                check_graph_kept(error)
-                raise
+            fill_gradients(self._scaler.scale(part) if self._scaler is not None else part)
             parts.append(part.detach())
         if not self._checked:
             self._check_gradients()
