@@ -16,6 +16,7 @@ from lrfinder.files import read_value, write_json
 from lrfinder.record.facts import ModelFacts
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.defaults import make_schedule
+from lrfinder.schedules.forms import OWN_STEPS
 from lrfinder.schedules.grouping import Grouping
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.schedules.updates import Updates
@@ -69,8 +70,7 @@ def recipe(
             :attr:`LossCurve.group_scales`; for the printed lines, which cannot see the optimizer.
         accumulation_steps, clip_grad_norm, amp_dtype: as in :class:`LRFinder`, for the printed lines.
         grad_scaler: whether the printed lines use a ``torch.amp.GradScaler``; by default with float16.
-        device: kind of device that the model is on, as in ``"cuda"``; the printed lines move the batches to any but a
-            CPU.
+        device: kind of device of the model, as in ``"cuda"``; the printed lines move the batches to any but a CPU.
         optimizers: number of parameter groups of each optimizer, where several are stepped together.
         closure: whether the printed lines give ``optimizer.step`` a closure, as L-BFGS needs it.
         own_step: whether the printed lines call ``step_fn``, which makes the update.
@@ -104,7 +104,7 @@ def recipe(
         >>> recipe("step", peak_lr=0.1, epochs=90).spec
         Step(step_size=30, gamma=0.1)
     """
-    form = "step" if own_step and form == "plain" else form
+    form = "step" if own_step and form not in OWN_STEPS else form
     updates = Updates(optimizers=tuple(optimizers), closure=closure, form=form, grouping=grouping)
     return recipe_as_swept(
         kind,

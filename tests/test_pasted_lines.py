@@ -240,3 +240,9 @@ def test_every_combination_fits_the_page() -> None:
         code = recipe("onecycle", peak_lr=0.1, epochs=3, steps_per_epoch=1000, **updates).code()
         assert max(map(len, code.splitlines())) <= 120
         assert ("unscale_" in code) == (clip is not None and "GradScaler" in code)
+
+
+@pytest.mark.parametrize("form", ["plain", "own loss", "two-part step"])
+def test_own_step_makes_the_update_whatever_computes_the_loss(form: str) -> None:
+    code = recipe("constant", peak_lr=0.1, own_step=True, form=form).code()
+    assert ("backward(data)" if form == "two-part step" else "step_fn(data)") in code and "loss_fn" not in code
