@@ -56,7 +56,7 @@ def test_trials_of_a_maximising_optimizer_are_compared_sign_turned() -> None:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_plateau_keeps_the_lr_while_the_training_improves(sign: float) -> None:
-    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, facts=ModelFacts(maximize=sign < 0))
+    curve = curve_of(breaks, start=1e-4, end=1.0, count=60, facts=ModelFacts(maximize=sign < 0, device="cpu"))
     curve = dataclasses.replace(curve, losses=tuple(sign * loss for loss in curve.losses))
     made = RangeTestResult(curve=curve).recipe("plateau", peak_lr=0.1, epochs=40, patience=3)
     built, pasted = (torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0, maximize=sign < 0) for _ in range(2))
