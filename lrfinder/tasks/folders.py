@@ -16,6 +16,7 @@ __all__ = [
     "LAYOUT",
     "TARGET_FOLDERS",
     "ClassFolders",
+    "NoClassesError",
     "class_folders",
     "files_below",
     "find_parts",
@@ -57,13 +58,17 @@ TARGET_FOLDERS = (
 )
 
 
+class NoClassesError(SetupError):
+    """Data that are no folders of classes, or have none to train on."""
+
+
 def find_parts(folder: Path, layout: str = LAYOUT) -> tuple[Path, Path | None]:
     """The folder of the training part, and that of the validation part or None. Case does not matter.
 
     Where there are no parts, all of ``folder`` is for training. A test part is left alone.
 
     Raises:
-        SetupError: the folder has parts for validation and test alone.
+        NoClassesError: the folder has parts for validation and test alone.
     """
     found = {path.name.lower(): path for path in sorted(class_folders(folder), reverse=True)}
     train = [found[name] for name in _TRAIN if name in found]
@@ -72,7 +77,7 @@ def find_parts(folder: Path, layout: str = LAYOUT) -> tuple[Path, Path | None]:
         return train[0], val[0] if val else None
     if found and set(found) <= {*_VAL, *_TEST}:
         names = ", ".join(sorted(path.name for path in found.values()))
-        raise SetupError(f"{folder} has only {names}, and no part to train on. Rename it to train. {layout}")
+        raise NoClassesError(f"{folder} has only {names}, and no part to train on. Rename it to train. {layout}")
     return folder, None
 
 
@@ -86,14 +91,14 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
         """The classes, sorted, and the label of each.
 
         Raises:
-            SetupError: none, or folders with images and their masks or labels.
+            NoClassesError: none, or folders with images and their masks or labels.
         """
         classes = sorted(path.name for path in class_folders(Path(directory)))
         if not classes:
-            raise SetupError(f"Couldn't find any class folder in {directory}. {LAYOUT}")
+            raise NoClassesError(f"Couldn't find any class folder in {directory}. {LAYOUT}")
         lower = {name.lower() for name in classes}
         if lower <= {*IMAGE_FOLDERS, *TARGET_FOLDERS} and lower & {*TARGET_FOLDERS}:
-            raise SetupError(
+            raise NoClassesError(
                 f"{directory} has {' and '.join(classes)}, as data for segmentation or detection has; these are no "
                 f"classes. {LAYOUT}"
             )
@@ -104,17 +109,17 @@ class ClassFolders(datasets.ImageFolder):  # type: ignore[misc]  # torchvision h
         """Path and label of each image.
 
         Raises:
-            SetupError: a class without an image, or a single class.
+            NoClassesError: a class without an image, or a single class.
         """
         classes = class_to_idx or {}
         paths = {name: sorted(files_below(Path(directory) / name)) for name in classes}
         if empty := sorted(name for name, found in paths.items() if not found):
-            raise SetupError(
+            raise NoClassesError(
                 f"Found no valid file for the classes {', '.join(empty)} in {directory}; an image ends in "
                 f"{', '.join(datasets.folder.IMG_EXTENSIONS)}. {LAYOUT}"
             )
         if len(classes) < 2:
-            raise SetupError(
+            raise NoClassesError(
                 f"{directory} has only the class {', '.join(classes)}; classification needs at least two classes. "
                 f"{LAYOUT}"
             )

@@ -16,7 +16,7 @@ from torchvision import datasets
 
 from lrfinder.errors import SetupError
 from lrfinder.tasks.colour import in_colour
-from lrfinder.tasks.folders import LAYOUT, ClassFolders, find_parts
+from lrfinder.tasks.folders import LAYOUT, ClassFolders, NoClassesError, find_parts
 from lrfinder.tasks.image_files import probed, read_image
 from lrfinder.tasks.samples import Samples, folder_name
 
@@ -62,7 +62,7 @@ def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -
     folder = Path(data)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise SetupError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {LAYOUT}")
+        raise NoClassesError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {LAYOUT}")
     train, val_part = find_parts(folder)
     return _folder_data(folder, train=train, val=val_part if val else None)
 

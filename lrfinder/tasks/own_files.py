@@ -17,7 +17,7 @@ from lrfinder.tasks import FAMILIES, detection, images, segmentation
 from lrfinder.tasks.assemble import Loading
 from lrfinder.tasks.coco_folders import has_coco, open_coco
 from lrfinder.tasks.colour import normalised
-from lrfinder.tasks.folders import LAYOUT
+from lrfinder.tasks.folders import NoClassesError
 from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.masks import VOID, has_masks, open_masks
 from lrfinder.tasks.memory import check_batch_memory
@@ -113,9 +113,7 @@ def _read(settings: Settings) -> _Kind:
         return _masks(settings)
     try:
         return _labels(settings)
-    except SetupError as error:
-        if LAYOUT not in str(error):
-            raise
+    except NoClassesError as error:
         folder = Path(settings.data)
         if has_coco(folder):
             return _boxes(settings)
