@@ -444,4 +444,4 @@ with preserved(setup, storage="disk"):
 def test_a_process_that_is_killed_leaves_no_file(name: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), name], timeout=120)
     assert done.returncode == -getattr(signal, name)
-    assert list(tmp_path.iterdir()) == []
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))  # torch may make an empty folder for its compiler
