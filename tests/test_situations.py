@@ -283,6 +283,18 @@ def test_a_head_alone_gets_a_part_of_edge_and_divergence(optimizer: str) -> None
     assert known.grade == "low" and Advice.from_dict(known.to_dict()) == known
 
 
+@pytest.mark.parametrize(("fall", "held"), [(0.0, True), (1.0, False)])
+def test_a_head_far_above_the_typical_lr_of_adam_needs_a_fall(fall: float, held: bool) -> None:
+    """As of prefixes that change no output, whose loss breaks at 1e4 and shows nothing before."""
+
+    def loss(x: float) -> float:
+        return 4.0 - fall * max(0.0, min(x, 4.0)) / 4 + max(0.0, 10 * (x - 4))
+
+    known = advise(curve_of(loss, start=1e-3, end=1e5, noise=0.05, optimizer="AdamW", facts=ModelFacts(**NEW_HEAD)))
+    assert known.base_lr is not None and (known.base_lr < 1 if held else known.base_lr > 10)
+    assert any("so far above the typical one" in each for each in known.reasons) == held
+
+
 def linear_head(optimizer: str = "AdamW", *, fall: float, noise: float = 0.001, scale: float = 1.0) -> Advice:
     """Advice for a linear head whose loss fell by that part in the sweep."""
     fields: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "facts": ModelFacts(**LINEAR_HEAD)}

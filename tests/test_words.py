@@ -87,6 +87,7 @@ def test_a_larger_loss_has_a_lower_typical_lr(here: float, side: str) -> None:
         ("ceiling", "edge", "too close to the edge, so base_lr is lowered to 0.1"),
         ("ceiling", "highest", "above every LR tried, so base_lr is lowered to the highest of them, 0.1"),
         ("ceiling", "above edge", "too far above the edge, so base_lr is lowered to 0.1"),
+        ("ceiling", "typical", "so far above the typical one (0.5) trains: base_lr is lowered to 0.1"),
     ],
 )
 def test_what_was_seen_is_named_with_its_lr(name: str, source: str, expected: str) -> None:

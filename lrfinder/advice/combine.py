@@ -8,7 +8,7 @@ LR, which depends on the schedule and the length of the training. With the symbo
     f   a fitted part of the middle of the low region,
     l   a fitted part of the limit: of the edge, for SGD of where the loss had diverged,
     w   weight of the low region (sweep_weight), v weight of the limit (limit_weight),
-    c   the ceiling: a fitted part of the edge, for SGD of the mean of edge and divergence,
+    c   the ceiling: a fitted part of the edge, for SGD of the mean of edge and divergence (for Adam see _MOST_UNSEEN),
     s   factors of the situation: :mod:`lrfinder.tables.situations`,
 
 the LR b for cosine and the peak of schedule kind k are
@@ -54,6 +54,8 @@ __all__ = ["Estimate", "combine", "peak_lr"]
 
 _DIVERGES_WITHIN = 20.0  # times the edge; a bounded loss, as of dead units, diverges further up, which shows little
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
+_MOST_UNSEEN = 50  # times the typical LR of Adam, where no fall shows; heads with it get at most 23 times in all sweeps
+_UNSEEN_NOISES = 2.5  # a flat curve shows a fall of more noises by chance in 1 % of sweeps
 _FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
 
 
@@ -107,7 +109,7 @@ def combine(curve: LossCurve, reading: Reading, *, constants: Constants = FITTED
         )
         grade = mean.grade if 1 / _FAR <= each.factor <= _FAR else max(mean.grade, "medium", key=GRADES.index)
         mean = replace(mean, base_lr=lr, grade=grade, evidence=(*mean.evidence, factor))
-    ceiling = _ceiling(reading, constants, math.prod(each.factor for each in factors))
+    ceiling = _ceiling(reading, constants, math.prod(each.factor for each in factors), u)
     if mean.base_lr <= ceiling.lr:
         return replace(mean, ceiling=ceiling.lr)
     return replace(mean, base_lr=ceiling.lr, ceiling=ceiling.lr, evidence=(*mean.evidence, ceiling))
@@ -219,7 +221,7 @@ def _limit(reading: Reading, constants: Constants) -> Evidence | None:
     return Evidence(name="limit", lr=clamp_lr(part * seen), weight=weight, part=part, seen=(seen, seen), source=source)
 
 
-def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence:
+def _ceiling(reading: Reading, constants: Constants, allowed: float, u: float | None) -> Evidence:
     """Upper limit of the LR of every schedule; ``allowed`` multiplies its fitted part of the edge."""
     rule, edge, highest = reading.update_rule, reading.edge_lr, reading.lrs[-1]
     ceiling = partial(Evidence, name="ceiling", weight=0.0)
@@ -227,6 +229,9 @@ def _ceiling(reading: Reading, constants: Constants, allowed: float) -> Evidence
         return ceiling(lr=highest, part=1.0, seen=(highest, highest), source="highest")
     part = allowed * constants.edge_part.of(rule)
     if rule == "adaptive":
+        unseen = reading.total_drop < _UNSEEN_NOISES * reading.noise_std
+        if unseen and u is not None and (most := _MOST_UNSEEN * u) < part * edge:
+            return ceiling(lr=most, part=_MOST_UNSEEN, seen=(u, u), source="typical")
         return ceiling(lr=clamp_lr(part * edge), part=part, seen=(edge, edge), source="edge")
     # With SGD, the edges of three sweeps of one task are a factor 2.4 apart in the median, and the learning rates at
     # which they had diverged a factor 1.6. A middle of the two is steadier than the edge, and no worse a guide.

@@ -34,8 +34,8 @@ class Evidence:
         part: factor between ``lr`` and what was seen; 1 where ``lr`` is that itself.
         seen: (low, high) of what was seen, or the same number twice; of a factor, where it is 1, and this training.
         source: what was seen: ``"low region"``, ``"edge"``, ``"divergence"``, ``"highest"`` (LR tried), ``"edge and
-            divergence"``, ``"above edge"``, ``"clipping"``, ``"plateau"``, or the class name of the optimizer; of a
-            factor the update rule; of ``"trials"`` and ``"range test"`` the kind of schedule.
+            divergence"``, ``"above edge"``, ``"typical"``, ``"clipping"``, ``"plateau"``, or the class name of the
+            optimizer; of a factor the update rule; of ``"trials"`` and ``"range test"`` the kind of schedule.
         steps: length of the training that trials were for; None for any other evidence.
         of_head: whether those trials were of a new head alone, or of one linear layer.
     """

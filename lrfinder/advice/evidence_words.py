@@ -113,6 +113,10 @@ def _ceiling(each: Evidence) -> str:
         "edge and divergence": (close := f"That is too close to {near}, so base_lr is lowered to {lr}."),
         "edge and highest": close,
         "above edge": f"That is too far above the edge, so base_lr is lowered to {lr}.",
+        "typical": (
+            "The loss does not clearly fall, so nothing shows that an LR so far above the typical one "
+            f"({format_lr(each.seen[0])}) trains: base_lr is lowered to {lr}."
+        ),
     }
     return sentences[each.source]
 
