@@ -42,7 +42,7 @@ from lrfinder.advice.typical import in_other_unit, typical_evidence, typical_of
 from lrfinder.analysis.finding import GRADES
 from lrfinder.analysis.plateau import half_fallen
 from lrfinder.analysis.probe import without_probe
-from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.regimes import DROP_NOISES, Reading, read_curve
 from lrfinder.numbers import clamp_lr, geometric_mean, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
@@ -55,7 +55,6 @@ __all__ = ["Estimate", "combine", "peak_lr"]
 _DIVERGES_WITHIN = 20.0  # times the edge; a bounded loss, as of dead units, diverges further up, which shows little
 _MOST_ABOVE_EDGE = 2.5  # of all stored sweeps the ceiling is at most 2.4 times the edge; more is an edge misread
 _MOST_UNSEEN = 50  # times the typical LR of Adam, where no fall shows; heads with it get at most 23 times in all sweeps
-_UNSEEN_NOISES = 2.5  # a flat curve shows a fall of more noises by chance in 1 % of sweeps
 _FAR = 2.0  # a law that moves the LR further leaves no ground for the best grade
 
 
@@ -229,7 +228,7 @@ def _ceiling(reading: Reading, constants: Constants, allowed: float, u: float | 
         return ceiling(lr=highest, part=1.0, seen=(highest, highest), source="highest")
     part = allowed * constants.edge_part.of(rule)
     if rule == "adaptive":
-        unseen = reading.total_drop < _UNSEEN_NOISES * reading.noise_std
+        unseen = reading.total_drop < DROP_NOISES * reading.noise_std
         if unseen and u is not None and (most := _MOST_UNSEEN * u) < part * edge:
             return ceiling(lr=most, part=_MOST_UNSEEN, seen=(u, u), source="typical")
         return ceiling(lr=clamp_lr(part * edge), part=part, seen=(edge, edge), source="edge")

@@ -29,10 +29,10 @@ from lrfinder.numbers import clamp_lr
 from lrfinder.record.curve import LossCurve, StopReason
 from lrfinder.record.sweep import losses_until_diverged
 
-__all__ = ["Reading", "read_curve"]
+__all__ = ["DROP_NOISES", "Reading", "read_curve"]
 
 _LEVEL = 5  # losses whose median is the level at the end of the curve; fewer show nothing
-_DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
+DROP_NOISES = 2.5  # a flat curve shows a drop of more noises than that by chance in 1 % of sweeps
 _FAINT_NOISES = 1.2  # the same for means over a decade
 _RISE_NOISES = 4.0  # the same for the rise that ends the curve: the lowest level is the luckiest of many
 _STEEP_RISE_NOISES = 16.0  # for the last two alone, of a curve cut off as it takes off
@@ -162,7 +162,7 @@ def _read(curve: LossCurve) -> Reading:
 
 def _fall(series: Series) -> _Fall:
     """Onset, steepest and lowest LR of a curve that falls, and where it is low."""
-    if len(series.losses) < _LEVEL or series.drop <= _DROP_NOISES * series.noise:
+    if len(series.losses) < _LEVEL or series.drop <= DROP_NOISES * series.noise:
         return _faint_fall(series)
     lrs, smoothed = series.lrs, series.smooth
     low = int(smoothed.argmin())
