@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor
 
 from lrfinder.analysis.diagnose import edge_at_start, unreadable
-from lrfinder.analysis.regimes import Reading, read_curve
+from lrfinder.analysis.regimes import read_curve
 from lrfinder.analysis.series import FEWEST_POINTS
 from lrfinder.errors import SetupError
 from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
@@ -24,7 +24,7 @@ from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
-from lrfinder.training.untrained import shown_by_training
+from lrfinder.training.untrained import can_be_compared, shown_by_training
 from lrfinder.training.validation import Validation
 
 __all__ = ["Step", "joint_sizes", "lower_range", "run_sweep", "run_sweeps"]
@@ -178,16 +178,18 @@ def lower_range(curve: LossCurve, request: SweepRequest, spent: int) -> tuple[Sw
     # A validation loss of a fresh network with BatchNorm rises at any learning rate.
     if any(number is not None for number in given) or request.mode != "exp" or curve.measured != "before" or left < 0:
         return None
-    if not _starts_too_high(curve, read_curve(curve)):
+    if not _starts_too_high(curve):
         return None
     low, high = (curve.config.start_lr * factor for factor in _LOWER)
     config = SweepConfig(start_lr=low, end_lr=high, num_iter=_LOWER_ITER, early_stop=request.early_stop)
     return config, left
 
 
-def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
+@lru_cache(maxsize=1)  # asked twice of a sweep, and a reading takes a tenth of a short one
+def _starts_too_high(curve: LossCurve) -> bool:
     if curve.stop in (StopReason.INTERRUPTED, StopReason.DATA_EXHAUSTED) or not curve.losses:
         return False
+    reading = read_curve(curve)
     if len(reading.lrs) < FEWEST_POINTS:
         return True  # it ended early, so it diverged
     if edge_at_start(reading):
@@ -206,7 +208,7 @@ def _starts_too_high(curve: LossCurve, reading: Reading) -> bool:
 
 
 def _may_rise_by_itself(setup: TrainingSetup, curve: LossCurve) -> bool:
-    return _starts_too_high(curve, read_curve(curve)) and not setup.ranks.together
+    return not setup.ranks.together and can_be_compared(curve) and _starts_too_high(curve)
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
