@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrfinder.tasks import Task, family_of
+from lrfinder.tasks.samples import Samples
+from lrfinder.tasks.settings import Settings
 from lrfinder.training.losses import criterion_loss
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.step import TrainStep
@@ -20,6 +23,12 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "video": {"model": "mc3_18", "image_size": 16},
     "optical_flow": {"model": "raft_small"},
 }
+
+
+def build_task(model: str, data: Any = "fake", **settings: Any) -> Task:
+    """The task of one of torchvision's models."""
+    data = data if isinstance(data, Samples) else str(data)
+    return family_of(model).build(Settings(model=model, data=data, **settings))
 
 
 def network(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> nn.Sequential:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small import build_task
 from test_tasks_detection import coco
 from test_tasks_segmentation import folder as mask_folder
 from test_tasks_video import chairs, clips
@@ -21,7 +22,7 @@ from torchvision.ops import masks_to_boxes
 
 from lrfinder.errors import ConfigError
 from lrfinder.tables.recipes import ReferenceRecipe, recipe_rows, reference_recipe
-from lrfinder.tasks import FAMILIES, Task, classification, family_of, optical_flow, segmentation, video
+from lrfinder.tasks import FAMILIES, Task, family_of
 from lrfinder.tasks.augment import drawn_from, refused
 from lrfinder.tasks.augment_flow import augment_flow
 from lrfinder.tasks.augment_images import augment_images
@@ -69,14 +70,14 @@ def test_the_seed_fixes_what_is_drawn_whatever_loads_it() -> None:
     drawn = []
     for seed, workers in ((0, 0), (0, 1), (0, 2), (1, 0)):
         torch.manual_seed(workers)
-        task = classification.build(SMALL, photos(), batch_size=4, seed=seed, workers=workers)
+        task = build_task(SMALL, photos(), batch_size=4, seed=seed, workers=workers)
         drawn.append(batches(task, epochs=2))
     assert same(drawn[0], drawn[1]) and same(drawn[0], drawn[2])
     assert not same(drawn[0], drawn[3]) and not same(drawn[0][:3], drawn[0][3:])
 
 
 def test_loading_leaves_the_global_random_state_alone() -> None:
-    task = classification.build(SMALL, photos(), batch_size=4)
+    task = build_task(SMALL, photos(), batch_size=4)
     state = torch.get_rng_state()
     batches(task)
     assert torch.equal(torch.get_rng_state(), state)
@@ -103,7 +104,7 @@ def test_an_augmented_sweep_leaves_no_trace_and_repeats_itself(tmp_path: Path) -
 
 def test_validation_images_are_not_augmented() -> None:
     loaders = [
-        classification.build(SMALL, photos(20), val=True, batch_size=4, augment=each).val_loader
+        build_task(SMALL, photos(20), val=True, batch_size=4, augment=each).val_loader
         for each in ("recipe", "none")
     ]
     first, second = ([images for images, _ in loader] for loader in loaders)
@@ -115,20 +116,20 @@ def test_validation_images_are_not_augmented() -> None:
 
 def test_what_cannot_be_mirrored_is_not_augmented_and_said() -> None:
     for data in ("digits", "fake"):
-        task = classification.build(SMALL, data, batch_size=4)
+        task = build_task(SMALL, data, batch_size=4)
         assert "not augmented" in task.notes[-1] and task.facts["augment"] == "none"
-        plain = classification.build(SMALL, data, batch_size=4, augment="none")
+        plain = build_task(SMALL, data, batch_size=4, augment="none")
         assert plain.notes == task.notes[:-1]
         assert torch.equal(next(iter(task.train_loader))[0], next(iter(plain.train_loader))[0])
-    signs = refused("recipe", "digits", "MNIST")
+    signs = refused(Settings(model=SMALL, dataset="MNIST"))
     assert signs is not None and signs.note.startswith("MNIST is not augmented")
-    assert refused("recipe", "digits", "CIFAR10") is refused("recipe", "mnist") is None
+    assert refused(Settings(model=SMALL, dataset="CIFAR10")) is refused(Settings(model=SMALL, data="mnist")) is None
 
 
 @pytest.mark.parametrize("model", [SMALL, "lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large", "mc3_18"])
 def test_an_unknown_augmentation_is_refused(model: str) -> None:
     with pytest.raises(ConfigError, match="augment must be one of recipe, none; got 'recipes'"):
-        family_of(model).build(model, "fake", augment="recipes")
+        build_task(model, "fake", augment="recipes")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_a_flip_moves_keypoints_and_exchanges_left_and_right() -> None:
 
 
 def test_a_clip_begins_anywhere_and_its_frames_change_alike(tmp_path: Path) -> None:
-    task = video.build("mc3_18", clips(tmp_path, 5, 20), val=True, batch_size=2, image_size=16)
+    task = build_task("mc3_18", clips(tmp_path, 5, 20), val=True, batch_size=2, image_size=16)
     starts, steps = set(), set()
     for _ in range(12):
         for inputs, _ in task.train_loader:
@@ -312,7 +313,7 @@ def test_flow_is_scaled_and_flipped_with_its_images(number: int) -> None:
 
 
 def test_unknown_flow_stays_unknown(tmp_path: Path) -> None:
-    task = optical_flow.build("raft_small", chairs(tmp_path, 2, width=144, height=136), batch_size=1, image_size=128)
+    task = build_task("raft_small", chairs(tmp_path, 2, width=144, height=136), batch_size=1, image_size=128)
     assert task.notes[0] == "Parts of the images, 128x128 pixels."
     *_, flow, valid = next(iter(task.train_loader))
     assert flow.shape == (1, 2, 128, 128) and valid.dtype == torch.bool and (flow.abs().amax(1) > 0)[valid].all()
@@ -341,7 +342,7 @@ def test_the_sweep_of_every_family_is_augmented(tmp_path: Path, model: str, make
 
 
 def test_the_size_of_masks_follows_that_of_the_crops(tmp_path: Path) -> None:
-    task = segmentation.build("lraspp_mobilenet_v3_large", mask_folder(tmp_path), batch_size=2, image_size=96)
+    task = build_task("lraspp_mobilenet_v3_large", mask_folder(tmp_path), batch_size=2, image_size=96)
     assert task.facts["augment"] == "shorter side of 52 to 208 pixels, horizontal flip, random crop"
     images, masks = next(iter(task.train_loader))
     assert (images.shape, masks.shape, masks.dtype) == ((2, 3, 96, 96), (2, 96, 96), torch.int64)

@@ -26,7 +26,7 @@ from lrfinder.cli.options import parse_pairs
 from lrfinder.cli.outputs import Outputs
 from lrfinder.cli.terminal import LateError
 from lrfinder.schedules import KINDS
-from lrfinder.tasks.experiment import pick_device
+from lrfinder.tasks.settings import pick_device
 
 COMMANDS = sorted(main.commands)
 # Few iterations of a small model: enough to see that all parts are joined.

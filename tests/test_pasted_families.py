@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import SMALLEST
+from small import SMALLEST, build_task
 from torch import nn
 
 from lrfinder import LRFinder
@@ -182,7 +182,7 @@ def test_a_form_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize("family", SMALLEST)
 def test_the_lines_train_a_model_of_each_family(family: str) -> None:
     torch.manual_seed(0)
-    task: Task = FAMILIES[family].build(data="fake", batch_size=2, **SMALLEST[family])
+    task: Task = build_task(batch_size=2, **SMALLEST[family])
     loss = task.criterion or task.loss_fn
     code = recipe("constant", peak_lr=1e-5, total_steps=1, warmup_steps=0, form=getattr(loss, "form", "plain")).code()
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)

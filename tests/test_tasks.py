@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import build_task
 from torchvision import models
 
 from lrfinder.cli.run import run
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import FAMILIES, family_of, model_names
-from lrfinder.tasks.experiment import pick_device, prepare
-from lrfinder.tasks.settings import Settings
+from lrfinder.tasks.experiment import prepare
+from lrfinder.tasks.settings import Settings, pick_device
 
 TINY = Settings(model="squeezenet1_1", device="cpu", num_iter=4, batch_size=8, start_lr=1e-4, end_lr=1e-2)
 
@@ -67,7 +68,7 @@ def test_quantised_models_are_refused_with_the_reason(name: str) -> None:
 @pytest.mark.parametrize("option", [{"dataset": "CIFAR10"}, {"masks": "masks"}])
 def test_options_of_another_family_are_refused(option: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=f"`{next(iter(option))}` is of no use for ssd300_vgg16"):
-        FAMILIES["detection"].build("ssd300_vgg16", "fake", **option)
+        build_task("ssd300_vgg16", "fake", **option)
 
 
 def test_a_name_near_no_model_is_pointed_to_the_list() -> None:
@@ -76,7 +77,7 @@ def test_a_name_near_no_model_is_pointed_to_the_list() -> None:
 
 
 def test_a_family_builds_the_task() -> None:
-    task = FAMILIES["classification"].build("squeezenet1_1", "fake", batch_size=4, num_classes=3)
+    task = build_task("squeezenet1_1", "fake", batch_size=4, num_classes=3)
     assert (task.facts["data"], task.facts["num_classes"], task.val_loader) == ("fake", 3, None)
 
 

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from small import build_task
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks import classification
 from lrfinder.tasks.classification_models import AuxiliaryLoss, Classifier, build_classifier
+from lrfinder.tasks.experiment import prepare
 from lrfinder.tasks.images import labelled_images
 from lrfinder.tasks.samples import Samples
+from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.weights import read_state
 
 SMALL = "squeezenet1_1"
@@ -328,20 +330,20 @@ def tiny_images(count: int = 20, classes: int = 4) -> Samples:
 
 
 def test_a_task_has_model_loss_and_batches_that_fit_together() -> None:
-    task = classification.build(SMALL, "digits", batch_size=4)
+    task = build_task(SMALL, "digits", batch_size=4)
     images, labels = next(iter(task.train_loader))
     assert images.shape == (4, 3, 32, 32)
     assert task.criterion is not None and task.criterion(task.model(images), labels).isfinite()
 
 
 def test_a_task_can_be_built_on_images_of_ones_own() -> None:
-    task = classification.build("SqueezeNet1_1", tiny_images(), batch_size=4)
+    task = build_task("SqueezeNet1_1", tiny_images(), batch_size=4)
     assert task.title == "squeezenet1_1 on tiny: 20 images, 4 classes"
     assert task.notes[0] == "Images at 32x32 pixels (in the data about 30, the model's own size is 224)."
 
 
 def test_the_facts_of_a_task_are_ready_for_json() -> None:
-    task = classification.build(SMALL, tiny_images(), batch_size=4, num_classes=6)
+    task = build_task(SMALL, tiny_images(), batch_size=4, num_classes=6)
     assert json.loads(json.dumps(task.facts)) == {
         "model": SMALL,
         "weights": None,
@@ -354,26 +356,26 @@ def test_the_facts_of_a_task_are_ready_for_json() -> None:
 
 
 def test_a_fifth_of_the_images_validates_where_there_is_no_other_part() -> None:
-    task = classification.build(SMALL, tiny_images(), batch_size=4, val=True)
+    task = build_task(SMALL, tiny_images(), batch_size=4, val=True)
     assert (task.facts["train_images"], len(task.val_loader.dataset)) == (16, 4)
-    assert classification.build(SMALL, tiny_images(), batch_size=4).val_loader is None
+    assert build_task(SMALL, tiny_images(), batch_size=4).val_loader is None
 
 
 def test_the_image_size_does_not_depend_on_what_is_held_out() -> None:
     data = labelled_images("mixed", [(Image.new("RGB", (90 + 10 * (i % 2), 200)), i % 2) for i in range(16)], 2)
-    tasks = [classification.build(SMALL, data, batch_size=4, val=val, seed=seed) for val in (0, 1) for seed in range(4)]
+    tasks = [build_task(SMALL, data, batch_size=4, val=val, seed=seed) for val in (0, 1) for seed in range(4)]
     assert {task.facts["image_size"] for task in tasks} == {96}
 
 
 def test_the_validation_part_of_the_data_is_used_where_there_is_one() -> None:
     data = labelled_images("tiny", tiny_images().train, 4, val=tiny_images(6).train)
-    task = classification.build(SMALL, data, batch_size=4, val=True)
+    task = build_task(SMALL, data, batch_size=4, val=True)
     assert (task.facts["train_images"], len(task.val_loader.dataset)) == (20, 6)
 
 
 def test_fewer_outputs_than_classes_are_rejected() -> None:
     with pytest.raises(ConfigError, match="tiny has 4 classes, labelled 0 to 3.*Set `num_classes` to 4"):
-        classification.build(SMALL, tiny_images(), batch_size=4, num_classes=3)
+        build_task(SMALL, tiny_images(), batch_size=4, num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -389,4 +391,4 @@ def test_fewer_outputs_than_classes_are_rejected() -> None:
 )
 def test_numbers_out_of_range_are_rejected(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        classification.build(SMALL, tiny_images(), **options)
+        prepare(Settings(model=SMALL, **options))

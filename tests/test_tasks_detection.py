@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small import build_task
 from torch import nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from lrfinder import LRFinder
 from lrfinder.errors import SetupError
-from lrfinder.tasks import detection
 from lrfinder.tasks.coco_folders import open_coco
 from lrfinder.tasks.coco_masks import decode_counts, mask_of
 from lrfinder.tasks.detection import DetectionLoss
@@ -56,7 +56,7 @@ def test_a_model_trains_and_validates_on_a_folder(tmp_path: Path) -> None:
     coco(tmp_path / "annotations" / "instances_train2017.json", tmp_path / "train2017")
     coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "val2017", count=2)
     torch.manual_seed(0)
-    task = detection.build(SMALL, tmp_path, val=True, image_size=32, batch_size=2)
+    task = build_task(SMALL, tmp_path, val=True, image_size=32, batch_size=2)
     assert task.title.endswith("4 images, 3 classes with the background")
     finder = LRFinder(task.model, torch.optim.SGD(task.model.parameters(), lr=0.1), loss_fn=task.loss_fn)
     result = finder.range_test(task.train_loader, val_loader=task.val_loader, start_lr=1e-4, end_lr=1e-3, num_iter=3)
@@ -175,7 +175,7 @@ def test_run_lengths_go_down_the_columns() -> None:
 
 def test_the_validation_loss_changes_nothing_and_is_the_same_again() -> None:
     torch.manual_seed(0)
-    task = detection.build(SMALL, "fake", image_size=64, batch_size=2)
+    task = build_task(SMALL, "fake", image_size=64, batch_size=2)
     batch = next(iter(task.train_loader))
     state = {name: value.clone() for name, value in task.model.state_dict().items()}
     task.model.eval()
@@ -215,7 +215,7 @@ class Detects(nn.Module):
 def test_a_range_test_of_a_detector_is_refined_by_its_validation_loss(tmp_path: Path, with_val: bool) -> None:
     coco(tmp_path / "a.json", tmp_path, count=20)
     torch.manual_seed(0)
-    task = detection.build(SMALL, tmp_path, val=with_val, batch_size=2)
+    task = build_task(SMALL, tmp_path, val=with_val, batch_size=2)
     model = Detects()
     finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), loss_fn=task.loss_fn)
     result = finder.range_test(task.train_loader, val_loader=task.val_loader, start_lr=1e-5, end_lr=10, num_iter=30)
@@ -330,9 +330,9 @@ def test_missing_images_and_several_files_are_refused(tmp_path: Path) -> None:
 
 def test_digits_have_no_boxes_and_fixed_sizes_are_kept() -> None:
     with pytest.raises(SetupError, match="these have no boxes"):
-        detection.build(SMALL, "digits")
+        build_task(SMALL, "digits")
     with pytest.raises(SetupError, match="takes images of 320x320 pixels alone"):
-        detection.build("ssdlite320_mobilenet_v3_large", image_size=64)
+        build_task("ssdlite320_mobilenet_v3_large", image_size=64)
 
 
 def test_pixels_outside_every_polygon_are_background() -> None:

@@ -16,8 +16,10 @@ from torchvision import datasets
 from torchvision.transforms.functional import to_tensor
 
 from lrfinder.errors import ConfigError, SetupError
+from lrfinder.tasks.assemble import build_loader
 from lrfinder.tasks.images import labelled_images, open_data, transformed
-from lrfinder.tasks.samples import Mapped, build_loader, parted
+from lrfinder.tasks.samples import Mapped, parted
+from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.torchvision_data import TORCHVISION, open_torchvision
 
 
@@ -29,9 +31,9 @@ def save_images(folder: Path, *, classes: tuple[str, ...] = ("cat", "dog"), coun
     return folder
 
 
-def load(source: Any, **options: Any) -> Any:
-    settings = {"batch_size": 4, "workers": 0, "seed": 0, "train": True, **options}
-    return build_loader(Mapped(source, partial(transformed, transform=to_tensor, num_classes=10)), **settings)
+def load(source: Any, batch_size: int = 4, *, seed: int = 0, train: bool = True) -> Any:
+    samples = Mapped(source, partial(transformed, transform=to_tensor, num_classes=10))
+    return build_loader(samples, Settings(model="any", seed=seed), batch_size, train=train)
 
 
 def write_mnist(root: Path, labels: list[int]) -> None:
@@ -293,7 +295,7 @@ def test_too_few_to_hold_any_out_are_refused_and_one_more_accepted() -> None:
 
 def test_held_out_images_are_a_fifth_and_none_of_them_is_trained_on() -> None:
     source = [(Image.new("RGB", (4, 4)), i) for i in range(50)]
-    data = labelled_images("n", source, 50).held_out(seed=0)
+    data = labelled_images("n", source, 50).with_val(True, seed=0)
     train, val = ({label for _, label in part} for part in (data.train, data.val))
     assert (len(train), len(val), train & val) == (40, 10, set())
 

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small import build_task
 from torch import nn
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks import segmentation
 from lrfinder.tasks.masks import open_masks, read_mask
 from lrfinder.tasks.segmentation import SegmentationLoss
 
@@ -58,7 +58,7 @@ def test_masks_below_the_images_are_no_images_however_they_are_named(
 
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_a_model_trains_and_validates_on_a_folder(tmp_path: Path, mode: str) -> None:
-    task = segmentation.build(SMALL, folder(tmp_path, 10, mode=mode), val=True, batch_size=2)
+    task = build_task(SMALL, folder(tmp_path, 10, mode=mode), val=True, batch_size=2)
     assert task.title.endswith("8 images, 3 classes")
     assert task.facts["image_size"] == 64
     images, masks = next(iter(task.train_loader))
@@ -189,25 +189,25 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, make: Any, sent
 
 def test_digits_have_no_masks() -> None:
     with pytest.raises(SetupError, match="these have no masks. Give a folder, or fake."):
-        segmentation.build(SMALL, "digits")
+        build_task(SMALL, "digits")
 
 
 def test_fewer_classes_than_the_masks_have_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 3 classes, labelled 0 to 2; a model of 2 has no output for the last"):
-        segmentation.build(SMALL, folder(tmp_path), num_classes=2, batch_size=2)
+        build_task(SMALL, folder(tmp_path), num_classes=2, batch_size=2)
 
 
 def test_a_batch_of_one_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="BatchNorm, which cannot train on single images"):
-        segmentation.build("deeplabv3_mobilenet_v3_large", folder(tmp_path), batch_size=1)
+        build_task("deeplabv3_mobilenet_v3_large", folder(tmp_path), batch_size=1)
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
 
 
 def test_weights_for_other_classes_get_a_new_head(tmp_path: Path) -> None:
-    other = segmentation.build(SMALL, "fake", num_classes=7, batch_size=2, image_size=32).model
+    other = build_task(SMALL, "fake", num_classes=7, batch_size=2, image_size=32).model
     torch.save(other.state_dict(), tmp_path / "w.pth")
-    task = segmentation.build(SMALL, "fake", weights=tmp_path / "w.pth", batch_size=2, image_size=32)
+    task = build_task(SMALL, "fake", weights=tmp_path / "w.pth", batch_size=2, image_size=32)
     assert task.notes[1].endswith("w.pth has 7 classes, not 4.")
     assert torch.equal(next(task.model.parameters()), next(other.parameters()))

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small import build_task
 from torch import nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks import optical_flow, video
 from lrfinder.tasks.flow_data import open_flow, read_flo
 from lrfinder.tasks.frames import clip_places, open_frames
 from lrfinder.tasks.optical_flow import FlowLoss
@@ -62,7 +62,7 @@ def chairs(root: Path, count: int = 3, **size: int) -> Path:
 
 def test_a_model_trains_and_validates_on_frames(tmp_path: Path) -> None:
     clips(tmp_path / "train"), clips(tmp_path / "val", 1)
-    task = video.build(SMALL, tmp_path, val=True, batch_size=2, image_size=16)
+    task = build_task(SMALL, tmp_path, val=True, batch_size=2, image_size=16)
     assert task.title == f"{SMALL} on {tmp_path.name}: 4 sequences, 2 classes"
     inputs, labels = next(iter(task.train_loader))
     assert inputs.shape == (2, 3, 16, 16, 16)
@@ -136,21 +136,21 @@ def test_a_video_file_is_refused(tmp_path: Path) -> None:
 def test_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     clips(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "jump" / "0" / "005.png")
-    task = video.build(SMALL, tmp_path, batch_size=4, image_size=16)
+    task = build_task(SMALL, tmp_path, batch_size=4, image_size=16)
     with pytest.raises(SetupError, match="005.png has 8x8 pixels, and .*000.png has 20x16. The frames of a sequence"):
         list(task.train_loader)
 
 
 def test_a_size_that_the_model_cannot_take_is_refused() -> None:
     with pytest.raises(SetupError, match="s3d cannot be trained on frames of 64x64 pixels.*its own is 224"):
-        video.build("s3d", image_size=64, batch_size=2)
+        build_task("s3d", image_size=64, batch_size=2)
 
 
 # --- optical flow -----------------------------------------------------------------------------------------------------
 
 
 def test_raft_trains_and_validates_on_flying_chairs(tmp_path: Path) -> None:
-    task = optical_flow.build("raft_small", chairs(tmp_path, 5), val=True, batch_size=1)
+    task = build_task("raft_small", chairs(tmp_path, 5), val=True, batch_size=1)
     assert task.facts["image_size"] == [128, 136]
     assert task.loss_fn is not None
     task.loss_fn(task.model, next(iter(task.train_loader))).backward()
@@ -178,7 +178,7 @@ def test_sintel_pairs_are_a_frame_and_the_next(tmp_path: Path) -> None:
 
 def test_unknown_flow_does_not_count(tmp_path: Path) -> None:
     flo(chairs(tmp_path, 1) / "data" / "00000_flow.flo", value=1e10)
-    task = optical_flow.build("raft_small", tmp_path, batch_size=1)
+    task = build_task("raft_small", tmp_path, batch_size=1)
     *_, flow, valid = next(iter(task.train_loader))
     assert not valid.any() and not flow.any()
 
@@ -196,7 +196,7 @@ def test_weights_for_other_classes_get_a_new_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = models.get_model(SMALL, num_classes=9).state_dict()
     torch.save(state, tmp_path / "w.pth")
-    task = video.build(SMALL, weights=tmp_path / "w.pth", batch_size=2, image_size=32)
+    task = build_task(SMALL, weights=tmp_path / "w.pth", batch_size=2, image_size=32)
     assert task.notes[1].endswith("w.pth has 9 classes, not 4.")
     assert torch.equal(task.model.state_dict()["stem.0.weight"], state["stem.0.weight"])
 
@@ -204,7 +204,7 @@ def test_weights_for_other_classes_get_a_new_head(tmp_path: Path) -> None:
 def test_trained_weights_of_raft_keep_batchnorm_frozen(tmp_path: Path) -> None:
     state = models.get_model("raft_large").state_dict()
     torch.save(state, tmp_path / "w.pth")
-    task = optical_flow.build("raft_large", weights=tmp_path / "w.pth")
+    task = build_task("raft_large", weights=tmp_path / "w.pth")
     kinds = {type(module) for module in task.model.modules()}
     assert FrozenBatchNorm2d in kinds and nn.BatchNorm2d not in kinds
     assert all(torch.equal(value, state[name]) for name, value in task.model.state_dict().items())
@@ -243,11 +243,11 @@ def test_flow_that_cannot_be_used_is_refused(tmp_path: Path, make: Any, sentence
 
 def test_numbers_that_raft_cannot_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no classes"):
-        optical_flow.build("raft_small", num_classes=3)
+        build_task("raft_small", num_classes=3)
     with pytest.raises(ConfigError, match="a multiple of 8 from 128 on; got 100"):
-        optical_flow.build("raft_small", image_size=100)
+        build_task("raft_small", image_size=100)
     with pytest.raises(SetupError, match="RAFT needs at least 128x128"):
-        optical_flow.build("raft_small", chairs(tmp_path, width=64, height=64))
+        build_task("raft_small", chairs(tmp_path, width=64, height=64))
 
 
 def test_a_flow_file_is_read_as_it_was_written(tmp_path: Path) -> None:

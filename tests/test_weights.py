@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from small import build_task
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision import models
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks import family_of
 from lrfinder.tasks.weights import State, load_state, read_state
 
 SMALL = "squeezenet1_1"
@@ -71,7 +71,7 @@ def test_a_training_checkpoint_starts_every_family(tmp_path: Path, name: str) ->
     torch.save(training_checkpoint(model, averaged), tmp_path / "w.pth")
     classes = {} if name == "raft_small" else {"num_classes": 4}
     options = {**FAMILIES[name][1], **classes, "weights": tmp_path / "w.pth", "batch_size": 2}
-    task = family_of(name).build(name, "fake", **options)
+    task = build_task(name, "fake", **options)
     heads = ("classifier.1.", "classifier.high_", "classifier.low_", "head.classification_head.", "fc.")
     assert same(task.model.state_dict(), model.state_dict(), heads if classes else ())
     assert any(note.endswith("w.pth holds model and model_ema; the weights are those of model.") for note in task.notes)

@@ -1,7 +1,7 @@
 """Models of torchvision with their data, loss and loaders, ready for a range test.
 
 A family is one kind of task, such as classification. To add one, write a module whose ``build`` returns a
-:class:`Task`, and add a row to ``FAMILIES``. Importing this module loads neither torch nor torchvision.
+:class:`Task` of the settings, and add a row to ``FAMILIES``. Importing this module loads neither torch nor torchvision.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from lrfinder.tasks.user_code import check_form, is_reference
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lrfinder.tasks.settings import Settings
+
 __all__ = ["FAMILIES", "OWN", "Family", "Task", "family_of", "model_names"]
 
 _QUANTISED = "quantized_"
-_ALONE_HARMLESS = ("root", "download")  # say where `dataset` is
+_OF_ONE_FAMILY = ("dataset", "masks")  # settings
 _OWN_MODEL = "A model of your own is given as module:function, as in train.models:build."
 _LISTED = "a model of torchvision (`lrfind models` lists them)"
 
@@ -62,14 +64,14 @@ class Family:
         models: full name of the module of torchvision that registers the models.
         batch_size: samples in a batch by default: what torchvision's own training program has, per GPU.
         fake_batch_size: the same for made-up data, where that takes too much memory for a trial run; None for the same.
-        own_options: what ``build`` of the module takes that those of other families do not.
+        own_option: setting that no other family has; "" for none.
     """
 
     module: str
     models: str
     batch_size: int
     fake_batch_size: int | None = None
-    own_options: tuple[str, ...] = ()
+    own_option: str = ""
 
     def model_names(self) -> list[str]:
         """Names of the models, sorted."""
@@ -85,18 +87,23 @@ class Family:
         """
         return check_name("model", model, self.model_names(), listed=_LISTED)
 
-    def build(self, model: str, data: str, **options: Any) -> Task:
+    def batch_size_of(self, settings: Settings) -> int:
+        """The batch size that the settings have, or that of the family."""
+        fake = self.fake_batch_size if settings.data == "fake" else None
+        return settings.batch_size or fake or self.batch_size
+
+    def build(self, settings: Settings) -> Task:
         """A task of this family; see ``build`` of its module.
 
-        Options of other families are accepted where they are None or False.
-
         Raises:
-            LRFinderError: an option that cannot be used, or model, weights and data that do not fit together.
+            LRFinderError: a setting that cannot be used, or model, weights and data that do not fit together.
         """
-        for option in {name for family in FAMILIES.values() for name in family.own_options} - {*self.own_options}:
-            if options.pop(option, None) and option not in _ALONE_HARMLESS:
-                raise ConfigError(f"`{option}` is of no use for {model}. Leave it out, and give the data as `data`.")
-        task: Task = importlib.import_module(self.module).build(model, data, **options)
+        for option in _OF_ONE_FAMILY:
+            if getattr(settings, option) and option != self.own_option:
+                raise ConfigError(
+                    f"`{option}` is of no use for {settings.model}. Leave it out, and give the data as `data`."
+                )
+        task: Task = importlib.import_module(self.module).build(settings, self.batch_size_of(settings))
         return task
 
 
@@ -105,13 +112,13 @@ FAMILIES: dict[str, Family] = {
         module="lrfinder.tasks.classification",
         models="torchvision.models",
         batch_size=64,
-        own_options=("dataset", "root", "download"),
+        own_option="dataset",
     ),
     "segmentation": Family(
         module="lrfinder.tasks.segmentation",
         models="torchvision.models.segmentation",
         batch_size=8,
-        own_options=("masks",),
+        own_option="masks",
     ),
     "detection": Family(module="lrfinder.tasks.detection", models="torchvision.models.detection", batch_size=2),
     "video": Family(

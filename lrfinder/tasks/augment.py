@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from lrfinder.checks import check_choice
+from lrfinder.tasks.settings import Settings
 
 __all__ = ["AUGMENT", "PLAIN", "Augmentation", "Drawn", "Draws", "drawn_from", "refused"]
 
@@ -71,24 +72,18 @@ PLAIN = Augmentation()
 """None, without a note."""
 
 
-def refused(augment: str, data: object, dataset: str | None = None) -> Augmentation | None:
+def refused(settings: Settings) -> Augmentation | None:
     """The augmentation where there is to be none; None where there is to be that of the recipe.
 
-    Args:
-        augment: one of :data:`AUGMENT`.
-        data: name of the data as the user gave it, or the data.
-        dataset: name of one of torchvision's data sets, which is used instead.
-
     Raises:
-        ConfigError: ``augment`` is something else.
+        ConfigError: ``augment`` is none of :data:`AUGMENT`.
 
     Example:
-        >>> refused("none", "photos") == PLAIN, refused("recipe", "photos")
-        (True, None)
-        >>> refused("recipe", "digits").note
-        'The digits are not augmented: a mirrored digit is another sign.'
+        >>> refused(Settings(model="resnet18", data="photos")), refused(Settings(model="resnet18")).note
+        (None, 'The digits are not augmented: a mirrored digit is another sign.')
     """
-    if check_choice("augment", augment, AUGMENT) == "none":
+    data, dataset = settings.data, settings.dataset
+    if check_choice("augment", settings.augment, AUGMENT) == "none":
         return PLAIN
     if dataset is not None:
         signs = dataset.lower() in _SIGNS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,8 @@ from lrfinder.tasks.coco_folders import open_coco
 from lrfinder.tasks.detection_models import build_detector
 from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.reference import nearest_recipe
-from lrfinder.tasks.samples import check_numbers, chosen_classes, listed
+from lrfinder.tasks.samples import chosen_classes, listed
+from lrfinder.tasks.settings import Settings
 
 __all__ = ["CLASSES", "DetectionLoss", "as_tensors", "build"]
 
@@ -49,46 +49,28 @@ class DetectionLoss:
             return _sum(model(images, targets))
 
 
-def build(
-    model: str,
-    data: str | Path = "fake",
-    *,
-    val: bool = False,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    batch_size: int = 2,
-    workers: int = 0,
-    pin_memory: bool = False,
-    augment: str = "recipe",
-    seed: int = 0,
-) -> Task:
+def build(settings: Settings, batch_size: int) -> Task:
     """A torchvision detection model for the categories of the data, with its loss and loaders.
 
-    As in torchvision's training, crowds, boxes without area and images without objects are left out. With weights,
+    Data is ``"fake"`` (noise with rectangles), a folder with COCO files and images, or a COCO file. As in torchvision's
+    training, crowds, boxes without area and images without objects are left out. With weights,
     the first layers of the backbone are frozen, and BatchNorm keeps their statistics and factors
     (``FrozenBatchNorm2d``) in the models where torchvision has it so: those of the name ``_v2`` and SSDlite train it.
-    Random weights are drawn from torch's global generator.
+
+    The outputs are the categories and the background; where ``num_classes`` exceeds every category id, the ids are the
+    labels, as with 91 for COCO itself. ``image_size`` is the shorter side that the model resizes images to, and the
+    size of fake images for it; models with one fixed size take no other.
 
     Args:
-        model: name of one of torchvision's detection models; upper or lower case.
-        data: ``"fake"`` (noise with rectangles), a folder with COCO files and images, or a COCO file.
-        val: build a validation loader too; where the data has no validation part, one image in five is held out.
-        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
-            its cache); None starts from random weights, those of the backbone included.
-        num_classes: outputs of the model, with the background, >= 2; None takes the number of categories, and 1. Where
-            it exceeds every category id, the ids are the labels, as with 91 for COCO itself.
-        image_size: shorter side that the model resizes images to, >= 1; None takes the model's own, and the size of
-            fake images for these. Models with one fixed size take no other.
-        batch_size: images in a batch, >= 1.
-        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
+        settings, batch_size: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
-        ConfigError: an unknown model or weights, or a number out of its range.
+        ConfigError: an unknown model or weights.
         SetupError: annotations or images that cannot be used, or model, weights and data that do not fit together.
 
     Example:
-        >>> task = build("ssdlite320_mobilenet_v3_large", batch_size=2)
+        >>> from lrfinder.tasks.settings import Settings
+        >>> task = build(Settings(model="ssdlite320_mobilenet_v3_large", data="fake"), 2)
         >>> print(task.title)
         ssdlite320_mobilenet_v3_large on fake: 1,000 images, 4 classes with the background
         >>> images, targets = next(iter(task.train_loader))
@@ -97,30 +79,25 @@ def build(
         >>> bool(task.loss_fn(task.model, (images, targets)) > 0)
         True
     """
-    name = FAMILIES["detection"].check_model(model)
-    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    name, weights, image_size = FAMILIES["detection"].check_model(settings.model), settings.weights, settings.image_size
     kinds = {"masks": name.startswith("maskrcnn"), "keypoints": name.startswith("keypointrcnn")}
-    samples, keypoints = open_coco(str(data), val=val, num_classes=num_classes, **kinds)
-    samples = samples.with_val(val, seed)
-    classes = chosen_classes(samples.name, samples.num_classes, num_classes, CLASSES)
-    if image_size is None and data == "fake" and weights is None and not name.startswith("ssd"):
+    samples, keypoints = open_coco(settings.data, val=settings.val, num_classes=settings.num_classes, **kinds)
+    samples = samples.with_val(settings.val, settings.seed)
+    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes, CLASSES)
+    if image_size is None and samples.name == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
     detector = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
     check_batch_memory(batch_size, detector.image_size)
     recipe = nearest_recipe(name, weights)
     policy = recipe.augment if recipe is not None and recipe.augment is not None else "hflip"
     loading = Loading(
+        settings=settings,
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=seed,
-        val=val,
-        units="images",
         transform=as_tensors,
         collate=listed,
-        augmentation=refused(augment, str(data)) or augment_boxes(policy, detector.image_size, keypoints),
+        augmentation=refused(settings) or augment_boxes(policy, detector.image_size, keypoints),
     )
-    known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": detector.image_size}
+    known: dict[str, Any] = {"num_classes": classes, "image_size": detector.image_size}
     known |= {"classes": CLASSES, "notes": detector.notes}
     return assemble(name, samples, detector.model, loading, loss_fn=DetectionLoss(), **known)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.advice.search import LEAST_BUDGET
-from lrfinder.checks import check_choice, check_count
+from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
 from lrfinder.result import RangeTestResult
@@ -24,16 +23,12 @@ from lrfinder.tasks.optimizers import chosen_options
 from lrfinder.tasks.own import build as build_own
 from lrfinder.tasks.own_loss import own_code_explained, with_loss
 from lrfinder.tasks.reference import torchvision_recipe
-from lrfinder.tasks.settings import Settings, check_settings
+from lrfinder.tasks.settings import Settings, check_settings, pick_device
 from lrfinder.tasks.user_code import check_form, is_reference
-from lrfinder.training.setup import resolve_device
 
-__all__ = ["Experiment", "pick_device", "prepare"]
+__all__ = ["Experiment", "prepare"]
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_SOURCES = ("dataset", "root", "download", "masks")
-_BUILT_FROM = (*_SOURCES, "val", "weights", "num_classes", "image_size", "batch_size", "augment", "seed")
-_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +157,9 @@ def prepare(settings: Settings) -> Experiment:
     check_settings(settings)
     device = pick_device(settings.device)
     amp_dtype = None if settings.amp is None else _AMP[check_choice("amp", settings.amp, _AMP)]
-    torch.manual_seed(check_count("seed", settings.seed, 0, 2**64 - 1))
+    torch.manual_seed(settings.seed)
     with memory_errors_explained("cpu"):
-        loading = {"workers": _workers(settings.workers, device), "pin_memory": device.type == "cuda"}
-        task, settings = _task(settings, **loading)
+        task, settings = _task(settings)
     model = _to_device(task.model, device)
     grouped = grouped_optimizer(settings, task.facts["model"], model)
     finder = LRFinder(
@@ -183,34 +177,16 @@ def prepare(settings: Settings) -> Experiment:
     return Experiment(settings=settings, task=task, grouped=grouped, finder=finder)
 
 
-def _task(settings: Settings, **loading: Any) -> tuple[Task, Settings]:
+def _task(settings: Settings) -> tuple[Task, Settings]:
     """The task, and the settings with the batch size in use."""
     family = family_of(settings.model)
     check_form("data", settings.data)
     if is_reference(settings.model) or is_reference(settings.data):
-        task = build_own(settings, **loading)
-        return with_loss(task, settings.loss), replace(settings, batch_size=task.facts["batch_size"])
-    if settings.batch_size is None:
-        fake = family.fake_batch_size if settings.data == "fake" else None
-        settings = replace(settings, batch_size=fake or family.batch_size)
-    options = {name: getattr(settings, name) for name in _BUILT_FROM}
-    return with_loss(family.build(settings.model, settings.data, **loading, **options), settings.loss), settings
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; for ``"auto"`` a CUDA or MPS device where there is one, else the CPU.
-
-    Raises:
-        SetupError: the name is not a device, or the device cannot be used here.
-    """
-    if name != "auto":
-        device = resolve_device(name)
-        if device.type == "meta":
-            raise SetupError("device meta computes nothing, so there is no loss to measure. Use cpu, cuda or mps.")
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        task = build_own(settings)
+        size = task.facts["batch_size"]
+    else:
+        task, size = family.build(settings), family.batch_size_of(settings)
+    return with_loss(task, settings.loss), replace(settings, batch_size=size)
 
 
 def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
@@ -219,10 +195,3 @@ def _to_device(model: nn.Module, device: torch.device) -> nn.Module:
             return model.to(device)
     except (AssertionError, RuntimeError) as error:  # a device this torch was not built for
         raise SetupError(f"cannot use `device` {device}: {str(error).splitlines()[0].rstrip('.')}. Use cpu.") from error
-
-
-def _workers(requested: int | None, device: torch.device) -> int:
-    """The number requested; by default 0 on the CPU, where workers would compete with the model."""
-    if requested is not None:
-        return requested
-    return 0 if device.type == "cpu" else min(_MOST_WORKERS, os.cpu_count() or 1)

@@ -22,7 +22,7 @@ from lrfinder.tasks.augment_flow import FLOW_STEPS, augment_flow
 from lrfinder.tasks.flow_data import open_flow
 from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.memory import check_batch_memory
-from lrfinder.tasks.samples import check_numbers
+from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.weights import load_state, read_state
 
 __all__ = ["FlowLoss", "build", "build_raft"]
@@ -53,72 +53,48 @@ class FlowLoss:
         return loss
 
 
-def build(
-    model: str,
-    data: str | Path = "fake",
-    *,
-    val: bool = False,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    batch_size: int = 2,
-    workers: int = 0,
-    pin_memory: bool = False,
-    augment: str = "recipe",
-    seed: int = 0,
-) -> Task:
+def build(settings: Settings, batch_size: int) -> Task:
     """A RAFT model with its loss and loaders of pairs of images with their flow.
 
-    As in torchvision's training, images are cropped and not resized, to 368x496 pixels or less where they are smaller;
-    here from the middle. Random weights are drawn from torch's global generator.
+    Data is ``"fake"`` (a moving texture), or a folder with .flo files and images as in FlyingChairs or Sintel. As in
+    torchvision's training, images are cropped and not resized, to 368x496 pixels or less where they are smaller;
+    here from the middle. ``image_size`` is height and width of the crops, a multiple of 8, >= 128. With weights,
+    BatchNorm is frozen, as torchvision does after its first stage. Flow has no classes.
 
     Args:
-        model: ``"raft_large"`` or ``"raft_small"``; upper or lower case.
-        data: ``"fake"`` (a moving texture), or a folder with .flo files and images as in FlyingChairs or Sintel.
-        val: build a validation loader too; where the data has no validation part, one pair in five is held out.
-        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
-            its cache); None starts from random weights. With weights, BatchNorm is frozen, as torchvision does after
-            its first stage.
-        num_classes: must be None: flow has no classes.
-        image_size: height and width of the crops, a multiple of 8, >= 128.
-        batch_size: pairs in a batch, >= 1.
-        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
+        settings, batch_size: as in :func:`lrfinder.tasks.classification.build`, with pairs of images.
 
     Raises:
-        ConfigError: an unknown model or weights, or a number out of its range.
+        ConfigError: an unknown model or weights, a number of classes, or a size that RAFT does not take.
         SetupError: flow or images that cannot be read, or are too small.
 
     Example:
-        >>> task = build("raft_small", batch_size=2)
+        >>> from lrfinder.tasks.settings import Settings
+        >>> task = build(Settings(model="raft_small", data="fake"), 2)
         >>> print(task.title)
         raft_small on fake: 1,000 pairs of images
         >>> first, second, flow, valid = next(iter(task.train_loader))
         >>> first.shape, flow.shape, valid.shape
         (torch.Size([2, 3, 128, 128]), torch.Size([2, 2, 128, 128]), torch.Size([2, 128, 128]))
     """
-    name = FAMILIES["optical_flow"].check_model(model)
-    check_numbers(num_classes=None, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
-    _check(name, num_classes, image_size)
-    samples = open_flow(str(data), val=val).with_val(val, seed)
-    height, width = (image_size, image_size) if image_size else _crop(samples.train[0][0])
+    name = FAMILIES["optical_flow"].check_model(settings.model)
+    _check(name, settings.num_classes, settings.image_size)
+    samples = open_flow(settings.data, val=settings.val).with_val(settings.val, settings.seed)
+    height, width = (settings.image_size,) * 2 if settings.image_size else _crop(samples.train[0][0])
     check_batch_memory(2 * batch_size, max(height, width))
-    network, notes = build_raft(name, weights)
+    network, notes = build_raft(name, settings.weights)
     shape = (batch_size, 3, height, width)
     check_forward(name, network, shape, shape, inputs=f"images of {width}x{height} pixels", remedy="Set `image_size`.")
     augmented = Augmentation.of(partial(_augmented, size=(height, width)), *FLOW_STEPS)
-    augmentation = refused(augment, str(data)) or augmented
     loading = Loading(
+        settings=settings,
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=seed,
-        val=val,
-        units="pairs of images",
         transform=partial(_transformed, height=height, width=width),
-        augmentation=augmentation,
+        augmentation=refused(settings) or augmented,
+        units="pairs of images",
     )
-    known: dict[str, Any] = {"weights": weights, "num_classes": None, "image_size": [height, width]}
-    place = "The middle" if augmentation.transform is None else "Parts"
+    place = "The middle" if loading.augmentation.transform is None else "Parts"
+    known: dict[str, Any] = {"image_size": [height, width]}
     known["notes"] = (f"{place} of the images, {width}x{height} pixels.", *notes)
     return assemble(name, samples, network, loading, loss_fn=FlowLoss(), **known)
 

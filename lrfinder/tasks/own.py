@@ -13,7 +13,6 @@ from lrfinder.tasks.own_data import OwnData, open_own
 from lrfinder.tasks.own_family import FamilyModel, family_model
 from lrfinder.tasks.own_files import open_files
 from lrfinder.tasks.own_loss import fitting_loss
-from lrfinder.tasks.samples import check_numbers
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.user_code import Call, is_reference, load_object
 from lrfinder.tasks.weights import State, load_state, read_state
@@ -23,7 +22,7 @@ __all__ = ["build"]
 _EXPLAINED = ("batch_size", "workers", "image_size", "num_classes", "weights")
 
 
-def build(settings: Settings, *, workers: int = 0, pin_memory: bool = False) -> Task:
+def build(settings: Settings) -> Task:
     """The task of an experiment whose model or data is the user's own.
 
     A function for the model gets what it has parameters for: ``num_classes`` and ``image_size`` where they are known,
@@ -33,8 +32,6 @@ def build(settings: Settings, *, workers: int = 0, pin_memory: bool = False) -> 
 
     Args:
         settings: with ``model`` or ``data``, or both, as ``module:function``.
-        workers: processes that load a data set, 0 to 256.
-        pin_memory: load it into pinned memory.
 
     Raises:
         ConfigError: there is no such function, or a setting that nothing takes.
@@ -42,24 +39,13 @@ def build(settings: Settings, *, workers: int = 0, pin_memory: bool = False) -> 
 
     Example:
         >>> from lrfinder.tasks.settings import Settings
-        >>> task = build(Settings(model="torchvision.models:squeezenet1_1", batch_size=8, num_classes=None))
+        >>> task = build(Settings(model="torchvision.models:squeezenet1_1", batch_size=8))
         >>> print(task.title)
         torchvision.models:squeezenet1_1 on digits: 1,797 samples
     """
-    size = settings.batch_size or family_of(settings.model).batch_size
-    check_numbers(
-        num_classes=settings.num_classes,
-        image_size=settings.image_size,
-        batch_size=size,
-        workers=workers,
-        seed=settings.seed,
-    )
     _check_sources(settings)
-    loading: dict[str, Any] = {"workers": workers, "pin_memory": pin_memory}
-    if is_reference(settings.data) and settings.dataset is None:
-        data = open_own(settings, batch_size=size, **loading)
-    else:
-        data = open_files(settings, **loading)
+    own = is_reference(settings.data) and settings.dataset is None
+    data = open_own(settings, family_of(settings.model).batch_size) if own else open_files(settings)
     found = _own_model(settings, data) if is_reference(settings.model) else family_model(settings, data)
     _check_taken(settings, {*data.taken, *found.taken})
     return Task(

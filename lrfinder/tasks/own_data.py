@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks.samples import build_loader, listed, parted
+from lrfinder.tasks.assemble import build_loader
+from lrfinder.tasks.samples import listed, parted
 from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.user_code import Call, errors_explained, load_object
 from lrfinder.training.contents import batch_size, describe_batch
@@ -61,7 +61,7 @@ class OwnData:
             return len(self.train) * self.batch_size
 
 
-def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: bool) -> OwnData:
+def open_own(settings: Settings, batch_size: int) -> OwnData:
     """The data that ``settings.data`` names as ``module:function``.
 
     The function is given what it has parameters for: ``batch_size``, ``workers`` or ``num_workers``, ``image_size`` and
@@ -70,13 +70,12 @@ def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: b
     Args:
         settings: of the experiment.
         batch_size: for a data set, or for a function that needs it, where the user chose none.
-        workers, pin_memory: of a loader over a data set.
 
     Raises:
         ConfigError: there is no such function, or it needs an argument that is not known here.
         SetupError: it fails, or returns no batches.
     """
-    reference, size = settings.data, settings.batch_size or batch_size
+    reference, size, workers = settings.data, settings.batch_size or batch_size, settings.worker_count
     given = {name: getattr(settings, name) for name in ("batch_size", "workers", "image_size", "num_classes")}
     given["num_workers"] = settings.workers
     call = Call(
@@ -91,7 +90,6 @@ def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: b
     train, val = found if isinstance(found, tuple) and len(found) == 2 and all(map(_is_data, found)) else (found, None)
     _check_kind(reference, train, found)
     taken = {name.replace("num_workers", "workers") for name in call.taken}
-    loader = partial(_loader, batch_size=size, workers=workers, pin_memory=pin_memory, seed=settings.seed)
     if _is_dataset(train):
         taken |= {"batch_size", "workers"}
         if settings.val and val is None:
@@ -101,11 +99,11 @@ def open_own(settings: Settings, *, batch_size: int, workers: int, pin_memory: b
             f"`val` measures the loss on validation batches, and `data` {reference} gives training batches alone. "
             "Return a pair (train, val)."
         )
-    train_loader = loader(reference, train, train=True)
+    train_loader = _loader(train, settings, size, train=True)
     return OwnData(
         name=reference,
         train=train_loader,
-        val=loader(reference, val, train=False) if settings.val else None,
+        val=_loader(val, settings, size, train=False) if settings.val else None,
         first=_first(reference, train_loader),
         num_classes=settings.num_classes or _count_classes(train),
         taken=taken,
@@ -144,15 +142,15 @@ def _check_kind(reference: str, train: Any, found: Any) -> None:
         raise SetupError(f"`data` {reference} returns a {type(train).__name__} that is empty.")
 
 
-def _loader(reference: str, found: Any, *, train: bool, **loading: Any) -> Any:
+def _loader(found: Any, settings: Settings, batch_size: int, *, train: bool) -> Any:
     """The loader itself, or one over the data set."""
     if not _is_dataset(found):
         return found
-    with errors_explained(f"the first sample of `data` {reference} cannot be read"):
+    with errors_explained(f"the first sample of `data` {settings.data} cannot be read"):
         sample = found[0]
     pair = isinstance(sample, (tuple, list)) and len(sample) == 2
     collate = listed if pair and isinstance(sample[1], Mapping) else None
-    return build_loader(found, train=train, collate=collate, what="samples", **loading)
+    return build_loader(found, settings, batch_size, train=train, collate=collate, what="samples")
 
 
 def _first(reference: str, loader: Any) -> Any:

@@ -62,7 +62,7 @@ class _Kind:
     taken: tuple[str, ...] = ("image_size",)
 
 
-def open_files(settings: Settings, *, workers: int, pin_memory: bool) -> OwnData:
+def open_files(settings: Settings) -> OwnData:
     """Images of files, or made up, with what belongs to each: a label, a mask, or boxes.
 
     A folder is read as folders of classes; where it has none, as a COCO file and its images, or as images and masks.
@@ -70,10 +70,6 @@ def open_files(settings: Settings, *, workers: int, pin_memory: bool) -> OwnData
     at most 224; images with masks at most 480. Both are normalised with ImageNet's mean and standard deviation. Images
     with boxes keep their size; the targets have masks where every object of the file has one, and keypoints where all
     have the same number.
-
-    Args:
-        settings: of the experiment.
-        workers, pin_memory: as in :func:`lrfinder.tasks.own_data.open_own`.
 
     Raises:
         ConfigError: an unknown data set, or a number out of its range.
@@ -84,21 +80,12 @@ def open_files(settings: Settings, *, workers: int, pin_memory: bool) -> OwnData
     size = settings.batch_size or FAMILIES[found.family].batch_size
     if found.image_size is not None:
         check_batch_memory(size, found.image_size)
-    loading = Loading(
-        batch_size=size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=settings.seed,
-        val=settings.val,
-        units="images",
-        transform=found.transform,
-        collate=found.collate,
-    )
+    loading = Loading(settings=settings, batch_size=size, transform=found.transform, collate=found.collate)
     train = loading.loader(samples.train, train=True)
     return OwnData(
         name=samples.name,
         train=train,
-        val=loading.loader(samples.val, train=False) if settings.val else None,
+        val=loading.loader(samples.val, train=False),
         first=next(iter(train)),
         num_classes=found.num_classes,
         image_size=found.image_size,

@@ -1,4 +1,4 @@
-"""Samples of any kind, from data to loader: the parts, the order, and the checks that every family shares."""
+"""Samples of any kind: their parts, their order, and the checks that every family shares."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
-from lrfinder.checks import check_count
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.augment import Drawn, Draws
 
-__all__ = ["Mapped", "Samples", "build_loader", "check_numbers", "chosen_classes", "folder_name", "listed"]
-__all__ += ["open_folder", "parted", "shuffled"]
+__all__ = ["Mapped", "Samples", "chosen_classes", "folder_name", "listed", "open_folder", "parted", "shuffled"]
 
 _HELD_OUT = 5  # one sample in five validates where the data has no validation part of its own
-_MOST_WORKERS = 256  # each is a process with a torch of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +37,17 @@ class Samples:
     size: int
     notes: tuple[str, ...] = ()
 
-    def held_out(self, seed: int) -> Samples:
-        """The same with one sample in five moved from the training to the validation part, at random."""
-        train, val = parted(self.train, seed)
-        return replace(self, train=train, val=val)
-
     def with_val(self, wanted: bool, seed: int) -> Samples:
-        """The same with a validation part, held out where the data has none; without one where none is wanted."""
+        """The same with a validation part; without one where none is wanted.
+
+        Where the data has none, one sample in five is moved to it from the training part, at random.
+        """
         if not wanted:
             return replace(self, val=None)
-        return self if self.val is not None else self.held_out(seed)
+        if self.val is not None:
+            return self
+        train, val = parted(self.train, seed)
+        return replace(self, train=train, val=val)
 
 
 class Mapped(Dataset[Any]):
@@ -65,54 +62,6 @@ class Mapped(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self._function(self._source[index])
-
-
-def build_loader(
-    source: Any,
-    *,
-    batch_size: int,
-    workers: int,
-    seed: int,
-    train: bool,
-    pin_memory: bool = False,
-    collate: Callable[[Sequence[Any]], Any] | None = None,
-    random: bool = False,
-    what: str = "images",
-) -> DataLoader[Any]:
-    """Loader over samples that are ready for the model, in an order that ``seed`` fixes.
-
-    Training draws a new order in each epoch and drops the last, smaller batch, so that BatchNorm never gets a single
-    sample. Validation keeps one shuffled order, so that its first batches hold all classes and are the same each time.
-
-    Args:
-        source: samples as tensors; has a length.
-        batch_size, workers, pin_memory, collate: as in torch's DataLoader.
-        seed: of the order.
-        train: whether it is the training part.
-        random: whether training samples are made with random numbers, which then depend on the seed alone.
-        what: samples, in the words of a message.
-
-    Raises:
-        SetupError: fewer training samples than one batch takes.
-    """
-    if train and len(source) < batch_size:
-        raise SetupError(
-            f"there are only {len(source)} training {what}, fewer than a batch of {batch_size}. Lower `batch_size`."
-        )
-    if not train:
-        source = Subset(source, shuffled(len(source), seed))
-    return DataLoader(
-        Drawn(source) if random and train else source,
-        batch_size=batch_size,
-        shuffle=train and not random,
-        sampler=Draws(len(source), seed) if random and train else None,
-        drop_last=train,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(seed),
-    )
 
 
 def listed(batch: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
@@ -137,21 +86,6 @@ def shuffled(count: int, seed: int) -> list[int]:
     """The numbers from 0 to ``count - 1`` in an order that ``seed`` fixes."""
     order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return order
-
-
-def check_numbers(*, num_classes: int | None, image_size: int | None, batch_size: int, workers: int, seed: int) -> None:
-    """Check the numbers that every family's ``build`` takes.
-
-    Raises:
-        ConfigError: one is out of its range.
-    """
-    if num_classes is not None:
-        check_count("num_classes", num_classes, 2)
-    if image_size is not None:
-        check_count("image_size", image_size)
-    check_count("batch_size", batch_size)
-    check_count("workers", workers, 0, _MOST_WORKERS)
-    check_count("seed", seed, 0, 2**64 - 1)
 
 
 def chosen_classes(name: str, needed: int, num_classes: int | None, counted: str = "classes") -> int:

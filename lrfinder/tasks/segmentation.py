@@ -24,7 +24,8 @@ from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.masks import VOID, open_masks
 from lrfinder.tasks.memory import check_batch_memory
-from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.samples import chosen_classes
+from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.weights import load_state, read_state
 
 __all__ = ["CROP", "SegmentationLoss", "build", "build_segmenter", "transformed"]
@@ -62,46 +63,26 @@ class SegmentationLoss(nn.Module):
         return losses["out"] + _AUX_WEIGHT * losses["aux"] if "aux" in losses else losses["out"]
 
 
-def build(
-    model: str,
-    data: str | Path = "fake",
-    *,
-    masks: str | Path | None = None,
-    val: bool = False,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    batch_size: int = 8,
-    workers: int = 0,
-    pin_memory: bool = False,
-    augment: str = "recipe",
-    seed: int = 0,
-) -> Task:
+def build(settings: Settings, batch_size: int) -> Task:
     """A torchvision segmentation model for the classes of the masks, with its loss and loaders.
 
+    Data is ``"fake"`` (noise with rectangles), or a folder with ``images`` and ``masks``, or with both in ``train`` and
+    ``val``; or a folder of images, with ``masks``: a folder with files of their names, gray or palette .png with a
+    label in each pixel. The outputs are the largest label in the masks, and 1.
+
     As in torchvision's training, the shorter side of an image becomes 520 pixels, of which 480x480 in the middle are
-    taken, and pixels of the label 255 do not count. Random weights are drawn from torch's global generator.
+    taken, and pixels of the label 255 do not count. Smaller images without weights are taken as they are.
 
     Args:
-        model: name of one of torchvision's segmentation models; upper or lower case.
-        data: ``"fake"`` (noise with rectangles), or a folder with ``images`` and ``masks``, or with both in ``train``
-            and ``val``; or a folder of images, with ``masks``.
-        masks: folder of masks that have the names of the images: gray or palette .png with a label in each pixel.
-        val: build a validation loader too; where the data has no validation part, one image in five is held out.
-        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
-            its cache); None starts from random weights.
-        num_classes: outputs of the model, with the background, >= 2; None takes the largest label in the masks, and 1.
-        image_size: pixels on a side, >= 1; None takes 480, or less where the images are smaller and there are no
-            weights.
-        batch_size: images in a batch, >= 1.
-        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
+        settings, batch_size: as in :func:`lrfinder.tasks.classification.build`.
 
     Raises:
-        ConfigError: an unknown model or weights, or a number out of its range.
+        ConfigError: an unknown model or weights.
         SetupError: images or masks that cannot be read, or model, weights and data that do not fit together.
 
     Example:
-        >>> task = build("lraspp_mobilenet_v3_large", batch_size=2, image_size=32)
+        >>> from lrfinder.tasks.settings import Settings
+        >>> task = build(Settings(model="lraspp_mobilenet_v3_large", data="fake", image_size=32), 2)
         >>> print(task.title)
         lraspp_mobilenet_v3_large on fake: 1,000 images, 4 classes
         >>> images, masks = next(iter(task.train_loader))
@@ -110,28 +91,22 @@ def build(
         >>> bool(task.criterion(task.model(images), masks) > 0)
         True
     """
-    name = FAMILIES["segmentation"].check_model(model)
-    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
-    samples = open_masks(str(data), None if masks is None else str(masks), val=val, num_classes=num_classes)
-    samples = samples.with_val(val, seed)
-    classes = chosen_classes(samples.name, samples.num_classes, num_classes)
-    size = image_size or (CROP if weights is not None else default_size(CROP, samples.size))
+    name, weights = FAMILIES["segmentation"].check_model(settings.model), settings.weights
+    samples = open_masks(settings.data, settings.masks, val=settings.val, num_classes=settings.num_classes)
+    samples = samples.with_val(settings.val, settings.seed)
+    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
+    size = settings.image_size or (CROP if weights is not None else default_size(CROP, samples.size))
     check_batch_memory(batch_size, size)
     network, model_notes = build_segmenter(name, classes, weights)
     words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {CROP}."}
     check_forward(name, network, (batch_size, 3, size, size), **words)
-    augmentation = refused(augment, str(data)) or _augmentation(size, classes)
     loading = Loading(
+        settings=settings,
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=seed,
-        val=val,
-        units="images",
         transform=partial(transformed, size=size, num_classes=classes),
-        augmentation=augmentation,
+        augmentation=refused(settings) or _augmentation(size, classes),
     )
-    known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
+    known: dict[str, Any] = {"num_classes": classes, "image_size": size}
     notes = (f"Images at {size}x{size} pixels (in the data about {samples.size}).", *model_notes)
     return assemble(name, samples, network, loading, criterion=SegmentationLoss.of(network), notes=notes, **known)
 

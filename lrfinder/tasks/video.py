@@ -21,7 +21,8 @@ from lrfinder.tasks.forward import check_forward
 from lrfinder.tasks.frames import at_random, open_frames
 from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.memory import check_batch_memory
-from lrfinder.tasks.samples import check_numbers, chosen_classes
+from lrfinder.tasks.samples import chosen_classes
+from lrfinder.tasks.settings import Settings
 from lrfinder.tasks.weights import load_state, read_state
 
 __all__ = ["build", "build_video_model"]
@@ -32,81 +33,54 @@ _FRAMES, _SWIN_FRAMES = 16, 32
 _LEAST_SIZES = {"s3d": 224, "mvit_v1_b": 224, "mvit_v2_s": 224}
 
 
-def build(
-    model: str,
-    data: str | Path = "fake",
-    *,
-    val: bool = False,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    batch_size: int = 24,
-    workers: int = 0,
-    pin_memory: bool = False,
-    augment: str = "recipe",
-    seed: int = 0,
-) -> Task:
+def build(settings: Settings, batch_size: int) -> Task:
     """A torchvision video model for the classes of the data, with its loss and loaders of clips.
 
-    A clip is 16 frames (of Swin transformers 32) from the middle of a sequence, or from a random place where
-    training is augmented. Random weights are drawn from torch's global generator.
+    Data is ``"fake"`` (a moving square), or a folder laid out as ``<class>/<sequence>/*.jpg`` or as
+    ``train/<class>/<sequence>/*.jpg`` and ``val/<class>/<sequence>/*.jpg``. Encoded video is refused. A clip is 16
+    frames (of Swin transformers 32) from the middle of a sequence, or from a random place where training is augmented.
 
     Args:
-        model: name of one of torchvision's video models; upper or lower case.
-        data: ``"fake"`` (a moving square), or a folder laid out as ``<class>/<sequence>/*.jpg`` or as
-            ``train/<class>/<sequence>/*.jpg`` and ``val/<class>/<sequence>/*.jpg``. Encoded video is refused.
-        val: build a validation loader too; where the data has no validation part, one sequence in five is held out.
-        weights: a file of weights, or torchvision's name of some, such as ``"DEFAULT"`` (downloaded unless they are in
-            its cache); None starts from random weights.
-        num_classes: outputs of the model, >= 2; None takes the number of classes in the data.
-        image_size: pixels on a side, >= 1; None takes the model's own, or less where the frames are smaller and there
-            are no weights.
-        batch_size: clips in a batch, >= 1.
-        workers, pin_memory, augment, seed: as in :func:`lrfinder.tasks.classification.build`.
+        settings, batch_size: as in :func:`lrfinder.tasks.classification.build`, with clips.
 
     Raises:
-        ConfigError: an unknown model or weights, or a number out of its range.
+        ConfigError: an unknown model or weights.
         SetupError: frames that cannot be read, or model, weights and data that do not fit together.
 
     Example:
-        >>> task = build("mc3_18", batch_size=2)
+        >>> from lrfinder.tasks.settings import Settings
+        >>> task = build(Settings(model="mc3_18", data="fake"), 2)
         >>> print(task.title)
         mc3_18 on fake: 1,000 sequences, 4 classes
         >>> clips, labels = next(iter(task.train_loader))
         >>> clips.shape, labels.shape
         (torch.Size([2, 3, 16, 32, 32]), torch.Size([2]))
     """
-    name = FAMILIES["video"].check_model(model)
-    check_numbers(num_classes=num_classes, image_size=image_size, batch_size=batch_size, workers=workers, seed=seed)
+    name, weights = FAMILIES["video"].check_model(settings.model), settings.weights
     frames = _SWIN_FRAMES if name.startswith("swin") else _FRAMES
-    samples = open_frames(str(data), frames, val=val, num_classes=num_classes).with_val(val, seed)
-    classes = chosen_classes(samples.name, samples.num_classes, num_classes)
+    samples = open_frames(settings.data, frames, val=settings.val, num_classes=settings.num_classes)
+    samples = samples.with_val(settings.val, settings.seed)
+    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
     own = int((usual := _usual(name)).crop_size[0])
-    size = image_size or (own if weights is not None else default_size(own, samples.size, _LEAST_SIZES.get(name, 0)))
+    smaller = default_size(own, samples.size, _LEAST_SIZES.get(name, 0))
+    size = settings.image_size or (own if weights is not None else smaller)
     check_batch_memory(batch_size * frames, size)
     words = {"inputs": f"frames of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {own}."}
     network, model_notes = build_video_model(name, classes, weights)
     check_forward(name, network, (batch_size, 3, frames, size, size), **words)
-    augmentation = refused(augment, str(data)) or augment_clips(usual, size)
+    augmentation = refused(settings) or augment_clips(usual, size)
     samples = replace(samples, train=at_random(samples.train)) if augmentation.steps else samples
     loading = Loading(
+        settings=settings,
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        seed=seed,
-        val=val,
-        units="sequences",
         transform=partial(_transformed, usual=usual, size=size),
         augmentation=augmentation,
+        units="sequences",
     )
-    known: dict[str, Any] = {"weights": weights, "num_classes": classes, "image_size": size}
-    notes = (_size_note(frames, size, samples.size, own), *model_notes)
-    return assemble(name, samples, network, loading, criterion=nn.CrossEntropyLoss(), notes=notes, **known)
-
-
-def _size_note(frames: int, size: int, there: int, own: int) -> str:
-    sizes = f"in the data about {there}, the model's own size is {own}"
-    return f"Clips of {frames} frames at {size}x{size} pixels ({sizes})."
+    sizes = f"in the data about {samples.size}, the model's own size is {own}"
+    notes = (f"Clips of {frames} frames at {size}x{size} pixels ({sizes}).", *model_notes)
+    known: dict[str, Any] = {"num_classes": classes, "image_size": size, "notes": notes}
+    return assemble(name, samples, network, loading, criterion=nn.CrossEntropyLoss(), **known)
 
 
 def _usual(name: str) -> Any:
