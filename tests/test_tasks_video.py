@@ -171,7 +171,7 @@ def test_sintel_pairs_are_a_frame_and_the_next(tmp_path: Path) -> None:
             picture(tmp_path / "training" / kind / "alley" / f"frame_{i:04d}.png")
     for i in (1, 2):
         flo(tmp_path / "training" / "flow" / "alley" / f"frame_{i:04d}.flo")
-    pairs = open_flow(str(tmp_path)).train.triples
+    pairs = open_flow(str(tmp_path)).train.source
     names = [[str(Path(each).relative_to(tmp_path / "training")) for each in pair] for pair in pairs]
     assert names[1] == ["clean/alley/frame_0002.png", "clean/alley/frame_0003.png", "flow/alley/frame_0002.flo"]
 

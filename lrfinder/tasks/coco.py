@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lrfinder.checks import is_finite_number
 from lrfinder.errors import SetupError
 from lrfinder.tasks.coco_masks import mask_of
 from lrfinder.tasks.image_files import read_image
 
-__all__ = ["CocoFile", "CocoImages"]
+__all__ = ["CocoFile", "read_scene"]
+
+Row = tuple[dict[str, Any], list[dict[str, Any]]]  # entry of an image, and the objects on it
 
 _CROWD = "marked as a crowd (iscrowd)"
 
@@ -57,7 +57,7 @@ class CocoFile:
             else:
                 self.left_out["without area"] += 1
         self.listed = len(images)
-        self.images = [(images[key], found) for key, found in objects.items() if found]
+        self.images: list[Row] = [(images[key], found) for key, found in objects.items() if found]
         if not self.images:
             crowds = " Where a crowd is one object, set iscrowd to 0." if self.left_out[_CROWD] else ""
             raise SetupError(f"{path} has no object to train on: {self.reasons or 'it has no annotations'}.{crowds}")
@@ -120,53 +120,45 @@ class CocoFile:
         return named.pop() if [len(names) for names in named] == [count] else ("",) * count
 
 
-class CocoImages(Dataset[Any]):
-    """Images as tensors from 0 to 1, each with its target as torchvision's detection models take it.
+def read_scene(
+    row: Row, *, file: Path, folder: Path, labels: dict[int, int], masks: bool, keypoints: bool
+) -> tuple[Image.Image, dict[str, Tensor]]:
+    """An image with its target, as torchvision's detection models take it.
 
     Args:
+        row: one of :attr:`CocoFile.images`.
         file: of the annotations.
         folder: of the images.
         labels: label of each category id.
-        masks, keypoints: whether the targets have them.
+        masks, keypoints: whether the target has them.
+
+    Raises:
+        SetupError: image or segmentation cannot be read.
     """
+    entry, objects = row
+    image = read_image(folder / entry["file_name"])
+    boxes = torch.tensor([each["bbox"] for each in objects], dtype=torch.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes[:, 0::2].clamp_(0, image.width)
+    boxes[:, 1::2].clamp_(0, image.height)
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    target = {"boxes": boxes, "labels": torch.tensor([labels[each["category_id"]] for each in objects])}
+    if masks:
+        target["masks"] = torch.from_numpy(np.stack([_mask(each, file, image) for each in objects]))
+    if keypoints:
+        points = torch.tensor([each["keypoints"] for each in objects], dtype=torch.float32)
+        target["keypoints"] = points.reshape(len(objects), -1, 3)
+    return image, {key: value[kept] for key, value in target.items()}
 
-    def __init__(self, file: CocoFile, folder: Path, labels: dict[int, int], *, masks: bool, keypoints: bool) -> None:
-        self._file = file
-        self._folder = folder
-        self._labels = labels
-        self._masks = masks
-        self._keypoints = keypoints
 
-    def __len__(self) -> int:
-        return len(self._file.images)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, dict[str, Tensor]]:
-        row, objects = self._file.images[index]
-        image = read_image(self._folder / row["file_name"])
-        boxes = torch.tensor([each["bbox"] for each in objects], dtype=torch.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        boxes[:, 0::2].clamp_(0, image.width)
-        boxes[:, 1::2].clamp_(0, image.height)
-        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        target = {"boxes": boxes, "labels": torch.tensor([self._labels[each["category_id"]] for each in objects])}
-        if self._masks:
-            target["masks"] = torch.from_numpy(self._mask_stack(objects, image))
-        if self._keypoints:
-            points = torch.tensor([each["keypoints"] for each in objects], dtype=torch.float32)
-            target["keypoints"] = points.reshape(len(objects), -1, 3)
-        return image, {key: value[kept] for key, value in target.items()}
-
-    def _mask_stack(self, objects: Sequence[dict[str, Any]], image: Image.Image) -> np.ndarray:
-        masks = []
-        for each in objects:
-            try:
-                masks.append(mask_of(each["segmentation"], image.height, image.width))
-            except (ValueError, TypeError, LookupError, OverflowError) as error:
-                raise SetupError(
-                    f"the segmentation of the annotation {each.get('id')} in {self._file.path} cannot be read: "
-                    f"{str(error).rstrip('.')}. It must be polygons or run lengths."
-                ) from error
-        return np.stack(masks)
+def _mask(each: dict[str, Any], file: Path, image: Image.Image) -> np.ndarray:
+    try:
+        return mask_of(each["segmentation"], image.height, image.width)
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        raise SetupError(
+            f"the segmentation of the annotation {each.get('id')} in {file} cannot be read: "
+            f"{str(error).rstrip('.')}. It must be polygons or run lengths."
+        ) from error
 
 
 def _content(path: Path) -> dict[str, Any]:

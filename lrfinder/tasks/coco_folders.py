@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lrfinder.checks import is_finite_number
 from lrfinder.errors import SetupError
-from lrfinder.tasks.coco import CocoFile, CocoImages
-from lrfinder.tasks.fake import FakeScenes, Scene
+from lrfinder.tasks.coco import CocoFile, read_scene
+from lrfinder.tasks.fake import Scene, fake_scene, made_up
 from lrfinder.tasks.folders import class_folders
 from lrfinder.tasks.image_files import image_size_of, probed, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
@@ -62,19 +62,20 @@ def open_coco(
     train, *others = (CocoFile(each, needs) for each in _find(path, bool(keypoints), val))
     labels = _labels(train, num_classes)
     given = {"masks": (masks, "segmentation"), "keypoints": (keypoints, "keypoints")}
-    kinds = {
+    kinds: dict[str, Any] = {
         kind: all(each.all_have(name) for each in (train, *others)) if wanted is None else wanted
         for kind, (wanted, name) in given.items()
     }
     folder = _image_folder(train)
+    read = partial(read_scene, labels=labels, **kinds)
     val_part = None
     for other in others:
         if unknown := sorted(set(other.category_ids) - set(labels)):
             raise SetupError(f"{other.path} has the category {unknown[0]}, which {train.path} has not.")
-        val_part = CocoImages(other, _image_folder(other), labels, **kinds)
+        val_part = Mapped(other.images, partial(read, file=other.path, folder=_image_folder(other)))
     samples = Samples(
         name=folder_name(path),
-        train=CocoImages(train, folder, labels, **kinds),
+        train=Mapped(train.images, partial(read, file=train.path, folder=folder)),
         val=val_part,
         num_classes=max(labels.values()) + 1,
         size=typical_size([folder / row["file_name"] for row, _ in train.images]),
@@ -195,11 +196,9 @@ def _image_folder(file: CocoFile) -> Path:
 
 
 def _fake(num_classes: int, masks: bool, keypoints: bool) -> tuple[Samples, tuple[str, ...]]:
-    parts = [
-        Mapped(FakeScenes(_FAKE_SIZE, num_classes, seed), partial(_target, masks=masks, keypoints=keypoints))
-        for seed in (0, 1)
-    ]
-    samples = Samples(name="fake", train=parts[0], val=parts[1], num_classes=num_classes, size=_FAKE_SIZE)
+    scenes = (made_up(fake_scene, size=_FAKE_SIZE, num_classes=num_classes, seed=seed) for seed in (0, 1))
+    train, val = (Mapped(each, partial(_target, masks=masks, keypoints=keypoints)) for each in scenes)
+    samples = Samples(name="fake", train=train, val=val, num_classes=num_classes, size=_FAKE_SIZE)
     return samples, ("",) * _FAKE_KEYPOINTS if keypoints else ()
 
 

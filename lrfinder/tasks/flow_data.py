@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks.fake import FakePairs
+from lrfinder.tasks.fake import fake_pair, made_up
 from lrfinder.tasks.folders import files_below, find_parts
 from lrfinder.tasks.image_files import read_image, typical_size
-from lrfinder.tasks.samples import Samples, folder_name, open_folder
+from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
-__all__ = ["FlowPairs", "open_flow", "read_flo"]
+__all__ = ["open_flow", "read_flo"]
 
 LAYOUT = (
     "Expected .flo files with their images: NAME_flow.flo with NAME_img1.ppm and NAME_img2.ppm as in FlyingChairs, or "
@@ -31,31 +29,7 @@ _PASSES = ("clean", "final", "images", "image_2")  # folders of images beside th
 _NUMBER = re.compile(r"(\d+)$")
 _MOST_PIXELS = 10**9
 
-Triple = tuple[str, str, str]
-
-
-class FlowPairs(Dataset[Any]):
-    """First image, second image, and the flow as an array of shape (2, height, width).
-
-    Args:
-        triples: paths of both images and of the flow.
-    """
-
-    def __init__(self, triples: Sequence[Triple]) -> None:
-        self.triples = triples
-
-    def __len__(self) -> int:
-        return len(self.triples)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, Image.Image, np.ndarray]:
-        paths = self.triples[index]
-        first, second, flow = read_image(paths[0]), read_image(paths[1]), read_flo(paths[2])
-        if not first.size == second.size == (flow.shape[2], flow.shape[1]):
-            raise SetupError(
-                f"{paths[0]}, {paths[1]} and {paths[2]} must have one size; they have {first.width}x{first.height}, "
-                f"{second.width}x{second.height} and {flow.shape[2]}x{flow.shape[1]} pixels."
-            )
-        return first, second, flow
+Triple = tuple[str, str, str]  # paths of both images and of the flow
 
 
 def open_flow(data: str, *, val: bool = False) -> Samples:
@@ -69,7 +43,7 @@ def open_flow(data: str, *, val: bool = False) -> Samples:
         SetupError: there is no such folder, no flow in it, or no images beside the flow.
     """
     if data == "fake":
-        return Samples(name="fake", train=FakePairs(_FAKE_SIZE), size=_FAKE_SIZE)
+        return Samples(name="fake", train=made_up(fake_pair, size=_FAKE_SIZE), size=_FAKE_SIZE)
     folder = open_folder(data, "have no flow", LAYOUT)
     if not folder.is_dir():
         raise SetupError(f"{folder} is a file. {LAYOUT}")
@@ -81,10 +55,21 @@ def open_flow(data: str, *, val: bool = False) -> Samples:
         train, val_part = _split(split, train)
     return Samples(
         name=folder_name(folder),
-        train=FlowPairs(train),
-        val=None if val_part is None else FlowPairs(val_part),
+        train=Mapped(train, _read_pair),
+        val=None if val_part is None else Mapped(val_part, _read_pair),
         size=typical_size([first for first, _, _ in train]),
     )
+
+
+def _read_pair(paths: Triple) -> tuple[Image.Image, Image.Image, np.ndarray]:
+    """First image, second image, and the flow as an array of shape (2, height, width)."""
+    first, second, flow = read_image(paths[0]), read_image(paths[1]), read_flo(paths[2])
+    if not first.size == second.size == (flow.shape[2], flow.shape[1]):
+        raise SetupError(
+            f"{paths[0]}, {paths[1]} and {paths[2]} must have one size; they have {first.width}x{first.height}, "
+            f"{second.width}x{second.height} and {flow.shape[2]}x{flow.shape[1]} pixels."
+        )
+    return first, second, flow
 
 
 def read_flo(path: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks.fake import FakeClips
+from lrfinder.tasks.fake import fake_clip, made_up
 from lrfinder.tasks.folders import class_folders, files_below, find_parts
 from lrfinder.tasks.image_files import read_image, typical_size
 from lrfinder.tasks.samples import Samples, folder_name, open_folder
@@ -95,31 +95,31 @@ def open_frames(data: str, frames: int, *, val: bool = False, num_classes: int |
         SetupError: there is no such folder, or no sequences in it, or they are encoded.
     """
     if data == "fake":
-        fake = num_classes or _FAKE_CLASSES
-        return Samples(name="fake", train=FakeClips(_FAKE_SIZE, fake, frames), num_classes=fake, size=_FAKE_SIZE)
+        classes = num_classes or _FAKE_CLASSES
+        train = made_up(fake_clip, size=_FAKE_SIZE, num_classes=classes, frames=frames)
+        return Samples(name="fake", train=train, num_classes=classes, size=_FAKE_SIZE)
     folder = open_folder(data, "are no sequences", LAYOUT)
     if not folder.is_dir():
         raise SetupError(_encoded(folder) if folder.suffix.lower() in _ENCODED else f"{folder} is a file. {LAYOUT}")
     train_folder, val_folder = find_parts(folder, LAYOUT)
-    classes = _classes(train_folder)
-    train = _sequences(train_folder, classes)
+    names = _classes(train_folder)
+    sequences = _sequences(train_folder, names)
     val_part = None
     if val and val_folder is not None:
-        if odd := sorted(set(_classes(val_folder)) ^ set(classes)):
+        if odd := sorted(set(_classes(val_folder)) ^ set(names)):
             raise SetupError(
                 f"{train_folder} and {val_folder} must have the same classes; only one of them has {', '.join(odd)}."
             )
-        val_part = FrameFolders(_sequences(val_folder, classes), frames)
-    short = sum(len(paths) < frames for paths, _ in train)
+        val_part = FrameFolders(_sequences(val_folder, names), frames)
+    short = sum(len(paths) < frames for paths, _ in sequences)
+    note = f"{short:,} of {len(sequences):,} sequences have fewer than {frames} frames, which are repeated."
     return Samples(
         name=folder_name(folder),
-        train=FrameFolders(train, frames),
+        train=FrameFolders(sequences, frames),
         val=val_part,
-        num_classes=len(classes),
-        size=typical_size([paths[0] for paths, _ in train]),
-        notes=(f"{short:,} of {len(train):,} sequences have fewer than {frames} frames, which are repeated.",)
-        if short
-        else (),
+        num_classes=len(names),
+        size=typical_size([paths[0] for paths, _ in sequences]),
+        notes=(note,) if short else (),
     )
 
 

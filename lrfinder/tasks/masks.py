@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
 
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.tasks.fake import FakeScenes, Scene
+from lrfinder.tasks.fake import Scene, fake_scene, made_up
 from lrfinder.tasks.folders import IMAGE_FOLDERS, TARGET_FOLDERS, class_folders, files_below, find_parts
 from lrfinder.tasks.image_files import opened_image, read_image, typical_size
 from lrfinder.tasks.samples import Mapped, Samples, folder_name, open_folder
 
-__all__ = ["VOID", "MaskPairs", "has_masks", "open_masks"]
+__all__ = ["VOID", "has_masks", "open_masks", "read_mask"]
 
 VOID = 255
 """Label of pixels that do not count."""
@@ -29,34 +28,7 @@ _COUNTED = 1000  # masks in which the classes are counted
 _ENDING = re.compile(r"[_-](?:masks?|seg|segmentation|labels?|labelids|gt|l)$", re.IGNORECASE)
 _BINARY = {0, VOID}
 
-Pair = tuple[str, str]
-
-
-class MaskPairs(Dataset[Any]):
-    """Images in colour, each with its mask as an array of labels, shape (height, width).
-
-    Args:
-        pairs: paths of image and mask.
-        binary: whether 255 in a mask is class 1, and not void.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], *, binary: bool = False) -> None:
-        self.pairs = pairs
-        self._binary = binary
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        image_path, mask_path = self.pairs[index]
-        image, mask = read_image(image_path), read_mask(mask_path)
-        if (image.height, image.width) != mask.shape:
-            stored = " The image is read as it is stored, not turned as its EXIF data says."
-            raise SetupError(
-                f"{image_path} has {image.width}x{image.height} pixels, and its mask {mask_path} has "
-                f"{mask.shape[1]}x{mask.shape[0]}. Both must have the same size.{stored * (image.size == mask.shape)}"
-            )
-        return image, np.minimum(mask, 1) if self._binary else mask
+Pair = tuple[str, str]  # paths of image and mask
 
 
 def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_classes: int | None = None) -> Samples:
@@ -76,8 +48,9 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
         if masks is not None:
             raise ConfigError("`masks` is of no use for fake data, which has its own. Leave it out, or give `data`.")
         classes = num_classes or _FAKE_CLASSES
-        parts = (Mapped(FakeScenes(_FAKE_SIZE, classes, seed), _as_mask) for seed in (0, 1))
-        return Samples(name="fake", train=next(parts), val=next(parts), num_classes=classes, size=_FAKE_SIZE)
+        scenes = (made_up(fake_scene, size=_FAKE_SIZE, num_classes=classes, seed=seed) for seed in (0, 1))
+        parts = [Mapped(each, _as_mask) for each in scenes]
+        return Samples(name="fake", train=parts[0], val=parts[1], num_classes=classes, size=_FAKE_SIZE)
     folder = open_folder(data, "have no masks", LAYOUT)
     if not folder.is_dir():
         raise SetupError(f"`data` must be fake or a folder; {data!r} is a file. {LAYOUT}")
@@ -98,10 +71,11 @@ def open_masks(data: str, masks: str | None = None, *, val: bool = False, num_cl
         )
     if len(train) > _COUNTED:
         notes.append(f"Classes counted in {_COUNTED:,} of {len(train):,} masks.")
-    val_part = MaskPairs(_pairs(*val_folders)[0], binary=binary) if val and val_folders is not None else None
+    read = partial(_read_pair, binary=binary)
+    val_part = Mapped(_pairs(*val_folders)[0], read) if val and val_folders is not None else None
     return Samples(
         name=folder_name(folder),
-        train=MaskPairs(train, binary=binary),
+        train=Mapped(train, read),
         val=val_part,
         num_classes=classes,
         size=typical_size([image for image, _ in train]),
@@ -113,6 +87,19 @@ def has_masks(folder: Path) -> bool:
     """Whether a folder, or its part to train on, has folders whose names are those of images and of masks."""
     train = find_parts(folder)[0] if folder.is_dir() else folder
     return train.is_dir() and all(_child(train, names) is not None for names in (IMAGE_FOLDERS, TARGET_FOLDERS))
+
+
+def _read_pair(paths: Pair, *, binary: bool) -> tuple[Image.Image, np.ndarray]:
+    """An image in colour, and its mask as an array of labels, shape (height, width); of a binary one 255 is class 1."""
+    image_path, mask_path = paths
+    image, mask = read_image(image_path), read_mask(mask_path)
+    if (image.height, image.width) != mask.shape:
+        stored = " The image is read as it is stored, not turned as its EXIF data says."
+        raise SetupError(
+            f"{image_path} has {image.width}x{image.height} pixels, and its mask {mask_path} has "
+            f"{mask.shape[1]}x{mask.shape[0]}. Both must have the same size.{stored * (image.size == mask.shape)}"
+        )
+    return image, np.minimum(mask, 1) if binary else mask
 
 
 def read_mask(path: str) -> np.ndarray:

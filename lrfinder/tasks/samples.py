@@ -54,14 +54,14 @@ class Mapped(Dataset[Any]):
     """Samples with a function applied to each."""
 
     def __init__(self, source: Any, function: Callable[[Any], Any]) -> None:
-        self._source = source
+        self.source = source
         self._function = function
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Any:
-        return self._function(self._source[index])
+        return self._function(self.source[index])
 
 
 def listed(batch: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
