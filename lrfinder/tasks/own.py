@@ -14,7 +14,7 @@ from lrfinder.tasks.own_family import FamilyModel, family_model
 from lrfinder.tasks.own_files import open_files
 from lrfinder.tasks.own_loss import fitting_loss
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.user_code import Call, is_reference, load_object
+from lrfinder.tasks.user_code import call, is_reference, load_object
 from lrfinder.tasks.weights import State, load_state, read_state
 
 __all__ = ["build"]
@@ -69,14 +69,8 @@ def build(settings: Settings) -> Task:
 
 
 def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
-    reference = settings.model
-    call = Call(
-        "model",
-        reference,
-        given={name: getattr(settings, name) for name in ("num_classes", "image_size", "weights")},
-        known={"num_classes": data.num_classes, "image_size": data.image_size},
-        usual={"weights": None},
-    )
+    reference, taken = settings.model, set[str]()
+    known: dict[str, Any] = {"num_classes": data.num_classes, "image_size": data.image_size}
     model = load_object("model", reference)
     if not isinstance(model, nn.Module):
         if not callable(model):
@@ -84,14 +78,14 @@ def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
                 f"`model` {reference} must be a function or a class that gives a torch.nn.Module; it is a "
                 f"{type(model).__name__}."
             )
-        model = call.result(model)
+        given = {name: getattr(settings, name) for name in ("num_classes", "image_size", "weights")}
+        model, taken = call("model", reference, model, given=given, known=known, usual={"weights": None})
     if not isinstance(model, nn.Module):
         raise ConfigError(f"`model` {reference} must return a torch.nn.Module; got a {type(model).__name__}.")
-    taken, notes = set(call.taken), []
+    notes: list[str] = []
     if settings.weights is not None and "weights" not in taken:
         notes = _load(model, settings, data)
         taken.add("weights")
-    known: dict[str, Any] = {"num_classes": data.num_classes, "image_size": data.image_size}
     loss = {} if settings.loss is not None else fitting_loss(model, reference, data.name, data.first, void=data.void)
     return FamilyModel(
         name=reference, model=model.train(), notes=tuple(notes), loss=loss, taken=tuple(taken), **known

@@ -13,7 +13,7 @@ from lrfinder.errors import SetupError
 from lrfinder.tasks.assemble import build_loader
 from lrfinder.tasks.samples import listed, parted
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.user_code import Call, errors_explained, load_object
+from lrfinder.tasks.user_code import call, errors_explained, load_object
 from lrfinder.training.contents import batch_size, describe_batch
 
 __all__ = ["OwnData", "open_own"]
@@ -78,18 +78,14 @@ def open_own(settings: Settings, batch_size: int) -> OwnData:
     reference, size, workers = settings.data, settings.batch_size or batch_size, settings.worker_count
     given = {name: getattr(settings, name) for name in ("batch_size", "workers", "image_size", "num_classes")}
     given["num_workers"] = settings.workers
-    call = Call(
-        "data",
-        reference,
-        given=given,
-        known={"seed": settings.seed, "val": settings.val},
-        usual={"batch_size": size, "workers": workers, "num_workers": workers},
-    )
-    found = load_object("data", reference)
-    found = call.result(found) if callable(found) and not _is_data(found) else found
+    found, taken = load_object("data", reference), set[str]()
+    if callable(found) and not _is_data(found):
+        known = {"seed": settings.seed, "val": settings.val}
+        usual = {"batch_size": size, "workers": workers, "num_workers": workers}
+        found, taken = call("data", reference, found, given=given, known=known, usual=usual)
     train, val = found if isinstance(found, tuple) and len(found) == 2 and all(map(_is_data, found)) else (found, None)
     _check_kind(reference, train, found)
-    taken = {name.replace("num_workers", "workers") for name in call.taken}
+    taken = {name.replace("num_workers", "workers") for name in taken}
     if _is_dataset(train):
         taken |= {"batch_size", "workers"}
         if settings.val and val is None:

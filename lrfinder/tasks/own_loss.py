@@ -17,7 +17,7 @@ from lrfinder.tasks.detection import DetectionLoss
 from lrfinder.tasks.names import check_name
 from lrfinder.tasks.segmentation import SegmentationLoss
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.user_code import Call, any_reference, check_form, errors_explained, is_reference, load_object
+from lrfinder.tasks.user_code import any_reference, call, check_form, errors_explained, is_reference, load_object
 from lrfinder.training.contents import describe_batch
 from lrfinder.training.losses import HOW_TO_LOSS_FN
 
@@ -116,7 +116,7 @@ def _chosen(loss: str) -> dict[str, Any]:
         return {"criterion": getattr(nn, check_name("loss", loss, _losses()))()}
     found = load_object("loss", loss)
     if isinstance(found, type):
-        found = Call("loss", loss, given={}).result(found)
+        found, _ = call("loss", loss, found, given={})
     if not callable(found):
         raise ConfigError(f"`loss` {loss} must be a function or a module of torch; got a {type(found).__name__}.")
     if isinstance(found, nn.Module):

@@ -21,7 +21,7 @@ from typing import Any
 from lrfinder.checks import did_you_mean
 from lrfinder.errors import ConfigError, LRFinderError, SetupError
 
-__all__ = ["Call", "any_reference", "check_form", "errors_explained", "is_reference", "load_object"]
+__all__ = ["any_reference", "call", "check_form", "errors_explained", "is_reference", "load_object"]
 
 _OURS = str(Path(__file__).resolve().parent.parent)
 _LIBRARIES = (_OURS, *{os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")})
@@ -110,70 +110,52 @@ def load_object(option: str, reference: str) -> Any:
     return found
 
 
-class Call:
-    """A call of the user's function with what it has parameters for.
+def call(
+    option: str,
+    reference: str,
+    function: Callable[..., Any],
+    *,
+    given: Mapping[str, Any],
+    known: Mapping[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
+) -> tuple[Any, set[str]]:
+    """What the user's function returns for what it has parameters for, and the names of ``given`` that it was passed.
 
     Args:
         option: that names the function.
         reference: how it does.
+        function: the function.
         given: what the user chose, by the name of the parameter; None where they did not.
         known: what is passed to a parameter of that name besides; None where it is not known.
         usual: what is passed to a parameter of that name that has no default.
 
-    Attributes:
-        taken: names of ``given`` that were passed.
+    Raises:
+        ConfigError: it needs an argument that is not offered.
+        SetupError: it raises an error.
     """
+    known, usual = known or {}, usual or {}
+    chosen = {name: value for some in (known, given) for name, value in some.items() if value is not None}
+    arguments: dict[str, Any] = {}
+    for each in _parameters(function):
+        needed = each.default is each.empty
+        offered = {**usual, **chosen} if needed else chosen
+        if each.name in offered and each.kind is not each.POSITIONAL_ONLY:
+            arguments[each.name] = offered[each.name]
+        elif needed:
+            listed = ", ".join(map(repr, sorted({*given, *known, *usual})))
+            else_ = f"Give it a default; what can be passed is {listed}."
+            remedy = f"Set `{each.name}`." if each.name in given else else_
+            raise ConfigError(f"`{option}` {reference} needs {each.name!r}, whose value is not known. {remedy}")
+    with errors_explained(f"`{option}` {reference} failed"):
+        return function(**arguments), {name for name in arguments if given.get(name) is not None}
 
-    def __init__(
-        self,
-        option: str,
-        reference: str,
-        *,
-        given: Mapping[str, Any],
-        known: Mapping[str, Any] | None = None,
-        usual: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._option = option
-        self._reference = reference
-        self._given = {name: value for name, value in given.items() if value is not None}
-        self._settable = {*given}
-        self._known = {name: value for name, value in (known or {}).items() if value is not None}
-        self._usual = usual or {}
-        self._offered = ", ".join(map(repr, sorted({*given, *(known or {}), *self._usual})))
-        self.taken: set[str] = set()
 
-    def result(self, function: Callable[..., Any]) -> Any:
-        """What the function returns.
-
-        Raises:
-            ConfigError: it needs an argument that is not offered.
-            SetupError: it raises an error.
-        """
-        arguments = self._arguments(function)
-        self.taken = {name for name in arguments if name in self._given}
-        with errors_explained(f"`{self._option}` {self._reference} failed"):
-            return function(**arguments)
-
-    def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            parameters = inspect.signature(function).parameters.values()
-        except (TypeError, ValueError):  # of a function in C
-            return {}
-        arguments: dict[str, Any] = {}
-        for each in parameters:
-            if each.kind in _ANY:
-                continue
-            offered = {**(self._usual if each.default is each.empty else {}), **self._known, **self._given}
-            if each.name in offered and each.kind is not each.POSITIONAL_ONLY:
-                arguments[each.name] = offered[each.name]
-            elif each.default is each.empty:
-                remedy = f"Give it a default; what can be passed is {self._offered}."
-                if each.name in self._settable:
-                    remedy = f"Set `{each.name}`."
-                raise ConfigError(
-                    f"`{self._option}` {self._reference} needs {each.name!r}, whose value is not known. {remedy}"
-                )
-        return arguments
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of a function in C
+        return []
+    return [each for each in parameters if each.kind not in _ANY]
 
 
 @contextmanager
