@@ -10,11 +10,11 @@ from lrfinder.tasks.assemble import Loading, assemble
 from lrfinder.tasks.augment import refused
 from lrfinder.tasks.augment_images import augment_images
 from lrfinder.tasks.classification_models import build_classifier
-from lrfinder.tasks.images import open_data, transformed
+from lrfinder.tasks.images import transformed
 from lrfinder.tasks.reference import nearest_recipe
-from lrfinder.tasks.samples import Samples, chosen_classes
+from lrfinder.tasks.samples import chosen_classes
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.torchvision_data import open_torchvision
+from lrfinder.tasks.torchvision_data import open_images
 
 __all__ = ["build"]
 
@@ -49,7 +49,7 @@ def build(settings: Settings, batch_size: int) -> Task:
         'COMPLETED'
     """
     name, weights = FAMILIES["classification"].check_model(settings.model), settings.weights
-    samples = _open(settings).with_val(settings.val, settings.seed)
+    samples = open_images(settings).with_val(settings.val, settings.seed)
     outputs = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
     known: dict[str, Any] = {"image_size": settings.image_size, "batch_size": batch_size}
     found = build_classifier(name, num_classes=outputs, needed_size=samples.size, weights=weights, **known)
@@ -62,11 +62,3 @@ def build(settings: Settings, batch_size: int) -> Task:
     )
     known = {"num_classes": outputs, "image_size": found.image_size, "notes": found.notes}
     return assemble(name, samples, found.model, loading, criterion=found.criterion, **known)
-
-
-def _open(settings: Settings) -> Samples:
-    if settings.dataset is not None:
-        return open_torchvision(settings.dataset, settings.root, val=settings.val, download=settings.download)
-    if isinstance(settings.data, Samples):
-        return settings.data
-    return open_data(settings.data, val=settings.val, num_classes=settings.num_classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from lrfinder.tasks.memory import check_batch_memory
 from lrfinder.tasks.own_data import OwnData
 from lrfinder.tasks.samples import Samples, chosen_classes, listed
 from lrfinder.tasks.settings import Settings
-from lrfinder.tasks.torchvision_data import open_torchvision
+from lrfinder.tasks.torchvision_data import open_images
 
 __all__ = ["open_files"]
 
@@ -33,33 +32,6 @@ _OTHER_DATA = (
     "A model of your own also takes PATH/images with PATH/masks, a COCO file with its images, and what a function "
     "returns, given as `data` module:function."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """Samples of one of the families, without augmentation.
-
-    Args:
-        family: that has such batches.
-        samples: with a validation part where the data has one and it is requested.
-        transform: from a sample to tensors.
-        num_classes: that the labels need, or that the user chose.
-        image_size: pixels on a side; None where images keep their size.
-        words: what a batch has, as a sentence.
-        collate: as in torch's DataLoader.
-        void: label that does not count; None for none.
-        taken: settings that have an effect besides the size and the number of batches.
-    """
-
-    family: str
-    samples: Samples
-    transform: Callable[[Any], Any]
-    num_classes: int
-    image_size: int | None
-    words: str
-    collate: Callable[[Any], Any] | None = None
-    void: int | None = None
-    taken: tuple[str, ...] = ("image_size",)
 
 
 def open_files(settings: Settings) -> OwnData:
@@ -75,27 +47,6 @@ def open_files(settings: Settings) -> OwnData:
         ConfigError: an unknown data set, or a number out of its range.
         SetupError: files that cannot be read, or are laid out otherwise.
     """
-    found = _read(settings)
-    samples = found.samples.with_val(settings.val, settings.seed)
-    size = settings.batch_size or FAMILIES[found.family].batch_size
-    if found.image_size is not None:
-        check_batch_memory(size, found.image_size)
-    loading = Loading(settings=settings, batch_size=size, transform=found.transform, collate=found.collate)
-    train = loading.loader(samples.train, train=True)
-    return OwnData(
-        name=samples.name,
-        train=train,
-        val=loading.loader(samples.val, train=False),
-        first=next(iter(train)),
-        num_classes=found.num_classes,
-        image_size=found.image_size,
-        void=found.void,
-        notes=(*samples.notes, found.words),
-        taken={"batch_size", "workers", *found.taken},
-    )
-
-
-def _read(settings: Settings) -> _Kind:
     if settings.masks is not None:
         return _masks(settings)
     try:
@@ -109,53 +60,61 @@ def _read(settings: Settings) -> _Kind:
         raise SetupError(f"{error} {_OTHER_DATA}") from error
 
 
-def _labels(settings: Settings) -> _Kind:
-    wanted: dict[str, Any] = {"val": settings.val}
-    if settings.dataset is not None:
-        samples = open_torchvision(settings.dataset, settings.root, download=settings.download, **wanted)
-    else:
-        samples = images.open_data(settings.data, num_classes=settings.num_classes, **wanted)
+def _labels(settings: Settings) -> OwnData:
+    samples = open_images(settings)
     size = settings.image_size or default_size(_LARGEST, samples.size)
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
-    return _Kind(
-        family="classification",
-        samples=samples,
-        transform=partial(images.transformed, transform=partial(_resized, size=size), num_classes=classes),
-        num_classes=classes,
-        image_size=size,
-        words=_size_words("Images", size, samples),
-        taken=("image_size", *(("num_classes",) if settings.data == "fake" else ())),
-    )
+    transform = partial(images.transformed, transform=partial(_resized, size=size), num_classes=classes)
+    taken = {"image_size", "num_classes"} if settings.data == "fake" else {"image_size"}
+    known: dict[str, Any] = {"num_classes": classes, "image_size": size, "taken": taken}
+    return _loaded(settings, "classification", samples, transform, note=_size_words("Images", size, samples), **known)
 
 
-def _masks(settings: Settings) -> _Kind:
+def _masks(settings: Settings) -> OwnData:
     samples = open_masks(settings.data, settings.masks, val=settings.val, num_classes=settings.num_classes)
     size = settings.image_size or default_size(segmentation.CROP, samples.size)
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
-    return _Kind(
-        family="segmentation",
-        samples=samples,
-        transform=partial(segmentation.transformed, size=size, num_classes=classes),
-        num_classes=classes,
-        image_size=size,
-        words=_size_words("Images and masks", size, samples),
-        void=VOID,
-    )
+    transform = partial(segmentation.transformed, size=size, num_classes=classes)
+    note = _size_words("Images and masks", size, samples)
+    known: dict[str, Any] = {"num_classes": classes, "image_size": size, "void": VOID, "taken": {"image_size"}}
+    return _loaded(settings, "segmentation", samples, transform, note=note, **known)
 
 
-def _boxes(settings: Settings) -> _Kind:
+def _boxes(settings: Settings) -> OwnData:
     samples, _ = open_coco(settings.data, val=settings.val, num_classes=settings.num_classes)
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes, detection.CLASSES)
     keys = ", ".join(samples.train[0][1])
-    return _Kind(
-        family="detection",
-        samples=samples,
-        transform=detection.as_tensors,
-        num_classes=classes,
-        image_size=None,
-        words=f"Batches are a list of images from 0 to 1 and a list of dictionaries with {keys}.",
-        collate=listed,
-        taken=("num_classes",),
+    note = f"Batches are a list of images from 0 to 1 and a list of dictionaries with {keys}."
+    known: dict[str, Any] = {"num_classes": classes, "taken": {"num_classes"}, "collate": listed}
+    return _loaded(settings, "detection", samples, detection.as_tensors, note=note, **known)
+
+
+def _loaded(
+    settings: Settings,
+    family: str,
+    samples: Samples,
+    transform: Callable[[Any], Any],
+    *,
+    note: str,
+    taken: set[str],
+    collate: Callable[[Any], Any] | None = None,
+    **known: Any,
+) -> OwnData:
+    """Batches without augmentation of samples, as those of the family; ``known`` as in :class:`OwnData`."""
+    samples = samples.with_val(settings.val, settings.seed)
+    size = settings.batch_size or FAMILIES[family].batch_size
+    if "image_size" in known:
+        check_batch_memory(size, known["image_size"])
+    loading = Loading(settings=settings, batch_size=size, transform=transform, collate=collate)
+    train = loading.loader(samples.train, train=True)
+    return OwnData(
+        name=samples.name,
+        train=train,
+        val=loading.loader(samples.val, train=False),
+        first=next(iter(train)),
+        notes=(*samples.notes, note),
+        taken={"batch_size", "workers", *taken},
+        **known,
     )
 
 

@@ -1,4 +1,4 @@
-"""torchvision's data sets for classification, opened by name."""
+"""Images with one label each, as the settings name them: a data set of torchvision, or other data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
-from lrfinder.tasks.images import labelled_images
+from lrfinder.tasks.images import labelled_images, open_data
 from lrfinder.tasks.names import check_name
 from lrfinder.tasks.samples import Samples
+from lrfinder.tasks.settings import Settings
 
-__all__ = ["TORCHVISION", "open_torchvision"]
+__all__ = ["TORCHVISION", "open_images", "open_torchvision"]
 
 # Arguments that select the training part of each data set and the part to validate on (None: there is only one part).
 TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
@@ -40,6 +41,19 @@ TORCHVISION: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "USPS": ({"train": True}, {"train": False}),
 }
 _NO_DOWNLOAD = ("ImageNet", "StanfordCars")
+
+
+def open_images(settings: Settings) -> Samples:
+    """The images of a data set of torchvision, of a folder, shipped, made up, or given as samples.
+
+    Raises:
+        LRFinderError: as :func:`open_torchvision` and :func:`lrfinder.tasks.images.open_data`.
+    """
+    if settings.dataset is not None:
+        return open_torchvision(settings.dataset, settings.root, val=settings.val, download=settings.download)
+    if isinstance(settings.data, Samples):
+        return settings.data
+    return open_data(settings.data, val=settings.val, num_classes=settings.num_classes)
 
 
 def open_torchvision(name: str, root: str, *, val: bool = False, download: bool = False) -> Samples:
