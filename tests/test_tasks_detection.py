@@ -232,11 +232,11 @@ def test_trained_weights_keep_batchnorm_frozen_and_get_new_heads(tmp_path: Path)
     torch.manual_seed(0)
     state = models.get_model(SMALL, num_classes=9, weights_backbone=None).state_dict()
     torch.save(state, tmp_path / "w.pth")
-    detector = build_detector(SMALL, 4, 0, weights=tmp_path / "w.pth", image_size=None)
-    kinds = {type(module) for module in detector.model.modules()}
+    model, _, notes = build_detector(SMALL, 4, 0, weights=tmp_path / "w.pth", image_size=None)
+    kinds = {type(module) for module in model.modules()}
     assert FrozenBatchNorm2d in kinds and nn.BatchNorm2d not in kinds
-    assert "New layers" in detector.notes[1] and "box_predictor.cls_score" in detector.notes[1]
-    assert torch.equal(detector.model.state_dict()["backbone.fpn.inner_blocks.0.0.weight"], state[
+    assert "New layers" in notes[1] and "box_predictor.cls_score" in notes[1]
+    assert torch.equal(model.state_dict()["backbone.fpn.inner_blocks.0.0.weight"], state[
         "backbone.fpn.inner_blocks.0.0.weight"
     ])
 
@@ -257,7 +257,7 @@ def test_with_weights_the_layers_that_torchvision_freezes_are(
     monkeypatch.undo()
     saved = {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
     monkeypatch.setattr(torch, "load", lambda *args, **options: saved)
-    ours = build_detector(name, 3, 0, weights=tmp_path / "w.pth", image_size=None).model
+    ours, *_ = build_detector(name, 3, 0, weights=tmp_path / "w.pth", image_size=None)
     assert {key for key, each in ours.named_parameters() if not each.requires_grad} == frozen
     assert [type(each) for each in ours.modules()] == [type(each) for each in theirs.modules()]
 

@@ -53,9 +53,9 @@ def build(settings: Settings, batch_size: int) -> Task:
     """A torchvision detection model for the categories of the data, with its loss and loaders.
 
     Data is ``"fake"`` (noise with rectangles), a folder with COCO files and images, or a COCO file. As in torchvision's
-    training, crowds, boxes without area and images without objects are left out. With weights,
-    the first layers of the backbone are frozen, and BatchNorm keeps their statistics and factors
-    (``FrozenBatchNorm2d``) in the models where torchvision has it so: those of the name ``_v2`` and SSDlite train it.
+    training, crowds, boxes without area and images without objects are left out. With weights, the first layers of the
+    backbone are frozen, and BatchNorm keeps their statistics and factors (``FrozenBatchNorm2d``) in the models where
+    torchvision has it so: those of the name ``_v2`` and SSDlite train it.
 
     The outputs are the categories and the background; where ``num_classes`` exceeds every category id, the ids are the
     labels, as with 91 for COCO itself. ``image_size`` is the shorter side that the model resizes images to, and the
@@ -86,8 +86,8 @@ def build(settings: Settings, batch_size: int) -> Task:
     classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes, CLASSES)
     if image_size is None and samples.name == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
-    detector = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
-    check_batch_memory(batch_size, detector.image_size)
+    model, size, notes = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
+    check_batch_memory(batch_size, size)
     recipe = nearest_recipe(name, weights)
     policy = recipe.augment if recipe is not None and recipe.augment is not None else "hflip"
     loading = Loading(
@@ -95,11 +95,10 @@ def build(settings: Settings, batch_size: int) -> Task:
         batch_size=batch_size,
         transform=as_tensors,
         collate=listed,
-        augmentation=refused(settings) or augment_boxes(policy, detector.image_size, keypoints),
+        augmentation=refused(settings) or augment_boxes(policy, size, keypoints),
     )
-    known: dict[str, Any] = {"num_classes": classes, "image_size": detector.image_size}
-    known |= {"classes": CLASSES, "notes": detector.notes}
-    return assemble(name, samples, detector.model, loading, loss_fn=DetectionLoss(), **known)
+    known: dict[str, Any] = {"num_classes": classes, "classes": CLASSES, "image_size": size, "notes": notes}
+    return assemble(name, samples, model, loading, loss_fn=DetectionLoss(), **known)
 
 
 def _sum(losses: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from lrfinder.errors import SetupError
 from lrfinder.tasks.weights import load_state, named_weights, read_state
 
-__all__ = ["Detector", "build_detector"]
+__all__ = ["build_detector"]
 
 # Parameters that torchvision freezes where the weights are trained (trainable_backbone_layers), by the model's name.
 _FROZEN = {
@@ -28,25 +27,10 @@ _HEAD = re.compile(r"^roi_heads\.(?:box_predictor|mask_predictor|keypoint_predic
 _OLD_EPS = re.compile(r"^(?:fasterrcnn|maskrcnn|keypointrcnn|retinanet)_resnet50_fpn$")  # trained with eps=0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Detector:
-    """A model with what belongs to it.
-
-    Args:
-        model: in training mode, on the CPU.
-        image_size: shorter side that it resizes images to.
-        notes: what was chosen on the user's behalf, in sentences.
-    """
-
-    model: nn.Module
-    image_size: int
-    notes: tuple[str, ...]
-
-
 def build_detector(
     name: str, num_classes: int, num_keypoints: int, *, weights: str | Path | None, image_size: int | None
-) -> Detector:
-    """A torchvision detection model.
+) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """A torchvision detection model in training mode, the shorter side that it resizes images to, and notes.
 
     Args:
         name: as torchvision spells it.
@@ -69,7 +53,7 @@ def build_detector(
         _freeze(name, model, old_eps=_is_old(name, weights))
         notes += load_state(model, state, num_classes, name=name, origin=str(weights), head=_HEAD)
         notes += _frozen_notes(model)
-    return Detector(model=model.train(), image_size=size, notes=tuple(notes))
+    return model.train(), size, tuple(notes)
 
 
 def _set_size(name: str, model: Any, size: int | None) -> tuple[int, list[str]]:

@@ -72,86 +72,72 @@ def family_model(settings: Settings, data: OwnData) -> FamilyModel:
         raise _unfit(name, family, data)
     if family == "detection":
         return _detection(name, settings, data)
-    dimensions = _DIMENSIONS[family]
-    inputs = next((each for each in tensors_in(data.first) if each.ndim == dimensions), None)
+    inputs = next((each for each in tensors_in(data.first) if each.ndim == _DIMENSIONS[family]), None)
     if inputs is None:
         raise _unfit(name, family, data)
-    return _BUILDERS[family](name, settings, data, tuple(inputs.shape))
-
-
-def _classification(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
-    classes, side = _classes(name, settings, data), min(shape[2:])
-    known: dict[str, Any] = {"num_classes": classes, "weights": settings.weights, "batch_size": shape[0]}
-    found = build_classifier(name, needed_size=side, image_size=side, **known)
-    notes = found.notes[1:]  # the first tells how images are resized
-    return _checked(name, found.model, data, shape, num_classes=classes, notes=notes, criterion=found.criterion)
-
-
-def _segmentation(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
-    classes = _classes(name, settings, data)
-    model, notes = build_segmenter(name, classes, settings.weights)
-    return _checked(name, model, data, shape, num_classes=classes, notes=notes, criterion=SegmentationLoss.of(model))
-
-
-def _video(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
-    classes = _classes(name, settings, data)
-    model, notes = build_video_model(name, classes, settings.weights)
-    return _checked(name, model, data, shape, num_classes=classes, notes=notes, criterion=nn.CrossEntropyLoss())
-
-
-def _optical_flow(name: str, settings: Settings, data: OwnData, shape: tuple[int, ...]) -> FamilyModel:
-    model, notes = build_raft(name, settings.weights)
-    taken = ("weights",)
-    return _checked(name, model, data, shape, shape, num_classes=None, notes=notes, taken=taken, loss_fn=FlowLoss())
-
-
-def _checked(
-    name: str,
-    model: nn.Module,
-    data: OwnData,
-    *shapes: tuple[int, ...],
-    num_classes: int | None,
-    notes: Sequence[str],
-    taken: tuple[str, ...] = ("num_classes", "weights"),
-    **loss: Any,
-) -> FamilyModel:
-    """The model, which can be trained on inputs of these shapes."""
-    words = {"inputs": f"the batches of {data.name}", "remedy": f"They have the shape {shapes[0]}."}
-    check_forward(name, model, *shapes, **words)
-    height, width = shapes[0][-2:]
+    shape, is_flow = tuple(inputs.shape), family == "optical_flow"
+    classes = None if is_flow else _classes(name, settings, data)
+    model, notes, loss = _BUILDERS[family](name, classes, settings.weights, shape)
+    words = {"inputs": f"the batches of {data.name}", "remedy": f"They have the shape {shape}."}
+    check_forward(name, model, *([shape] * (2 if is_flow else 1)), **words)
+    height, width = shape[-2:]
     return FamilyModel(
         name=name,
         model=model,
-        num_classes=num_classes,
+        num_classes=classes,
         image_size=height if height == width else [height, width],
         notes=tuple(notes),
         loss=loss,
-        taken=taken,
+        taken=("weights",) if is_flow else ("num_classes", "weights"),
     )
+
+
+# Each returns the model, notes, and the loss as in FamilyModel.
+Built = tuple[nn.Module, Sequence[str], dict[str, Any]]
+
+
+def _classification(name: str, classes: int, weights: Any, shape: tuple[int, ...]) -> Built:
+    side = min(shape[2:])
+    known: dict[str, Any] = {"num_classes": classes, "weights": weights, "batch_size": shape[0]}
+    found = build_classifier(name, needed_size=side, image_size=side, **known)
+    return found.model, found.notes[1:], {"criterion": found.criterion}  # the first tells how images are resized
+
+
+def _segmentation(name: str, classes: int, weights: Any, shape: tuple[int, ...]) -> Built:
+    model, notes = build_segmenter(name, classes, weights)
+    return model, notes, {"criterion": SegmentationLoss.of(model)}
+
+
+def _video(name: str, classes: int, weights: Any, shape: tuple[int, ...]) -> Built:
+    return *build_video_model(name, classes, weights), {"criterion": nn.CrossEntropyLoss()}
+
+
+def _optical_flow(name: str, classes: None, weights: Any, shape: tuple[int, ...]) -> Built:
+    return *build_raft(name, weights), {"loss_fn": FlowLoss()}
+
+
+_BUILDERS: dict[str, Callable[[str, Any, Any, tuple[int, ...]], Built]] = {
+    "classification": _classification,
+    "segmentation": _segmentation,
+    "video": _video,
+    "optical_flow": _optical_flow,
+}
 
 
 def _detection(name: str, settings: Settings, data: OwnData) -> FamilyModel:
     classes = _classes(name, settings, data)
     points = [each.shape[1] for each in _targets(data.first, "keypoints") if each.ndim == 3]
     known: dict[str, Any] = {"weights": settings.weights, "image_size": settings.image_size}
-    found = build_detector(name, classes, max(points, default=0), **known)
+    model, size, notes = build_detector(name, classes, max(points, default=0), **known)
     return FamilyModel(
         name=name,
-        model=found.model,
+        model=model,
         num_classes=classes,
-        image_size=found.image_size,
-        notes=found.notes,
+        image_size=size,
+        notes=notes,
         loss={"loss_fn": DetectionLoss()},
         taken=("num_classes", "weights", "image_size"),
     )
-
-
-_BUILDERS: dict[str, Callable[[str, Settings, OwnData, tuple[int, ...]], FamilyModel]] = {
-    "classification": _classification,
-    "segmentation": _segmentation,
-    "video": _video,
-    "optical_flow": _optical_flow,
-}
 
 
 def _classes(name: str, settings: Settings, data: OwnData) -> int:
