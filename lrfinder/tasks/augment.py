@@ -149,9 +149,6 @@ def drawn_from(number: int) -> Iterator[None]:
         >>> torch.equal(torch.get_rng_state(), state)
         True
     """
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(number)  # torch.manual_seed would seed the GPUs too
-    try:
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(number)  # torch.manual_seed would seed the GPUs too
         yield
-    finally:
-        torch.set_rng_state(state)
