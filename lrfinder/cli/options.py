@@ -61,12 +61,11 @@ _RUN = {
         click.option(
             "--data",
             default="digits",
-            show_default=True,
             metavar="digits|fake|PATH|MODULE:FUNCTION",
             help="Data: the shipped digits, fake for any model, a folder or file, or what a function of yours returns.",
         ),
         click.option("--dataset", metavar="NAME", help="A data set of torchvision instead of --data, such as CIFAR10."),
-        click.option("--root", default="data", show_default=True, metavar="DIR", help="Where --dataset is."),
+        click.option("--root", default="data", metavar="DIR", help="Where --dataset is."),
         click.option("--download", is_flag=True, help="Fetch --dataset to --root if it is not there."),
         click.option("--masks", metavar="DIR", help="Folder of the masks, if not beside the images of --data."),
         click.option(
@@ -76,7 +75,6 @@ _RUN = {
             "--augment",
             type=click.Choice(["recipe", "none"]),
             default="recipe",
-            show_default=True,
             help="Random changes to training images: as torchvision's training program makes them, or none.",
         ),
         click.option(
@@ -91,9 +89,7 @@ _RUN = {
             metavar="N",
             help="Processes that load images.  [default: 0 on the CPU, else up to 8]",
         ),
-        click.option(
-            "--seed", type=_from(0, 2**64 - 1), default=0, show_default=True, metavar="N", help="Random seed."
-        ),
+        click.option("--seed", type=_from(0, 2**64 - 1), default=0, metavar="N", help="Random seed."),
     ),
     "Model": (
         click.option(
@@ -144,46 +140,31 @@ _RUN = {
             "--bias-weight-decay", type=float, metavar="X", help="Weight decay of biases.  [default: that of all]"
         ),
         click.option(
-            "--accumulation",
-            "accumulation_steps",
-            type=_from(1),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="Batches per update.",
+            "--accumulation", "accumulation_steps", type=_from(1), default=1, metavar="N", help="Batches per update."
         ),
         click.option("--clip-grad-norm", type=float, metavar="NORM", help="Clip the gradient norm, as you train."),
         click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision."),
         click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="NAME",
-            help="cpu, cuda, cuda:1, mps, or auto, the best there is.",
+            "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, mps, or auto, the best there is."
         ),
     ),
     "Range test": (
         click.option("--start-lr", type=float, metavar="LR", help="First learning rate.  [default: automatic]"),
         click.option("--end-lr", type=float, metavar="LR", help="Last learning rate.  [default: automatic]"),
         click.option("--num-iter", type=int, metavar="N", help="Learning rates to try.  [default: 12 per decade]"),
-        click.option("--mode", type=click.Choice(MODES), default="exp", show_default=True, help="Their spacing."),
+        click.option("--mode", type=click.Choice(MODES), default="exp", help="Their spacing."),
         click.option("--val", is_flag=True, help="Measure the loss on validation images (slower)."),
-        click.option(
-            "--val-batches", type=_from(1), default=4, show_default=True, metavar="N", help="How many, with --val."
-        ),
+        click.option("--val-batches", type=_from(1), default=4, metavar="N", help="How many, with --val."),
     ),
     "Schedule": (
         click.option(
             "--schedule",
             type=click.Choice(KINDS),
             default="onecycle",
-            show_default=True,
             metavar="KIND",
             help=f"Schedule to write: {', '.join(KINDS)}.",
         ),
-        click.option(
-            "--epochs", type=_from(1), default=30, show_default=True, metavar="N", help="Epochs of the whole training."
-        ),
+        click.option("--epochs", type=_from(1), default=30, metavar="N", help="Epochs of the whole training."),
         click.option(
             "--refine",
             "budget",
@@ -194,12 +175,7 @@ _RUN = {
     ),
     "Output": (
         click.option(
-            "--out",
-            type=NAMED_PATH,
-            default=Path("lrfind-out"),
-            show_default=True,
-            metavar="DIR",
-            help="Folder for the files.",
+            "--out", type=NAMED_PATH, default=Path("lrfind-out"), metavar="DIR", help="Folder for the files."
         ),
         click.option(
             "--csv",

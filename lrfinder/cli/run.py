@@ -35,6 +35,7 @@ __all__ = ["run"]
 
 @click.command(
     cls=SectionedCommand,
+    context_settings={"show_default": True},
     short_help="Run a range test on a model.",
     epilog="""\b
 Examples:
