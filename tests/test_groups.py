@@ -31,7 +31,6 @@ from lrfinder.tasks import Task
 from lrfinder.tasks.experiment import Experiment, prepare
 from lrfinder.tasks.groups import freeze, parameter_groups
 from lrfinder.tasks.layers import head_names, layers
-from lrfinder.tasks.record import run_record
 from lrfinder.tasks.settings import Settings
 
 CLASSES = 101  # a prime that no model of torchvision has as a number of channels
@@ -347,7 +346,7 @@ def test_the_auxiliary_classifier_has_the_learning_rate_of_the_recipe() -> None:
     assert (found.facts["aux_lr_scale"], found.facts["lr_of"]) == (10.0, "all but the auxiliary classifier")
     said = "The learning rate is that of all but the auxiliary classifier, which has 10 times that, as in torchvision's"
     assert found.task.notes[-1].startswith(said)
-    result = dataclasses.replace(found.range_test(), run=run_record(found, "cosine", 1))
+    result = dataclasses.replace(found.range_test(), run=found.record("cosine", 1))
     assert result.curve.group_scales == pytest.approx((1.0, 10.0))
     assert other_parts(found.facts) == ", 10 times that for the auxiliary classifier"
     lines = result.recipe("cosine", peak_lr=0.1, total_steps=4).code().split("scheduler =")[0]

@@ -120,8 +120,10 @@ def _prepared(ctx: click.Context, optimizer_options: tuple[str, ...], settings: 
     """The experiment that the options describe."""
     from lrfinder.tasks.experiment import prepare
     from lrfinder.tasks.settings import Settings, check_together
+    from lrfinder.tasks.user_code import any_reference
 
-    _find_own_code(settings)
+    if any_reference(settings["model"], settings["data"], settings["loss"]):
+        sys.path.insert(0, os.getcwd())  # where `python -m` looks modules up, too
     chosen = Settings(**settings, optimizer_options=parse_pairs("--opt", optimizer_options))
     typed = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     check_together(chosen, typed)
@@ -147,9 +149,7 @@ def _run(
     render: Callable[..., str],
 ) -> int:
     """Sweep, save, refine, draw and print; returns the exit status. Once the sweep is over, nothing loses it."""
-    from lrfinder.tasks.record import run_record
-
-    run = run_record(experiment, schedule, epochs)
+    run = experiment.record(schedule, epochs)
     with redirect_stdout(sys.stderr):  # which a model of the user's own may print on
         result = dataclasses.replace(experiment.range_test(), run=run)
     try:
@@ -170,14 +170,6 @@ def _run(
     return 0 if plan is not None else 1
 
 
-def _find_own_code(settings: dict[str, Any]) -> None:
-    """Have modules looked up in the current folder, as `python -m` does, where an option names code of the user's."""
-    from lrfinder.tasks.user_code import any_reference
-
-    if any_reference(settings["model"], settings["data"], settings["loss"]):
-        sys.path.insert(0, os.getcwd())
-
-
 def _plan(result: RangeTestResult, experiment: Experiment, schedule: str, epochs: int) -> Recipe | None:
     if result.advice.grade == "none":
         return None
@@ -194,9 +186,7 @@ def _output_folder(folder: Path) -> Iterator[None]:
             pass
     except OSError as error:
         _remove_empty(made)
-        raise ConfigError(
-            f"cannot write to --out {folder}: {error.strerror}. Give a writable folder."
-        ) from error
+        raise ConfigError(f"cannot write to --out {folder}: {error.strerror}. Give a writable folder.") from error
     try:
         yield
     except BaseException:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 
+from lrfinder import __version__
 from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.advice.search import LEAST_BUDGET
 from lrfinder.checks import check_choice
 from lrfinder.errors import ConfigError, SetupError
 from lrfinder.finder import LRFinder
+from lrfinder.record.run import RunRecord
 from lrfinder.result import RangeTestResult
 from lrfinder.tables.recipes import NoRecipe, ReferenceRecipe
 from lrfinder.tasks import Task, family_of
@@ -131,6 +135,19 @@ class Experiment:
         if not isinstance(row, ReferenceRecipe) or (lr := published_lr(row, self.facts)) is None:
             return result
         return replace(result, advice=beside_published(result.advice, lr, row.schedule))
+
+    def record(self, schedule: str, epochs: int) -> RunRecord:
+        """What is kept beside the result: settings in force, versions of the packages, and the training to come.
+
+        Args:
+            schedule: kind of schedule of the training.
+            epochs: length of the training; >= 1.
+        """
+        packages = {"lrfinder": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+        versions = {name: str(each) for name, each in packages.items()} | {"python": platform.python_version()}
+        row = self.reference
+        entry = None if row is None else row.weights
+        return RunRecord(setup={**self.facts, "versions": versions}, schedule=schedule, epochs=epochs, entry=entry)
 
     @property
     def _val_batches(self) -> int | None:
