@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lrfinder.cli.losses import csv_text
 from lrfinder.cli.plot import own_backend
 from lrfinder.cli.report import result_text, text_columns
 from lrfinder.cli.terminal import LateError, abandon_output, echo
@@ -21,13 +20,14 @@ from lrfinder.tables.kinds import KINDS
 
 if TYPE_CHECKING:
     from lrfinder.recipes import Recipe
+    from lrfinder.record.curve import LossCurve
     from lrfinder.result import RangeTestResult
     from lrfinder.tasks.estimate import Meter
     from lrfinder.tasks.experiment import Experiment
 
 T = TypeVar("T")
 
-__all__ = ["Outputs", "as_json", "as_text"]
+__all__ = ["Outputs", "as_json", "as_text", "csv_text"]
 
 
 class Outputs:
@@ -133,6 +133,22 @@ class Outputs:
         return self._folder / f"{self._name}{ending}"
 
 
+def csv_text(curve: LossCurve) -> str:
+    """The losses as lines of ``step,lr,loss`` with all digits, for other programs; steps count from 0.
+
+    Example:
+        >>> from lrfinder import LossCurve, StopReason, SweepConfig
+        >>> config = SweepConfig(start_lr=0.1, end_lr=0.4, num_iter=3)
+        >>> print(csv_text(LossCurve(lrs=(0.1, 0.2), losses=(3.0, 2.5), stop=StopReason.INTERRUPTED, config=config)))
+        step,lr,loss
+        0,0.1,3.0
+        1,0.2,2.5
+        <BLANKLINE>
+    """
+    rows = (f"{step},{lr!r},{loss!r}" for step, (lr, loss) in enumerate(zip(curve.lrs, curve.losses, strict=True)))
+    return "\n".join(["step,lr,loss", *rows, ""])
+
+
 def _drawn(make: Callable[[], T]) -> T:
     """What ``make`` draws with matplotlib, whose settings and files are the user's."""
     try:
@@ -171,9 +187,9 @@ def as_json(
     plan: Recipe | None,
     files: dict[str, str],
     *,
-    meter: Meter | None = None,
+    meter: Meter,
 ) -> str:
-    """The same and the settings as strict JSON."""
+    """The same, the settings, and what it took as strict JSON."""
     content = {
         "decision": result.decision.to_dict(),
         "setup": experiment.facts if result.run is None else dict(result.run.setup),
@@ -181,7 +197,7 @@ def as_json(
         "reference": reference_facts(experiment.reference, experiment.facts),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
-        **(meter.to_dict() if meter is not None else {}),
+        **meter.to_dict(),
         "files": files,
     }
     return json.dumps(content, indent=1, allow_nan=False)
