@@ -122,7 +122,7 @@ def test_what_cannot_be_mirrored_is_not_augmented_and_said() -> None:
         assert plain.notes == task.notes[:-1]
         assert torch.equal(next(iter(task.train_loader))[0], next(iter(plain.train_loader))[0])
     signs = refused(Settings(model=SMALL, dataset="MNIST"))
-    assert signs is not None and signs.note.startswith("MNIST is not augmented")
+    assert signs is not None and signs.notes[0].startswith("MNIST is not augmented")
     assert refused(Settings(model=SMALL, dataset="CIFAR10")) is refused(Settings(model=SMALL, data="mnist")) is None
 
 
@@ -149,7 +149,7 @@ def test_the_steps_are_those_of_the_recipe(model: str, weights: str | None, word
 
 def test_what_changes_the_loss_is_left_out_and_said() -> None:
     usual = models.get_model_weights("swin_t").DEFAULT.transforms()
-    note = augment_images(reference_recipe("swin_t"), usual, 32, 3).note
+    note = augment_images(reference_recipe("swin_t"), usual, 32, 3).notes[0]
     assert note.endswith("Left out, as it would change the loss: label smoothing (0.1), mixup (0.8), cutmix (1).")
 
 
@@ -249,7 +249,7 @@ def test_keypoints_without_names_are_those_of_persons_or_unknown() -> None:
     order = mirrored_order([""] * 17)
     assert order is not None and order[:5] == [0, 2, 1, 4, 3] and [order[each] for each in order] == list(range(17))
     assert (augment_boxes("hflip", 8, [""] * 5).transform, augment_boxes("hflip", 8, [""] * 5).steps) == (None, ())
-    assert "which keypoints are left" in augment_boxes("hflip", 8, [""] * 5).note
+    assert "which keypoints are left" in augment_boxes("hflip", 8, [""] * 5).notes[0]
 
 
 def test_a_flip_moves_keypoints_and_exchanges_left_and_right() -> None:

@@ -39,17 +39,12 @@ class Augmentation:
         transform: from a sample of the data to tensors, with random numbers of torch's global generator; None for the
             transform of validation.
         steps: what it does, in the order in which it does it.
-        note: sentence about it; "" for none.
+        notes: on it, in sentences.
     """
 
     transform: Callable[[Any], Any] | None = None
     steps: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The note, where there is one."""
-        return (self.note,) if self.note else ()
+    notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -61,11 +56,11 @@ class Augmentation:
         """An augmentation with the note that says its steps, and ``but``, a sentence on what is left out.
 
         Example:
-            >>> Augmentation.of(str, "horizontal flip", but="No crop.").note
+            >>> Augmentation.of(str, "horizontal flip", but="No crop.").notes[0]
             "Training samples are augmented as torchvision's training program does: horizontal flip. No crop."
         """
         note = f"Training samples are augmented as torchvision's training program does: {', '.join(steps)}. {but}"
-        return cls(transform=transform, steps=steps, note=note.strip())
+        return cls(transform=transform, steps=steps, notes=(note.strip(),))
 
 
 PLAIN = Augmentation()
@@ -79,17 +74,17 @@ def refused(settings: Settings) -> Augmentation | None:
         ConfigError: ``augment`` is none of :data:`AUGMENT`.
 
     Example:
-        >>> refused(Settings(model="resnet18", data="photos")), refused(Settings(model="resnet18")).note
-        (None, 'The digits are not augmented: a mirrored digit is another sign.')
+        >>> refused(Settings(model="resnet18", data="photos")), refused(Settings(model="resnet18")).notes
+        (None, ('The digits are not augmented: a mirrored digit is another sign.',))
     """
     data, dataset = settings.data, settings.dataset
     if check_choice("augment", settings.augment, AUGMENT) == "none":
         return PLAIN
     if dataset is not None:
         signs = dataset.lower() in _SIGNS
-        return Augmentation(note=f"{dataset} is not augmented: a mirrored sign is another one.") if signs else None
+        return Augmentation(notes=(f"{dataset} is not augmented: a mirrored sign is another one.",)) if signs else None
     note = _NOT_AUGMENTED.get(data) if isinstance(data, str) else None
-    return None if note is None else Augmentation(note=note)
+    return None if note is None else Augmentation(notes=(note,))
 
 
 class Draws(Sampler[tuple[int, int]]):

@@ -63,7 +63,7 @@ def augment_boxes(policy: str, size: int, keypoints: Sequence[str] = ()) -> Augm
     """
     order = mirrored_order(keypoints)
     if order is None:
-        return Augmentation(note=_NO_ORDER)
+        return Augmentation(notes=(_NO_ORDER,))
     scale = size / _SIDE
     kept = v2.SanitizeBoundingBoxes()  # without the boxes that a crop has left no area
     iou_crop = [v2.RandomIoUCrop(), kept]
