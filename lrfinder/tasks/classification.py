@@ -50,7 +50,7 @@ def build(settings: Settings, batch_size: int) -> Task:
     """
     name, weights = FAMILIES["classification"].check_model(settings.model), settings.weights
     samples = open_images(settings).with_val(settings.val, settings.seed)
-    outputs = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
+    outputs = chosen_classes(samples, settings.num_classes)
     known: dict[str, Any] = {"image_size": settings.image_size, "batch_size": batch_size}
     found = build_classifier(name, num_classes=outputs, needed_size=samples.size, weights=weights, **known)
     augmented = augment_images(nearest_recipe(name, weights), found.transform, found.image_size, outputs)

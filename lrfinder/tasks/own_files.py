@@ -63,7 +63,7 @@ def open_files(settings: Settings) -> OwnData:
 def _labels(settings: Settings) -> OwnData:
     samples = open_images(settings)
     size = settings.image_size or default_size(_LARGEST, samples.size)
-    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
+    classes = chosen_classes(samples, settings.num_classes)
     transform = partial(images.transformed, transform=partial(_resized, size=size), num_classes=classes)
     taken = {"image_size", "num_classes"} if settings.data == "fake" else {"image_size"}
     known: dict[str, Any] = {"num_classes": classes, "image_size": size, "taken": taken}
@@ -73,7 +73,7 @@ def _labels(settings: Settings) -> OwnData:
 def _masks(settings: Settings) -> OwnData:
     samples = open_masks(settings.data, settings.masks, val=settings.val, num_classes=settings.num_classes)
     size = settings.image_size or default_size(segmentation.CROP, samples.size)
-    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
+    classes = chosen_classes(samples, settings.num_classes)
     transform = partial(segmentation.transformed, size=size, num_classes=classes)
     note = _size_words("Images and masks", size, samples)
     known: dict[str, Any] = {"num_classes": classes, "image_size": size, "void": VOID, "taken": {"image_size"}}
@@ -82,7 +82,7 @@ def _masks(settings: Settings) -> OwnData:
 
 def _boxes(settings: Settings) -> OwnData:
     samples, _ = open_coco(settings.data, val=settings.val, num_classes=settings.num_classes)
-    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes, detection.CLASSES)
+    classes = chosen_classes(samples, settings.num_classes, detection.CLASSES)
     keys = ", ".join(samples.train[0][1])
     note = f"Batches are a list of images from 0 to 1 and a list of dictionaries with {keys}."
     known: dict[str, Any] = {"num_classes": classes, "taken": {"num_classes"}, "collate": listed}

@@ -88,22 +88,22 @@ def shuffled(count: int, seed: int) -> list[int]:
     return order
 
 
-def chosen_classes(name: str, needed: int, num_classes: int | None, counted: str = "classes") -> int:
+def chosen_classes(samples: Samples, num_classes: int | None, counted: str = "classes") -> int:
     """Outputs of the model: the number of classes in the data, or a larger one that the user asked for.
 
     Args:
-        name: of the data.
-        needed: outputs that its labels need.
-        num_classes: the user's; None takes those.
+        samples: the data.
+        num_classes: the user's; None takes those that the labels need.
         counted: what they are called.
 
     Raises:
         ConfigError: it is smaller than the data needs.
     """
+    needed = samples.num_classes
     if num_classes is not None and num_classes < needed:
         raise ConfigError(
-            f"{name} has {needed} {counted}, labelled 0 to {needed - 1}; a model of {num_classes} has no output for "
-            f"the last. Set `num_classes` to {needed} or leave it out."
+            f"{samples.name} has {needed} {counted}, labelled 0 to {needed - 1}; a model of {num_classes} has no "
+            f"output for the last. Set `num_classes` to {needed} or leave it out."
         )
     return num_classes or needed
 

@@ -94,17 +94,19 @@ def build(settings: Settings, batch_size: int) -> Task:
     name, weights = FAMILIES["segmentation"].check_model(settings.model), settings.weights
     samples = open_masks(settings.data, settings.masks, val=settings.val, num_classes=settings.num_classes)
     samples = samples.with_val(settings.val, settings.seed)
-    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
+    classes = chosen_classes(samples, settings.num_classes)
     size = settings.image_size or (CROP if weights is not None else default_size(CROP, samples.size))
     check_batch_memory(batch_size, size)
     network, model_notes = build_segmenter(name, classes, weights)
     words = {"inputs": f"images of {size}x{size} pixels", "remedy": f"Set another `image_size`; its own is {CROP}."}
     check_forward(name, network, (batch_size, 3, size, size), **words)
+    change, steps = augment_masks(size, size * _RESIZED // CROP, VOID)
+    augmented = Augmentation.of(partial(_augmented, change=change, num_classes=classes), *steps)
     loading = Loading(
         settings=settings,
         batch_size=batch_size,
         transform=partial(transformed, size=size, num_classes=classes),
-        augmentation=refused(settings) or _augmentation(size, classes),
+        augmentation=refused(settings) or augmented,
     )
     known: dict[str, Any] = {"num_classes": classes, "image_size": size}
     notes = (f"Images at {size}x{size} pixels (in the data about {samples.size}).", *model_notes)
@@ -122,11 +124,6 @@ def build_segmenter(name: str, num_classes: int, weights: str | Path | None) -> 
     if arguments.get("aux_loss") is False:
         notes.append("Without the auxiliary classifier, which the weights lack.")
     return network.train(), notes
-
-
-def _augmentation(size: int, num_classes: int) -> Augmentation:
-    change, steps = augment_masks(size, size * _RESIZED // CROP, VOID)
-    return Augmentation.of(partial(_augmented, change=change, num_classes=num_classes), *steps)
 
 
 def _augmented(sample: tuple[Image.Image, np.ndarray], *, change: Any, num_classes: int) -> tuple[Tensor, Tensor]:

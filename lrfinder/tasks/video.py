@@ -60,8 +60,9 @@ def build(settings: Settings, batch_size: int) -> Task:
     frames = _SWIN_FRAMES if name.startswith("swin") else _FRAMES
     samples = open_frames(settings.data, frames, val=settings.val, num_classes=settings.num_classes)
     samples = samples.with_val(settings.val, settings.seed)
-    classes = chosen_classes(samples.name, samples.num_classes, settings.num_classes)
-    own = int((usual := _usual(name)).crop_size[0])
+    classes = chosen_classes(samples, settings.num_classes)
+    usual = models.get_model_weights(name).DEFAULT.transforms()
+    own = int(usual.crop_size[0])
     smaller = default_size(own, samples.size, _LEAST_SIZES.get(name, 0))
     size = settings.image_size or (own if weights is not None else smaller)
     check_batch_memory(batch_size * frames, size)
@@ -81,10 +82,6 @@ def build(settings: Settings, batch_size: int) -> Task:
     notes = (f"Clips of {frames} frames at {size}x{size} pixels ({sizes}).", *model_notes)
     known: dict[str, Any] = {"num_classes": classes, "image_size": size, "notes": notes}
     return assemble(name, samples, network, loading, criterion=nn.CrossEntropyLoss(), **known)
-
-
-def _usual(name: str) -> Any:
-    return models.get_model_weights(name).DEFAULT.transforms()
 
 
 def build_video_model(name: str, num_classes: int, weights: str | Path | None) -> tuple[nn.Module, list[str]]:
