@@ -182,8 +182,7 @@ def _output_folder(folder: Path) -> Iterator[None]:
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        tempfile.NamedTemporaryFile(dir=folder).close()
     except OSError as error:
         _remove_empty(made)
         raise ConfigError(f"cannot write to --out {folder}: {error.strerror}. Give a writable folder.") from error

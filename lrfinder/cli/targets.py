@@ -39,8 +39,7 @@ def check_target(option: str, path: Path | None, *endings: str) -> None:
     if path.is_dir():
         raise ConfigError(f"cannot write to {option} {path}: it is a folder. Give a file name inside it.")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent):
-            pass
+        tempfile.NamedTemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise ConfigError(
             f"cannot write to {option} {path}: {error.strerror}. Give a file in a folder that exists and is writable."

@@ -33,7 +33,7 @@ _MOST_BEYOND = 0.25  # share of boxes that do so
 _FAKE_SIZE, _FAKE_CLASSES, _FAKE_KEYPOINTS = 128, 4, 17
 _PARTS = {"train": re.compile(r"train", re.IGNORECASE), "val": re.compile(r"val|dev", re.IGNORECASE)}
 _TEST = re.compile(r"test", re.IGNORECASE)
-_OTHER_TASKS = ("captions", "stuff", "panoptic")
+_NO_OBJECTS = (".", "captions", "stuff", "panoptic")  # beginnings of other files
 
 
 def open_coco(
@@ -141,7 +141,8 @@ def _lists_images(file: Path) -> bool:
 def _json_files(folder: Path) -> list[Path]:
     """Files in a folder and in those inside it that may be COCO files of objects."""
     folders = [folder, *sorted(class_folders(folder))]
-    return [each for inside in folders for each in sorted(inside.glob("*.json")) if not _is_other(each.name)]
+    files = [each for inside in folders for each in sorted(inside.glob("*.json"))]
+    return [each for each in files if not each.name.startswith(_NO_OBJECTS)]
 
 
 def _find(path: Path, keypoints: bool, val: bool) -> list[Path]:
@@ -162,10 +163,6 @@ def _find(path: Path, keypoints: bool, val: bool) -> list[Path]:
         found = f"{len(train)} such files: {names}" if train else none
         raise SetupError(f"{path} must have one COCO file to train on; found {found}. {LAYOUT}")
     return [train[0], *(parts["val"][:1] if val else [])]
-
-
-def _is_other(name: str) -> bool:
-    return name.startswith((*_OTHER_TASKS, "."))
 
 
 def _words(file: Path, root: Path) -> str:

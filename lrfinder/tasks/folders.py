@@ -11,17 +11,8 @@ from torchvision import datasets
 
 from lrfinder.errors import SetupError
 
-__all__ = [
-    "IMAGE_FOLDERS",
-    "LAYOUT",
-    "TARGET_FOLDERS",
-    "ClassFolders",
-    "NoClassesError",
-    "class_folders",
-    "files_below",
-    "find_parts",
-    "is_visible",
-]
+__all__ = ["IMAGE_FOLDERS", "LAYOUT", "TARGET_FOLDERS", "ClassFolders", "NoClassesError", "class_folders"]
+__all__ += ["files_below", "find_parts", "is_visible"]
 
 LAYOUT = "Expected PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/<class>/*.jpg."
 

@@ -86,7 +86,8 @@ def layers(model: nn.Module) -> list[tuple[str, list[str]]]:
     chain: list[tuple[str, list[str]]] = []
     waiting: list[str] = []  # at the beginning, before the first layer with a weight
     for path, module, starts in _pieces(trunk, prefix, isinstance(trunk, _CONTAINERS)):
-        own = [where.pop(id(each)) for each in _own(module, starts) if id(each) in where]
+        whole = starts or not any(module.children())
+        own = [where.pop(id(each)) for each in module.parameters(whole) if id(each) in where]
         own = [name for name in own if name not in head]
         if not starts and chain:
             chain[-1][1].extend(own)
@@ -98,10 +99,6 @@ def layers(model: nn.Module) -> list[tuple[str, list[str]]]:
     placed = {name for _, names in chain for name in names}
     rest = [name for name, _ in model.named_parameters() if name not in placed]
     return [*chain, ("head" if trunk is model else "all but the backbone", rest)]
-
-
-def _own(module: nn.Module, whole: bool) -> Iterator[nn.Parameter]:
-    return module.parameters(recurse=whole or not any(module.children()))
 
 
 def _pieces(module: nn.Module, prefix: str, in_row: bool) -> Iterator[tuple[str, nn.Module, bool]]:

@@ -78,9 +78,13 @@ def build(settings: Settings, batch_size: int) -> Task:
         (torch.Size([2, 3, 128, 128]), torch.Size([2, 2, 128, 128]), torch.Size([2, 128, 128]))
     """
     name = FAMILIES["optical_flow"].check_model(settings.model)
-    _check(name, settings.num_classes, settings.image_size)
+    classes, size = settings.num_classes, settings.image_size
+    if classes is not None:
+        raise ConfigError(f"{name} computes flow, which has no classes; got {classes}. Leave `num_classes` out.")
+    if size is not None and (size < _LEAST or size % _STEP):
+        raise ConfigError(f"`image_size` of {name} must be a multiple of {_STEP} from {_LEAST} on; got {size}.")
     samples = open_flow(settings.data, val=settings.val).with_val(settings.val, settings.seed)
-    height, width = (settings.image_size,) * 2 if settings.image_size else _crop(samples.train[0][0])
+    height, width = (size, size) if size else _crop(samples.train[0][0])
     check_batch_memory(2 * batch_size, max(height, width))
     network, notes = build_raft(name, settings.weights)
     shape = (batch_size, 3, height, width)
@@ -97,13 +101,6 @@ def build(settings: Settings, batch_size: int) -> Task:
     known: dict[str, Any] = {"image_size": [height, width]}
     known["notes"] = (f"{place} of the images, {width}x{height} pixels.", *notes)
     return assemble(name, samples, network, loading, loss_fn=FlowLoss(), **known)
-
-
-def _check(name: str, num_classes: int | None, image_size: int | None) -> None:
-    if num_classes is not None:
-        raise ConfigError(f"{name} computes flow, which has no classes; got {num_classes}. Leave `num_classes` out.")
-    if image_size is not None and (image_size < _LEAST or image_size % _STEP):
-        raise ConfigError(f"`image_size` of {name} must be a multiple of {_STEP} from {_LEAST} on; got {image_size}.")
 
 
 def _crop(image: Image.Image) -> tuple[int, int]:

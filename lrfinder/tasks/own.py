@@ -47,7 +47,7 @@ def build(settings: Settings) -> Task:
     own = is_reference(settings.data) and settings.dataset is None
     data = open_own(settings, family_of(settings.model).batch_size) if own else open_files(settings)
     found = _own_model(settings, data) if is_reference(settings.model) else family_model(settings, data)
-    _check_taken(settings, {*data.taken, *found.taken})
+    _check_taken(settings, data.taken | found.taken)
     return Task(
         title=f"{found.name} on {data.name}: {data.samples:,} samples",
         model=found.model,
@@ -87,9 +87,7 @@ def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
         notes = _load(model, settings, data)
         taken.add("weights")
     loss = {} if settings.loss is not None else fitting_loss(model, reference, data.name, data.first, void=data.void)
-    return FamilyModel(
-        name=reference, model=model.train(), notes=tuple(notes), loss=loss, taken=tuple(taken), **known
-    )
+    return FamilyModel(name=reference, model=model.train(), notes=tuple(notes), loss=loss, taken=taken, **known)
 
 
 def _load(model: nn.Module, settings: Settings, data: OwnData) -> list[str]:

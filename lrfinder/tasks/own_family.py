@@ -56,7 +56,7 @@ class FamilyModel:
     image_size: Any
     notes: tuple[str, ...]
     loss: Mapping[str, Any]
-    taken: tuple[str, ...]
+    taken: set[str]
 
 
 def family_model(settings: Settings, data: OwnData) -> FamilyModel:
@@ -88,7 +88,7 @@ def family_model(settings: Settings, data: OwnData) -> FamilyModel:
         image_size=height if height == width else [height, width],
         notes=tuple(notes),
         loss=loss,
-        taken=("weights",) if is_flow else ("num_classes", "weights"),
+        taken={"weights"} if is_flow else {"num_classes", "weights"},
     )
 
 
@@ -136,7 +136,7 @@ def _detection(name: str, settings: Settings, data: OwnData) -> FamilyModel:
         image_size=size,
         notes=notes,
         loss={"loss_fn": DetectionLoss()},
-        taken=("num_classes", "weights", "image_size"),
+        taken={"num_classes", "weights", "image_size"},
     )
 
 
