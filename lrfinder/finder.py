@@ -211,7 +211,7 @@ class LRFinder:
         ranks, asked = setup.ranks, (request, val_batches, val_loader is None, *setup.alike)
         # kept is entered twice: the outer one restores after an exception between the end of the block and its exit.
         with ranks.session(arguments=asked), tensor_lrs(setup.optimizer), kept, kept as state, ranks.resharded():
-            known, step = functools.cache(take_facts(setup).result), training_step(setup)
+            known, step = take_facts(setup), training_step(setup)
             step.enter_training()
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
@@ -334,7 +334,7 @@ def _check_search(result: object, schedule: str, options: dict[str, Any], optimi
 
 
 def _facts(
-    known: Callable[..., ModelFacts],
+    known: ModelFacts,
     batches: Batches,
     joint: tuple[int | None, int | None, int | None] | None,
     ranks: int,
@@ -342,12 +342,11 @@ def _facts(
     step: TrainStep,
 ) -> ModelFacts:
     """The facts with those of the steps and of the batches of all ranks, as far as they are known by now."""
-    facts = known()
     size, targets, length = joint or (batches.size, batches.targets, batches.length)
-    full = length is not None and length <= facts.accumulation_steps
+    full = length is not None and length <= known.accumulation_steps
     alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
-        facts,
+        known,
         ranks=ranks,
         batch_size=size,
         targets=targets,
@@ -356,5 +355,5 @@ def _facts(
         same_target=alike,
         feature_variation=features.share(),
         gradient_norm=step.clipping.first_norm,
-        form=f"{facts.form}, flag" if step.flags_updates and facts.form != "trainer" else facts.form,
+        form=f"{known.form}, flag" if step.flags_updates and known.form != "trainer" else known.form,
     )

@@ -27,7 +27,7 @@ SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
 
 def facts(model: nn.Module, optimizer: Any = None, **options: Any) -> ModelFacts:
     optimizer = optimizer if optimizer is not None else sgd(model)
-    return take_facts(TrainingSetup.of(model, optimizer, nn.CrossEntropyLoss(), **options)).result()
+    return take_facts(TrainingSetup.of(model, optimizer, nn.CrossEntropyLoss(), **options))
 
 
 # --- what is counted --------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_an_optimizer_with_a_state_of_its_own_kind_has_unknown_steps() -> None:
 
 def test_the_curve_carries_the_facts_from_before_the_first_step() -> None:
     world = seeded(WORLDS["Adam"], 3)
-    expected = take_facts(training(world, accumulation_steps=2, clip_grad_norm=0.5)).result()
+    expected = take_facts(training(world, accumulation_steps=2, clip_grad_norm=0.5))
     curve = finder(world, accumulation_steps=2, clip_grad_norm=0.5).range_test(world.loader, **SWEEP).curve
     assert curve.facts is not None
     seen = {"batch_size": 8, "loader_batches": 6, "gradient_norm": curve.facts.gradient_norm}
@@ -351,7 +351,7 @@ def test_sorted_data_are_named_and_shuffled_ones_are_not() -> None:
 def test_taking_the_facts_changes_nothing(build: Callable[[], Any]) -> None:
     world = seeded(build, 2)
     before = world.state()
-    take_facts(training(world)).result()
+    take_facts(training(world))
     assert world.state() == before
 
 

@@ -59,7 +59,7 @@ def test_a_plain_torch_loop_gets_the_curve_of_the_finder_bit_for_bit(name: str, 
     with preserved(training(theirs), [theirs.loader]):
         facts = take_facts(training(theirs))
         drawn = trained(theirs, sweeping)
-    known = dataclasses.replace(facts.result(), batch_size=8, loader_batches=len(theirs.loader))
+    known = dataclasses.replace(facts, batch_size=8, loader_batches=len(theirs.loader))
     assert sweeping.curve(batches=drawn, facts=known) == expected
     assert theirs.state() == before
 

@@ -294,7 +294,7 @@ class LateReader:
                 run_sweep(driver, step.run, batches, validation)
             finally:
                 seen = {"batch_size": batches.size, "loader_batches": batches.length}
-                known = dataclasses.replace(facts.result(), **seen)
+                known = dataclasses.replace(facts, **seen)
                 self.last_curve = driver.curve(batches=batches.drawn, facts=known)
                 batches.close()
         return self.last_curve

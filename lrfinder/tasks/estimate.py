@@ -210,7 +210,7 @@ def _planned(experiment: Experiment, epochs: int, budget: float | None) -> float
     chosen, task = experiment.settings, experiment.task
     setup = experiment.finder.setup
     given = {name: getattr(chosen, name) for name in ("start_lr", "end_lr", "num_iter", "mode")}
-    probed = task.val_loader is None and needs_probe(take_facts(setup).result(), setup.update_rule)
+    probed = task.val_loader is None and needs_probe(take_facts(setup), setup.update_rule)
     config, _ = choose_range(1.0, SweepRequest(**given), rule=setup.update_rule, lower=probed)
     forward = _FORWARD / chosen.accumulation_steps
     validated = 0.0 if task.val_loader is None else min(chosen.val_batches, len(task.val_loader)) * forward

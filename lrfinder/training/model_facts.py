@@ -1,13 +1,11 @@
 """Takes :class:`ModelFacts` from a model and its optimizer, before the first step.
 
-It changes nothing, and it fails for no model: a fact that cannot be determined is None. On a GPU the numbers are
-computed on the device and queued there. The host waits for them once, before the sweep, as trained weights are swept
-with a probe.
+It changes nothing, and it fails for no model: a fact that cannot be determined is None. The numbers are computed on the
+device, and the host waits for them before the sweep, as trained weights are swept with a probe.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import statistics
@@ -24,92 +22,59 @@ from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.training.deferred import DeferredLosses
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state.tensors import is_dense
-from lrfinder.training.trained_weights import Examination, TrainedShares
+from lrfinder.training.trained_weights import TrainedShares, trained_shares
 from lrfinder.training.update_facts import update_facts
 
-__all__ = ["PendingFacts", "take_facts", "trained_groups", "trained_parameters"]
+__all__ = ["take_facts", "trained_groups", "trained_parameters"]
 
 T = TypeVar("T")
 
 _TRAINED_STEPS = 100  # in the optimizer's state; one of a few steps may have been made to be filled
 
 
-def take_facts(setup: TrainingSetup) -> PendingFacts:
-    """Take the facts of the model as it stands; the numbers on a GPU are read by :meth:`PendingFacts.result`.
+def take_facts(setup: TrainingSetup) -> ModelFacts:
+    """Take the facts of the model as it stands; those of its batches are added later.
 
     Sizes and root mean squares are known where all parameters concerned are plain tensors, and not lazy, quantised,
     sharded, sparse or on the meta device.
     """
     groups = trained_groups(setup.optimizer)
-    sizes = _unless_it_fails(partial(_sizes, setup.model, groups))
-    facts = ModelFacts(
-        **(sizes or {}),
+    rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
+    numbers = [*rms, _unless_it_fails(partial(_steps, setup.optimizer))]
+    *weight_rms, steps = _unless_it_fails(partial(_read, numbers, setup.device)) or [None] * len(numbers)
+    shares = _unless_it_fails(partial(trained_shares, setup.model, groups)) or TrainedShares()
+    return ModelFacts(
+        **(_unless_it_fails(partial(_sizes, setup.model, groups)) or {}),
         norm_layers=_unless_it_fails(partial(_norm_layers, setup.model)),
-        pretrained=setup.pretrained,
+        pretrained=_pretrained(setup.pretrained, shares.whole, steps),
+        trained=shares.by_group,
+        frozen_trained=shares.frozen,
+        weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in weight_rms),
+        optimizer_steps=None if steps is None else int(steps),
         group_names=_unless_it_fails(partial(_group_names, setup)) or (),
         group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
         initial_lrs=bool(_unless_it_fails(partial(scales_of_initial_lrs, setup.optimizer))),
         **update_facts(setup),
     )
-    rms = [_unless_it_fails(partial(_rms, group)) for group in groups]
-    steps = _unless_it_fails(partial(_steps, setup.optimizer))
-    examined = _unless_it_fails(partial(Examination, setup.model, groups))
-    pending = _unless_it_fails(partial(PendingFacts, facts, rms, steps, setup.device, examined))
-    return pending or PendingFacts(facts, [None] * len(groups), None, setup.device)
 
 
-class PendingFacts:
-    """Facts of which some numbers are still on a GPU.
+def _read(numbers: list[Tensor | None], device: torch.device) -> list[float | None]:
+    """The numbers on the host; those on a GPU are read together."""
+    on_device = [number for number in numbers if number is not None and number.is_cuda]
+    queue = DeferredLosses(device, read_every=max(2, len(on_device)))
+    for number in on_device:
+        queue.put(number)
+    read = iter(queue.flush())
+    return [None if number is None else next(read) if number.is_cuda else number.item() for number in numbers]
 
-    Args:
-        facts: those known already.
-        weight_rms: root mean square of the weights of each group; None where unknown.
-        steps: steps of the optimizer; None where unknown.
-        device: of the training.
-        examined: the parameters, as to whether they are trained; None where that is unknown.
-    """
 
-    def __init__(
-        self,
-        facts: ModelFacts,
-        weight_rms: list[Tensor | None],
-        steps: Tensor | None,
-        device: torch.device,
-        examined: Examination | None = None,
-    ) -> None:
-        self._facts = facts
-        self._examined = examined
-        numbers = [*weight_rms, steps]
-        # Numbers on the host stay there: copying one to a GPU would make the host wait.
-        self._queued = [number is not None and number.is_cuda for number in numbers]
-        self._on_host = [None if number is None or number.is_cuda else number.item() for number in numbers]
-        self._queue = DeferredLosses(device, read_every=max(2, sum(self._queued)))
-        for number in numbers:
-            if number is not None and number.is_cuda:
-                self._queue.put(number)
-
-    def result(self) -> ModelFacts:
-        """The facts, complete but for those of the batches; to be called once."""
-        read = iter(_unless_it_fails(self._queue.flush) or ())
-        on_host = zip(self._queued, self._on_host, strict=True)
-        *rms, steps = [next(read, None) if queued else number for queued, number in on_host]
-        shares = None if self._examined is None else _unless_it_fails(self._examined.shares)
-        return dataclasses.replace(
-            self._facts,
-            pretrained=self._pretrained(shares, steps),
-            trained=None if shares is None else shares.by_group,
-            frozen_trained=None if shares is None else shares.frozen,
-            weight_rms=tuple(value if value is not None and math.isfinite(value) else None for value in rms),
-            optimizer_steps=None if steps is None else int(steps),
-        )
-
-    def _pretrained(self, shares: TrainedShares | None, steps: float | None) -> bool | None:
-        if self._facts.pretrained is not None:
-            return self._facts.pretrained
-        if steps is not None and steps >= _TRAINED_STEPS:
-            return True
-        return None if shares is None or shares.whole is None else shares.whole >= TRAINED_SHARE
+def _pretrained(given: bool | None, trained: float | None, steps: float | None) -> bool | None:
+    if given is not None:
+        return given
+    if steps is not None and steps >= _TRAINED_STEPS:
+        return True
+    return None if trained is None else trained >= TRAINED_SHARE
 
 
 def _unless_it_fails(take: Callable[[], T]) -> T | None:

@@ -5,6 +5,7 @@ Running statistics and ``num_batches_tracked`` are not among them: a forward pas
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from lrfinder.training.state.tensors import is_dense
 from lrfinder.training.trained_signs import LayerSeen, VectorSeen, WeightSeen, are_trained
 
-__all__ = ["Examination", "TrainedShares", "vector_statistics", "weight_statistics"]
+__all__ = ["TrainedShares", "trained_shares", "vector_statistics", "weight_statistics"]
 
 _ROWS, _COLUMNS, _VECTOR = 128, 256, 256  # elements sampled of each parameter
 _LEAST_KNOWN = 0.5
@@ -69,84 +70,67 @@ class TrainedShares(NamedTuple):
     Layers of which nothing can be said are left out; None where that leaves less than half of the elements.
     """
 
-    by_group: tuple[float | None, ...]
-    frozen: float | None
-    whole: float | None
+    by_group: tuple[float | None, ...] | None = None
+    frozen: float | None = None
+    whole: float | None = None
 
 
-class _Queued(NamedTuple):
-    """A parameter whose statistics are in one row of those on its device."""
-
-    name: str
-    shape: torch.Size
-    eps: float
-    device: torch.device
-    row: int
-
-
-class Examination:
-    """Statistics of a model's parameters, computed where these are; nothing waits for a GPU before :meth:`layers`.
+def trained_shares(model: nn.Module, groups: Sequence[Sequence[Tensor]]) -> TrainedShares:
+    """Shares of a model's elements that are in trained layers; waits for the devices of its parameters, once for each.
 
     Args:
         model: the model.
         groups: parameters of each group of the optimizer.
     """
+    layers = _layers(model)
+    group_of = {id(parameter): index for index, group in enumerate(groups) for parameter in group}
+    sizes = [  # group (None for frozen), verdict, elements
+        (group_of.get(id(tensor)) if tensor.requires_grad else None, verdict, tensor.numel())
+        for layer, verdict in zip(layers, are_trained(_examined(layers)), strict=True)
+        for _, tensor in layer
+        if isinstance(tensor, nn.Parameter) and not isinstance(tensor, nn.parameter.UninitializedParameter)
+    ]
 
-    def __init__(self, model: nn.Module, groups: Sequence[Sequence[Tensor]]) -> None:
-        self._group_count = len(groups)
-        self._group_of = {id(parameter): index for index, group in enumerate(groups) for parameter in group}
-        self._sizes: list[tuple[int | None, int, int]] = []  # group (None for frozen), layer, elements
-        self._layers: list[list[_Queued]] = []
-        self._rows: dict[torch.device, list[Tensor]] = {}
-        seen: set[int] = set()
-        for module in model.modules():
-            tensors = [(name, tensor) for name, tensor in _own_tensors(module) if id(tensor) not in seen]
-            if tensors:
-                seen.update(id(tensor) for _, tensor in tensors)
-                self._add_layer(tensors)
-        self._statistics = {device: torch.stack(rows) for device, rows in self._rows.items()}
-        self._rows.clear()
+    def share(included: Callable[[int | None], bool]) -> float | None:
+        counted = [(verdict, elements) for group, verdict, elements in sizes if included(group)]
+        known = sum(elements for verdict, elements in counted if verdict is not None)
+        if not known or known < _LEAST_KNOWN * sum(elements for _, elements in counted):
+            return None
+        return round(sum(elements for verdict, elements in counted if verdict) / known, 4)
 
-    def _add_layer(self, tensors: list[tuple[str, Tensor]]) -> None:
-        for _, tensor in tensors:
-            if isinstance(tensor, nn.Parameter) and not isinstance(tensor, nn.parameter.UninitializedParameter):
-                group = self._group_of.get(id(tensor)) if tensor.requires_grad else None
-                self._sizes.append((group, len(self._layers), tensor.numel()))
-        self._layers.append([self._queue(name, tensor) for name, tensor in tensors if _can_be_examined(tensor)])
+    return TrainedShares(
+        by_group=tuple(share(partial(operator.eq, index)) for index in range(len(groups))),
+        frozen=share(lambda group: group is None),
+        whole=share(lambda group: True),
+    )
 
-    def _queue(self, name: str, tensor: Tensor) -> _Queued:
-        rows = self._rows.setdefault(tensor.device, [])
-        rows.append(weight_statistics(tensor) if _is_weight(tensor.shape) else vector_statistics(tensor))
-        return _Queued(name, tensor.shape, torch.finfo(tensor.dtype).eps, tensor.device, len(rows) - 1)
 
-    def layers(self) -> list[LayerSeen]:
-        """The statistics of each module that holds parameters, in order; on a GPU this waits for them."""
-        read = {device: statistics.tolist() for device, statistics in self._statistics.items()}
-        layers = []
-        for layer in self._layers:
-            rows = [(queued, read[queued.device][queued.row]) for queued in layer]
-            finite = [(queued, row) for queued, row in rows if all(map(math.isfinite, row[:2]))]
-            weights = [_weight(queued, row) for queued, row in finite if _is_weight(queued.shape)]
-            vectors = [_vector(queued, row) for queued, row in finite if not _is_weight(queued.shape)]
-            layers.append(LayerSeen(weights=tuple(weights), vectors=tuple(vectors)))
-        return layers
+def _layers(model: nn.Module) -> list[list[tuple[str, Tensor]]]:
+    """Names and parameters that each module holds itself, those of earlier modules and empty ones left out."""
+    layers, seen = [], set[int]()
+    for module in model.modules():
+        tensors = [(name, tensor) for name, tensor in _own_tensors(module) if id(tensor) not in seen]
+        seen.update(id(tensor) for _, tensor in tensors)
+        layers += [tensors] if tensors else []
+    return layers
 
-    def shares(self) -> TrainedShares:
-        """Share of the elements that are in trained layers; on a GPU this waits for the statistics."""
-        verdicts = are_trained(self.layers())
 
-        def share(included: Callable[[int | None], bool]) -> float | None:
-            sizes = [(verdicts[layer], elements) for group, layer, elements in self._sizes if included(group)]
-            known = sum(elements for verdict, elements in sizes if verdict is not None)
-            if not known or known < _LEAST_KNOWN * sum(elements for _, elements in sizes):
-                return None
-            return round(sum(elements for verdict, elements in sizes if verdict) / known, 4)
+def _examined(layers: list[list[tuple[str, Tensor]]]) -> list[LayerSeen]:
+    """The statistics of each layer, computed where its parameters are, and read from each device at once."""
+    layers = [[(name, tensor) for name, tensor in layer if _can_be_examined(tensor)] for layer in layers]
+    rows: dict[torch.device, list[Tensor]] = {}
+    for _, tensor in itertools.chain.from_iterable(layers):
+        statistics = weight_statistics(tensor) if _is_weight(tensor) else vector_statistics(tensor)
+        rows.setdefault(tensor.device, []).append(statistics)
+    read = {device: iter(torch.stack(each).tolist()) for device, each in rows.items()}
+    return [_layer([(name, tensor, next(read[tensor.device])) for name, tensor in layer]) for layer in layers]
 
-        return TrainedShares(
-            by_group=tuple(share(partial(operator.eq, index)) for index in range(self._group_count)),
-            frozen=share(lambda group: group is None),
-            whole=share(lambda group: True),
-        )
+
+def _layer(parameters: list[tuple[str, Tensor, list[float]]]) -> LayerSeen:
+    finite = [each for each in parameters if all(map(math.isfinite, each[2][:2]))]
+    weights = (_weight(tensor, statistics) for _, tensor, statistics in finite if _is_weight(tensor))
+    vectors = (_vector(name, tensor, statistics) for name, tensor, statistics in finite if not _is_weight(tensor))
+    return LayerSeen(weights=tuple(weights), vectors=tuple(vectors))
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -159,9 +143,9 @@ def _can_be_examined(tensor: Tensor) -> bool:
     return is_dense(tensor) and not tensor.is_meta and tensor.is_floating_point() and tensor.numel() > 1
 
 
-def _is_weight(shape: torch.Size) -> bool:
+def _is_weight(tensor: Tensor) -> bool:
     """False for a vector, also one of shape (1, 1, 768)."""
-    return shape.numel() > max(shape)
+    return tensor.numel() > max(tensor.shape)
 
 
 def _sample(weight: Tensor) -> Tensor:
@@ -169,19 +153,19 @@ def _sample(weight: Tensor) -> Tensor:
     return weight.detach()[:: -(-len(weight) // _ROWS)].flatten(1)[:, :_COLUMNS].to(torch.float32)
 
 
-def _weight(queued: _Queued, statistics: list[float]) -> WeightSeen:
-    outputs, inputs, *window = queued.shape
+def _weight(weight: Tensor, statistics: list[float]) -> WeightSeen:
+    outputs, inputs, *window = weight.shape
     stride = -(-outputs // _ROWS)
     return WeightSeen(
         fan_in=inputs * math.prod(window),
         fan_out=outputs * math.prod(window),
         rows=-(-outputs // stride),
         columns=min(inputs * math.prod(window), _COLUMNS),
-        eps=queued.eps,
+        eps=torch.finfo(weight.dtype).eps,
         **dict(zip(_OF_WEIGHT, statistics, strict=True)),
     )
 
 
-def _vector(queued: _Queued, statistics: list[float]) -> VectorSeen:
-    size = min(queued.shape.numel(), _VECTOR)
-    return VectorSeen(name=queued.name, size=size, **dict(zip(_OF_VECTOR, statistics, strict=False)))
+def _vector(name: str, vector: Tensor, statistics: list[float]) -> VectorSeen:
+    size = min(vector.numel(), _VECTOR)
+    return VectorSeen(name=name, size=size, **dict(zip(_OF_VECTOR, statistics, strict=False)))
