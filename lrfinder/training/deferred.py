@@ -36,14 +36,14 @@ class DeferredLosses:
     def __init__(self, device: torch.device, *, read_every: int) -> None:
         self._device = device
         self._read_every = read_every
-        self._slots: tuple[Tensor, ...] = ()  # of one buffer on the device
-        self._filled = 0
-        self._travelling = 0
+        self._waiting: list[Tensor] = []  # copies on the device
+        self._travelling: Tensor | None = None  # in pinned memory, complete after the event
+        self._event: Any = None
 
     @property
     def pending(self) -> int:
         """Losses put in and not returned yet: less than one and a half times ``read_every``."""
-        return self._filled + self._travelling
+        return len(self._waiting) + (0 if self._travelling is None else len(self._travelling))
 
     def put(self, loss: Tensor) -> list[Any]:
         """Take the loss of a step, and return those that are due, as numbers or lists: of earlier steps, or none.
@@ -51,46 +51,36 @@ class DeferredLosses:
         Args:
             loss: one element, or a row of several; of the same shape and dtype each time.
         """
+        loss = loss.detach().reshape(() if loss.numel() == 1 else loss.shape)
         if self._read_every == 1:
-            return [loss.item() if loss.numel() == 1 else loss.tolist()]
-        if not self._slots:
-            self._allocate(loss)
-        loss = loss.detach()
-        slot = self._slots[self._filled]
-        slot.copy_(loss if loss.ndim == slot.ndim else loss.reshape(slot.shape))
-        self._filled += 1
-        if self._filled == self._read_every:
+            return [loss.tolist()]
+        self._waiting.append(loss.clone())
+        if len(self._waiting) == self._read_every:
             self._send()
-        elif self._travelling and self._filled == self._read_every // 2:
+        elif len(self._waiting) == self._read_every // 2:
             return self._received()
         return []
 
     def flush(self) -> list[Any]:
         """Wait for all pending losses, and return them."""
         losses = self._received()
-        if self._filled:
+        if self._waiting:
             self._send()
         return losses + self._received()
 
     def _send(self) -> None:
-        self._host.copy_(self._buffer, non_blocking=True)
-        if self._event is not None:
-            self._event.record(self._stream)
-        self._travelling, self._filled = self._filled, 0
+        losses = torch.stack(self._waiting)
+        self._waiting.clear()
+        cuda = self._device.type == "cuda"
+        host = torch.empty(losses.shape, dtype=losses.dtype, device="cpu", pin_memory=cuda)
+        self._travelling = host.copy_(losses, non_blocking=True)
+        if cuda:
+            self._event = torch.cuda.current_stream(self._device).record_event()
 
     def _received(self) -> list[Any]:
-        if not self._travelling:
+        if self._travelling is None:
             return []
         if self._event is not None:
             self._event.synchronize()
-        count, self._travelling = self._travelling, 0
-        return self._host[:count].tolist()
-
-    def _allocate(self, loss: Tensor) -> None:
-        cuda = self._device.type == "cuda"
-        shape = (self._read_every,) if loss.numel() == 1 else (self._read_every, *loss.shape)
-        self._buffer = torch.empty(shape, dtype=loss.dtype, device=self._device)
-        self._host = torch.empty(shape, dtype=loss.dtype, device="cpu", pin_memory=cuda)
-        self._slots = self._buffer.unbind()
-        self._stream = torch.cuda.current_stream(self._device) if cuda else None  # the one that trains
-        self._event: Any = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
+        losses, self._travelling = self._travelling.tolist(), None
+        return losses
