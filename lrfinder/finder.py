@@ -128,7 +128,7 @@ class LRFinder:
         also: Sequence[Any] = (),
         pretrained: bool | None = None,
     ) -> None:
-        self.setup = TrainingSetup.of(
+        self.setup = TrainingSetup(
             model,
             optimizer,
             criterion,

@@ -47,7 +47,7 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def training(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainingSetup:
-    return TrainingSetup.of(model, optimizer, loss_fn=loss_fn or criterion_loss(nn.CrossEntropyLoss()), **options)
+    return TrainingSetup(model, optimizer, loss_fn=loss_fn or criterion_loss(nn.CrossEntropyLoss()), **options)
 
 
 def train_step(model: nn.Module, optimizer: Any, loss_fn: Any = None, **options: Any) -> TrainStep:

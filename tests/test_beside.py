@@ -349,7 +349,7 @@ def test_data_that_a_trainer_holds_are_restored_but_not_copied_whole() -> None:
             return plain_loss(model, batch)
 
     trainer = Trainer()
-    setup = TrainingSetup.of(trainer.model, sgd(trainer.model), loss_fn=trainer.loss)
+    setup = TrainingSetup(trainer.model, sgd(trainer.model), loss_fn=trainer.loss)
     with preserved(setup):
         trainer.data.calls += 1
         trainer.data.large += 1
@@ -497,7 +497,7 @@ NAMED: dict[str, Callable[[], Any]] = {
 def test_what_also_names_is_restored(build: Callable[[], Any]) -> None:
     item, model = build(), mlp()
     before = described(item)
-    with preserved(TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss(), also=[item])):
+    with preserved(TrainingSetup(model, sgd(model), nn.CrossEntropyLoss(), also=[item])):
         changed(item)
         assert described(item) != before
     assert described(item) == before
@@ -508,7 +508,7 @@ def test_a_named_read_only_array_that_training_writes_is_restored(own: bool) -> 
     model, table = mlp(), np.zeros(3)
     table.flags.writeable = False
     model.held = [table] if own else []  # type: ignore[assignment]
-    with preserved(TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss(), also=[[table]])):
+    with preserved(TrainingSetup(model, sgd(model), nn.CrossEntropyLoss(), also=[[table]])):
         table.flags.writeable = True
         table += 1
     assert not table.any()
@@ -516,7 +516,7 @@ def test_a_named_read_only_array_that_training_writes_is_restored(own: bool) -> 
 
 def test_a_large_container_is_restored_when_it_is_named() -> None:
     model, words = mlp(), list(range(300_000))
-    with preserved(TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss(), also=[words])):
+    with preserved(TrainingSetup(model, sgd(model), nn.CrossEntropyLoss(), also=[words])):
         words.reverse()
     assert words == list(range(300_000))
 
@@ -553,7 +553,7 @@ def test_large_data_that_a_loss_function_names_are_left_out() -> None:
     def loss_fn(model: Any, batch: Any) -> Tensor:
         return plain_loss(model, batch) + 0 * len(words) + 0 * len(table)
 
-    setup = TrainingSetup.of(model, sgd(model), loss_fn=loss_fn)
+    setup = TrainingSetup(model, sgd(model), loss_fn=loss_fn)
     started = time.perf_counter()
     with preserved(setup):
         pass

@@ -479,7 +479,7 @@ def state_after(change: Callable[[], object], setup: TrainingSetup) -> None:
 
 
 def of(model: nn.Module, optimizer: Any = None, **options: Any) -> TrainingSetup:
-    return TrainingSetup.of(model, optimizer or sgd(model), nn.CrossEntropyLoss(), **options)
+    return TrainingSetup(model, optimizer or sgd(model), nn.CrossEntropyLoss(), **options)
 
 
 def test_a_list_of_a_grad_scaler_is_put_back_as_that_of_a_model_is() -> None:
@@ -600,7 +600,7 @@ def test_a_view_that_a_step_put_into_the_graph_is_taken_out_of_it(own: bool) -> 
     loss_fn.losses = losses  # type: ignore[attr-defined]
     batch = next(iter(loader()))
     model.losses = losses  # type: ignore[assignment]
-    state_after(lambda: loss_fn(model, batch), TrainingSetup.of(model, sgd(model), loss_fn=loss_fn))
+    state_after(lambda: loss_fn(model, batch), TrainingSetup(model, sgd(model), loss_fn=loss_fn))
     assert plain(bank) == plain(torch.zeros(3)) and not bank.requires_grad and not first.requires_grad
     first.add_(1)
     assert bank[0] == 1

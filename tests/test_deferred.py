@@ -92,7 +92,8 @@ def test_a_sweep_gives_learning_rates_ahead_as_far_as_it_may_be_extended() -> No
     ids=["CPU", "GPU", "GPU, bfloat16", "GPU with a GradScaler"],
 )
 def test_losses_are_read_late_on_a_gpu_without_a_scaler(device: str, options: Any, expected: int) -> None:
-    setup = dataclasses.replace(training(world()), device=torch.device(device), **options)
+    setup = training(world(), **options)
+    setup.device = torch.device(device)
     driver = SweepDriver(setup, Sweep(SweepConfig(start_lr=1e-3, end_lr=1.0, num_iter=10)))
     assert driver.read_every == expected
 

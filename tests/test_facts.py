@@ -27,7 +27,7 @@ SWEEP: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 12}
 
 def facts(model: nn.Module, optimizer: Any = None, **options: Any) -> ModelFacts:
     optimizer = optimizer if optimizer is not None else sgd(model)
-    return take_facts(TrainingSetup.of(model, optimizer, nn.CrossEntropyLoss(), **options))
+    return take_facts(TrainingSetup(model, optimizer, nn.CrossEntropyLoss(), **options))
 
 
 # --- what is counted --------------------------------------------------------------------------------------------------

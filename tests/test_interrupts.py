@@ -104,7 +104,7 @@ class World:
     def __init__(self) -> None:
         self.net = Net()
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
-        self.setup = TrainingSetup.of(self.net, self.optimizer, nn.CrossEntropyLoss())
+        self.setup = TrainingSetup(self.net, self.optimizer, nn.CrossEntropyLoss())
 
     def state(self) -> Any:
         tensors = plain([*self.net.parameters(), self.optimizer.state_dict()])

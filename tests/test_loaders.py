@@ -456,7 +456,7 @@ def test_the_iterator_in_use_of_a_loader_that_the_loss_refers_to_is_kept() -> No
     loader._iterator = marker = object()  # type: ignore[assignment]
     world = with_sgd(mlp())
     loss_fn = lambda model, batch: model(batch).sum() / len(loader)  # noqa: E731
-    setup = TrainingSetup.of(world.model, world.optimizer, loss_fn=loss_fn)
+    setup = TrainingSetup(world.model, world.optimizer, loss_fn=loss_fn)
     with preserved(setup, [loader]):
         assert loader._iterator is None
     assert loader._iterator is marker

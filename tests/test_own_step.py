@@ -172,7 +172,7 @@ def test_each_form_of_the_loss_is_the_same_loss(returned: Callable[[Tensor], Any
 def test_a_number_is_a_loss_on_the_device_of_the_training() -> None:
     model = net()
     optimizer = OPTIMIZERS["SGD"](model)
-    step = OwnStep(TrainingSetup.of(model, optimizer, step_fn=lambda batch: (0.5, True)))
+    step = OwnStep(TrainingSetup(model, optimizer, step_fn=lambda batch: (0.5, True)))
     with torch.device("meta"):  # as a default
         assert step.run([None])[0].item() == 0.5
 
@@ -317,7 +317,7 @@ def test_the_loss_of_a_batch_is_measured_without_training_on_it() -> None:
     model = net()
     optimizer = OPTIMIZERS["LR in a tensor"](model)
     held = optimizer.param_groups[0]["lr"]
-    step = OwnStep(TrainingSetup.of(model, optimizer, step_fn=step_of(model, [optimizer])))
+    step = OwnStep(TrainingSetup(model, optimizer, step_fn=step_of(model, [optimizer])))
     before = [parameter.clone() for parameter in model.parameters()]
     batch = next(iter(shuffled()))
     step.loss([batch])

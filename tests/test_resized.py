@@ -174,7 +174,7 @@ def test_what_cannot_be_restored_is_reported_and_all_else_is_back(stubborn: Net)
     before = plain(list(stubborn.parameters()))
     with (
         pytest.raises(RestoreError, match="shape .3,.*cannot be moved.*Everything else is as it was before"),
-        preserved(TrainingSetup.of(stubborn, optimizer, nn.CrossEntropyLoss())),
+        preserved(TrainingSetup(stubborn, optimizer, nn.CrossEntropyLoss())),
     ):
         train_badly(stubborn)
         optimizer.param_groups[0]["lr"] = 5.0
@@ -183,7 +183,7 @@ def test_what_cannot_be_restored_is_reported_and_all_else_is_back(stubborn: Net)
 
 
 def test_a_failure_after_an_exception_is_a_warning_beside_it(stubborn: Net) -> None:
-    setup = TrainingSetup.of(stubborn, sgd(stubborn), nn.CrossEntropyLoss())
+    setup = TrainingSetup(stubborn, sgd(stubborn), nn.CrossEntropyLoss())
     before = plain(list(stubborn.parameters()))
     with pytest.warns(RuntimeWarning, match="could not be restored"), pytest.raises(KeyError), preserved(setup):
         train_badly(stubborn)

@@ -58,7 +58,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def training(model: nn.Module) -> TrainingSetup:
-    return TrainingSetup.of(model, sgd(model), nn.CrossEntropyLoss())
+    return TrainingSetup(model, sgd(model), nn.CrossEntropyLoss())
 
 
 class Holder(nn.Module):
@@ -419,7 +419,7 @@ def test_a_snapshot_that_cannot_be_taken_leaves_the_loaders_iterator() -> None:
     loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
     iterator = iter(loader)
     model = nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2))
-    setup = TrainingSetup.of(model, torch.optim.SGD(model[1].parameters(), lr=0.1), nn.CrossEntropyLoss())
+    setup = TrainingSetup(model, torch.optim.SGD(model[1].parameters(), lr=0.1), nn.CrossEntropyLoss())
     with pytest.raises(SetupError, match="never initialised"), preserved(setup, [loader]):
         pass
     assert iter(loader) is iterator and len(list(iterator)) == 4
@@ -433,7 +433,7 @@ from lrfinder.training.state import preserved
 
 tempfile.tempdir = sys.argv[1]
 model = nn.Linear(300, 300)
-setup = TrainingSetup.of(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
+setup = TrainingSetup(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
 with preserved(setup, storage="disk"):
     os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 """

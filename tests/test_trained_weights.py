@@ -25,7 +25,7 @@ from lrfinder.training.setup import TrainingSetup
 
 def facts(model: nn.Module, optimizer: Any = None, **options: Any) -> ModelFacts:
     optimizer = optimizer if optimizer is not None else sgd(model)
-    return take_facts(TrainingSetup.of(model, optimizer, nn.CrossEntropyLoss(), **options))
+    return take_facts(TrainingSetup(model, optimizer, nn.CrossEntropyLoss(), **options))
 
 
 def verdict(model: nn.Module) -> bool | None:

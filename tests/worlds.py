@@ -269,7 +269,7 @@ def finder(world: World, **options: Any) -> LRFinder:
 
 def training(world: World, **options: Any) -> TrainingSetup:
     """How the world trains, in half precision where it has a scaler."""
-    return TrainingSetup.of(world.model, world.optimizer, world.criterion, **half_precision(world), **options)
+    return TrainingSetup(world.model, world.optimizer, world.criterion, **half_precision(world), **options)
 
 
 class LateReader:

@@ -179,7 +179,7 @@ def kept(
     whole: Any = nn.Module()
     whole.module, whole.trainer, whole.data = module, trainer, data
     whole.spare = nn.Parameter(torch.zeros(()))
-    setup = TrainingSetup.of(whole, torch.optim.SGD([whole.spare], lr=0.0), step_fn=mute)
+    setup = TrainingSetup(whole, torch.optim.SGD([whole.spare], lr=0.0), step_fn=mute)
     return preserved(setup, (), options.get("snapshot", "auto"))
 
 

@@ -66,7 +66,7 @@ class SweepDriver:
         >>> inputs, target = torch.randn(32, 8), torch.randint(0, 3, (32,))
         >>> model, criterion = torch.nn.Linear(8, 3), torch.nn.CrossEntropyLoss()
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> setup = TrainingSetup.of(model, optimizer, criterion)
+        >>> setup = TrainingSetup(model, optimizer, criterion)
         >>> driver = SweepDriver(setup, Sweep(SweepConfig(start_lr=1e-3, end_lr=1e4, num_iter=100)))
         >>> with preserved(setup):
         ...     while not driver.done:

@@ -61,7 +61,7 @@ def joint_sizes(setup: TrainingSetup, batches: Batches) -> tuple[int | None, int
         ) from None
     setup.ranks.settle()
     own = (batches.size, batches.targets, batches.length)
-    rows = setup.ranks.gathered([number or math.nan for number in own], setup.device)
+    rows = setup.ranks.gathered([number or math.nan for number in own])
     size, targets, length = (None if math.isnan(total) else round(total) for total in map(sum, zip(*rows, strict=True)))
     return size, targets, length and round(length / len(rows))
 
@@ -242,5 +242,5 @@ def _measured(
     ranks = driver.setup.ranks
     if ranks.together and driver.read_every == 1 and ranks.has_stopped(loss):
         return loss, updated, None
-    measured = ranks.measured(validation.loss, driver.setup.device)
+    measured = ranks.measured(validation.loss)
     return (loss, updated, measured) if validation.beside else (measured, updated, loss)

@@ -46,7 +46,7 @@ class OwnStep(TrainStep):
         ...     loss.backward()
         ...     optimizer.step()
         ...     return loss
-        >>> step = OwnStep(TrainingSetup.of(model, optimizer, step_fn=step_fn))
+        >>> step = OwnStep(TrainingSetup(model, optimizer, step_fn=step_fn))
         >>> step.loss([3.0]).item(), weight.item(), step.run([3.0])[0].item(), round(weight.item(), 6)
         (4.0, 1.0, 4.0, 1.4)
     """
@@ -85,7 +85,7 @@ class OwnStep(TrainStep):
 
     def plain_backward(self, batches: Sequence[Any]) -> Tensor:
         """As :meth:`loss`, averaged over the ranks; the gradients are those that the step leaves, if any."""
-        return self._ranks.mean_of(self._ranks.measured(partial(self.loss, batches), self._setup.device))
+        return self._ranks.mean_of(self._ranks.measured(partial(self.loss, batches)))
 
     def update(self, batches: Sequence[Any]) -> None:
         """Make one update: call the step again while it reports that it made none, as a GradScaler's first ones."""

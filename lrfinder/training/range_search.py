@@ -109,7 +109,7 @@ def _measured_critical_lr(setup: TrainingSetup, step: TrainStep, batches: Batche
     def loss_now() -> float:
         # The same dropout masks in every pass, or their noise would pass for an effect of the LR.
         state.rewind_random()
-        return sign * ranks.mean(partial(step.loss, coming), setup.device)
+        return sign * ranks.mean(partial(step.loss, coming))
 
     state.rewind_random()
     loss_before = sign * step.plain_backward(coming).item()

@@ -41,6 +41,7 @@ class Ranks:
         model: as it is trained, with its wrappers.
         optimizer: that trains it.
         functions: of the user's own, which compute the loss or make the step.
+        device: of the training.
         communicates: whether the step reduces the gradients itself, as a ``step_fn`` does.
 
     Raises:
@@ -48,13 +49,13 @@ class Ranks:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Any, functions: Sequence[object] = (), *, communicates: bool
+        self, model: nn.Module, optimizer: Any, functions: Sequence[object], device: torch.device, *, communicates: bool
     ) -> None:
         found, self._sharded = [], False
         if wrappers.is_distributed():
             wrappers.check_wrapper_given(model, functions)
             found, self._sharded = wrappers.replicas_in(model), wrappers.is_sharded(model)
-        self._model = model
+        self._model, self._device = model, device
         self._group: Any = wrappers.process_group(model, found) if found or self._sharded else None
         self.together = bool(found) or self._sharded
         """Whether this rank trains the model with others of its process group, which may be no more than itself."""
@@ -109,9 +110,9 @@ class Ranks:
             self._meeting.settle()
             self._settled = True
 
-    def gathered(self, numbers: Sequence[float], device: torch.device) -> list[list[float]]:
+    def gathered(self, numbers: Sequence[float]) -> list[list[float]]:
         """These numbers of every rank, in order; waits for the device."""
-        rows = [torch.tensor(numbers, device=device, dtype=torch.float32) for _ in range(self.size)]
+        rows = [torch.tensor(numbers, device=self._device, dtype=torch.float32) for _ in range(self.size)]
         if self.together:
             torch.distributed.all_gather(rows, rows[0].clone(), group=self._group)
         return [row.tolist() for row in rows]
@@ -163,35 +164,31 @@ class Ranks:
         torch.distributed.all_reduce(row, group=self._group)
         return row
 
-    def shared(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
-        """Row of :meth:`exchange` of what each rank computes; an exception is kept until the row is read.
+    def shared(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Row of :meth:`exchange` of the element that each rank computes; an exception is kept until the row is read.
 
         Not kept is one from a computation that communicates itself: it is raised at once.
-
-        Args:
-            compute: gives one element.
-            device: of the training.
         """
         if not self.computes_alone:
             return self.exchange(compute())
         loss = None if self._fault is not None else self.attempt(compute)
-        return self.exchange(torch.full((), torch.nan, device=device) if loss is None else loss)
+        return self.exchange(torch.full((), torch.nan, device=self._device) if loss is None else loss)
 
-    def measured(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+    def measured(self, compute: Callable[[], Tensor]) -> Tensor:
         """As :meth:`shared`, for forward passes without a backward pass; what ``compute`` returns on a single rank."""
         self.sync_buffers()
         try:
-            return compute() if not self.together else self.shared(compute, device)
+            return compute() if not self.together else self.shared(compute)
         finally:
             self.reshard()
 
-    def mean(self, compute: Callable[[], Tensor], device: torch.device) -> float:
+    def mean(self, compute: Callable[[], Tensor]) -> float:
         """Mean over the ranks of what forward passes give on each; waits for the device.
 
         Raises:
             RankError: another rank failed.
         """
-        return self.mean_of(self.measured(compute, device)).item()
+        return self.mean_of(self.measured(compute)).item()
 
     def mean_of(self, loss: Tensor) -> Tensor:
         """The mean in an exchanged row, or of a loss that is not exchanged yet; with other ranks, waits for the device.

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,77 +25,38 @@ from lrfinder.training.wrapped import check_no_update_begun, opened
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """Model, optimizer, loss and the settings of a training step. :meth:`of` fills in the defaults.
+    """Model, optimizer, loss and the settings of a training step, from the arguments of :class:`LRFinder`.
 
     Args:
         model: the module to train.
-        optimizer: anything with ``param_groups`` and ``step``, over parameters of the model.
+        optimizer: anything with ``param_groups`` and ``step``, over parameters of the model; several in a list become
+            one, and of a wrapper that a trainer made the inner one is taken; see :mod:`lrfinder.training.wrapped`.
+        criterion: ``criterion(model(inputs), target) -> scalar``; the ``loss_fn`` is made from it.
         loss_fn: ``loss_fn(model, batch) -> scalar``; None where a ``step_fn`` computes the loss.
         step_fn: ``step_fn(batch) -> loss``, which makes the whole step; None has :mod:`lrfinder.training.step` make it.
-        criterion: the criterion that ``loss_fn`` was made from; None where there is none.
-        device: where batches go.
+        device: where batches go; None takes that of the model.
         amp_dtype: forward and loss run under autocast to ``torch.bfloat16`` or ``torch.float16``; None does not.
-        grad_scaler: the GradScaler of the training, or None.
+        grad_scaler: the GradScaler of the training, or None, which makes one for float16.
         clip_grad_norm: largest global gradient norm, > 0; None does not clip.
         accumulation_steps: batches per optimizer step, >= 1.
         also: further objects with state that the training changes; see :class:`lrfinder.LRFinder`.
         pretrained: whether the weights have been trained before; None where the user does not say.
-        gradient_state: of the wrapper that the optimizer came in; see :mod:`lrfinder.training.wrapped`.
 
     Raises:
-        ConfigError: a number out of its range, or something in ``also`` that has no state.
-        SetupError: model, optimizer and scaler do not fit together.
+        ConfigError: a number out of its range, both or neither of ``criterion`` and ``loss_fn``, or something in
+            ``also`` that has no state.
+        SetupError: model, optimizer, device and scaler do not fit together.
 
     Example:
         >>> model = nn.Linear(2, 1)
-        >>> setup = TrainingSetup.of(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
+        >>> setup = TrainingSetup(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
         >>> setup.device, setup.accumulation_steps
         (device(type='cpu'), 1)
     """
 
-    model: nn.Module
-    optimizer: Any
-    loss_fn: LossFn | None
-    step_fn: StepFn | None = None
-    criterion: object = None
-    device: torch.device
-    amp_dtype: torch.dtype | None = None
-    grad_scaler: Any = None
-    clip_grad_norm: float | None = None
-    accumulation_steps: int = 1
-    also: tuple[Any, ...] = ()
-    pretrained: bool | None = None
-    gradient_state: Any = None
-
-    def __post_init__(self) -> None:
-        check_objects(self.model, self.optimizer, self.criterion)
-        if self.amp_dtype not in (None, torch.float16, torch.bfloat16):
-            raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {self.amp_dtype!r}.")
-        if self.clip_grad_norm not in (None, math.inf):  # the second measures norms and clips nothing
-            object.__setattr__(self, "clip_grad_norm", check_lr("clip_grad_norm", self.clip_grad_norm))
-        object.__setattr__(self, "accumulation_steps", check_count("accumulation_steps", self.accumulation_steps))
-        object.__setattr__(self, "also", checked_also(self.also))
-        check_flag("pretrained", self.pretrained)
-        if self.step_fn is not None:
-            return
-        parts = parts_of(self.optimizer)
-        closed = next((part for part in parts if len(parts) > 1 and needs_closure(part)), None)
-        if closed is not None:
-            raise SetupError(
-                f"{optimizer_name(closed)} needs a closure, so it cannot be stepped beside other optimizers. "
-                "Give step_fn, a function that makes the step of all of them."
-            )
-        if self.needs_closure and self.grad_scaler is not None:
-            raise SetupError(
-                f"{optimizer_name(self.optimizer)} needs a closure, which a GradScaler does not support. "
-                "Leave grad_scaler out, or use amp_dtype=torch.bfloat16."
-            )
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: nn.Module,
         optimizer: Any,
         criterion: Callable[[Any, Any], Tensor] | None = None,
@@ -110,42 +70,51 @@ class TrainingSetup:
         accumulation_steps: int = 1,
         also: Sequence[Any] = (),
         pretrained: bool | None = None,
-    ) -> TrainingSetup:
-        """Set-up from the arguments of :class:`LRFinder`, with its defaults filled in.
-
-        Raises:
-            ConfigError: a number out of its range, or both or neither of ``criterion`` and ``loss_fn``.
-            SetupError: model, optimizer, device and scaler do not fit together.
-        """
+    ) -> None:
         check_loss_given(criterion, loss_fn, step_fn)
         check_scaler(grad_scaler)
-        sync = None
+        self._gradient_state: Any = None
         if step_fn is None:  # which would call the wrapper's own step
-            optimizer, grad_scaler, accumulation_steps, sync = opened(optimizer, model, grad_scaler, accumulation_steps)
-        optimizer = joined(optimizer)
-        resolved = _input_device(model, device)
+            opening = opened(optimizer, model, grad_scaler, accumulation_steps)
+            optimizer, grad_scaler, accumulation_steps, self._gradient_state = opening
+        self.model, self.optimizer, self.criterion = model, joined(optimizer), criterion
+        self.loss_fn = loss_fn if criterion is None else criterion_loss(criterion)
+        self.step_fn, self.amp_dtype = step_fn, amp_dtype
+        self.device = _input_device(model, device)
         if grad_scaler is None and step_fn is None and amp_dtype == torch.float16:
-            grad_scaler = torch.amp.GradScaler(resolved.type)
-        return cls(
-            model=model,
-            optimizer=optimizer,
-            loss_fn=loss_fn if criterion is None else criterion_loss(criterion),
-            step_fn=step_fn,
-            criterion=criterion,
-            device=resolved,
-            amp_dtype=amp_dtype,
-            grad_scaler=grad_scaler,
-            clip_grad_norm=clip_grad_norm,
-            accumulation_steps=accumulation_steps,
-            also=also,  # type: ignore[arg-type]  # made a tuple when it is checked
-            pretrained=pretrained,
-            gradient_state=sync,
-        )
+            grad_scaler = torch.amp.GradScaler(self.device.type)
+        self.grad_scaler = grad_scaler
+        check_objects(model, self.optimizer, criterion)
+        if amp_dtype not in (None, torch.float16, torch.bfloat16):
+            raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {amp_dtype!r}.")
+        if clip_grad_norm not in (None, math.inf):  # the second measures norms and clips nothing
+            clip_grad_norm = check_lr("clip_grad_norm", clip_grad_norm)
+        self.clip_grad_norm = clip_grad_norm
+        self.accumulation_steps = check_count("accumulation_steps", accumulation_steps)
+        self.also = checked_also(also)
+        self.pretrained = check_flag("pretrained", pretrained)
+        if step_fn is None:
+            self._check_closures()
+
+    def _check_closures(self) -> None:
+        parts = parts_of(self.optimizer)
+        closed = next(filter(needs_closure, parts), None)
+        if closed is not None and len(parts) > 1:
+            raise SetupError(
+                f"{optimizer_name(closed)} needs a closure, so it cannot be stepped beside other optimizers. "
+                "Give step_fn, a function that makes the step of all of them."
+            )
+        if closed is not None and self.grad_scaler is not None:
+            raise SetupError(
+                f"{optimizer_name(self.optimizer)} needs a closure, which a GradScaler does not support. "
+                "Leave grad_scaler out, or use amp_dtype=torch.bfloat16."
+            )
 
     @cached_property
     def ranks(self) -> Ranks:
         """The ranks that train the model together."""
-        return Ranks(self.model, self.optimizer, (self.loss_fn, self.step_fn), communicates=callable(self.step_fn))
+        functions, communicates = (self.loss_fn, self.step_fn), callable(self.step_fn)
+        return Ranks(self.model, self.optimizer, functions, self.device, communicates=communicates)
 
     @property
     def update_rule(self) -> str:
@@ -170,17 +139,12 @@ class TrainingSetup:
             SetupError: the optimizer's wrapper has accumulated some of them.
         """
         vars(self).pop("ranks", None)
-        check_no_update_begun(self.gradient_state)
+        check_no_update_begun(self._gradient_state)
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         """The model, and the criterion where it is a module."""
         return tuple(module for module in (self.model, self.criterion) if isinstance(module, nn.Module))
-
-    @property
-    def needs_closure(self) -> bool:
-        """True where ``optimizer.step`` cannot run without a closure, as with L-BFGS."""
-        return needs_closure(self.optimizer)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of the forward pass. Empty without ``amp_dtype``: a disabled autocast would end the caller's own."""

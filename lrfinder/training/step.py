@@ -21,7 +21,7 @@ from lrfinder.training.failures import make_update
 from lrfinder.training.joint import parts_of
 from lrfinder.training.losses import check_loss, fill_gradients
 from lrfinder.training.norms import Clipping, total_norm
-from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.setup import TrainingSetup, needs_closure
 
 __all__ = ["MAX_SCALER_SKIPS", "TrainStep"]
 
@@ -42,7 +42,7 @@ class TrainStep:
         self._parameters = optimizer_parameters(setup.optimizer)
         self._scaler = setup.grad_scaler
         self._autocast = setup.autocast()
-        self._closure = setup.needs_closure
+        self._closure = needs_closure(setup.optimizer)
         self._modes = mode_switches(setup.optimizer)
         # Torch's zero_grad runs in a profiler range, which takes a twenty-fifth of a small model's step.
         clearing = [getattr(part.zero_grad, "__func__", None) for part in parts_of(setup.optimizer)]
@@ -158,7 +158,7 @@ class TrainStep:
         Where one has, there are no gradients.
         """
         self._ranks.sync_buffers()
-        row = self._ranks.shared(partial(self._backward, batches), self._setup.device)
+        row = self._ranks.shared(partial(self._backward, batches))
         if wait and self._ranks.has_stopped(row):
             return row, True
         self._ranks.reduce_gradients()

@@ -158,7 +158,7 @@ class TrialRunner:
 
     def _passes(self, total_steps: int) -> float | None:
         batches = torch.tensor(float(loader_length(self._loader) or 0), device=self._setup.device)
-        length = self._setup.ranks.mean(lambda: batches, self._setup.device)
+        length = self._setup.ranks.mean(lambda: batches)
         return total_steps * self._setup.accumulation_steps / length if length > 0 else None
 
     def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
@@ -206,7 +206,7 @@ class TrialRunner:
             return None
 
     def _loss(self) -> float:
-        return self._sign * self._setup.ranks.mean(self._validation.loss, self._setup.device)
+        return self._sign * self._setup.ranks.mean(self._validation.loss)
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
         set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)

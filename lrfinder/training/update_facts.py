@@ -8,7 +8,7 @@ from typing import Any
 from lrfinder.param_groups import mode_switches, optimizer_name
 from lrfinder.schedules.forms import FORMS
 from lrfinder.training.joint import parts_of
-from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.setup import TrainingSetup, needs_closure
 
 __all__ = ["update_facts"]
 
@@ -23,7 +23,7 @@ def update_facts(setup: TrainingSetup) -> dict[str, Any]:
         "grad_scaler": getattr(setup.grad_scaler, "is_enabled", lambda: setup.grad_scaler is not None)(),
         "device": setup.device.type,
         "optimizers": tuple((optimizer_name(part), len(part.param_groups)) for part in parts) if parts[1:] else None,
-        "closure": setup.step_fn is None and setup.needs_closure,
+        "closure": setup.step_fn is None and needs_closure(setup.optimizer),
         "train_mode": _train_mode(setup),
         "form": _form(setup),
     }

@@ -61,7 +61,7 @@ def validation_for(
         return validation, 0
     held_out = hold_out(train_loader)
     setup.ranks.settle()
-    count = int(min(setup.ranks.gathered([len(held_out)], setup.device))[0])
+    count = int(min(setup.ranks.gathered([len(held_out)]))[0])
     return Validation(setup, held_out, count), count
 
 
@@ -94,7 +94,7 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
     if setup.loss_fn is None:
         return None
     drawn = setup.ranks.attempt(partial(_probe_batches, batches, setup.ranks.size)) or []
-    if not (count := int(min(setup.ranks.gathered([len(drawn)], setup.device))[0])):
+    if not (count := int(min(setup.ranks.gathered([len(drawn)]))[0])):
         return None
     probe = Validation(setup, drawn, count, beside=True)
 
@@ -104,7 +104,7 @@ def probe_for(setup: TrainingSetup, batches: Batches) -> Validation | None:
         except Exception:  # of any kind, as it comes from a model in a mode that the user may never use
             return torch.full((), math.nan, device=setup.device)
 
-    return probe if math.isfinite(setup.ranks.mean(loss, setup.device)) else None
+    return probe if math.isfinite(setup.ranks.mean(loss)) else None
 
 
 def _probe_batches(batches: Batches, ranks: int) -> list[Any]:
