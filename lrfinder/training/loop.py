@@ -19,12 +19,12 @@ from lrfinder.record.sweep import Sweep
 from lrfinder.training.batches import Batches
 from lrfinder.training.driver import SweepDriver
 from lrfinder.training.failures import failure_name, is_divergence
-from lrfinder.training.progress import progress_bar
+from lrfinder.training.progress import Progress, progress_bar
 from lrfinder.training.range_search import MOST_ITER, SweepRequest, find_range
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.state import Snapshot
 from lrfinder.training.step import TrainStep
-from lrfinder.training.untrained import can_be_compared, shown_by_training
+from lrfinder.training.untrained import shown_by_training
 from lrfinder.training.validation import Validation
 
 __all__ = ["Step", "joint_sizes", "lower_range", "run_sweep", "run_sweeps"]
@@ -101,9 +101,7 @@ def run_sweeps(
         config, extend = ramp
         sweep = Sweep(config, measured="before" if validation is None or validation.beside else "after", extend=extend)
         with progress_bar(config.num_iter, "LR range test", shown=progress) as bar:
-            shown = bar.record if bar.shown else None
-            report = shown if on_step is None else partial(_report, counter, on_step, shown)
-            driver = SweepDriver(setup, sweep, on_loss=report)
+            driver = SweepDriver(setup, sweep, on_loss=partial(_report, counter, on_step, bar))
             try:
                 run_sweep(driver, step.run, batches, validation, state)
             finally:
@@ -208,7 +206,8 @@ def _starts_too_high(curve: LossCurve) -> bool:
 
 
 def _may_rise_by_itself(setup: TrainingSetup, curve: LossCurve) -> bool:
-    return not setup.ranks.together and can_be_compared(curve) and _starts_too_high(curve)
+    diverged = curve.stop is StopReason.DIVERGED and curve.measured == "before"
+    return diverged and not setup.ranks.together and _starts_too_high(curve)
 
 
 def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], object], state: Snapshot | None) -> bool:
@@ -221,15 +220,11 @@ def _ends_sweep(driver: SweepDriver, error: Exception, again: Callable[[], objec
 
 
 def _report(
-    counter: Iterator[int],
-    on_step: Callable[[int, float, float], object],
-    shown: Callable[[float, float], object] | None,
-    lr: float,
-    loss: float,
+    counter: Iterator[int], on_step: Callable[[int, float, float], object] | None, bar: Progress, lr: float, loss: float
 ) -> None:
-    if shown is not None:
-        shown(lr, loss)
-    on_step(next(counter), lr, loss)
+    bar.record(lr, loss)
+    if on_step is not None:
+        on_step(next(counter), lr, loss)
 
 
 def _measured(

@@ -17,7 +17,6 @@ class Progress:
 
     def __init__(self, bar: Any = None) -> None:
         self._bar = bar
-        self.shown = bar is not None
 
     def note(self, text: str) -> None:
         """Show the text beside the bar from the next step on."""

@@ -8,18 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrfinder.errors import BatchError
-from lrfinder.record.curve import LossCurve, StopReason
+from lrfinder.record.curve import LossCurve
 from lrfinder.record.sweep import losses_until_diverged
 from lrfinder.training.step import TrainStep
 
-__all__ = ["can_be_compared", "shown_by_training"]
+__all__ = ["shown_by_training"]
 
 _SAME_PART = 0.5  # of the span of a sweep's losses: where they rise less without training, the LR shows beyond it
-
-
-def can_be_compared(curve: LossCurve) -> bool:
-    """Whether a curve is of a training loss that diverged."""
-    return curve.stop is StopReason.DIVERGED and curve.measured == "before"
 
 
 def shown_by_training(step: TrainStep, draw: Callable[[], Sequence[Any]], curves: list[LossCurve]) -> list[LossCurve]:
@@ -28,7 +23,7 @@ def shown_by_training(step: TrainStep, draw: Callable[[], Sequence[Any]], curves
     Args:
         step: makes the losses, from the state at the start; all but the weights may change.
         draw: gives the batches of the next step.
-        curves: of sweeps from the same state. The last is compared; :func:`can_be_compared` says whether it can be.
+        curves: of sweeps from the same state. The last is compared; it is of a training loss that diverged.
 
     Raises:
         BatchError: none is left.

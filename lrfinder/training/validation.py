@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrfinder.checks import check_count
@@ -218,7 +218,9 @@ def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iter
     for norm, _ in momenta:
         norm.training, norm.momentum = True, 0.0
     try:
-        with _uncompiled(setup.model) if batch_statistics else contextlib.nullcontext():
+        # Nothing is compiled for a mode that the training does not use.
+        uncompiled = batch_statistics and is_compiled(setup.model)
+        with torch.compiler.set_stance("force_eager") if uncompiled else contextlib.nullcontext():
             yield
     finally:
         for norm, momentum in momenta:
@@ -229,8 +231,3 @@ def _evaluating(setup: TrainingSetup, *, batch_statistics: bool = False) -> Iter
             if module.training != training:
                 module.train(training)  # its own, which undoes what eval() did, as adapters merge their weights then
                 module.training = training
-
-
-def _uncompiled(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """Context in which nothing is compiled for a mode that the training does not use."""
-    return torch.compiler.set_stance("force_eager") if is_compiled(model) else contextlib.nullcontext()
