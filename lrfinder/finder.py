@@ -216,7 +216,7 @@ class LRFinder:
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
                 joint = joint_sizes(setup, batches)
-                facts = functools.partial(_facts, known, batches, joint, ranks.size, features, step)
+                facts = functools.partial(_facts, known, batches, joint, features, step)
 
                 def take(swept: SweepDriver) -> LossCurve:
                     self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
@@ -337,17 +337,15 @@ def _facts(
     known: ModelFacts,
     batches: Batches,
     joint: tuple[int | None, int | None, int | None] | None,
-    ranks: int,
     features: FeatureVariation,
     step: TrainStep,
 ) -> ModelFacts:
     """The facts with those of the steps and of the batches of all ranks, as far as they are known by now."""
     size, targets, length = joint or (batches.size, batches.targets, batches.length)
     full = length is not None and length <= known.accumulation_steps
-    alike = batches.first_alike and ranks == 1  # of several, each would know of its own batch alone
+    alike = batches.first_alike and known.ranks == 1  # of several, each would know of its own batch alone
     return dataclasses.replace(
         known,
-        ranks=ranks,
         batch_size=size,
         targets=targets,
         full_batch=full,

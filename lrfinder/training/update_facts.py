@@ -17,6 +17,7 @@ def update_facts(setup: TrainingSetup) -> dict[str, Any]:
     """Fields of :class:`ModelFacts` by name; to be taken before the first step changes a mode."""
     parts = parts_of(setup.optimizer)
     return {
+        "ranks": setup.ranks.size,
         "accumulation_steps": setup.accumulation_steps,
         "clip_grad_norm": setup.clip_grad_norm,
         "amp_dtype": None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
