@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -76,7 +77,9 @@ def trials_from_snapshot(
     kept = preserved(setup, (train_loader, val_loader), storage)
     with eager_step(setup.optimizer), kept, kept as state, setup.ranks.resharded():
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
-        yield TrialRunner(setup, state, train_loader, validation, skip=skip, limit=limit)
+        yield TrialRunner(
+            setup=setup, state=state, loader=train_loader, validation=validation, skip=skip, limit=limit
+        )
 
 
 def run_search(search: TrialSearch, runner: TrialRunner, schedule: Schedule, *, progress: bool) -> None:
@@ -101,6 +104,7 @@ def run_search(search: TrialSearch, runner: TrialRunner, schedule: Schedule, *, 
             search.add(runner.run(plan, on_step=bar.advance))
 
 
+@dataclass(kw_only=True)
 class TrialRunner:
     """Trains through the plans of trials.
 
@@ -113,53 +117,34 @@ class TrialRunner:
         limit: training loss above which a trial counts as diverged.
     """
 
-    def __init__(
-        self,
-        setup: TrainingSetup,
-        state: Snapshot,
-        loader: Iterable[Any],
-        validation: Validation,
-        *,
-        skip: int,
-        limit: float,
-    ) -> None:
-        self._setup = setup
-        self._scales = group_scales(setup.optimizer)
-        self._sign = -1.0 if maximizes(setup.optimizer) else 1.0  # losses are compared as if they were minimised
-        self._step = training_step(setup)
-        self._state = state
-        self._loader = loader
-        self._validation = validation
-        self._skip = skip
-        self._limit = limit
+    setup: TrainingSetup
+    state: Snapshot
+    loader: Iterable[Any]
+    validation: Validation
+    skip: int
+    limit: float
+
+    def __post_init__(self) -> None:
+        self._scales = group_scales(self.setup.optimizer)
+        self._sign = -1.0 if maximizes(self.setup.optimizer) else 1.0  # losses are compared as if they were minimised
+        self._step = training_step(self.setup)
 
     def new_record(self, *, total_steps: int, **plan: Any) -> TrialRecord:
         """Record of a search before its trials: the plan, the loss before any, and how often training sees the data.
 
         Raises:
-            SetupError: as :meth:`start_loss`.
+            SetupError: the validation loss is not finite, or there is no batch to measure it on.
         """
-        passes = self._passes(total_steps)
-        return TrialRecord(total_steps=total_steps, start_loss=self.start_loss(), passes=passes, **plan)
-
-    def start_loss(self) -> float:
-        """Validation loss before any trial.
-
-        Raises:
-            SetupError: it is not finite, or there is no batch to measure it on.
-        """
+        batches = torch.tensor(float(loader_length(self.loader) or 0), device=self.setup.device)
+        length = self.setup.ranks.mean(lambda: batches)
+        passes = total_steps * self.setup.accumulation_steps / length if length > 0 else None
         loss = self._loss()
         if not math.isfinite(loss):
             raise SetupError(
                 f"the validation loss is {loss} before any training, so learning rates cannot be compared. "
                 "Look for nan or inf in the weights and the validation batches."
             )
-        return loss
-
-    def _passes(self, total_steps: int) -> float | None:
-        batches = torch.tensor(float(loader_length(self._loader) or 0), device=self._setup.device)
-        length = self._setup.ranks.mean(lambda: batches)
-        return total_steps * self._setup.accumulation_steps / length if length > 0 else None
+        return TrialRecord(total_steps=total_steps, start_loss=loss, passes=passes, **plan)
 
     def run(self, plan: TrialPlan, *, on_step: Callable[[], object]) -> Trial:
         """Train through the plan from the snapshot, and measure; the loss is None where the trial diverged.
@@ -170,11 +155,11 @@ class TrialRunner:
             plan: learning rates of the trial.
             on_step: called after each optimizer step.
         """
-        self._state.rewind()
-        self._state.rewind_loaders()
+        self.state.rewind()
+        self.state.rewind_loaders()
         self._step.enter_training()
-        monitor = DivergenceMonitor(plan.steps, self._limit)
-        ranks = self._setup.ranks
+        monitor = DivergenceMonitor(plan.steps, self.limit)
+        ranks = self.setup.ranks
         with contextlib.closing(self._coming()) as coming:
             for done in range(1, plan.steps + 1):
                 self._set_rates(plan, done - 1)
@@ -189,11 +174,11 @@ class TrialRunner:
 
     def _coming(self) -> Generator[list[Any]]:
         """The batches of each step. The loader is first used by the first step, as all that may fail on one rank."""
-        with contextlib.closing(Batches(self._loader, self._setup.device)) as batches:
+        with contextlib.closing(Batches(self.loader, self.setup.device)) as batches:
             try:
-                batches.skip(self._skip)
+                batches.skip(self.skip)
                 while True:
-                    yield batches.draw(self._setup.accumulation_steps)
+                    yield batches.draw(self.setup.accumulation_steps)
             except StopIteration:
                 raise SetupError(_ONCE) from None
 
@@ -201,18 +186,18 @@ class TrialRunner:
         try:
             return attempt()
         except Exception as error:
-            if self._setup.ranks.together or not is_divergence(error, attempt, self._state.rewind):
+            if self.setup.ranks.together or not is_divergence(error, attempt, self.state.rewind):
                 raise
             return None
 
     def _loss(self) -> float:
-        return self._sign * self._setup.ranks.mean(self._validation.loss)
+        return self._sign * self.setup.ranks.mean(self.validation.loss)
 
     def _set_rates(self, plan: TrialPlan, t: int) -> None:
-        set_lr(self._setup.optimizer, plan.lr_at(t), self._scales)
+        set_lr(self.setup.optimizer, plan.lr_at(t), self._scales)
         cycled = plan.momentum_at(t)
         if cycled is not None:
-            set_momentum(self._setup.optimizer, cycled)
+            set_momentum(self.setup.optimizer, cycled)
 
 
 class DivergenceMonitor:
