@@ -107,18 +107,14 @@ class OwnStep(TrainStep):
     def _clipped_update(self) -> bool:
         if self._pair is None:
             return self._updated
-        scale = None if self._scaler is None else self._scaler.get_scale()
+        scale = self._scale()
         updated = self._pair[1]()
         self.flags_updates |= updated is not None
         return self._kept_scale(scale) if updated is None else bool(updated)
 
-    def _kept_scale(self, scale: float | None) -> bool:
-        """Whether the scaler did not skip the update, which it does with a lower scale."""
-        return scale is None or bool(self._scaler.get_scale() >= scale)
-
     def _call(self, given: Any) -> tuple[Tensor, bool]:
         assert callable(self._setup.step_fn)
-        scale = None if self._scaler is None else self._scaler.get_scale()
+        scale = self._scale()
         before = self._versions()
         made = self._setup.step_fn(given)
         if not isinstance(made, tuple):

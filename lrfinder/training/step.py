@@ -6,6 +6,7 @@ optimizers with a closure are followed here, as a user's own loop would.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -44,15 +45,9 @@ class TrainStep:
         self._autocast = setup.autocast()
         self._closure = needs_closure(setup.optimizer)
         self._modes = mode_switches(setup.optimizer)
-        # Torch's zero_grad runs in a profiler range, which takes a twenty-fifth of a small model's step.
-        clearing = [getattr(part.zero_grad, "__func__", None) for part in parts_of(setup.optimizer)]
-        self._plain_zero_grad = all(each is torch.optim.Optimizer.zero_grad for each in clearing)
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
-        # A rewind takes away what hooks of the backward pass leave beside them, as gradients of single samples.
-        modules = [module for part in setup.modules for module in part.modules()]
-        self._is_hooked = any(module._backward_hooks or module._backward_pre_hooks for module in modules)
         self.clipping = Clipping(setup.clip_grad_norm)
         self.flags_updates = False  # whether a step of the user's own has returned if it made its update
 
@@ -63,9 +58,8 @@ class TrainStep:
         if not model.training:
             # As the training loop will do. A model in train mode keeps its flags: frozen BatchNorm stays in eval.
             model.train()
-        for parameter in model.parameters():
+        for parameter in (*model.parameters(), *self._parameters):
             parameter.grad = None
-        self._clear_gradients()
 
     def run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         """Train one iteration.
@@ -77,12 +71,10 @@ class TrainStep:
         Raises:
             BatchError: a batch or a loss that cannot be trained on.
         """
-        if self._first:
-            with eager_step(self._optimizer):
-                made = self._run(batches)
-            self._first = False
-            return made
-        return self._run(batches)
+        with eager_step(self._optimizer) if self._first else contextlib.nullcontext():
+            made = self._run(batches)
+        self._first = False
+        return made
 
     def _run(self, batches: Sequence[Any]) -> tuple[Tensor, bool]:
         self._optimizer_to_train_mode()
@@ -133,9 +125,14 @@ class TrainStep:
                 self._ranks.mean_of(self._with_closure(batches))  # raises where a rank failed
                 return
             # Written so that nan counts as changed, and infinity, which hides every change.
-            if self._is_hooked or not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
+            if self._is_hooked() or not (math.isfinite(self._norm) and self.gradient_norm() == self._norm):
                 self.plain_backward(batches)
             self._ranks.attempt(partial(make_update, self._optimizer))
+
+    def _is_hooked(self) -> bool:
+        # A rewind takes away what hooks of the backward pass leave beside them, as gradients of single samples.
+        modules = (module for part in self._setup.modules for module in part.modules())
+        return any(module._backward_hooks or module._backward_pre_hooks for module in modules)
 
     def _optimizer_to_train_mode(self) -> None:
         # Before every step: a rewind restores the mode in which the caller left the optimizer.
@@ -166,10 +163,7 @@ class TrainStep:
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
-        if self._plain_zero_grad:
-            self._clear_gradients()
-        else:
-            self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         parts: list[Tensor] = []
         for batch in batches:
             loss = self._forward(batch)
@@ -179,10 +173,6 @@ class TrainStep:
         if not self._checked:
             self._check_gradients()
         return sum(parts[1:], start=parts[0])
-
-    def _clear_gradients(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
 
     def _forward(self, batch: Any) -> Tensor:
         assert self._setup.loss_fn is not None
@@ -218,11 +208,18 @@ class TrainStep:
         if self._setup.clip_grad_norm is not None:
             self._unscale_all()
             self.clipping.clip(self._parameters)
-        scale = self._scaler.get_scale()
+        scale = self._scale()
         for optimizer in parts_of(self._optimizer):
             self._scaler.step(optimizer)
         self._scaler.update()
-        return bool(self._scaler.get_scale() >= scale)
+        return self._kept_scale(scale)
+
+    def _scale(self) -> float | None:
+        return None if self._scaler is None else self._scaler.get_scale()
+
+    def _kept_scale(self, scale: float | None) -> bool:
+        """Whether the scaler did not skip the update, which it does with a lower scale."""
+        return scale is None or bool(self._scaler.get_scale() >= scale)
 
     def _unscale(self) -> bool:
         """Unscale and clip the gradients. False when the scale overflowed and was lowered: try again."""
