@@ -10,8 +10,12 @@ import contextlib
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,7 +24,7 @@ from torch import nn
 from lrfinder.errors import RankError
 from lrfinder.param_groups import group_scales, optimizer_name
 
-__all__ = ["ARRIVAL_SECONDS", "Meeting"]
+__all__ = ["ARRIVAL_SECONDS", "Meeting", "noted_interrupt"]
 
 ARRIVAL_SECONDS = 25.0
 """Time for all ranks to arrive, after the first."""
@@ -147,6 +151,39 @@ class Meeting:
     def _key(self, name: str, rank: int, number: int | None = None) -> str:
         number = self._number if number is None else number
         return f"lrfinder/{'-'.join(map(str, self._ranks))}/{number}/{name}/{rank}"
+
+
+@contextlib.contextmanager
+def noted_interrupt(note: Callable[[Callable[[], object]], object], ready: Callable[[], bool]) -> Iterator[None]:
+    """Context in which the first Ctrl-C goes to ``note``, so that it does not come between the collectives of ranks.
+
+    A second one is handled as before.
+
+    Args:
+        note: called with what raises the interrupt.
+        ready: whether interrupts are noted by now.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    # Python delivers signals to the main thread only.
+    if not callable(previous) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted or not ready():
+            previous(number, frame)
+            return
+        noted = True
+        note(partial(previous, number, frame))
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is handle:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _described(model: nn.Module) -> str:

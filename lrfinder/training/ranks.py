@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from lrfinder.errors import RankError
 from lrfinder.training import wrappers
-from lrfinder.training.meeting import Meeting
-from lrfinder.training.noted import noted_interrupt
+from lrfinder.training.meeting import Meeting, noted_interrupt
 
 __all__ = ["Ranks"]
 
