@@ -20,7 +20,7 @@ from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
 from lrfinder.training.ranks import Ranks
 from lrfinder.training.setup_checks import check_loss_given, check_objects, check_scaler, checked_also
-from lrfinder.training.wrapped import check_no_update_begun, opened
+from lrfinder.training.prepared import check_no_update_begun, opened
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
 
@@ -31,7 +31,7 @@ class TrainingSetup:
     Args:
         model: the module to train.
         optimizer: anything with ``param_groups`` and ``step``, over parameters of the model; several in a list become
-            one, and of a wrapper that a trainer made the inner one is taken; see :mod:`lrfinder.training.wrapped`.
+            one, and of a wrapper that a trainer made the inner one is taken; see :mod:`lrfinder.training.prepared`.
         criterion: ``criterion(model(inputs), target) -> scalar``; the ``loss_fn`` is made from it.
         loss_fn: ``loss_fn(model, batch) -> scalar``; None where a ``step_fn`` computes the loss.
         step_fn: ``step_fn(batch) -> loss``, which makes the whole step; None has :mod:`lrfinder.training.step` make it.
