@@ -6,6 +6,7 @@ device, and the host waits for them before the sweep, as trained weights are swe
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import statistics
@@ -17,13 +18,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lrfinder.param_groups import epsilon, group_scales, scales_of_initial_lrs
+from lrfinder.param_groups import epsilon, group_scales, mode_switches, optimizer_name, scales_of_initial_lrs
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
+from lrfinder.schedules.forms import FORMS
 from lrfinder.training.deferred import DeferredLosses
-from lrfinder.training.setup import TrainingSetup
+from lrfinder.training.joint import parts_of
+from lrfinder.training.setup import TrainingSetup, needs_closure
 from lrfinder.training.state.tensors import is_dense
 from lrfinder.training.trained_weights import TrainedShares, trained_shares
-from lrfinder.training.update_facts import update_facts
 
 __all__ = ["take_facts", "trained_groups", "trained_parameters"]
 
@@ -55,7 +57,7 @@ def take_facts(setup: TrainingSetup) -> ModelFacts:
         group_sizes=_unless_it_fails(partial(_group_sizes, groups)),
         epsilon=epsilon(setup.optimizer),
         initial_lrs=bool(_unless_it_fails(partial(scales_of_initial_lrs, setup.optimizer))),
-        **update_facts(setup),
+        **_update_facts(setup),
     )
 
 
@@ -194,3 +196,43 @@ def _steps(optimizer: Any) -> Tensor | None:
     if on_device:
         return torch.stack(on_device).max()
     return torch.tensor(max(on_host), device="cpu") if on_host else None
+
+
+def _update_facts(setup: TrainingSetup) -> dict[str, Any]:
+    """Fields of how the training makes its updates, by name, which the printed lines have to do as well."""
+    parts = parts_of(setup.optimizer)
+    return {
+        "ranks": setup.ranks.size,
+        "accumulation_steps": setup.accumulation_steps,
+        "clip_grad_norm": setup.clip_grad_norm,
+        "amp_dtype": None if setup.amp_dtype is None else str(setup.amp_dtype).removeprefix("torch."),
+        "grad_scaler": getattr(setup.grad_scaler, "is_enabled", lambda: setup.grad_scaler is not None)(),
+        "device": setup.device.type,
+        "optimizers": tuple((optimizer_name(part), len(part.param_groups)) for part in parts) if parts[1:] else None,
+        "closure": setup.step_fn is None and needs_closure(setup.optimizer),
+        "train_mode": _train_mode(setup),
+        "form": _form(setup),
+    }
+
+
+def _form(setup: TrainingSetup) -> str:
+    """What the printed lines have to compute: what the loss names, and for any other function of the user a call."""
+    form = _named_form(setup.criterion or setup.loss_fn)
+    if "trainer" in (form, _named_form(setup.step_fn)):
+        return "trainer"
+    if setup.step_fn is not None:
+        return "two-part step" if isinstance(setup.step_fn, tuple) else "step"
+    other = "own loss" if setup.criterion is None else "plain"
+    return form if isinstance(form, str) and form in FORMS else other
+
+
+def _named_form(function: Any) -> Any:
+    return inspect.getattr_static(function, "form", None)  # runs no __getattr__ of the user's
+
+
+def _train_mode(setup: TrainingSetup) -> tuple[str, ...]:
+    """Names, in the printed lines, of a model in eval mode and of optimizers with two modes."""
+    parts = parts_of(setup.optimizer)
+    places = [place for place, part in enumerate(parts) if mode_switches(part) is not None]
+    optimizers = [f"optimizers[{place}]" if len(parts) > 1 else "optimizer" for place in places]
+    return (*([] if setup.model.training else ["model"]), *optimizers)
