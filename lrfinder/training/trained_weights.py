@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -91,18 +89,16 @@ def trained_shares(model: nn.Module, groups: Sequence[Sequence[Tensor]]) -> Trai
         if isinstance(tensor, nn.Parameter) and not isinstance(tensor, nn.parameter.UninitializedParameter)
     ]
 
-    def share(included: Callable[[int | None], bool]) -> float | None:
-        counted = [(verdict, elements) for group, verdict, elements in sizes if included(group)]
-        known = sum(elements for verdict, elements in counted if verdict is not None)
-        if not known or known < _LEAST_KNOWN * sum(elements for _, elements in counted):
-            return None
-        return round(sum(elements for verdict, elements in counted if verdict) / known, 4)
+    parts = [[each for each in sizes if each[0] == group] for group in (*range(len(groups)), None)]
+    *by_group, frozen = map(_share, parts)
+    return TrainedShares(by_group=tuple(by_group), frozen=frozen, whole=_share(sizes))
 
-    return TrainedShares(
-        by_group=tuple(share(partial(operator.eq, index)) for index in range(len(groups))),
-        frozen=share(lambda group: group is None),
-        whole=share(lambda group: True),
-    )
+
+def _share(sizes: list[tuple[int | None, bool | None, int]]) -> float | None:
+    known = sum(elements for _, verdict, elements in sizes if verdict is not None)
+    if not known or known < _LEAST_KNOWN * sum(elements for _, _, elements in sizes):
+        return None
+    return round(sum(elements for _, verdict, elements in sizes if verdict) / known, 4)
 
 
 def _layers(model: nn.Module) -> list[list[tuple[str, Tensor]]]:
