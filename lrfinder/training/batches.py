@@ -21,6 +21,7 @@ __all__ = ["Batches", "TransferStream", "loader_length", "worth_prefetching"]
 # Bytes that a copy to a GPU passes along at once; a larger one from pageable memory makes the host wait.
 _SMALL = 2**16
 _SIZED = 15  # batches whose sizes are taken
+_ENDED = object()  # in place of a batch
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
@@ -124,9 +125,8 @@ class Batches:
         self.first_alike = False  # whether its samples have one and the same target, and may not be shuffled
         self._waiting: list[Any] = []  # on the device; with a stream, each with the event after which it has arrived
         self._stream_for = stream_for
-        self._stream: TransferStream | None = None
+        self._stream: TransferStream | None = None  # decided when the first batch comes
         self._begun = False  # whether a batch has come
-        self._decided = False  # on a stream or none, when the first batch is fetched
         self._failure: Exception | None = None
         self._device = device
         self._loader = loader
@@ -200,28 +200,24 @@ class Batches:
         while len(self._waiting) < count:
             if self._failure is not None:
                 raise self._failure
-            batch = self._next()
-            if not self._decided:
-                self._decided, self._stream = True, self._stream_for(batch, self._device)
+            batch = self._next()  # which decides on the stream
             self._waiting.append(move(batch, self._device) if self._stream is None else self._stream.start(batch))
 
     def _next(self) -> Any:
         assert self._iterator is not None
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
+        if (batch := next(self._iterator, _ENDED)) is _ENDED:
             self._iterator = iter(self._loader)
-            try:
-                batch = next(self._iterator)
-            except StopIteration:
-                if self._begun:
-                    raise
-                raise SetupError(
-                    "the loader gave no batch at all. Check its data set, and that drop_last=True does not drop "
-                    "the only batch."
-                ) from None
+            batch = next(self._iterator, _ENDED)
+        if batch is _ENDED and self._begun:
+            raise StopIteration
+        if batch is _ENDED:
+            raise SetupError(
+                "the loader gave no batch at all. Check its data set, and that drop_last=True does not drop the only "
+                "batch."
+            )
         if not self._begun:
             self._begun = True
+            self._stream = self._stream_for(batch, self._device)
             self.first_alike = not shuffles(self._loader) and same_target(batch)
         if len(self._sizes) < _SIZED:
             self._sizes.append(batch_size(batch))
