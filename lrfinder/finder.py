@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -216,23 +215,23 @@ class LRFinder:
             validation = Validation(setup, val_loader, val_batches) if val_loader is not None else None
             with contextlib.closing(Batches(train_loader, setup.device)) as batches, watch_features(setup) as features:
                 joint = joint_sizes(setup, batches)
-                facts = functools.partial(_facts, known, batches, joint, features, step)
 
                 def take(swept: SweepDriver) -> LossCurve:
-                    self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts())
+                    facts = _with_batches(known, batches, joint, features, step)
+                    self.last_curve = swept.curve(batches=batches.drawn, clipped_part=step.clipping.part, facts=facts)
                     return self.last_curve
 
-                measured = validation or self._probe(batches, facts)
+                measured = validation or self._probe(batches, known)
                 self.last_curve = run_sweeps(
                     setup, step, batches, state, request, measured, progress=progress, on_step=on_step, take=take
                 )
         return RangeTestResult(curve=self.last_curve)
 
-    def _probe(self, batches: Batches, facts: Callable[[], ModelFacts]) -> Validation | None:
+    def _probe(self, batches: Batches, facts: ModelFacts) -> Validation | None:
         """Probe to measure beside the training loss where trained weights are tuned and it shows more; else None."""
         with contextlib.suppress(StopIteration):  # which will end the sweep
-            batches.peek(1)  # its size is one of the facts
-        return probe_for(self.setup, batches) if needs_probe(facts(), self.setup.update_rule) else None
+            batches.peek(1)  # a loader that fails at once has no curve
+        return probe_for(self.setup, batches) if needs_probe(facts, self.setup.update_rule) else None
 
     def refine(
         self,
@@ -333,7 +332,7 @@ def _check_search(result: object, schedule: str, options: dict[str, Any], optimi
     check_as_swept(optimizer, result.curve.group_scales, result.curve.optimizer)
 
 
-def _facts(
+def _with_batches(
     known: ModelFacts,
     batches: Batches,
     joint: tuple[int | None, int | None, int | None] | None,
