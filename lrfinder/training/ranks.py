@@ -68,11 +68,6 @@ class Ranks:
         self.failed = False
         """Whether a row has been read that says that a rank failed."""
 
-    @property
-    def computes_alone(self) -> bool:
-        """True where nothing inside a step of this rank waits for another: an exception there reaches all of them."""
-        return self._replicas is not None
-
     @contextlib.contextmanager
     def session(self, **agreed: Any) -> Iterator[None]:
         """Context of a range test or a search: meet at the start, take the reduction over, and tell of a failure.
@@ -168,7 +163,7 @@ class Ranks:
 
         Not kept is one from a computation that communicates itself: it is raised at once.
         """
-        if not self.computes_alone:
+        if self._replicas is None:
             return self.exchange(compute())
         loss = None if self._fault is not None else self.attempt(compute)
         return self.exchange(torch.full((), torch.nan, device=self._device) if loss is None else loss)
