@@ -244,7 +244,5 @@ def _biases_differ(layers: Sequence[LayerSeen]) -> bool:
 
 
 def _edge_at(kurtosis: float) -> float:
-    for (low, first), (high, second) in pairwise(_EDGES):
-        if kurtosis <= high:
-            return first + (second - first) * (kurtosis - low) / (high - low)
-    return _EDGES[-1][1]
+    (low, first), (high, second) = next(each for each in pairwise(_EDGES) if kurtosis <= each[1][0])
+    return first + (second - first) * (kurtosis - low) / (high - low)

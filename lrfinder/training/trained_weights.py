@@ -88,7 +88,6 @@ def trained_shares(model: nn.Module, groups: Sequence[Sequence[Tensor]]) -> Trai
         for _, tensor in layer
         if isinstance(tensor, nn.Parameter) and not isinstance(tensor, nn.parameter.UninitializedParameter)
     ]
-
     parts = [[each for each in sizes if each[0] == group] for group in (*range(len(groups)), None)]
     *by_group, frozen = map(_share, parts)
     return TrainedShares(by_group=tuple(by_group), frozen=frozen, whole=_share(sizes))
