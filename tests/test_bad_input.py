@@ -68,7 +68,7 @@ ROWS = [
     ("run S --data {b}/images_labels", "has images and labels"),
     ("run S --data {b}/train_images_masks", "has images and masks"),
     ("run S --data {b}/masks_good", "has images and masks"),
-    ("run S --data '{b}/coco good'", "only the class images"),
+    ("run S --data '{b}/coco good'", "has a COCO file, which has the boxes"),
     ("run S --data {b}/checkpoints", "only the class cat"),
     ("run S --data {b}/own_output", "only the class cat"),
     ("run S --data {b}/system_files", "no valid file for the classes dog"),

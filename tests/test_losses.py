@@ -89,8 +89,10 @@ def test_labels_to_be_ignored_may_be_any_number() -> None:
     inputs, _ = labelled(0, 3)
     one_step(None, (inputs, torch.tensor([0, -100, 2])))
     one_step(criterion_loss(nn.CrossEntropyLoss(ignore_index=255)), (inputs, torch.tensor([0, 255, 2])))
-    with pytest.raises(BatchError, match="labels run from 0 to 255"):
+    with pytest.raises(BatchError, match=r"labels run from 0 to 255.* ignore_index=255, where 255 marks no class\.$"):
         one_step(None, (inputs, torch.tensor([0, 255, 2])))
+    with pytest.raises(BatchError, match=r"labels run from 0 to 255.*, or renumber the labels\.$"):
+        one_step(None, (inputs, torch.tensor([0, 255, 4])))
 
 
 def test_class_probabilities_and_labels_of_every_pixel_are_targets_too() -> None:

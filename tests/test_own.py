@@ -32,6 +32,9 @@ from torch import nn
 def net(num_classes):
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
 
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
 def fixed():
     return net(10)
 
@@ -519,6 +522,7 @@ def test_a_loss_that_is_none_is_refused(loss: str, sentence: str) -> None:
         ("mine.models:raises", r"`model` mine.models:raises failed: KeyError: 'no such net' \(mine.models.py, line"),
         ("mine.models:wants", "needs 'depth', whose value is not known. Give it a default; what can be passed is 'i"),
         ("mine.models:pair", "must return a torch.nn.Module; got a tuple."),
+        ("mine.models:lazy", r"never initialised \(a lazy module\)\. Run one batch through the model before it"),
         ("mine.models:torch", "must be a function or a class that gives a torch.nn.Module; it is a module."),
     ],
 )

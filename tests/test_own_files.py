@@ -134,6 +134,12 @@ def test_void_pixels_do_not_count_for_an_own_segmenter(tmp_path: Path) -> None:
     assert torch.allclose(task.criterion(output, masks), task.criterion(changed, masks))
 
 
+def test_a_named_loss_leaves_void_pixels_out_where_it_can(tmp_path: Path) -> None:
+    criterion = prepared("segmenter", folder(tmp_path), loss="CrossEntropyLoss").task.criterion
+    assert criterion is not None and criterion.ignore_index == 255
+    assert not hasattr(prepared("segmenter", folder(tmp_path), loss="MSELoss").task.criterion, "ignore_index")
+
+
 def test_the_batch_size_is_by_default_that_of_the_kind_of_data(tmp_path: Path) -> None:
     path = coco(tmp_path / "coco" / "a.json", tmp_path / "coco")
     assert prepared("Detector", path, batch_size=None).facts["batch_size"] == 2
@@ -157,6 +163,25 @@ def test_data_that_is_laid_out_otherwise_is_sent_to_a_function(tmp_path: Path) -
     assert sentence.endswith("and what a function returns, given as `data` module:function.")
     (tmp_path / "bare" / "a.json").write_text('{"images": []}')
     assert "is no COCO file" in refused("Detector", tmp_path / "bare")
+
+
+@pytest.mark.parametrize("file", ["annotations/instances_{}2017.json", "instances_{}2017.json"])
+def test_the_parts_of_coco_are_no_classes(tmp_path: Path, file: str) -> None:
+    for part in ("train", "val"):
+        coco(tmp_path / file.format(part), tmp_path / f"{part}2017")
+    assert prepared("Detector", tmp_path).facts["num_classes"] == 3
+    with pytest.raises(LRFinderError, match=r"has a COCO file, .* of a detection model"):
+        prepare(Settings(model="resnet18", data=str(tmp_path), **FEW))
+
+
+def test_sequences_of_frames_are_named_as_single_images(tmp_path: Path) -> None:
+    for name in ("a/0/0.png", "a/0/1.png", "b/1/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    frames = "For clips of frames, give `data` as module:function."
+    assert any(note.endswith(frames) for note in prepared("segmenter", tmp_path).task.notes)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a" / "0.png")
+    assert not any(note.endswith(frames) for note in prepared("segmenter", tmp_path).task.notes)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"classes": ["a", "b"]}', ""])

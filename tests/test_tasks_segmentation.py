@@ -98,6 +98,20 @@ def test_endings_that_tell_a_mask_belong_to_no_name(tmp_path: Path) -> None:
     assert len(open_masks(str(tmp_path)).train) == 1
 
 
+def test_the_folders_of_cityscapes_are_images_and_masks(tmp_path: Path) -> None:
+    for part, names in (("train", ("a_0", "a_1")), ("val", ("a_0",))):
+        for name in names:
+            image(tmp_path / "leftImg8bit" / part / "a" / f"{name}_leftImg8bit.png")
+            for kind in ("color", "instanceIds", "labelIds", "labelTrainIds"):
+                labels = LABELS if kind == "labelTrainIds" else np.full_like(LABELS, 33)
+                mask(tmp_path / "gtFine" / part / "a" / f"{name}_gtFine_{kind}.png", labels)
+    samples = open_masks(str(tmp_path), val=True)
+    assert (len(samples.train), len(samples.val), samples.num_classes) == (2, 1, 3)
+    for path in tmp_path.rglob("*labelTrainIds.png"):
+        path.unlink()
+    assert open_masks(str(tmp_path)).num_classes == 34
+
+
 def test_images_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
     image(folder(tmp_path) / "images" / "alone.jpg")
     samples = open_masks(str(tmp_path))

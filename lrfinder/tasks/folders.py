@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ LAYOUT = "Expected PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and PATH/val/
 _TRAIN = ("train", "training")
 _VAL = ("val", "valid", "validation", "dev")
 _TEST = ("test", "testing")
+_YEAR = re.compile(r"(?:19|20)\d\d$")  # as in train2017
 
 # Written by notebooks, archivers, systems and lrfind itself, beside folders that begin with a dot.
 _NO_CLASS = (
@@ -33,13 +35,15 @@ _NO_CLASS = (
 )
 
 # Names of folders for segmentation and detection, in lower case and in order of preference.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")
 TARGET_FOLDERS = (
     "masks",
     "mask",
     "segmentationclass",
     "segmentation",
     "gt",
+    "gtfine",
+    "gtcoarse",
     "annotations",
     "annotation",
     "labels",
@@ -54,14 +58,14 @@ class NoClassesError(SetupError):
 
 
 def find_parts(folder: Path, layout: str = LAYOUT) -> tuple[Path, Path | None]:
-    """The folder of the training part, and that of the validation part or None. Case does not matter.
+    """The folder of the training part, and that of the validation part or None. Case and a year do not matter.
 
     Where there are no parts, all of ``folder`` is for training. A test part is left alone.
 
     Raises:
         NoClassesError: the folder has parts for validation and test alone.
     """
-    found = {path.name.lower(): path for path in sorted(class_folders(folder), reverse=True)}
+    found = {_YEAR.sub("", path.name.lower()): path for path in sorted(class_folders(folder), reverse=True)}
     train = [found[name] for name in _TRAIN if name in found]
     val = [found[name] for name in _VAL if name in found]
     if train:

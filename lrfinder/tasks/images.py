@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from torchvision import datasets
 
 from lrfinder.errors import SetupError
+from lrfinder.tasks.coco_folders import has_coco
 from lrfinder.tasks.colour import in_colour
 from lrfinder.tasks.folders import LAYOUT, ClassFolders, NoClassesError, find_parts
 from lrfinder.tasks.image_files import probed, read_image
@@ -63,8 +64,16 @@ def open_data(data: str, *, val: bool = False, num_classes: int | None = None) -
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise NoClassesError(f"`data` must be digits, fake or a folder of images; {str(data)!r} {what}. {LAYOUT}")
-    train, val_part = find_parts(folder)
-    return _folder_data(folder, train=train, val=val_part if val else None)
+    try:
+        train, val_part = find_parts(folder)
+        return _folder_data(folder, train=train, val=val_part if val else None)
+    except NoClassesError as error:
+        if not has_coco(folder):
+            raise
+        raise NoClassesError(
+            f"{folder} has a COCO file, which has the boxes of a detection model and no labels of whole images. "
+            f"{LAYOUT}"
+        ) from error
 
 
 def labelled_images(name: str, train: Any, num_classes: int, *, val: Any = None) -> Samples:

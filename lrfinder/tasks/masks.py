@@ -25,7 +25,10 @@ LAYOUT = "Expected PATH/images and PATH/masks, or these in PATH/train and PATH/v
 
 _FAKE_SIZE, _FAKE_CLASSES = 64, 4
 _COUNTED = 1000  # masks in which the classes are counted
-_ENDING = re.compile(r"[_-](?:masks?|seg|segmentation|labels?|labelids|gt|l)$", re.IGNORECASE)
+_ENDING = re.compile(
+    r"(?:_gtfine|_gtcoarse)?[_-](?:masks?|seg|segmentation|labels?|label(?:train)?ids|gt|l)$|_leftimg8bit$",
+    re.IGNORECASE,
+)
 _BINARY = {0, VOID}
 
 Pair = tuple[str, str]  # paths of image and mask
@@ -173,7 +176,9 @@ def _pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
     paths = [path for path in sorted(files_below(images)) if masks.absolute() not in Path(path).absolute().parents]
     found = {_key(path, images): path for path in paths}
     by_key: dict[str, str] = {}
-    for path in sorted(files_below(masks, (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".jpg", ".jpeg"))):
+    masked = sorted(files_below(masks, (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".jpg", ".jpeg")))
+    # Cityscapes may have the labels of the files and, beside them, those of the classes that are trained.
+    for path in [each for each in masked if each.lower().endswith("_labeltrainids.png")] or masked:
         if by_key.setdefault(_key(path, masks), path) != path:
             raise SetupError(f"{by_key[_key(path, masks)]} and {path} are both masks of one image. Keep one of them.")
     pairs = [(path, by_key[key]) for key, path in found.items() if key in by_key]

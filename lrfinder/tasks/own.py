@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lrfinder.errors import ConfigError
+from lrfinder.errors import ConfigError, SetupError
 from lrfinder.tasks import Task, family_of
 from lrfinder.tasks.own_data import OwnData, open_own
 from lrfinder.tasks.own_family import FamilyModel, family_model
@@ -63,6 +63,7 @@ def build(settings: Settings) -> Task:
             "image_size": found.image_size,
             "batch_size": data.batch_size,
             "augment": "none",
+            **({} if data.void is None else {"ignore_index": data.void}),
         },
         **found.loss,
     )
@@ -82,6 +83,11 @@ def _own_model(settings: Settings, data: OwnData) -> FamilyModel:
         model, taken = call("model", reference, model, given=given, known=known, usual={"weights": None})
     if not isinstance(model, nn.Module):
         raise ConfigError(f"`model` {reference} must return a torch.nn.Module; got a {type(model).__name__}.")
+    if any(isinstance(each, nn.UninitializedParameter) for each in model.parameters()):
+        raise SetupError(
+            f"`model` {reference} returns a {type(model).__name__} with a parameter that was never initialised (a lazy "
+            "module). Run one batch through the model before it is returned."
+        )
     notes: list[str] = []
     if settings.weights is not None and "weights" not in taken:
         notes = _load(model, settings, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lrfinder.tasks import FAMILIES, detection, images, segmentation
 from lrfinder.tasks.assemble import Loading
 from lrfinder.tasks.coco_folders import has_coco, open_coco
 from lrfinder.tasks.colour import normalised
-from lrfinder.tasks.folders import NoClassesError
+from lrfinder.tasks.folders import ClassFolders, NoClassesError
 from lrfinder.tasks.image_files import default_size
 from lrfinder.tasks.masks import VOID, has_masks, open_masks
 from lrfinder.tasks.memory import check_batch_memory
@@ -31,6 +32,11 @@ _LARGEST = 224
 _OTHER_DATA = (
     "A model of your own also takes PATH/images with PATH/masks, a COCO file with its images, and what a function "
     "returns, given as `data` module:function."
+)
+
+_SEQUENCES = (
+    "Each image is a sample with the label of its class, also of those in one folder below the class. For clips of "
+    "frames, give `data` as module:function."
 )
 
 
@@ -62,12 +68,21 @@ def open_files(settings: Settings) -> OwnData:
 
 def _labels(settings: Settings) -> OwnData:
     samples = open_images(settings)
+    if _in_sequences(samples.train):
+        samples = replace(samples, notes=(*samples.notes, _SEQUENCES))
     size = settings.image_size or default_size(_LARGEST, samples.size)
     classes = chosen_classes(samples, settings.num_classes)
     transform = partial(images.transformed, transform=partial(_resized, size=size), num_classes=classes)
     taken = {"image_size", "num_classes"} if settings.data == "fake" else {"image_size"}
     known: dict[str, Any] = {"num_classes": classes, "image_size": size, "taken": taken}
     return _loaded(settings, "classification", samples, transform, note=_size_words("Images", size, samples), **known)
+
+
+def _in_sequences(train: Any) -> bool:
+    """Whether no image is in the folder of its class itself, as with folders of the frames of videos."""
+    if not isinstance(train, ClassFolders):
+        return False
+    return all(Path(path).parent.parent != Path(train.root) for path, _ in train.samples)
 
 
 def _masks(settings: Settings) -> OwnData:

@@ -101,19 +101,24 @@ def with_loss(task: Task, loss: str | None) -> Task:
         task: of any model and data.
         loss: a class of ``torch.nn``, such as ``"MSELoss"``, or ``module:function``. A function whose first parameter
             is named ``model`` gets model and batch; any other, and a module of torch, gets output and target. A class
-            is built without arguments.
+            is built without arguments, except that one of torch leaves out the labels that mark no class in masks.
 
     Raises:
         ConfigError: there is no such loss.
         SetupError: the user's module or class raises an error.
     """
-    return task if loss is None else replace(task, **{"criterion": None, "loss_fn": None, **_chosen(loss)})
+    if loss is None:
+        return task
+    chosen = _chosen(loss, task.facts.get("ignore_index"))
+    return replace(task, **{"criterion": None, "loss_fn": None, **chosen})
 
 
-def _chosen(loss: str) -> dict[str, Any]:
+def _chosen(loss: str, void: int | None) -> dict[str, Any]:
     check_form("loss", loss)
     if not is_reference(loss):
-        return {"criterion": getattr(nn, check_name("loss", loss, _losses()))()}
+        class_ = getattr(nn, check_name("loss", loss, _losses()))
+        leaves_out = void is not None and "ignore_index" in inspect.signature(class_).parameters
+        return {"criterion": class_(ignore_index=void) if leaves_out else class_()}
     found = load_object("loss", loss)
     if isinstance(found, type):
         found, _ = call("loss", loss, found, given={})
