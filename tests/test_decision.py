@@ -52,14 +52,16 @@ def test_without_a_run_or_a_recipe_nothing_is_said_of_one() -> None:
 @pytest.mark.parametrize(
     ("scales", "name", "words"),
     [
-        ((1.0, 10.0), "", "Use 0.011 for parameter group 0 (0.002 to 0.02)"),
-        ((0.0, 1.0, 10.0), "backbone", "Use 0.011 for parameter group 1, backbone (0.002 to 0.02)"),
-        ((0.0, 1.0), "group 0 of optimizer[1]", "Use 0.011 for group 0 of optimizer[1] (0.002 to 0.02)"),
+        ((1.0, 0.1), "", "Use 0.011 for parameter group 0 (0.002 to 0.02); never"),
+        ((1.0, 10.0), "", "Use 0.011 for parameter group 0 (0.002 to 0.02), so 0.11 for group 1; never"),
+        ((1.0, 2.0, 4.0, 4.0), "lr_scale 0.25", "group 0, lr_scale 0.25 (0.002 to 0.02), so 0.044 for group 2; never"),
+        ((0.0, 1.0, 10.0), "backbone", "group 1, backbone (0.002 to 0.02), so 0.11 for group 2; never"),
+        ((0.0, 1.0, 2.0), "group 0 of optimizer[1]", "Use 0.011 for group 0 of optimizer[1] (0.002 to 0.02); never"),
     ],
 )
 def test_the_line_says_which_of_several_groups_it_is_for(scales: tuple[float, ...], name: str, words: str) -> None:
     found = Finding(code="groups", values=scales, detail=name)
-    assert decide(advice_of(findings=(found,))).text.startswith(words)
+    assert words in decide(advice_of(findings=(found,))).text
     parts = {"lr_of": "all but the head", "head_lr_scale": 10.0}  # which say it in the user's words
     assert "Use 0.011 for all but the head (" in decide(advice_of(findings=(found,)), run_of(**parts)).text
 

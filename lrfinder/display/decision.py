@@ -114,7 +114,8 @@ def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
     low, high = map(format_lr, decision.interval)
     setup = None if run is None else run.setup
     words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
-    words += f"{of_part(setup) or _of_group(codes.get('groups'))} ({low} to {high})"
+    of, groups = of_part(setup), codes.get("groups")
+    words += f"{of or _of_group(groups)} ({low} to {high}){'' if of else _of_highest(groups, decision.lr)}"
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
     words += other_parts(setup)
@@ -129,3 +130,12 @@ def _of_group(groups: Finding | None) -> str:
         return f" for {groups.detail}"
     name = f", {groups.detail}" if groups.detail else ""
     return f" for parameter group {reference_group(groups.values)}{name}"
+
+
+def _of_highest(groups: Finding | None, lr: float) -> str:
+    """The learning rate of the group with the highest, which under layer decay is that of factor 1."""
+    if groups is None or "optimizer[" in groups.detail:
+        return ""
+    highest, scale = groups.values.index(max(groups.values)), groups.values[reference_group(groups.values)]
+    ratio = groups.values[highest] / scale
+    return f", so {format_lr(round_lr(lr * ratio))} for group {highest}" if ratio > 1 else ""
