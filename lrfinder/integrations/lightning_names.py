@@ -1,7 +1,8 @@
 """Lightning under either of its names, ``lightning.pytorch`` and ``pytorch_lightning``: the same code, other classes.
 
 A trainer runs only modules and raises only exceptions of its own package, so what is compared with its classes is
-looked up in the package that the trainer is from. Base classes are those of the package that is installed.
+looked up in the package that the trainer is from. Where both are installed a callback is of both, as the command line
+interface of each takes its own alone.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ from lrfinder.errors import MissingDependencyError
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 
 
-def _installed() -> str:
+def _installed() -> list[str]:
+    found = []
     for name in _NAMES:
         try:
             importlib.import_module(name)  # by itself: a name that it lacks below is another error
         except ImportError as error:
             missing = error
         else:
-            return name
-    raise MissingDependencyError("lightning", "lightning") from missing
+            found.append(name)
+    if not found:
+        raise MissingDependencyError("lightning", "lightning") from missing
+    return found
 
 
-INSTALLED = _installed()
-"""The package that base classes are from."""
+_INSTALLED = _installed()
+INSTALLED = _INSTALLED[0]
+"""The package that is meant where no trainer tells it."""
 
-Callback: Any = importlib.import_module(f"{INSTALLED}.callbacks").Callback
+_CALLBACKS = [importlib.import_module(f"{name}.callbacks").Callback for name in _INSTALLED]
+Callback: Any = type("Callback", tuple(_CALLBACKS), {})
 DummyLogger: Any = importlib.import_module(f"{INSTALLED}.loggers.logger").DummyLogger
 
 __all__ = ["Callback", "DummyLogger", "package_of", "part"]
