@@ -193,6 +193,15 @@ def test_an_lr_free_optimizer_keeps_its_lr_whatever_the_curve(optimizer: str, lr
     assert f"a range test does not find it. Keep {lr:g}" in words(advice)
 
 
+@pytest.mark.parametrize(("optimizer", "told"), [("LBFGS", True), ("Rprop", True), ("Prodigy", False)])
+def test_an_optimizer_that_compares_gradients_is_told_of_mini_batches(optimizer: str, told: bool) -> None:
+    for full_batch in (False, True):
+        facts = ModelFacts(full_batch=full_batch)
+        advice = advise(drawn(shifted(0.01), start=1e-6, end=1e3, optimizer=optimizer, facts=facts))
+        assert ("on mini-batches it may diverge" in words(advice)) == (told and not full_batch)
+        assert "a range test does not find it" in words(advice)
+
+
 @pytest.mark.parametrize(("optimizer", "told"), [("LBFGS", True), ("Adam", False)])
 def test_a_curve_that_cannot_be_read_names_an_lr_free_optimizer(optimizer: str, told: bool) -> None:
     advice = advise(drawn(lambda x: 1.0, optimizer=optimizer))

@@ -14,7 +14,7 @@ from lrfinder.advice.typical import typical_evidence
 from lrfinder.analysis.diagnose import diagnose, unreadable
 from lrfinder.analysis.finding import GRADES, Finding
 from lrfinder.analysis.regimes import Reading, read_curve
-from lrfinder.analysis.unusual_training import lr_free
+from lrfinder.analysis.unusual_training import batches_differ, lr_free
 from lrfinder.numbers import clamp_lr, round_lr
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.constants import FITTED, Constants
@@ -46,12 +46,12 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
         (True, 'high')
     """
     reading = reading or read_curve(curve)
-    keeps_lr = lr_free(curve)  # then no other finding has a bearing on the LR
+    keeps_lr = tuple(filter(None, [lr_free(curve), batches_differ(curve)]))  # then nothing else has a bearing on the LR
     if (refused := unreadable(curve, reading)) is not None:
-        findings = (refused, *filter(None, [keeps_lr]))
+        findings = (refused, *keeps_lr)
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
-    findings = (keeps_lr,) if keeps_lr else (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
+    findings = keeps_lr or (*_findings(curve, reading, estimate, constants), *diagnose(curve, reading))
     grade = max((estimate.grade, *(finding.caps_grade for finding in findings)), key=GRADES.index)
     top = reading.lrs[-1] if reading.edge_lr is None else reading.edge_lr
     return rounded_advice(

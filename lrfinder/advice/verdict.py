@@ -34,7 +34,10 @@ __all__ = ["advice_without_search", "advice_without_trials", "refined_advice", "
 _OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: the interval holds 80 %
 _AGREED = 2.0  # factor up to which search and range test count as agreed
 # Findings that trials do not settle.
-_OF_TRAINING = ("lr_free", "sorted", "groups", "initial_lrs", "frozen_reference", "maximized", "large_epsilon")
+_OF_TRAINING = (
+    *("lr_free", "batches_differ", "sorted", "groups", "initial_lrs"),
+    *("frozen_reference", "maximized", "large_epsilon"),
+)
 
 
 def trial_levels(curve: LossCurve, *, compressed: bool) -> tuple[float, float]:

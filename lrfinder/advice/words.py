@@ -221,6 +221,9 @@ _SENTENCES: dict[str, Callable[[Finding], str]] = {
         f"{found.detail} sets its own step size: the learning rate only scales it or starts it, and a range test does "
         f"not find it. Keep {format_lr(found.values[0]) if found.values else 1} unless training is unstable."
     ),
+    "batches_differ": lambda found: (
+        f"{found.detail} compares gradients of its steps: on mini-batches it may diverge at any LR. Step on all data."
+    ),
     "large_epsilon": lambda found: (
         f"eps={found.values[0]:g} is larger than most gradients, so {found.detail} divides by it alone: its updates "
         "are those of SGD with lr / eps, and its typical LR is that of SGD times eps."

@@ -11,7 +11,7 @@ from lrfinder.param_groups import reference_group
 from lrfinder.record.curve import LossCurve
 from lrfinder.tables.optimizers import divisor, find_optimizer, update_rule
 
-__all__ = ["TRAINING_CHECKS", "lr_free"]
+__all__ = ["TRAINING_CHECKS", "batches_differ", "lr_free"]
 
 _MANY_PASSES = 4  # in calibration runs with more, the advice was twice the best LR, and lost 6 % with the grade "high"
 
@@ -39,6 +39,14 @@ def lr_free(curve: LossCurve) -> Finding | None:
     if row is None or not row.lr_free or row.lr is None:
         return None
     return Finding(code="lr_free", detail=curve.optimizer, values=(row.lr,), caps_grade="low")
+
+
+def batches_differ(curve: LossCurve) -> Finding | None:
+    """That the steps of an optimizer that compares their gradients train on different batches."""
+    row, facts = find_optimizer(curve.optimizer), curve.facts
+    if row is None or not row.whole_data or facts is None or facts.full_batch:
+        return None
+    return Finding(code="batches_differ", detail=curve.optimizer, caps_grade="low")
 
 
 def _large_epsilon(curve: LossCurve, reading: Reading) -> Finding | None:

@@ -35,6 +35,7 @@ class Optimizer:
         lr: typical LR of a row without a family; > 0.
         lr_free: whether it sets its own step size, so that the LR is only a multiplier (Prodigy, L-BFGS) or the start
             of it (Rprop), and a range test does not find it.
+        whole_data: whether it compares the gradients of its steps, so that each step has to be one on all data.
         schedule_free: whether it averages the weights in place of a schedule: a constant LR needs no lower peak, and
             momentum adds no updates up.
         mixes: whether one optimizer trains its groups in different units, so that its typical LR is that of the first.
@@ -47,6 +48,7 @@ class Optimizer:
     multiple: float = 1.0
     lr: float | None = None
     lr_free: bool = False
+    whole_data: bool = False
     schedule_free: bool = False
     mixes: bool = False
 
@@ -80,8 +82,8 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     Optimizer(match="muon", update_rule="adaptive", source=_OWN, lr=0.02, mixes=True),
     Optimizer(match="adafactor", update_rule="adaptive", source=_TORCH, lr=0.01),
     Optimizer(match="adadelta", update_rule="adaptive", source=_TRIED, lr=6.0),
-    Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01, lr_free=True),
-    Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0, lr_free=True),
+    Optimizer(match="rprop", update_rule="adaptive", source=_TORCH, lr=0.01, lr_free=True, whole_data=True),
+    Optimizer(match="lbfgs", update_rule="adaptive", source=_TORCH, lr=1.0, lr_free=True, whole_data=True),
     # The paper of Lion says 3 to 10 times lower than AdamW; Tiger's updates are signs as well.
     Optimizer(
         match="lion|signsgd|signum|tiger",
