@@ -59,8 +59,8 @@ class LRFinder:
     Not restored are iterators that are running, such as a generator, an ``itertools.count`` or that of a loader which
     never ends; nor open files, worker processes and memory maps.
 
-    Not found are tensors bound to a class and, in data sets, arrays above 1 MiB and containers above 100,000 entries.
-    Name those that change in ``also``.
+    Not found are tensors bound to a class, attributes of the classes of installed packages and, in data sets, arrays
+    above 1 MiB and containers above 100,000 entries. Name those that change in ``also``.
 
     A list or set of your own beside model and data that only gained numbers or text is taken for a log and keeps them,
     unless ``also`` names it. A part that cannot be restored is named by a ``RestoreError``, once all others are.

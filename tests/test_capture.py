@@ -339,6 +339,25 @@ def test_a_loss_function_with_a_counter_is_put_back() -> None:
     assert loss.calls == 0
 
 
+class Counting:
+    """Counts calls in its class."""
+
+    count = 0
+
+    def __call__(self) -> None:
+        type(self).count += 1
+
+
+def test_a_counter_of_a_class_is_put_back_also_where_it_is_inherited() -> None:
+    class Inheriting(Counting):
+        pass
+
+    for counter in (Counting(), Inheriting()):
+        sweep(Net(counter, lambda held: held()))
+        assert counter.count == 0
+    assert "count" not in vars(Inheriting)
+
+
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 

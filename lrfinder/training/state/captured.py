@@ -193,9 +193,13 @@ def _captured_variables(function: types.FunctionType, renewed: Renewed) -> list[
 
 
 def _captured_class(kind: type) -> Restorer:
+    before = set(vars(kind))
     saved = {name: value for name, value in vars(kind).items() if type(value) in PLAIN and not name.startswith("__")}
 
     def restore() -> None:
+        # A subclass that counts with type(self).n += 1 gets an attribute beside that of its base class.
+        for name in [name for name, value in vars(kind).items() if type(value) in PLAIN and name not in before]:
+            type.__delattr__(kind, name)
         for name, value in saved.items():
             if vars(kind).get(name) is not value:
                 type.__setattr__(kind, name, value)
