@@ -120,7 +120,7 @@ def _check_labels(criterion: object, output: Any, target: Any) -> None:
         return
     counted = target[target != ignored]
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < output.shape[1]:
-        outside = counted[(counted < 0) | (counted >= output.shape[1])].unique().tolist()
+        outside = sorted(set(counted[(counted < 0) | (counted >= output.shape[1])].tolist()))
         void = f", or give the loss ignore_index={outside[0]}, where {outside[0]} marks no class"
         raise BatchError(
             f"the labels run from {int(counted.min())} to {int(counted.max())}, but the model has "
