@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from lrfinder.checks import check_choice, check_count, check_flag, check_number, check_part
 from lrfinder.errors import ConfigError
@@ -15,8 +15,6 @@ __all__ = ["TRAINED_SHARE", "ModelFacts"]
 
 TRAINED_SHARE = 0.1
 """Weights count as trained where this share of their elements shows signs of training."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,51 +161,51 @@ class ModelFacts:
         Raises:
             AttributeError, TypeError, ValueError: a field is unknown, or has not the type it should have.
         """
-        fields = dict(content)
-        counts = ("trainable", "frozen", "depth", "trainable_depth", "optimizer_steps")
-        for name in (*counts, "batch_size", "targets", "loader_batches"):
-            fields[name] = _known(int, fields.get(name))
-        if (fan_in := fields.get("fan_in")) is not None:
-            smallest, median, largest = map(int, fan_in)
-            fields["fan_in"] = (smallest, median, largest)
-        if (rms := fields.get("weight_rms")) is not None:
-            fields["weight_rms"] = tuple(_known(float, value) for value in rms)
-        fields["norm_layers"] = _counted(fields.get("norm_layers"))
-        fields["trained"] = _known(
-            lambda shares: tuple(check_part("each of trained", share) for share in shares), fields.get("trained")
-        )
-        for name in ("frozen_trained", "feature_variation"):
-            fields[name] = check_part(name, fields.get(name))
-        for name in ("pretrained", "recurrent", "interleaved"):
-            fields[name] = check_flag(name, fields.get(name))
-        for name in ("full_batch", "same_target", "maximize", "closure", "grad_scaler", "initial_lrs"):
-            fields[name] = bool(fields.get(name, False))
-        fields["form"] = str(fields.get("form", "plain"))
-        fields["group_names"] = tuple(map(str, fields.get("group_names", ())))
-        fields["train_mode"] = tuple(map(str, fields.get("train_mode", ())))
-        fields["group_sizes"] = _known(lambda sizes: tuple(map(int, sizes)), fields.get("group_sizes"))
-        fields["optimizers"] = _counted(fields.get("optimizers"))
-        fields["accumulation_steps"] = check_count("accumulation_steps", fields.get("accumulation_steps", 1))
-        fields["ranks"] = check_count("ranks", fields.get("ranks", 1))
-        positive = partial(check_number, "clip_grad_norm", low=0.0, open_ends=True)
-        fields["clip_grad_norm"] = _known(positive, fields.get("clip_grad_norm"))
-        for name in ("epsilon", "gradient_norm"):
-            fields[name] = _known(partial(check_number, name, low=0.0), fields.get(name))
-        if fields.get("amp_dtype") is not None:
-            check_choice("amp_dtype", fields["amp_dtype"], ("bfloat16", "float16"))
-        fields["device"] = _known(str, fields.get("device"))
-        if fields["device"] is not None and not fields["device"].isidentifier():
-            raise ConfigError(f"device must be the name of one, as in 'cuda'; got {fields['device']!r}.")
-        return cls(**fields)
+        optional = {each.name for each in fields(cls) if each.default is None}
+        known = {name: value for name, value in dict(content).items() if value is not None or name not in optional}
+        return cls(**{name: _READ[name](value) if name in _READ else value for name, value in known.items()})
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _counted(pairs: Any) -> tuple[tuple[str, int], ...] | None:
-    return None if pairs is None else tuple((str(name), int(count)) for name, count in pairs)
+def _three(numbers: Any) -> tuple[int, int, int]:
+    smallest, median, largest = map(int, numbers)
+    return smallest, median, largest
 
 
-def _known(kind: Callable[[Any], T], value: Any) -> T | None:
-    return None if value is None else kind(value)
+def _counted(pairs: Any) -> tuple[tuple[str, int], ...]:
+    return tuple((str(name), int(count)) for name, count in pairs)
+
+
+def _texts(texts: Any) -> tuple[str, ...]:
+    return tuple(map(str, texts))
+
+
+def _device(name: Any) -> str:
+    if not str(name).isidentifier():
+        raise ConfigError(f"device must be the name of one, as in 'cuda'; got {str(name)!r}.")
+    return str(name)
+
+
+# What makes a field of a value from JSON, or refuses it.
+_READ: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("trainable", "frozen", "depth", "trainable_depth", "optimizer_steps"), int),
+    **dict.fromkeys(("batch_size", "targets", "loader_batches"), int),
+    **dict.fromkeys(("full_batch", "same_target", "maximize", "closure", "grad_scaler", "initial_lrs"), bool),
+    **dict.fromkeys(("norm_layers", "optimizers"), _counted),
+    **dict.fromkeys(("group_names", "train_mode"), _texts),
+    **{name: partial(check_flag, name) for name in ("pretrained", "recurrent", "interleaved")},
+    **{name: partial(check_part, name) for name in ("frozen_trained", "feature_variation")},
+    **{name: partial(check_count, name) for name in ("accumulation_steps", "ranks")},
+    **{name: partial(check_number, name, low=0.0) for name in ("epsilon", "gradient_norm")},
+    "clip_grad_norm": partial(check_number, "clip_grad_norm", low=0.0, open_ends=True),
+    "amp_dtype": partial(check_choice, "amp_dtype", allowed=("bfloat16", "float16")),
+    "fan_in": _three,
+    "weight_rms": lambda values: tuple(None if value is None else float(value) for value in values),
+    "trained": lambda shares: tuple(check_part("each of trained", share) for share in shares),
+    "group_sizes": lambda sizes: tuple(map(int, sizes)),
+    "form": str,
+    "device": _device,
+}
