@@ -314,14 +314,10 @@ class Plateau(SchedulerSpec):
         return peak_lr
 
     def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
-        return {
-            "mode": self.mode,
-            "factor": self.factor,
-            "patience": self.patience,
-            "cooldown": self.cooldown,
-            "min_lr": [self.min_factor * peak_lr for peak_lr in peak_lrs],
-            "eps": 0.0,  # with torch's 1e-8 a small LR does not drop, and groups lose their ratio
-        }
+        values = super().arguments(peak_lrs)
+        min_factor = values.pop("min_factor")
+        # With torch's eps of 1e-8 a small LR does not drop, and groups lose their ratio.
+        return {"mode": self.mode, **values, "min_lr": [min_factor * peak_lr for peak_lr in peak_lrs], "eps": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,14 +373,11 @@ class _MomentumCycle(SchedulerSpec):
                 "Did you swap them?"
             )
 
-    def _momentum_arguments(self) -> dict[str, Any]:
-        if self.cycle_momentum is False:
-            return {"cycle_momentum": False}
-        return {
-            "cycle_momentum": self.cycle_momentum,
-            "base_momentum": self.base_momentum,
-            "max_momentum": self.max_momentum,
-        }
+    def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
+        values = super().arguments(peak_lrs)
+        momentum = {each.name: values.pop(each.name) for each in fields(_MomentumCycle)}
+        cycled = momentum if self.cycle_momentum is not False else {"cycle_momentum": False}
+        return {"max_lr": list(peak_lrs), **values, **cycled}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,16 +447,6 @@ class OneCycle(_MomentumCycle):
         # The last call of all (t == total_steps) is past the end of the cosine by one, in torch as here.
         return _half_cosine((t - turn) / (self.total_steps - 1 - turn), top, last)
 
-    def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
-        return {
-            "max_lr": list(peak_lrs),
-            "total_steps": self.total_steps,
-            "pct_start": self.pct_start,
-            "div_factor": self.div_factor,
-            "final_div_factor": self.final_div_factor,
-            **self._momentum_arguments(),
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cyclic(_MomentumCycle):
@@ -516,13 +499,9 @@ class Cyclic(_MomentumCycle):
         return height / 2**cycle if self.mode == "triangular2" else height
 
     def arguments(self, peak_lrs: Sequence[float]) -> dict[str, Any]:
-        return {
-            "base_lr": [self.base_factor * peak_lr for peak_lr in peak_lrs],
-            "max_lr": list(peak_lrs),
-            "step_size_up": self.step_size_up,
-            "mode": self.mode,
-            **self._momentum_arguments(),
-        }
+        values = super().arguments(peak_lrs)
+        base_factor = values.pop("base_factor")
+        return {"base_lr": [base_factor * peak_lr for peak_lr in peak_lrs], **values}
 
 
 @dataclass(frozen=True, kw_only=True)
