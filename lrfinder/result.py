@@ -17,7 +17,6 @@ from lrfinder.advice.advise import advise
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
 from lrfinder.display.decision import Decision, decide
-from lrfinder.display.html import result_html
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
@@ -226,6 +225,7 @@ class RangeTestResult:
         return figure_png(self.plot)
 
     def _repr_html_(self) -> str:
+        from lrfinder.display.html import result_html
         from lrfinder.display.pictures import figure_png
 
         pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}

@@ -6,9 +6,9 @@ import base64
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from lrfinder import __version__
@@ -21,6 +21,7 @@ from lrfinder.display.page_rows import evidence_rows, run_rows
 from lrfinder.display.pictures import colours_of_page, figure_svg
 from lrfinder.display.plotting import SIZE, plot_curve, plot_recipe
 from lrfinder.display.reference import reference_lines
+from lrfinder.display.rendering import ENVIRONMENT
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.numbers import format_lr, printable
@@ -74,13 +75,10 @@ def result_page(
             f"to_html takes a recipe, or nothing, and returns the page; got a {type(schedule).__name__}. "
             "Write it: Path(\"lr.html\").write_text(result.to_html())."
         )
-    environment = Environment(
-        loader=PackageLoader("lrfinder.display"), autoescape=True, undefined=StrictUndefined, finalize=_shown
-    )
-    source, _, _ = PackageLoader("lrfinder.display").get_source(environment, "copy.js")
+    source = (resources.files("lrfinder.display") / "templates" / "copy.js").read_text(encoding="utf-8")
     found = explain((), advice.findings)
     row = None if run is None else run.reference
-    return environment.get_template("report.html.j2").render(
+    return ENVIRONMENT.get_template("report.html.j2").render(
         headline=headline(curve, run),
         decision=decide(advice, run),
         advice_rows=advice_rows(advice),
@@ -130,8 +128,3 @@ def _other(rule: Callable[..., Suggestion], curve: LossCurve, reading: Reading) 
 def _without_link(sentence: str) -> str:
     """The sentence without the address at its end, which the page gives as a link."""
     return sentence.partition(", https://")[0]
-
-
-def _shown(value: Any) -> Any:
-    """What an expression of the template becomes: no character in it controls anything."""
-    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
