@@ -134,19 +134,9 @@ def updates_as_swept(facts: ModelFacts | None, grouping: Grouping | None) -> Upd
     """How the training of a range test makes its updates."""
     if facts is None:
         return Updates(grouping=grouping)
-    return Updates(
-        accumulation_steps=facts.accumulation_steps,
-        clip_grad_norm=facts.clip_grad_norm,
-        amp_dtype=facts.amp_dtype,
-        grad_scaler=facts.grad_scaler,
-        device=facts.device or Updates.device,
-        optimizers=tuple(count for _, count in facts.optimizers or ()),
-        closure=facts.closure,
-        form=facts.form,
-        train_mode=facts.train_mode,
-        ranks=facts.ranks,
-        grouping=grouping,
-    )
+    same = {each.name: getattr(facts, each.name) for each in fields(Updates) if hasattr(facts, each.name)}
+    optimizers = tuple(count for _, count in facts.optimizers or ())
+    return Updates(**{**same, "optimizers": optimizers, "device": facts.device or Updates.device, "grouping": grouping})
 
 
 @dataclass(frozen=True, kw_only=True)
