@@ -8,7 +8,7 @@ from typing import Any
 
 from lrfinder.advice.advice import Advice
 from lrfinder.analysis.finding import Finding
-from lrfinder.display.parts import of_part, other_parts
+from lrfinder.display.parts import other_parts
 from lrfinder.display.reference import reference_sentence
 from lrfinder.numbers import format_lr, geometric_mean, round_lr
 from lrfinder.param_groups import reference_group
@@ -112,13 +112,13 @@ def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
     if "lr_free" in codes:
         return f"Keep {format_lr(decision.lr)}: {codes['lr_free'].detail} sets its own step size."
     low, high = map(format_lr, decision.interval)
-    setup = None if run is None else run.setup
     words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
-    of, groups = of_part(setup), codes.get("groups")
-    words += f"{of or _of_group(groups)} ({low} to {high}){'' if of else _of_highest(groups, decision.lr)}"
+    of, groups = decision.lr_of, codes.get("groups")
+    words += f"{f' for {of}' if of else _of_group(groups)} ({low} to {high})"
+    words += "" if of else _of_highest(groups, decision.lr)
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
-    words += other_parts(setup)
+    words += "" if run is None else other_parts(run.setup)
     return f"{words}; never above {format_lr(decision.limit)}." if decision.limit is not None else f"{words}."
 
 

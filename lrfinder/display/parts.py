@@ -1,33 +1,22 @@
-"""Which part of a model a learning rate is for, and what the others have, as parts of a sentence. No torch."""
+"""What the other parts of a model have beside a learning rate, as parts of a sentence. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["of_part", "other_parts", "scales_in_words"]
+__all__ = ["other_parts", "scales_in_words"]
 
 _LISTED = 6  # groups whose scales are written out
 
 
-def of_part(setup: Mapping[str, Any] | None) -> str:
-    """What the learning rate of a run is for, as in " for the head"; "" where it is for everything trained.
-
-    Args:
-        setup: of the run, with ``lr_of``; None where that is not known.
-    """
-    part = None if setup is None else setup.get("lr_of")
-    return f" for {part}" if part else ""
-
-
-def other_parts(setup: Mapping[str, Any] | None) -> str:
+def other_parts(setup: Mapping[str, Any]) -> str:
     """Learning rates of the other parts, as in ", 10 times that for the head"; "" where there are none.
 
     Example:
         >>> other_parts({"lr_of": "all but the head", "head_lr_scale": 10.0, "layer_decay": None})
         ', 10 times that for the head'
     """
-    setup = setup or {}
     scale, decay, aux = (setup.get(name) for name in ("head_lr_scale", "layer_decay", "aux_lr_scale"))
     if aux is not None:
         return f", {aux:g} times that for the auxiliary classifier"
