@@ -27,11 +27,8 @@ def scheduler_code(schedule: Schedule) -> str:
 
     :meth:`lrfinder.Recipe.code` says which names they use, and has an example.
     """
-    loop = _loop_lines(schedule)
-    if schedule.updates.optimizers:
-        loop = [line for each in loop for line in _for_each(each)]
     before = [*_import_lines(schedule), "", *schedule.updates.setup]
-    return "\n".join([*before, *_scheduler_lines(schedule), "", *loop, ""])
+    return "\n".join([*before, *_scheduler_lines(schedule), "", *_loop_lines(schedule), ""])
 
 
 def _import_lines(schedule: Schedule) -> list[str]:
@@ -146,15 +143,16 @@ def _loop_lines(schedule: Schedule) -> list[str]:
         comment = f"# After every epoch, not after every batch. {better} here."
         return [*_with_losses(updates, epochs), *indented([comment, *_step_by_loss(updates)])]
     if schedule.interval == "epoch":
-        return [*_loop(updates, epochs, []), "    scheduler.step()  # after every epoch, not after every batch"]
+        step = updates.for_each("scheduler.step()  # after every epoch, not after every batch", "scheduler")
+        return [*_loop(updates, epochs, []), *indented(step)]
     if updates.accumulation_steps > 1 and known:
-        return _whole_epochs(schedule, epochs, [_per_update(updates)])
-    return _loop(updates, epochs, [_per_update(updates)])
+        return _whole_epochs(schedule, epochs)
+    return _loop(updates, epochs, _per_update(updates))
 
 
-def _per_update(updates: Updates) -> str:
+def _per_update(updates: Updates) -> list[str]:
     unit = "update, not after every batch" if updates.accumulation_steps > 1 else "batch, not after every epoch"
-    return f"scheduler.step()  # after every {unit}"
+    return updates.for_each(f"scheduler.step()  # after every {unit}", "scheduler")
 
 
 def _with_losses(updates: Updates, epochs: str) -> list[str]:
@@ -169,17 +167,18 @@ def _step_by_loss(updates: Updates) -> list[str]:
     """Steps the scheduler by the mean loss of a pass, of all ranks, as their learning rates have to stay the same."""
     mean = "sum(losses) / len(losses)"
     if updates.ranks == 1:
-        return [f"scheduler.step({mean})"]
+        return updates.for_each(f"scheduler.step({mean})", "scheduler")
     device = "" if updates.device == "cpu" else ", device=device"
     reduced = [f"mean = torch.tensor({mean}{device})", "torch.distributed.all_reduce(mean)"]
-    return [*reduced, "scheduler.step(mean.item() / torch.distributed.get_world_size())"]
+    step = "scheduler.step(mean.item() / torch.distributed.get_world_size())"
+    return [*reduced, *updates.for_each(step, "scheduler")]
 
 
 def _counted_loop(schedule: Schedule) -> list[str]:
     """Loop that ends after a number of updates."""
     updates, total = schedule.updates, schedule.total_steps
     end = ["step += 1", f"if step == {total}:", "    break"]
-    return ["step = 0", *_loop(updates, f"while step < {total}:", [_per_update(updates)], at_update=end)]
+    return ["step = 0", *_loop(updates, f"while step < {total}:", _per_update(updates), at_update=end)]
 
 
 def _loop(
@@ -210,26 +209,16 @@ def _loop(
     return [*updates.before, "batch = 0", *start, *indented(body, 2)]
 
 
-def _whole_epochs(schedule: Schedule, epochs: str, after_update: list[str]) -> list[str]:
+def _whole_epochs(schedule: Schedule, epochs: str) -> list[str]:
     """Loop over epochs that each make the same number of updates, the last of them with the batches that are left."""
     updates, count = schedule.updates, schedule.updates.accumulation_steps
     per_epoch = (schedule.total_steps or 0) // (schedule.epochs or 1)
     batches = f"for batch, {updates.chosen.batch} in enumerate(train_loader, start=1):"
     body = [
-        *updates.in_batch(after_update),
+        *updates.in_batch(_per_update(updates)),
         f"if batch % {count} == 0 or batch == len(train_loader):",
-        *indented(updates.update(after_update)),
+        *indented(updates.update(_per_update(updates))),
         f"if batch == {per_epoch * count}:  # {per_epoch} updates in an epoch",
         "    break",
     ]
     return [*updates.before, epochs, *indented([*updates.in_pass, batches]), *indented(body, 2)]
-
-
-def _for_each(line: str) -> list[str]:
-    """A line of the loop, made once for each of several optimizers or schedulers where it names one."""
-    text = line.lstrip()
-    indent = " " * (len(line) - len(text))
-    for kind in ("optimizer", "scheduler"):
-        if text.startswith(f"{kind}.") or text.split("#")[0].rstrip().endswith(f"({kind})"):
-            return [f"{indent}for {kind} in {kind}s:", f"{indent}    {text}"]
-    return [line]

@@ -131,7 +131,7 @@ class Updates:
         if self.grad_scaler and not self.own_step:
             lines.append(f'scaler = torch.amp.GradScaler("{self.device}")')
         if self.accumulation_steps > 1:
-            lines.append("batches = []" if self.collects else "optimizer.zero_grad()")
+            lines += ["batches = []"] if self.collects else self._zero_grad
         return lines
 
     @property
@@ -151,14 +151,14 @@ class Updates:
         if self.own_step:
             return [*moved, *self._own_step(after_update)]
         if self.closure:
-            inside = ["optimizer.zero_grad()", *self._loss, "loss.backward()", *self._clip, "return loss"]
+            inside = [*self._zero_grad, *self._loss, "loss.backward()", *self._clip, "return loss"]
             return [*moved, "def closure():", *indented(inside), "loss = optimizer.step(closure)", *after_update]
         if self.accumulation_steps > 1:
             part = f"loss / {self.accumulation_steps}"
             backward = f"scaler.scale({part}).backward()" if self.grad_scaler else f"({part}).backward()"
             return [*moved, *self._loss, backward]
         backward = "scaler.scale(loss).backward()" if self.grad_scaler else "loss.backward()"
-        return [*moved, "optimizer.zero_grad()", *self._loss, backward, *self._update(after_update)]
+        return [*moved, *self._zero_grad, *self._loss, backward, *self._update(after_update)]
 
     def update(self, after_update: Sequence[str]) -> list[str]:
         """Lines for each update where several batches make one."""
@@ -166,7 +166,15 @@ class Updates:
             return [*self._own_step(after_update), "batches = []"]
         if self.closure:
             return [*self._closure_of_several, "loss = optimizer.step(closure)", *after_update, "batches = []"]
-        return [*self._update(after_update), "optimizer.zero_grad()"]
+        return [*self._update(after_update), *self._zero_grad]
+
+    def for_each(self, line: str, kind: str = "optimizer") -> list[str]:
+        """A line that names ``optimizer`` or ``scheduler``, in a loop where there are several of them."""
+        return [f"for {kind} in {kind}s:", f"    {line}"] if self.optimizers else [line]
+
+    @property
+    def _zero_grad(self) -> list[str]:
+        return self.for_each("optimizer.zero_grad()")
 
     @property
     def _loss(self) -> list[str]:
@@ -184,7 +192,7 @@ class Updates:
     def _closure_of_several(self) -> list[str]:
         each = [*self._loss, "loss = loss / len(batches)", "loss.backward()", "total += loss.detach()"]
         batches = [f"for {self.chosen.drawn} in batches:", *indented(each)]
-        inside = ["optimizer.zero_grad()", "total = 0.0", *batches, *self._clip, "return total"]
+        inside = [*self._zero_grad, "total = 0.0", *batches, *self._clip, "return total"]
         return ["def closure():", *indented(inside)]
 
     def _own_step(self, after_update: Sequence[str]) -> list[str]:
@@ -198,9 +206,9 @@ class Updates:
 
     def _update(self, after_update: Sequence[str]) -> list[str]:
         if not self.grad_scaler:
-            return [*self._clip, "optimizer.step()", *after_update]
-        unscaled = ["scaler.unscale_(optimizer)", *self._clip] if self._clip else []
-        lines = ["scaler.step(optimizer)", "scaler.update()"]
+            return [*self._clip, *self.for_each("optimizer.step()"), *after_update]
+        unscaled = [*self.for_each("scaler.unscale_(optimizer)"), *self._clip] if self._clip else []
+        lines = [*self.for_each("scaler.step(optimizer)"), "scaler.update()"]
         return [*unscaled, *(_if_not_skipped(lines, after_update) if after_update else lines)]
 
 
