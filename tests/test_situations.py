@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,11 @@ from lrfinder.advice.advice import Advice
 from lrfinder.advice.advise import advise
 from lrfinder.advice.laws import adjustments
 from lrfinder.advice.situation import is_tuning
+from lrfinder.advice.verdict import refined_advice
 from lrfinder.analysis.finding import GRADES
 from lrfinder.record.curve import LossCurve
 from lrfinder.record.facts import ModelFacts
+from lrfinder.record.trials import Trial, TrialRecord
 from lrfinder.tables import situations
 from lrfinder.tables.constants import FITTED
 from lrfinder.tables.heads import HEAD
@@ -34,13 +37,14 @@ from lrfinder.tables.situations import (
     LOSS_SIZE,
     MODEL_SIZE,
     TRAINED,
+    TUNING_LENGTH,
     Law,
 )
 from lrfinder.training.contents import same_target, target_count
 
 LAWS = {"batch size": BATCH_SIZE, "model size": MODEL_SIZE, "trained weights": TRAINED, "length": LENGTH}
 LAWS |= {"features of a head": HEAD.variation, "length of a head": HEAD.length}
-LAWS |= {"size with layer normalisation": LAYER_NORM_SIZE}
+LAWS |= {"size with layer normalisation": LAYER_NORM_SIZE, "length of a fine-tuning": TUNING_LENGTH}
 RULES = ("proportional", "adaptive")
 every_rule = pytest.mark.parametrize("rule", RULES)
 every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -81,7 +85,7 @@ def words(optimizer: str = "AdamW", **facts: Any) -> str:
 def test_every_row_has_a_source() -> None:
     values = [HEAD, HEAD.length, HEAD.momentum, HEAD.variation, *vars(situations).values()]
     rows = [value for value in values if hasattr(value, "source") and not isinstance(value, type)]
-    assert len(rows) == 14 and all(row.source for row in rows)
+    assert len(rows) == 15 and all(row.source for row in rows)
 
 
 @every_law
@@ -530,6 +534,33 @@ def test_a_training_as_long_as_the_calibration_runs_changes_nothing(kind: str) -
 def test_a_training_of_32000_steps_gets_half_the_lr(kind: str) -> None:
     known = advice()
     assert known.lr_for(kind, total_steps=32_000) == pytest.approx(known.lr_for(kind) / 2, rel=0.06)
+
+
+def test_a_fine_tuning_with_adam_falls_with_the_root_beyond_400_steps() -> None:
+    tuned = advice(**LARGE, pretrained=True)
+    at = {steps: tuned.lr_for("cosine", total_steps=steps) for steps in (1, 400, 1600, 6400)}
+    assert at[1] == at[400] == tuned.base_lr
+    assert at[1600] == pytest.approx(at[400] / 2, rel=0.06) and at[6400] == pytest.approx(at[400] / 4, rel=0.06)
+    assert "up to 400 steps" in " ".join(tuned.reasons)
+
+
+@pytest.mark.parametrize(("optimizer", "facts"), [("SGD", {"pretrained": True}), ("AdamW", {}), ("SGD", {})])
+def test_other_trainings_of_1600_steps_keep_their_lr(optimizer: str, facts: dict[str, Any]) -> None:
+    known = advice(optimizer, **LARGE, **facts)
+    assert known.lr_for("cosine", total_steps=1600) == known.base_lr
+    assert "up to 400 steps" not in " ".join(known.reasons)
+
+
+def test_after_trials_a_longer_fine_tuning_falls_from_the_length_of_the_trials() -> None:
+    ran = tuple(Trial(lr=lr, steps=400, loss=loss, stage="screening") for lr, loss in ((1e-4, 1.2), (4e-4, 1.0)))
+    steps: dict[str, Any] = {"schedule": "cosine", "total_steps": 1600, "budget_steps": 1600}
+    tuned = advice(**LARGE, pretrained=True)
+    refined = refined_advice(tuned, TrialRecord(**steps, initial_lr=4e-4, start_loss=2.0, trials=ran))
+    refined = Advice.from_dict(json.loads(json.dumps(refined.to_dict())))
+    found = refined.lr_for("cosine")
+    assert refined.lr_for("cosine", total_steps=1600) == refined.lr_for("cosine", total_steps=400) == found
+    assert refined.lr_for("cosine", total_steps=6400) == pytest.approx(found / 2, rel=0.06)
+    assert "up to 400 steps" not in " ".join(refined.reasons)
 
 
 def test_a_search_by_trials_keeps_its_lr_whatever_the_length() -> None:

@@ -83,8 +83,9 @@ class Advice:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
                 runs, and up to the length that a trial search was for, it changes nothing. Beyond, the LR falls with
-                the fourth root of the length. For a new head alone, or one linear layer, the LR is multiplied by the
-                square root of 500 / length.
+                the fourth root of the length. Where trained weights are tuned with Adam and its like, it falls with the
+                square root beyond 400. For a new head alone, or one linear layer, it is multiplied by the square root
+                of 500 / length.
             constants: of which the factors of the schedules are used.
 
         Raises:

@@ -37,7 +37,7 @@ class Evidence:
             divergence"``, ``"above edge"``, ``"typical"``, ``"clipping"``, ``"plateau"``, or the class name of the
             optimizer; of a factor the update rule; of ``"trials"`` and ``"range test"`` the kind of schedule.
         steps: length of the training that trials were for; None for any other evidence.
-        of_head: whether those trials were of a new head alone, or of one linear layer.
+        trained: what those trials trained: ``"head"`` (or one linear layer), ``"tuned"`` weights, or ``""``.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Evidence:
     seen: tuple[float, float]
     source: str
     steps: int | None = None
-    of_head: bool = False
+    trained: str = ""
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Evidence:
@@ -65,7 +65,7 @@ class Evidence:
             seen=(low, high),
             source=str(content["source"]),
             steps=None if content.get("steps") is None else check_count("steps", content["steps"]),
-            of_head=bool(content.get("of_head", False)),
+            trained=str(content.get("trained", "")),
         )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lrfinder.advice.evidence import Evidence, weighted_mean
+from lrfinder.advice.laws import trained_part
 from lrfinder.numbers import format_lr
 from lrfinder.tables.heads import HEAD
+from lrfinder.tables.situations import TUNING_LENGTH
 
 __all__ = ["evidence_sentences"]
 
@@ -25,6 +27,16 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
         yield f"The weighted mean of these is {format_lr(weighted_mean(weighed))}."
     yield from (_SITUATION[each.name](each) for each in evidence if each.name in _SITUATION)
     yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
+    if trained_part(evidence) == "tuned" and all(each.steps is None for each in evidence):
+        yield _tuning_length()
+
+
+def _tuning_length() -> str:
+    longest = TUNING_LENGTH.reference
+    return (
+        f"This is for a training of up to {longest:g} steps. Longer ones need a lower LR, {4 * longest:,g} steps half "
+        f"of it and {16 * longest:,g} a quarter: a scheduler that is given the length has it."
+    )
 
 
 def _low_region(each: Evidence) -> str:

@@ -68,7 +68,7 @@ def head_fall(facts: ModelFacts | None, reading: Reading) -> float:
 
 def of_head(evidence: Iterable[Evidence]) -> bool:
     """Whether an advice that is made of this evidence is for a new head alone, or for one linear layer."""
-    return any(each.name == "head" or each.of_head for each in evidence)
+    return any("head" in (each.name, each.trained) for each in evidence)
 
 
 def around(evidence: Iterable[Evidence], usual: float) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from lrfinder.advice.heads import of_head
 from lrfinder.advice.situation import Situation, situation_of
 from lrfinder.record.facts import TRAINED_SHARE, ModelFacts
 from lrfinder.tables.heads import HEAD
-from lrfinder.tables.situations import BATCH_SIZE, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, Law
+from lrfinder.tables.situations import BATCH_SIZE, LAYER_NORM_SIZE, LENGTH, MODEL_SIZE, TRAINED, TUNING_LENGTH, Law
 
-__all__ = ["adjustments", "length_factor"]
+__all__ = ["adjustments", "length_factor", "trained_part"]
 
 _MOST = 0.5  # of the elements: the law for trained weights counts in full
 
@@ -51,12 +51,31 @@ def adjustments(facts: ModelFacts | None, rule: str) -> Iterator[Adjustment]:
 
 
 def length_factor(evidence: Iterable[Evidence], total_steps: int) -> float:
-    """Factor of the LR for a training of that length, where the advice is made of this evidence."""
+    """Factor of the LR for a training of that length, where the advice is made of this evidence.
+
+    Example:
+        >>> probe = Evidence(name="probe", lr=1e-4, weight=0.4, part=0.36, seen=(1e-4, 1e-3), source="low region")
+        >>> length_factor([probe], 400), length_factor([probe], 1600), length_factor([], 1600)
+        (1.0, 0.5, 1.0)
+    """
     evidence = tuple(evidence)
-    factor = (HEAD.length if of_head(evidence) else LENGTH).factor
+    factor = {"head": HEAD.length, "tuned": TUNING_LENGTH, "": LENGTH}[trained_part(evidence)].factor
     tried = next((each.steps for each in evidence if each.steps is not None), None)  # that is in the LR already
     known = factor(total_steps, "adaptive")
     return known if tried is None else min(1.0, known / factor(tried, "adaptive"))
+
+
+def trained_part(evidence: Iterable[Evidence]) -> str:
+    """What an advice of this evidence is for: a new ``"head"``, ``"tuned"`` weights (as with Adam), or ``""``."""
+    evidence = tuple(evidence)
+    if of_head(evidence):
+        return "head"
+    return "tuned" if any(map(_is_tuned, evidence)) else ""
+
+
+def _is_tuned(each: Evidence) -> bool:
+    by_law = each.name == "trained weights" and each.source == "adaptive"
+    return by_law or each.name == "probe" or each.trained == "tuned"
 
 
 def _layer_normalised(facts: ModelFacts) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from lrfinder.advice.advice import Advice, rounded_advice
 from lrfinder.advice.evidence import Evidence, weighted_mean
 from lrfinder.advice.heads import around, of_head
+from lrfinder.advice.laws import trained_part
 from lrfinder.advice.search_words import explain_trials
 from lrfinder.advice.trial_reading import best_trial_lr, lags, overfitting
 from lrfinder.advice.words import explain
@@ -73,7 +74,7 @@ def refined_advice(advice: Advice, record: TrialRecord) -> Advice:
         reasons = (*explain((), (refused,)), *explain_trials(record), *advice.reasons)
         return dataclasses.replace(advice, findings=(refused, *advice.findings), reasons=reasons)
     variances = _variances(advice, record)
-    evidence = tuple(_weighed(record, found, *variances, head=of_head(advice.evidence)))
+    evidence = tuple(_weighed(record, found, *variances, trained=trained_part(advice.evidence)))
     weighed = weighted_mean(evidence)
     findings = (*_findings(record, found), *(each for each in advice.findings if each.code in _OF_TRAINING))
     grade = max((_grade(advice, record, found), *(each.caps_grade for each in findings)), key=GRADES.index)
@@ -135,7 +136,7 @@ def _spread(prior: float, measured: float) -> float:
     return float(2 ** (_OUTSIDE_INTERVAL * math.sqrt(prior * measured / (prior + measured))))
 
 
-def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *, head: bool) -> Iterator[Evidence]:
+def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *, trained: str) -> Iterator[Evidence]:
     """What the trials found and, unless it diverged, the LR that they started from, with their weights.
 
     A head may be best where a constant LR diverges and a decaying one does not, so its short trials do not decide that.
@@ -143,13 +144,13 @@ def _weighed(record: TrialRecord, found: float, prior: float, measured: float, *
     initial = record.initial_lr
     at_initial = [trial for trial in record.trials if math.isclose(trial.lr, initial)]
     longest = max(at_initial, key=lambda trial: trial.steps, default=None)
-    refuted = longest is None or (longest.loss is None and not (head and longest.stage == "screening"))
+    refuted = longest is None or (longest.loss is None and not (trained == "head" and longest.stage == "screening"))
     weight = 1.0 if refuted else prior / (prior + measured)
     for name, lr, part in (("trials", found, weight), ("range test", initial, 1 - weight)):
         if part > 0:
             seen, steps = (lr, lr), record.total_steps
             yield Evidence(
-                name=name, lr=lr, weight=part, part=1.0, seen=seen, source=record.schedule, steps=steps, of_head=head
+                name=name, lr=lr, weight=part, part=1.0, seen=seen, source=record.schedule, steps=steps, trained=trained
             )
 
 
