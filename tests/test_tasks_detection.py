@@ -335,5 +335,11 @@ def test_digits_have_no_boxes_and_fixed_sizes_are_kept() -> None:
         build_task("ssdlite320_mobilenet_v3_large", image_size=64)
 
 
+def test_a_folder_of_the_name_fake_is_no_fake_data(tmp_path: Path) -> None:
+    coco(tmp_path / "fake" / "labels.json", tmp_path / "fake")
+    task = build_task(SMALL, tmp_path / "fake", batch_size=2)
+    assert (task.facts["data"], task.facts["image_size"]) == ("fake", 320)
+
+
 def test_pixels_outside_every_polygon_are_background() -> None:
     assert np.count_nonzero(mask_of(SQUARE, 32, 48)) == 16 * 16

@@ -84,7 +84,7 @@ def build(settings: Settings, batch_size: int) -> Task:
     samples, keypoints = open_coco(settings.data, val=settings.val, num_classes=settings.num_classes, **kinds)
     samples = samples.with_val(settings.val, settings.seed)
     classes = chosen_classes(samples, settings.num_classes, CLASSES)
-    if image_size is None and samples.name == "fake" and weights is None and not name.startswith("ssd"):
+    if image_size is None and settings.data == "fake" and weights is None and not name.startswith("ssd"):
         image_size = samples.size
     model, size, notes = build_detector(name, classes, len(keypoints), weights=weights, image_size=image_size)
     check_batch_memory(batch_size, size)
