@@ -12,6 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 from worlds import LateReader, World, loader, mlp, points, sgd, training
 
 from lrfinder import LossCurve, LRFinder, StopReason, SweepConfig
@@ -68,6 +70,21 @@ def test_a_loss_of_any_dtype_and_of_one_element_is_read_exactly(dtype: torch.dty
     late = DeferredLosses(CPU, read_every=4)
     late.put(loss)
     assert late.flush() == DeferredLosses(CPU, read_every=1).put(loss) == [loss.item()]
+
+
+def test_losses_of_a_model_on_several_gpus_are_read_from_that_of_the_training() -> None:
+    with FakeTensorMode():
+        late = DeferredLosses(CPU, read_every=2)
+        for place in ("cuda:0", "cuda:1"):
+            late.put(torch.empty((), device=place))
+        assert late.pending == 2
+
+
+def test_a_loss_of_a_type_that_cannot_be_listed_is_read() -> None:
+    loss = TwoTensor(torch.tensor(1.5), torch.tensor(1.5))
+    for read_every in (1, 2):
+        late = DeferredLosses(CPU, read_every=read_every)
+        assert late.put(loss) + late.flush() == [1.5]
 
 
 # --- learning rates ahead of the losses -------------------------------------------------------------------------------

@@ -49,12 +49,12 @@ class DeferredLosses:
         """Take the loss of a step, and return those that are due, as numbers or lists: of earlier steps, or none.
 
         Args:
-            loss: one element, or a row of several; of the same shape and dtype each time.
+            loss: one element, or a row of several; of the same shape and dtype each time, on any device.
         """
         loss = loss.detach().reshape(() if loss.numel() == 1 else loss.shape)
         if self._read_every == 1:
-            return [loss.tolist()]
-        self._waiting.append(loss.clone())
+            return [loss.item() if loss.ndim == 0 else loss.tolist()]
+        self._waiting.append(loss.to(self._device, copy=True))
         if len(self._waiting) == self._read_every:
             self._send()
         elif len(self._waiting) == self._read_every // 2:
