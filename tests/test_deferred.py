@@ -72,7 +72,7 @@ def test_a_loss_of_any_dtype_and_of_one_element_is_read_exactly(dtype: torch.dty
     assert late.flush() == DeferredLosses(CPU, read_every=1).put(loss) == [loss.item()]
 
 
-def test_losses_of_a_model_on_several_gpus_are_read_from_that_of_the_training() -> None:
+def test_losses_on_several_gpus_are_read_from_that_of_the_training() -> None:
     with FakeTensorMode():
         late = DeferredLosses(CPU, read_every=2)
         for place in ("cuda:0", "cuda:1"):
