@@ -139,3 +139,21 @@ def test_a_step_marked_as_not_to_be_compiled_is_left_alone() -> None:
     optimizer = torch.optim.LBFGS(model.parameters())
     with eager_step(optimizer):
         assert "step" not in vars(optimizer)
+
+
+@pytest.mark.filterwarnings("ignore:.*Profiler function.*will be ignored.*")
+def test_a_function_of_a_step_fn_that_is_compiled_is_not_used_up() -> None:
+    one = world(OPTIMIZERS["Adam, LR in a tensor"], step=False)
+    update = torch.compile(lambda: one.optimizer.step(), backend="eager")
+
+    def step_fn(batch: Any) -> torch.Tensor:
+        one.optimizer.zero_grad()
+        loss: torch.Tensor = one.criterion(one.model(batch[0]), batch[1])
+        loss.backward()
+        update()
+        return loss
+
+    # Torch compiles a function a limited number of times, and leaves it uncompiled after that.
+    with torch._dynamo.config.patch(recompile_limit=3, fail_on_recompile_limit_hit=True):
+        LRFinder(one.model, one.optimizer, step_fn=step_fn).range_test(one.loader, progress=False)
+        step_fn(next(iter(one.loader)))

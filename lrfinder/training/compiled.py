@@ -47,11 +47,13 @@ def tensor_lrs(optimizer: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def eager_step(optimizer: Any) -> Iterator[None]:
+def eager_step(optimizer: Any, step_fn: Any = None) -> Iterator[None]:
     """Context in which an optimizer with a compiled ``step`` runs it uncompiled.
 
     Compiled code is tied to the tensors of the optimizer's state. The first update creates them, and restoring a
-    snapshot may discard them; compiling such an update would be wasted.
+    snapshot may discard them; compiling such an update would be wasted. A ``step_fn`` may call the optimizer from a
+    compiled function of its own. With one, nothing is compiled anew: torch compiles a function a few times at most, and
+    the training afterwards would run uncompiled.
     """
     compiled = [(part, part.step) for part in filter(_is_compiled, parts_of(optimizer))]
     for part, step in compiled:
@@ -60,7 +62,8 @@ def eager_step(optimizer: Any) -> Iterator[None]:
         with warnings.catch_warnings():
             # On a GPU, compiling sets capturable, and an uncompiled step warns that this is slow.
             warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
-            yield
+            with contextlib.nullcontext() if step_fn is None else torch.compiler.set_stance("eager_on_recompile"):
+                yield
     finally:
         for part, step in compiled:
             part.step = step

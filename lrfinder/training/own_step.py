@@ -78,7 +78,7 @@ class OwnStep(TrainStep):
         before = tuple(float(group["lr"]) for group in self._optimizer.param_groups)
         set_lr(self._optimizer, _STILL, before)
         try:
-            with eager_step(self._optimizer):
+            with eager_step(self._optimizer, self._setup.step_fn):
                 return self._backward(batches)
         finally:
             set_lr(self._optimizer, 1.0, before)
@@ -89,7 +89,7 @@ class OwnStep(TrainStep):
 
     def update(self, batches: Sequence[Any]) -> None:
         """Make one update: call the step again while it reports that it made none, as a GradScaler's first ones."""
-        with eager_step(self._optimizer):
+        with eager_step(self._optimizer, self._setup.step_fn):
             for _ in range(MAX_SCALER_SKIPS):
                 loss, updated = self.run(batches)
                 self._ranks.mean_of(loss)  # raises where a rank failed

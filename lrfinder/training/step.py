@@ -71,7 +71,7 @@ class TrainStep:
         Raises:
             BatchError: a batch or a loss that cannot be trained on.
         """
-        with eager_step(self._optimizer) if self._first else contextlib.nullcontext():
+        with eager_step(self._optimizer, self._setup.step_fn) if self._first else contextlib.nullcontext():
             made = self._run(batches)
         self._first = False
         return made

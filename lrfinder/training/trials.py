@@ -75,7 +75,7 @@ def trials_from_snapshot(
     """
     # Each trial starts with an optimizer state of its own, so a compiled step would be compiled for each.
     kept = preserved(setup, (train_loader, val_loader), storage)
-    with eager_step(setup.optimizer), kept, kept as state, setup.ranks.resharded():
+    with eager_step(setup.optimizer, setup.step_fn), kept, kept as state, setup.ranks.resharded():
         validation, skip = validation_for(setup, train_loader, val_loader, val_batches)
         yield TrialRunner(
             setup=setup, state=state, loader=train_loader, validation=validation, skip=skip, limit=limit
