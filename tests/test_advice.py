@@ -204,9 +204,17 @@ def test_an_optimizer_that_compares_gradients_is_told_of_mini_batches(optimizer:
 
 @pytest.mark.parametrize(("optimizer", "told"), [("LBFGS", True), ("Adam", False)])
 def test_a_curve_that_cannot_be_read_names_an_lr_free_optimizer(optimizer: str, told: bool) -> None:
-    advice = advise(drawn(lambda x: 1.0, optimizer=optimizer))
+    advice = advise(drawn(lambda x: 1.0, optimizer=optimizer, points=5))
     assert advice.grade == "none"
     assert ("Keep 1" in words(advice)) == told
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("Prodigy", 1.0), ("LBFGS", 1.0), ("Rprop", 0.01)])
+def test_an_lr_free_optimizer_keeps_its_lr_on_a_flat_curve(optimizer: str, lr: float) -> None:
+    """As with ``line_search_fn="strong_wolfe"``, which makes the same step at every learning rate."""
+    advice = advise(drawn(lambda x: 1.0, optimizer=optimizer))
+    assert (advice.base_lr, advice.lr_for("constant"), advice.grade) == (lr, lr, "low")
+    assert f"Keep {lr:g}" in words(advice) and "flat" not in words(advice) and "Raise" not in words(advice)
 
 
 def test_base_and_max_lr_are_those_of_cosine_and_onecycle() -> None:

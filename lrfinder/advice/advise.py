@@ -47,7 +47,8 @@ def advise(curve: LossCurve, *, reading: Reading | None = None, constants: Const
     """
     reading = reading or read_curve(curve)
     keeps_lr = tuple(filter(None, [lr_free(curve), batches_differ(curve)]))  # then nothing else has a bearing on the LR
-    if (refused := unreadable(curve, reading)) is not None:
+    refused = unreadable(curve, reading)
+    if refused is not None and not (keeps_lr and refused.code == "flat"):
         findings = (refused, *keeps_lr)
         return Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", findings=findings)
     estimate = combine(curve, reading, constants=constants)
