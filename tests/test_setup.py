@@ -112,6 +112,43 @@ def test_an_optimizer_of_another_model_is_found_beside_a_frozen_one() -> None:
         finder.range_test(world.loader)
 
 
+@pytest.fixture
+def ensemble() -> dict[str, Any]:
+    """Three copies of a network, trained side by side by functional calls of it."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)) for _ in range(3)]
+    weights, _ = torch.func.stack_module_state(nets)  # type: ignore[arg-type]
+
+    def loss_fn(model: nn.Module, batch: Any) -> torch.Tensor:
+        def one(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            return nn.functional.cross_entropy(torch.func.functional_call(model, weights, batch[0]), batch[1])
+
+        return torch.func.vmap(one)(weights).mean()
+
+    inputs = torch.randn(60, 16, 4)
+    loader = [(each, each[:, :3].argmax(dim=1)) for each in inputs]
+    optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
+    return {"model": nets[0], "weights": weights, "optimizer": optimizer, "loss_fn": loss_fn, "loader": loader}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_that_replace_those_of_a_frozen_model_are_swept(ensemble: Any, device: str) -> None:
+    model, weights, optimizer = ensemble["model"].to(device), ensemble["weights"], ensemble["optimizer"]
+    before = {name: value.detach().clone() for name, value in weights.items()}
+    with pytest.raises(SetupError, match=r"as with functional_call: model\.requires_grad_\(False\)"):
+        LRFinder(model, optimizer, loss_fn=ensemble["loss_fn"])
+    finder = LRFinder(model.requires_grad_(False), optimizer, loss_fn=ensemble["loss_fn"])
+    result = finder.range_test(ensemble["loader"], progress=False)
+    assert result.advice.grade != "none"
+    assert all(torch.equal(weights[name], value) for name, value in before.items()) and not optimizer.state
+
+
+def test_parameters_without_values_are_refused(ensemble: Any) -> None:
+    model = ensemble["model"].to("meta")
+    with pytest.raises(SetupError, match="on the device meta, so they have no values"):
+        LRFinder(model, torch.optim.Adam(model.parameters(), lr=1e-3), loss_fn=ensemble["loss_fn"])
+
+
 class Copies:
     """An optimizer whose groups are made anew when they are read, as those of fastai are."""
 

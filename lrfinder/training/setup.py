@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrfinder.checks import check_count, check_flag, check_lr
 from lrfinder.errors import ConfigError, SetupError
-from lrfinder.param_groups import epsilon, optimizer_name
+from lrfinder.param_groups import epsilon, optimizer_name, optimizer_parameters
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
@@ -80,11 +80,11 @@ class TrainingSetup:
         self.model, self.optimizer, self.criterion = model, joined(optimizer), criterion
         self.loss_fn = loss_fn if criterion is None else criterion_loss(criterion)
         self.step_fn, self.amp_dtype = step_fn, amp_dtype
-        self.device = _input_device(model, device)
+        check_objects(model, self.optimizer, criterion)
+        self.device = _input_device(model, self.optimizer, device)
         if grad_scaler is None and step_fn is None and amp_dtype == torch.float16:
             grad_scaler = torch.amp.GradScaler(self.device.type)
         self.grad_scaler = grad_scaler
-        check_objects(model, self.optimizer, criterion)
         if amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ConfigError(f"amp_dtype must be torch.bfloat16, torch.float16 or None; got {amp_dtype!r}.")
         if clip_grad_norm not in (None, math.inf):  # the second measures norms and clips nothing
@@ -179,9 +179,16 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def _input_device(model: Any, device: str | torch.device | None) -> torch.device:
+def _input_device(model: Any, optimizer: Any, device: str | torch.device | None) -> torch.device:
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     home = parameter.device if parameter is not None else torch.device("cpu")
+    if home.type == "meta":  # its parameters stand for others, which are trained
+        home = next((each.device for each in optimizer_parameters(optimizer) if each.device.type != "meta"), home)
+    if home.type == "meta":
+        raise SetupError(
+            "the model and the optimizer's parameters are on the device meta, so they have no values. Build the model "
+            "on a real device, and the optimizer after that."
+        )
     if device is None:
         return home
     wanted = resolve_device(device)

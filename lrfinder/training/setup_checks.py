@@ -108,7 +108,8 @@ def check_objects(model: Any, optimizer: Any, criterion: object) -> None:
     if any(own) and not any(id(parameter) in known for parameter in held):
         raise SetupError(
             "the optimizer holds none of this model's parameters: it was built for another model, or before this one "
-            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...)."
+            f"was replaced. Build it anew: torch.optim.{optimizer_name(optimizer)}(model.parameters(), ...). Where it "
+            "trains tensors that replace them, as with functional_call: model.requires_grad_(False)."
         )
     if not any(parameter.requires_grad for parameter in held):
         raise SetupError(
