@@ -97,6 +97,17 @@ def test_a_gradient_written_in_place_does_not_reach_the_next_step(
         assert torch.equal(weights(ours), weights(plain))
 
 
+def test_an_optimizer_that_skips_the_init_of_torch_is_stepped() -> None:
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.param_groups, self.state, self.step = inner.param_groups, inner.state, inner.step
+
+    model = network()
+    before = weights(model)
+    train_step(model, Around(torch.optim.SGD(model.parameters(), lr=0.1))).run([labelled(0)])
+    assert not torch.equal(weights(model), before)
+
+
 def test_the_optimizers_own_zero_grad_is_called() -> None:
     class Counting(torch.optim.SGD):
         cleared = 0

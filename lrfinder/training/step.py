@@ -19,7 +19,7 @@ from lrfinder.errors import BatchError
 from lrfinder.param_groups import mode_switches, optimizer_parameters
 from lrfinder.training.compiled import eager_step
 from lrfinder.training.failures import make_update
-from lrfinder.training.joint import parts_of
+from lrfinder.training.joint import clearing, parts_of
 from lrfinder.training.losses import check_loss, fill_gradients
 from lrfinder.training.norms import Clipping, total_norm
 from lrfinder.training.setup import TrainingSetup, needs_closure
@@ -45,6 +45,7 @@ class TrainStep:
         self._autocast = setup.autocast()
         self._closure = needs_closure(setup.optimizer)
         self._modes = mode_switches(setup.optimizer)
+        self._clear_gradients = clearing(setup.optimizer)
         self._checked = False
         self._first = True
         self._norm = math.nan  # of the gradients, as plain_backward left them
@@ -163,7 +164,7 @@ class TrainStep:
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Fill the gradients (scaled, where there is a scaler) and return the mean loss, detached."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._clear_gradients()
         parts: list[Tensor] = []
         for batch in batches:
             loss = self._forward(batch)
