@@ -551,7 +551,7 @@ def test_other_trainings_of_1600_steps_keep_their_lr(optimizer: str, facts: dict
     assert "up to 400 steps" not in " ".join(known.reasons)
 
 
-def test_after_trials_a_longer_fine_tuning_falls_from_the_length_of_the_trials() -> None:
+def test_a_longer_fine_tuning_after_trials_falls_from_their_length() -> None:
     ran = tuple(Trial(lr=lr, steps=400, loss=loss, stage="screening") for lr, loss in ((1e-4, 1.2), (4e-4, 1.0)))
     steps: dict[str, Any] = {"schedule": "cosine", "total_steps": 1600, "budget_steps": 1600}
     tuned = advice(**LARGE, pretrained=True)

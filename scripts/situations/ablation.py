@@ -38,6 +38,7 @@ rules, and every learning rate times a factor.
 GROUPS = {
     "small networks": ("small networks",),
     "tuned": ("fine-tuned", "partly tuned", "adapters", "tuned in other ways"),
+    "longer tuned": ("longer fine-tuning",),
     "heads": ("head", "head, no momentum", "head, training mode", "one linear layer"),
     "optimizers": ("other optimizer",),
 }
@@ -85,6 +86,7 @@ RULES: dict[str, dict[str, Any]] = {
     },
     "steeper with layer normalisation": {"laws.LAYER_NORM_SIZE": situations.MODEL_SIZE},
     "length beyond 2000 steps": {"laws.LENGTH": flat(situations.LENGTH)},
+    "length beyond 400 steps of tuned weights": {"laws.TUNING_LENGTH": situations.LENGTH},
     "size of the loss": {"typical.size_factor": lambda *_: 1.0},
     "typical learning rate of clipped SGD": {"typical.clipped_lr": lambda *_: None},
     "trained weights": {"laws.TRAINED": flat(situations.TRAINED)},

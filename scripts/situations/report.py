@@ -43,6 +43,7 @@ How good the advice is, by `scripts/bench_situations`, in the terms of [the meth
 | partly tuned | the last third of the tensors; of CHGNet what its example trains |
 | tuned in other ways | head at ten times the learning rate of the rest (off is for the first group), \
 layer-wise decay, BitFit, head first, new last weights, frozen BatchNorm, focal loss, label smoothing |
+| longer fine-tuning | the same networks in 930 to 4,000 steps, mostly 5 passes, after the same range tests |
 | one linear layer | all of the model, on features computed beforehand or on data as they come |
 | published example | network, optimizer and batch of a program that gives a learning rate, on other data |
 | other optimizer | small networks with optimizers that no calibration run has; one number at most was chosen for each |
