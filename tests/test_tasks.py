@@ -81,6 +81,11 @@ def test_a_family_builds_the_task() -> None:
     assert (task.facts["data"], task.facts["num_classes"], task.val_loader) == ("fake", 3, None)
 
 
+def test_a_family_refuses_a_number_out_of_its_range() -> None:
+    with pytest.raises(ConfigError, match="batch_size must be a whole number of at least 1; got 0"):
+        family_of("squeezenet1_1").build(Settings(model="squeezenet1_1", data="fake", batch_size=0))
+
+
 def test_the_batch_size_is_by_default_that_of_the_family() -> None:
     sizes = [prepare(Settings(model=name, data="fake")).facts["batch_size"] for name in ("squeezenet1_1", "mc3_18")]
     assert sizes == [64, 2]

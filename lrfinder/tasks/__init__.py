@@ -98,11 +98,14 @@ class Family:
         Raises:
             LRFinderError: a setting that cannot be used, or model, weights and data that do not fit together.
         """
+        from lrfinder.tasks.settings import check_settings
+
         for option in _OF_ONE_FAMILY:
             if getattr(settings, option) and option != self.own_option:
                 raise ConfigError(
                     f"`{option}` is of no use for {settings.model}. Leave it out, and give the data as `data`."
                 )
+        check_settings(settings)
         task: Task = importlib.import_module(self.module).build(settings, self.batch_size_of(settings))
         return task
 
