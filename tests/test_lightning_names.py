@@ -93,12 +93,6 @@ def test_the_callback_schedules_a_fit_under_the_other_name(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("package", [lightning, pytorch_lightning])
-def test_the_callback_is_one_of_either_name(package: Any) -> None:
-    """The LightningCLI of a package takes no other class as a callback."""
-    assert issubclass(LRFinderCallback, package.Callback)
-
-
-@pytest.mark.parametrize("package", [lightning, pytorch_lightning])
 def test_the_callback_tells_the_number_that_it_trains_with(package: Any, tmp_path: Path, caplog: Any) -> None:
     finder = LRFinderCallback("onecycle", sweep=RANGE)
     with caplog.at_level("INFO"):

@@ -1,8 +1,7 @@
 """Lightning under either of its names, ``lightning.pytorch`` and ``pytorch_lightning``: the same code, other classes.
 
 A trainer runs only modules and raises only exceptions of its own package, so what is compared with its classes is
-looked up in the package that the trainer is from. Where both are installed a callback is of both, as the command line
-interface of each takes its own alone.
+looked up in the package that the trainer is from. Base classes are those of the package that is installed.
 """
 
 from __future__ import annotations
@@ -16,26 +15,21 @@ from lrfinder.errors import MissingDependencyError
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 
 
-def _installed() -> list[str]:
-    found = []
+def _installed() -> str:
     for name in _NAMES:
         try:
             importlib.import_module(name)  # by itself: a name that it lacks below is another error
         except ImportError as error:
             missing = error
         else:
-            found.append(name)
-    if not found:
-        raise MissingDependencyError("lightning", "lightning") from missing
-    return found
+            return name
+    raise MissingDependencyError("lightning", "lightning") from missing
 
 
-_INSTALLED = _installed()
-INSTALLED = _INSTALLED[0]
-"""The package that is meant where no trainer tells it."""
+INSTALLED = _installed()
+"""The package that base classes are from."""
 
-_CALLBACKS = [importlib.import_module(f"{name}.callbacks").Callback for name in _INSTALLED]
-Callback: Any = type("Callback", tuple(_CALLBACKS), {})
+Callback: Any = importlib.import_module(f"{INSTALLED}.callbacks").Callback
 DummyLogger: Any = importlib.import_module(f"{INSTALLED}.loggers.logger").DummyLogger
 
 __all__ = ["Callback", "DummyLogger", "package_of", "part"]
