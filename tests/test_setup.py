@@ -145,8 +145,9 @@ def test_weights_that_replace_those_of_a_frozen_model_are_swept(ensemble: Any, d
 
 def test_parameters_without_values_are_refused(ensemble: Any) -> None:
     model = ensemble["model"].to("meta")
+    finder = LRFinder(model, torch.optim.Adam(model.parameters(), lr=1e-3), loss_fn=ensemble["loss_fn"])
     with pytest.raises(SetupError, match="on the device meta, so they have no values"):
-        LRFinder(model, torch.optim.Adam(model.parameters(), lr=1e-3), loss_fn=ensemble["loss_fn"])
+        finder.range_test(ensemble["loader"])
 
 
 class Copies:

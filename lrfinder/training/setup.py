@@ -133,11 +133,18 @@ class TrainingSetup:
         return self.device.type == "cuda" and self.grad_scaler is None
 
     def check_startable(self) -> None:
-        """Refuse to start between the batches of one update; find the ranks anew, as the model may be wrapped by now.
+        """Refuse to start without values, or between the batches of one update; find the ranks anew.
+
+        The model may be wrapped by now.
 
         Raises:
-            SetupError: the optimizer's wrapper has accumulated some of them.
+            SetupError: all parameters are on the device meta, or the optimizer's wrapper has accumulated some batches.
         """
+        if self.device.type == "meta":
+            raise SetupError(
+                "the model and the optimizer's parameters are on the device meta, so they have no values. Build the "
+                "model on a real device, and the optimizer after that."
+            )
         vars(self).pop("ranks", None)
         check_no_update_begun(self._gradient_state)
 
@@ -184,11 +191,6 @@ def _input_device(model: Any, optimizer: Any, device: str | torch.device | None)
     home = parameter.device if parameter is not None else torch.device("cpu")
     if home.type == "meta":  # its parameters stand for others, which are trained
         home = next((each.device for each in optimizer_parameters(optimizer) if each.device.type != "meta"), home)
-    if home.type == "meta":
-        raise SetupError(
-            "the model and the optimizer's parameters are on the device meta, so they have no values. Build the model "
-            "on a real device, and the optimizer after that."
-        )
     if device is None:
         return home
     wanted = resolve_device(device)
