@@ -11,7 +11,6 @@ from typing import Any
 from lrfinder.advice.advice import Advice
 from lrfinder.display.decision import decide
 from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
-from lrfinder.display.rendering import ENVIRONMENT
 from lrfinder.display.summary import advice_rows, sweep_facts
 from lrfinder.numbers import format_lr
 from lrfinder.record.curve import LossCurve
@@ -67,5 +66,7 @@ def recipe_html(kind: str, peak_lr: float, unit: str, code: str, *, light: bytes
 
 
 def _rendered(title: str, light: bytes, dark: bytes, *, code: str | None = None, **values: Any) -> str:
+    from lrfinder.display.rendering import ENVIRONMENT  # late, for a fast import
+
     encoded = {name: base64.b64encode(png).decode("ascii") for name, png in (("light", light), ("dark", dark))}
     return ENVIRONMENT.get_template("notebook.html.j2").render(title=title, code=code, **encoded, **values)
