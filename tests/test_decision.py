@@ -52,10 +52,10 @@ def test_without_a_run_or_a_recipe_nothing_is_said_of_one() -> None:
 @pytest.mark.parametrize(
     ("scales", "name", "words"),
     [
-        ((1.0, 0.1), "", "Use 0.011 for parameter group 0 (0.002 to 0.02); never"),
-        ((1.0, 10.0), "", "Use 0.011 for parameter group 0 (0.002 to 0.02), so 0.11 for group 1; never"),
-        ((1.0, 2.0, 4.0, 4.0), "lr_scale 0.25", "group 0, lr_scale 0.25 (0.002 to 0.02), so 0.044 for group 2; never"),
-        ((0.0, 1.0, 10.0), "backbone", "group 1, backbone (0.002 to 0.02), so 0.11 for group 2; never"),
+        ((1.0, 0.1), "", "Use 0.011 for parameter group 0 (0.002 to 0.02); never above 0.024."),
+        ((1.0, 10.0), "", "group 0 (0.002 to 0.02); never above 0.024. Parameter group 1 then has 0.11."),
+        ((1.0, 2.0, 4.0, 4.0), "lr_scale 0.25", "0.02); never above 0.024. Parameter group 2 then has 0.044."),
+        ((0.0, 1.0, 10.0), "backbone", "group 1, backbone (0.002 to 0.02); never above 0.024. Parameter group 2 then"),
         ((0.0, 1.0, 2.0), "group 0 of optimizer[1]", "Use 0.011 for group 0 of optimizer[1] (0.002 to 0.02); never"),
     ],
 )

@@ -90,7 +90,8 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
         sentences=(),
     )
     reference = "" if run is None else reference_sentence(row, run.setup)
-    return dataclasses.replace(decision, sentences=(_words(decision, advice, run), *filter(None, [reference])))
+    more = filter(None, [_of_highest(decision, advice), reference])
+    return dataclasses.replace(decision, sentences=(_words(decision, advice, run), *more))
 
 
 def _limit(advice: Advice) -> float | None:
@@ -113,9 +114,8 @@ def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
         return f"Keep {format_lr(decision.lr)}: {codes['lr_free'].detail} sets its own step size."
     low, high = map(format_lr, decision.interval)
     words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
-    of, groups = decision.lr_of, codes.get("groups")
-    words += f"{f' for {of}' if of else _of_group(groups)} ({low} to {high})"
-    words += "" if of else _of_highest(groups, decision.lr)
+    of = f" for {decision.lr_of}" if decision.lr_of else _of_group(codes.get("groups"))
+    words += f"{of} ({low} to {high})"
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
     words += "" if run is None else other_parts(run.setup)
@@ -132,10 +132,11 @@ def _of_group(groups: Finding | None) -> str:
     return f" for parameter group {reference_group(groups.values)}{name}"
 
 
-def _of_highest(groups: Finding | None, lr: float) -> str:
-    """The learning rate of the group with the highest, which under layer decay is that of factor 1."""
-    if groups is None or "optimizer[" in groups.detail:
+def _of_highest(decision: Decision, advice: Advice) -> str:
+    """The learning rate of the group with the highest, which under layer decay is that of factor 1; "" where told."""
+    groups = next((found for found in advice.findings if found.code == "groups"), None)
+    if groups is None or decision.lr is None or decision.lr_of or "optimizer[" in groups.detail:
         return ""
     highest, scale = groups.values.index(max(groups.values)), groups.values[reference_group(groups.values)]
     ratio = groups.values[highest] / scale
-    return f", so {format_lr(round_lr(lr * ratio))} for group {highest}" if ratio > 1 else ""
+    return f"Parameter group {highest} then has {format_lr(round_lr(decision.lr * ratio))}." if ratio > 1 else ""
