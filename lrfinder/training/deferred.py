@@ -51,9 +51,9 @@ class DeferredLosses:
         Args:
             loss: one element, or a row of several; of the same shape and dtype each time, on any device.
         """
-        loss = loss.detach().reshape(() if loss.numel() == 1 else loss.shape)
         if self._read_every == 1:
-            return [loss.item() if loss.ndim == 0 else loss.tolist()]
+            return [loss.item() if loss.numel() == 1 else loss.tolist()]
+        loss = loss.detach().reshape(() if loss.numel() == 1 else loss.shape)
         self._waiting.append(loss.to(self._device, copy=True))
         if len(self._waiting) == self._read_every:
             self._send()

@@ -25,8 +25,9 @@ class Progress:
 
     def record(self, lr: float, loss: float) -> None:
         """Show a learning rate and its loss, and count one step."""
-        self.note(f"lr {lr:.1e}, loss {loss:.4g}")
-        self.advance()
+        if self._bar is not None:
+            self.note(f"lr {lr:.1e}, loss {loss:.4g}")
+            self.advance()
 
     def advance(self) -> None:
         """Count one step."""
