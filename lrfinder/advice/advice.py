@@ -82,10 +82,10 @@ class Advice:
         Args:
             kind: one of the schedule kinds, as in ``"cosine"``.
             total_steps: length of the training in optimizer steps, >= 1. Up to 2000, the longest of the calibration
-                runs, and up to the length that a trial search was for, it changes nothing. Beyond, the LR falls with
-                the fourth root of the length. Where trained weights are tuned with Adam and its like, it falls with the
-                square root beyond 400. For a new head alone, or one linear layer, it is multiplied by the square root
-                of 500 / length.
+                runs, and up to the length that a trial search was for, it changes nothing. Beyond, the LR is multiplied
+                by the fourth root of 2000 / length. For trained weights and an adaptive optimizer, such as AdamW, it is
+                multiplied by the square root of 400 / length from 400 steps on; for a new head alone, or one linear
+                layer, by the square root of 500 / length at any length.
             constants: of which the factors of the schedules are used.
 
         Raises:

@@ -34,8 +34,8 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
 def _tuning_length() -> str:
     longest = TUNING_LENGTH.reference
     return (
-        f"This is for a training of up to {longest:g} steps. Longer ones need a lower LR, {4 * longest:,g} steps half "
-        f"of it and {16 * longest:,g} a quarter: a scheduler that is given the length has it."
+        f"This is for a training of up to {longest:g} steps. Longer ones need a lower LR: half of it at "
+        f"{4 * longest:,g} steps, a quarter at {16 * longest:,g}. Schedulers that are given the length apply that."
     )
 
 

@@ -36,8 +36,7 @@ _OUTSIDE_INTERVAL = 1.28  # standard deviations from which a tenth lies beyond: 
 _AGREED = 2.0  # factor up to which search and range test count as agreed
 # Findings that trials do not settle.
 _OF_TRAINING = (
-    *("lr_free", "batches_differ", "sorted", "groups", "initial_lrs"),
-    *("frozen_reference", "maximized", "large_epsilon"),
+    "lr_free", "batches_differ", "sorted", "groups", "initial_lrs", "frozen_reference", "maximized", "large_epsilon",
 )
 
 

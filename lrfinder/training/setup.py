@@ -18,9 +18,9 @@ from lrfinder.param_groups import epsilon, optimizer_name, optimizer_parameters
 from lrfinder.tables.optimizers import update_rule
 from lrfinder.training.joint import joined, parts_of
 from lrfinder.training.losses import LossFn, StepFn, criterion_loss
+from lrfinder.training.prepared import check_no_update_begun, opened
 from lrfinder.training.ranks import Ranks
 from lrfinder.training.setup_checks import check_loss_given, check_objects, check_scaler, checked_also
-from lrfinder.training.prepared import check_no_update_begun, opened
 
 __all__ = ["TrainingSetup", "needs_closure", "resolve_device"]
 
