@@ -225,16 +225,12 @@ class Recipe(Schedule):
         return read_value(path, "recipe", cls.from_dict)
 
     def _repr_png_(self) -> bytes:
-        return self._picture(dark=False)
+        from lrfinder.display.pictures import figure_png
+        from lrfinder.display.plotting import plot_recipe
+
+        return figure_png(lambda ax: plot_recipe(self, ax))
 
     def _repr_html_(self) -> str:
         from lrfinder.display.html import recipe_html
 
-        pictures = {"light": self._picture(dark=False), "dark": self._picture(dark=True)}
-        return recipe_html(self.kind, self.peak_lr, self.unit, self.code(), **pictures)
-
-    def _picture(self, *, dark: bool) -> bytes:
-        from lrfinder.display.pictures import figure_png
-        from lrfinder.display.plotting import plot_recipe
-
-        return figure_png(lambda ax: plot_recipe(self, ax=ax), dark=dark)
+        return recipe_html(self)

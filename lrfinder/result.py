@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 from lrfinder.advice.advice import Advice
-from lrfinder.advice.advise import advise
-from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.checks import check_choice, check_count, check_lr, check_scales
-from lrfinder.display.decision import Decision, decide
+from lrfinder.display.outcome import Outcome
 from lrfinder.display.text import describe
 from lrfinder.errors import ConfigError
 from lrfinder.files import read_value, saved_content, write_json
@@ -31,7 +28,6 @@ from lrfinder.tables.kinds import KIND_TABLE, KINDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -39,7 +35,7 @@ __all__ = ["RangeTestResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RangeTestResult:
+class RangeTestResult(Outcome):
     """Curve and advice of a range test: drawn as the last line of a notebook cell, explained in words when printed.
 
     Args:
@@ -58,25 +54,6 @@ class RangeTestResult:
         >>> print(str(RangeTestResult(curve=curve, advice=advice)).splitlines()[0])
         No learning rate can be read from this curve; see why.
     """
-
-    curve: LossCurve
-    advice: Advice = None  # type: ignore[assignment]  # only until __post_init__
-    trials: TrialRecord | None = None
-    run: RunRecord | None = None
-
-    def __post_init__(self) -> None:
-        if self.advice is None:
-            object.__setattr__(self, "advice", advise(self.curve, reading=self.reading))
-
-    @cached_property
-    def reading(self) -> Reading:
-        """Reading of the curve: smoothed losses, noise, stability edge and low region. Read once, when first used."""
-        return read_curve(self.curve)
-
-    @property
-    def decision(self) -> Decision:
-        """The learning rate to use, with its bounds: the first line of every output."""
-        return decide(self.advice, self.run)
 
     def lr_for(self, kind: str, total_steps: int | None = None) -> float:
         """Learning rate to put into the plain torch scheduler of that kind; see :meth:`Advice.lr_for`."""
@@ -145,13 +122,6 @@ class RangeTestResult:
         """
         return self.recipe(kind, **options).build(optimizer)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Curve with the advice marked; see :func:`lrfinder.plot_curve`. Shows nothing by itself."""
-        from lrfinder.display.plotting import plot_curve
-
-        subject = () if self.run is None else self.run.subject
-        return plot_curve(self.curve, self.advice, ax, reading=self.reading, subject=subject)
-
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result as JSON; :meth:`load` and ``lrfind show`` read it.
 
@@ -214,10 +184,10 @@ class RangeTestResult:
         if recipe is None and self.run is not None and self.advice.grade != "none":
             steps = self.run.setup["steps_per_epoch"]
             recipe = self.recipe(self.run.schedule, epochs=self.run.epochs, steps_per_epoch=steps)
-        return result_page(self.curve, self.advice, reading=self.reading, run=self.run, schedule=recipe)
+        return result_page(self, recipe)
 
     def __str__(self) -> str:
-        return describe(self.curve, self.advice, self.run)
+        return describe(self)
 
     def _repr_png_(self) -> bytes:
         from lrfinder.display.pictures import figure_png
@@ -226,10 +196,8 @@ class RangeTestResult:
 
     def _repr_html_(self) -> str:
         from lrfinder.display.html import result_html
-        from lrfinder.display.pictures import figure_png
 
-        pictures = {"light": figure_png(self.plot), "dark": figure_png(self.plot, dark=True)}
-        return result_html(self.curve, self.advice, self.run, **pictures)
+        return result_html(self)
 
 
 def _check_groups(curve: LossCurve) -> None:

@@ -12,11 +12,12 @@ from curves import breaks, curve_of, flat
 from lrfinder.advice.advice import Advice
 from lrfinder.advice.advise import advise
 from lrfinder.display.html import recipe_html, result_html
+from lrfinder.display.outcome import Outcome
+from lrfinder.display.pictures import figure_png
 from lrfinder.recipes import recipe
 from lrfinder.record.curve import StopReason
 from lrfinder.tables.kinds import KINDS
 
-LIGHT, DARK = b"light png", b"dark png"
 HOSTILE = "<script>alert('1')</script> & \"quotes\""
 
 
@@ -29,6 +30,10 @@ def advice_of(reasons=("The edge is sharp.",), grade="high"):
 NO_ADVICE = Advice(
     max_lr=None, base_lr=None, min_lr=None, interval=None, grade="none", reasons=("The curve is flat.", "Raise end_lr.")
 )
+
+
+def page_of(curve, advice):
+    return result_html(Outcome(curve=curve, advice=advice))
 
 
 def one_line(text):
@@ -61,35 +66,36 @@ class Balanced(HTMLParser):
 
 def test_the_html_has_the_same_words_as_the_report():
     curve, advice = flat(optimizer="AdamW", batches=57), advice_of(("First.", "Second & last."))
-    page = Balanced(result_html(curve, advice, light=LIGHT, dark=DARK))
+    page = Balanced(page_of(curve, advice))
     words = one_line(" ".join(page.words).replace("\xa0", " "))
     for part in ("0.14", "0.091", "0.0018", "0.03 to 0.18", "high", "First.", "Second & last.", "57 training batches"):
         assert part in words
 
 
 def test_without_a_style_sheet_the_dark_picture_is_hidden():
-    page = result_html(flat(), advice_of(), light=LIGHT, dark=DARK)
-    light, dark = (base64.b64encode(png).decode() for png in (LIGHT, DARK))
+    shown = Outcome(curve=flat(), advice=advice_of())
+    page = result_html(shown)
+    light, dark = (re.escape(base64.b64encode(figure_png(shown.plot, dark=dark)).decode()) for dark in (False, True))
     assert re.search(rf'<img class="lrfinder-light" src="data:image/png;base64,{light}" alt="[^"]+"', page)
     assert re.search(rf'<img class="lrfinder-dark" hidden src="data:image/png;base64,{dark}" alt="[^"]+"', page)
 
 
 def test_the_theme_of_the_notebook_comes_before_that_of_the_system():
-    page = result_html(flat(), advice_of(), light=LIGHT, dark=DARK)
+    page = page_of(flat(), advice_of())
     system, dark, light = (page.index(words) for words in ("prefers-color-scheme", 'light="false"', 'light="true"'))
     assert system < dark < light  # of rules that are as specific, the last counts
 
 
 @pytest.mark.parametrize("advice", [advice_of(), NO_ADVICE], ids=["advice", "none"])
 def test_the_html_needs_nothing_from_elsewhere_and_sets_no_text_colour(advice):
-    page = result_html(flat(), advice, light=LIGHT, dark=DARK)
+    page = page_of(flat(), advice)
     assert "http" not in page and not Balanced(page).seen & {"script", "link"}
     assert set(re.findall(r"[\"; ]color: (\w+)", page)) <= {"inherit"}
 
 
 def test_the_html_escapes_what_comes_from_outside():
     curve, advice = flat(optimizer=HOSTILE), advice_of((HOSTILE,))
-    page = result_html(curve, advice, light=LIGHT, dark=DARK)
+    page = page_of(curve, advice)
     assert "<script" not in page and "script" not in Balanced(page).seen
     assert HOSTILE in "".join(Balanced(page).words)
 
@@ -97,7 +103,7 @@ def test_the_html_escapes_what_comes_from_outside():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
     plan = recipe(kind, peak_lr=0.0123, total_steps=1000)
-    page = Balanced(recipe_html(kind, plan.peak_lr, plan.unit, plan.code(), light=LIGHT, dark=DARK))
+    page = Balanced(recipe_html(plan))
     words = "".join(page.words)
     assert kind in words and "peak LR 0.012" in words
     assert plan.code() in words
@@ -107,8 +113,8 @@ def test_the_html_of_a_recipe_has_peak_code_and_where_to_step(kind):
 def test_the_html_has_the_arithmetic_of_the_advice_in_a_fold():
     curve = curve_of(breaks, start=1e-4, end=1.0, count=60, stop=StopReason.DIVERGED, optimizer="SGD")
     advice = advise(curve)
-    page = Balanced(result_html(curve, advice, light=LIGHT, dark=DARK))
+    page = Balanced(page_of(curve, advice))
     words = one_line(" ".join(page.words))
     assert advice.evidence and "details" in page.seen
     assert all(f"{each.part:.3g} {each.lr:.2g}" in words for each in advice.evidence)
-    assert "details" not in Balanced(result_html(flat(), NO_ADVICE, light=LIGHT, dark=DARK)).seen
+    assert "details" not in Balanced(page_of(flat(), NO_ADVICE)).seen

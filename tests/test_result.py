@@ -348,7 +348,7 @@ def test_the_scheduler_is_the_one_the_recipe_builds():
 
 
 def test_printed_it_is_the_report():
-    assert str(RESULT) == describe(RESULT.curve, RESULT.advice)
+    assert str(RESULT) == describe(RESULT)
 
 
 def test_plot_draws_curve_and_advice_on_the_axes_given():

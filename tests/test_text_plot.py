@@ -24,10 +24,6 @@ CURVE = curve_of(breaks, start=1e-4, end=1.0, count=60, measured="before", optim
 RESULT = RangeTestResult(curve=CURVE)
 
 
-def plot(result: RangeTestResult, columns: int) -> list[str]:
-    return text_plot(result.curve, result.reading, result.advice, columns)
-
-
 def drawn(lines: list[str]) -> list[str]:
     """The rows of the plot itself, without the labels of the loss axis."""
     return [line.partition(" |")[2] for line in lines if " |" in line][:10]
@@ -35,7 +31,7 @@ def drawn(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_plot_fits_and_shows_fall_and_rise(columns: int) -> None:
-    lines = plot(RESULT, columns)
+    lines = text_plot(RESULT, columns)
     assert max(map(len, lines)) <= columns
     rows = drawn(lines)
     heights = {column: row for row, line in enumerate(rows) for column, sign in enumerate(line) if sign == "*"}
@@ -47,7 +43,7 @@ def test_the_plot_fits_and_shows_fall_and_rise(columns: int) -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_marks_stand_where_the_rates_are_and_the_legend_has_their_numbers(columns: int) -> None:
-    lines, advice = plot(RESULT, columns), RESULT.advice
+    lines, advice = text_plot(RESULT, columns), RESULT.advice
     assert advice.base_lr is not None and advice.edge_lr is not None and advice.interval is not None
     words = " ".join(" ".join(lines).split())
     low, high = map(format_lr, advice.interval)
@@ -62,13 +58,13 @@ def test_marks_stand_where_the_rates_are_and_the_legend_has_their_numbers(column
 @pytest.mark.parametrize("name", ODD_CURVES)
 @pytest.mark.parametrize("columns", [20, 36, 40, 80, 200])
 def test_every_curve_is_drawn_in_ascii_within_the_width_or_not_at_all(name: str, columns: int) -> None:
-    lines = plot(RangeTestResult(curve=ODD_CURVES[name]), columns)
+    lines = text_plot(RangeTestResult(curve=ODD_CURVES[name]), columns)
     assert all(len(line) <= columns and line.isascii() and line == line.rstrip() for line in lines)
     assert bool(lines) == (columns >= 36 and len(ODD_CURVES[name].pairs()[0]) >= 2)
 
 
 def test_a_flat_curve_says_so_and_its_noise_stays_low() -> None:
-    lines = plot(RangeTestResult(curve=ODD_CURVES["only noise"]), 80)
+    lines = text_plot(RangeTestResult(curve=ODD_CURVES["only noise"]), 80)
     assert "flat: the loss neither falls nor rises by more than its noise" in " ".join(lines)
     assert sum("*" in row for row in drawn(lines)) <= 4
 
@@ -81,12 +77,12 @@ def test_a_flat_curve_says_so_and_its_noise_stays_low() -> None:
 def test_no_curve_breaks_the_plot(columns: int, losses: list[float], start: float) -> None:
     curve = curve_of(lambda x: 0.0, start=start, end=start * 1e4, count=len(losses))
     curve = type(curve)(lrs=curve.lrs, losses=tuple(losses), stop=StopReason.DIVERGED, config=curve.config)
-    assert max(map(len, plot(RangeTestResult(curve=curve), columns))) <= columns
+    assert max(map(len, text_plot(RangeTestResult(curve=curve), columns))) <= columns
 
 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_words_fit_a_narrow_terminal_too(columns: int) -> None:
-    text = describe(RESULT.curve, RESULT.advice, columns=columns)
+    text = describe(RESULT, columns)
     assert max(map(len, text.splitlines())) <= columns
     assert " ".join(text.split()).startswith(RESULT.decision.text)
 
@@ -96,7 +92,7 @@ def test_show_prints_the_plot_in_the_width_of_the_terminal(variables: dict[str, 
     path = RESULT.save(tmp_path / "x.json")
     printed = CliRunner().invoke(main, ["show", str(path)], env=variables, prog_name="lrfind").stdout
     columns = int(variables.get("COLUMNS", 80))
-    assert "\n".join(plot(RESULT, columns)) in printed and "\x1b" not in printed
+    assert "\n".join(text_plot(RESULT, columns)) in printed and "\x1b" not in printed
     assert max(map(len, printed.splitlines())) <= columns
 
 
@@ -104,11 +100,11 @@ def test_in_a_pipe_there_are_80_columns_and_no_colour(tmp_path: Path) -> None:
     path = RESULT.save(tmp_path / "x.json")
     program = f"from lrfinder.cli import main; main(['show', {str(path)!r}], prog_name='lrfind')"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert "\n".join(plot(RESULT, 80)) in printed and "\x1b" not in printed
+    assert "\n".join(text_plot(RESULT, 80)) in printed and "\x1b" not in printed
 
 
 def test_the_ends_of_the_axis_are_those_of_marks_outside_the_sweep():
     advice = dataclasses.replace(RESULT.advice, base_lr=1e-5, max_lr=2.0)
-    lines = text_plot(RESULT.curve, RESULT.reading, advice, 80)
+    lines = text_plot(dataclasses.replace(RESULT, advice=advice), 80)
     axis = next(i for i, line in enumerate(lines) if line.lstrip().startswith("+"))
     assert lines[axis + 1].split() == ["1e-05", "2"]

@@ -21,6 +21,5 @@ def text_columns() -> int:
 
 def result_text(result: RangeTestResult) -> str:
     """What ``print(result)`` prints, and the curve below; in a pipe 80 columns, or those of the variable COLUMNS."""
-    words = describe(result.curve, result.advice, result.run, text_columns())
-    plot = text_plot(result.curve, result.reading, result.advice, shutil.get_terminal_size().columns)
+    words, plot = describe(result, text_columns()), text_plot(result, shutil.get_terminal_size().columns)
     return "\n".join([words, *(["", "Curve", *plot] if plot else [])])

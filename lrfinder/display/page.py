@@ -12,21 +12,17 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from lrfinder import __version__
-from lrfinder.advice.advice import Advice
 from lrfinder.advice.words import explain
-from lrfinder.analysis.regimes import Reading
 from lrfinder.analysis.rules import Suggestion, minimum, slide, steepest, valley
-from lrfinder.display.decision import decide
+from lrfinder.display.outcome import Outcome
 from lrfinder.display.page_rows import evidence_rows, run_rows
 from lrfinder.display.pictures import colours_of_page, figure_svg
-from lrfinder.display.plotting import SIZE, plot_curve, plot_recipe
+from lrfinder.display.plotting import SIZE, plot_recipe
 from lrfinder.display.reference import reference_lines
 from lrfinder.display.rendering import ENVIRONMENT
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.errors import ConfigError, NoAdviceError
 from lrfinder.numbers import format_lr, printable
-from lrfinder.record.curve import LossCurve
-from lrfinder.record.run import RunRecord
 from lrfinder.schedules.code import scheduler_code
 from lrfinder.schedules.schedule import Schedule
 
@@ -48,23 +44,13 @@ _PHONE = (3.9, 3.5)  # inches; letters are read at the width of a phone, 375 pix
 _RULES: tuple[Callable[..., Suggestion], ...] = (slide, valley, steepest, minimum)
 
 
-def result_page(
-    curve: LossCurve,
-    advice: Advice,
-    *,
-    reading: Reading,
-    run: RunRecord | None = None,
-    schedule: Schedule | None = None,
-) -> str:
+def result_page(result: Outcome, schedule: Schedule | None) -> str:
     """The page: decision, curve, findings, schedule with the lines to paste, evidence, settings, other rules.
 
     Everything from outside is escaped, and the policy in its head allows no script but its own.
 
     Args:
-        curve: what the sweep recorded.
-        advice: what was read from it.
-        reading: of the curve.
-        run: how the test was set up, where that is known.
+        result: of a range test.
         schedule: to draw, with its lines to paste; None leaves both out.
 
     Raises:
@@ -75,12 +61,13 @@ def result_page(
             f"to_html takes a recipe, or nothing, and returns the page; got a {type(schedule).__name__}. "
             "Write it: Path(\"lr.html\").write_text(result.to_html())."
         )
+    curve, advice, run = result.curve, result.advice, result.run
     source = (resources.files("lrfinder.display") / "templates" / "copy.js").read_text(encoding="utf-8")
     found = explain((), advice.findings)
     row = None if run is None else run.reference
     return ENVIRONMENT.get_template("report.html.j2").render(
         headline=headline(curve, run),
-        decision=decide(advice, run),
+        decision=result.decision,
         advice_rows=advice_rows(advice),
         findings=found,
         reasons=[each for each in advice.reasons if each not in found],
@@ -89,25 +76,22 @@ def result_page(
         link=None if row is None else row.link,
         run_rows=run_rows(curve, run),
         sweep=sweep_facts(curve, advice.reasons),
-        other_rows=[_other(rule, curve, reading) for rule in _RULES],
+        other_rows=[_other(rule, result) for rule in _RULES],
         script=source,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode('ascii')}",
         version=__version__,
         **PAGE_COLOURS,
-        **_pictures(curve, advice, reading, run, schedule),
+        **_pictures(result, schedule),
     )
 
 
-def _pictures(
-    curve: LossCurve, advice: Advice, reading: Reading, run: RunRecord | None, schedule: Schedule | None
-) -> dict[str, Any]:
-    draw = partial(plot_curve, curve, advice, reading=reading, subject=() if run is None else run.subject)
-    alt = f"Loss against learning rate, raw and smoothed. {decide(advice, run).sentences[0]}"
-    pictures: dict[str, Any] = {"curve_svgs": _sizes(draw, "curve", printable(alt))}
+def _pictures(result: Outcome, schedule: Schedule | None) -> dict[str, Any]:
+    alt = f"Loss against learning rate, raw and smoothed. {result.decision.sentences[0]}"
+    pictures: dict[str, Any] = {"curve_svgs": _sizes(result.plot, "curve", printable(alt))}
     if schedule is None:
         return {**pictures, "schedule_svgs": [], "code": None}
     alt = f"Learning rate over the training: {schedule.kind} with a peak of {format_lr(schedule.peak_lr)}."
-    drawn = _sizes(lambda ax: plot_recipe(schedule, ax), "schedule", alt)
+    drawn = _sizes(partial(plot_recipe, schedule), "schedule", alt)
     return {**pictures, "schedule_svgs": drawn, "code": scheduler_code(schedule)}
 
 
@@ -117,9 +101,9 @@ def _sizes(draw: Callable[[Axes], object], name: str, alt: str) -> list[tuple[st
     return [(shown, figure_svg(draw, name=prefix, alt=alt, size=size)) for shown, prefix, size in sizes]
 
 
-def _other(rule: Callable[..., Suggestion], curve: LossCurve, reading: Reading) -> tuple[str, str, str]:
+def _other(rule: Callable[..., Suggestion], result: Outcome) -> tuple[str, str, str]:
     try:
-        suggestion = rule(curve, reading=reading)
+        suggestion = rule(result.curve, reading=result.reading)
     except NoAdviceError as error:
         return rule.__name__, "none", str(error)
     return rule.__name__, format_lr(suggestion.lr), suggestion.reference

@@ -5,13 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from lrfinder.advice.advice import Advice
-from lrfinder.display.decision import decide
+from lrfinder.display.outcome import Outcome
 from lrfinder.display.page_rows import EVIDENCE_COLUMNS, evidence_rows
 from lrfinder.display.summary import advice_rows, headline, sweep_facts
 from lrfinder.numbers import printable
-from lrfinder.record.curve import LossCurve
-from lrfinder.record.run import RunRecord
 
 __all__ = ["COLUMNS", "bullets", "describe"]
 
@@ -19,30 +16,29 @@ COLUMNS = 80
 _NARROWEST = 24  # columns of a text beside others
 
 
-def describe(curve: LossCurve, advice: Advice, run: RunRecord | None = None, columns: int = COLUMNS) -> str:
+def describe(result: Outcome, columns: int = COLUMNS) -> str:
     """The decision, then the advice in words, for a terminal.
 
     Args:
-        curve: what the sweep recorded.
-        advice: what was read from it.
-        run: how the test was set up, where that is known.
+        result: of a range test.
         columns: width of the terminal; > 0.
 
     Returns:
         Lines of plain text, without a line break at the end; a word longer than a line is left whole.
     """
+    reasons = result.advice.reasons
     return "\n".join(
         [
-            *(line for sentence in decide(advice, run).sentences for line in _wrapped(sentence, columns)),
+            *(line for sentence in result.decision.sentences for line in _wrapped(sentence, columns)),
             "",
-            *_wrapped(headline(curve, run), columns),
+            *_wrapped(headline(result.curve, result.run), columns),
             "",
-            *_aligned(advice_rows(advice), columns),
+            *_aligned(advice_rows(result.advice), columns),
             "",
-            *bullets("Why", advice.reasons, columns),
+            *bullets("Why", reasons, columns),
             "",
-            *_evidence(advice, columns),
-            *bullets("Sweep", sweep_facts(curve, advice.reasons), columns),
+            *_evidence(evidence_rows(result.advice.evidence), columns),
+            *bullets("Sweep", sweep_facts(result.curve, reasons), columns),
         ]
     )
 
@@ -63,9 +59,8 @@ def _wrapped(text: str, columns: int, *, bullet: str = "") -> list[str]:
     )
 
 
-def _evidence(advice: Advice, columns: int) -> list[str]:
+def _evidence(found: Sequence[tuple[str, ...]], columns: int) -> list[str]:
     """The arithmetic behind the advice as a table; in a narrow terminal, the numbers of a row stand below its name."""
-    found = evidence_rows(advice.evidence)
     if not found:
         return []
     rows = [EVIDENCE_COLUMNS, *found]

@@ -6,12 +6,10 @@ import itertools
 import math
 import textwrap
 
-from lrfinder.advice.advice import Advice
-from lrfinder.analysis.regimes import Reading
 from lrfinder.display.curve_figure import CurveFigure, curve_figure
 from lrfinder.display.marks import places
+from lrfinder.display.outcome import Outcome
 from lrfinder.numbers import format_lr
-from lrfinder.record.curve import LossCurve
 
 __all__ = ["text_plot"]
 
@@ -20,31 +18,27 @@ _INDENT = "  "
 _NARROWEST, _WIDEST = 36, 100  # columns: less shows nothing, and more makes the curve flat
 
 
-def text_plot(curve: LossCurve, reading: Reading, advice: Advice, columns: int) -> list[str]:
+def text_plot(result: Outcome, columns: int) -> list[str]:
     """Lines of a plot: ``*`` is the smoothed loss, ``|`` marks base_lr, ``:`` the edge, and ``=`` is the interval.
 
     Args:
-        curve: result of a range test.
-        reading: what it shows.
-        advice: what follows from it.
+        result: of a range test.
         columns: width of the terminal; no line is longer.
 
     Returns:
         None at all where the curve is too short, or the terminal narrower than 36 columns.
 
     Example:
-        >>> from lrfinder.advice.advise import advise
-        >>> from lrfinder.analysis.regimes import read_curve
-        >>> from lrfinder.record.curve import StopReason, SweepConfig
+        >>> from lrfinder.record.curve import LossCurve, StopReason, SweepConfig
         >>> config = SweepConfig(start_lr=1e-4, end_lr=1.0, num_iter=60)
         >>> lrs = tuple(config.lr_at(i) for i in range(60))
         >>> losses = tuple(1 / (1 + lr / 0.01) + 8 * lr**2 for lr in lrs)
         >>> curve = LossCurve(lrs=lrs, losses=losses, stop=StopReason.COMPLETED, config=config)
-        >>> lines = text_plot(curve, read_curve(curve), advise(curve), 80)
+        >>> lines = text_plot(Outcome(curve=curve), 80)
         >>> len(lines), max(map(len, lines)) <= 80, lines[-1].split("  ")[-3]
         (13, True, '| base_lr 0.042')
     """
-    shown = curve_figure(curve, reading, advice)
+    shown = curve_figure(result.curve, result.reading, result.advice)
     if shown.y_limits is None or columns < _NARROWEST:
         return []
     low, high = shown.y_limits
