@@ -19,6 +19,7 @@ from lrfinder.advice.published import beside_published, published_lr
 from lrfinder.cli import main
 from lrfinder.display.reference import reference_facts, reference_lines
 from lrfinder.errors import ConfigError
+from lrfinder.record.run import RunRecord
 from lrfinder.result import RangeTestResult
 from lrfinder.schedules import KINDS
 from lrfinder.tables.recipes import (
@@ -288,27 +289,28 @@ NO_ADVICE = Advice(max_lr=None, base_lr=None, min_lr=None, interval=None, grade=
 LINKS = "https://github.com/pytorch/vision/tree/main/references/classification"
 
 
-def setup_of(model: str, **changes: Any) -> dict[str, Any]:
-    """The setup of a run with the defaults of the recipe, at a batch of 64."""
-    recipe = recipe_of(model)
+def run_of(model: str, entry: str | None = "IMAGENET1K_V1", **changes: Any) -> RunRecord:
+    """A run with the defaults of the recipe, at a batch of 64."""
+    recipe = reference_recipe(model) or recipe_of("resnet18")
     setup = {"optimizer": recipe.optimizer, "optimizer_options": recipe.optimizer_options, "weights": None}
-    return {**setup, "batch_size": 64, "accumulation_steps": 1, **changes}
+    setup |= {"model": model, "data": "digits", "batch_size": 64, "accumulation_steps": 1, "steps_per_epoch": 28}
+    return RunRecord(setup={**setup, **changes}, schedule="cosine", epochs=1, entry=entry)
 
 
 def test_the_line_has_the_learning_rate_at_the_users_batch_and_the_link() -> None:
-    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18"))
+    lines = reference_lines(run_of("resnet18"))
     assert lines == [
         f"torchvision's recipe at your batch of 64: lr 0.025 (SGD, 0.1 at 256, scaled linearly), {LINKS}#resnet"
     ]
 
 
 def test_adam_is_scaled_by_the_square_root_and_the_line_says_so() -> None:
-    [line] = reference_lines(recipe_of("vit_b_16"), setup_of("vit_b_16"))
+    [line] = reference_lines(run_of("vit_b_16"))
     assert "lr 0.00038 (AdamW, 0.003 at 4096, scaled by the square root)" in line
 
 
 def test_accumulated_batches_count() -> None:
-    [line] = reference_lines(recipe_of("resnet18"), setup_of("resnet18", accumulation_steps=4))
+    [line] = reference_lines(run_of("resnet18", accumulation_steps=4))
     assert "at your batch of 256: lr 0.1 (" in line
 
 
@@ -360,7 +362,7 @@ def test_an_experiment_is_compared_with_the_recipe_at_its_batch_or_not(
         changes = {"weights": str(tmp_path / "weights.pt")}
     experiment = prepare(Settings(model="squeezenet1_1", batch_size=16, **changes))
     assert published_lr(recipe_of("squeezenet1_1"), experiment.facts) == lr
-    facts = reference_facts(recipe_of("squeezenet1_1"), experiment.facts)
+    facts = reference_facts(experiment.record("cosine", 1))
     assert facts is not None and facts["comparable"] == (lr is not None)
 
 
@@ -382,34 +384,33 @@ def test_the_result_of_an_experiment_says_that_the_recipe_is_far(monkeypatch: py
     ],
 )
 def test_another_optimizer_is_mentioned_and_not_compared(model: str, changes: dict[str, Any], words: str) -> None:
-    [line] = reference_lines(recipe_of(model), setup_of(model, **changes))
+    [line] = reference_lines(run_of(model, **changes))
     assert words in line and "your batch" not in line
 
 
 def test_adam_is_compared_with_a_recipe_for_adamw() -> None:
-    setup = setup_of("vit_b_16", optimizer="Adam", optimizer_options={})
-    assert "at your batch of 64" in reference_lines(recipe_of("vit_b_16"), setup)[0]
+    assert "at your batch of 64" in reference_lines(run_of("vit_b_16", optimizer="Adam", optimizer_options={}))[0]
 
 
 def test_fine_tuning_is_not_compared_with_a_training_from_scratch() -> None:
-    lines = reference_lines(recipe_of("resnet18"), setup_of("resnet18", weights="DEFAULT"))
+    lines = reference_lines(run_of("resnet18", weights="DEFAULT"))
     assert "at your batch of 64: lr 0.025" in lines[0] and lines[1].startswith("It is for random weights.")
     assert len(lines) == 2
 
 
 def test_the_reason_stands_where_there_is_no_recipe() -> None:
-    [line] = reference_lines(missing_recipe("efficientnet_b0"), setup_of("resnet18"))
+    [line] = reference_lines(run_of("efficientnet_b0"))
     assert line.startswith("torchvision has no recipe of its own for efficientnet_b0: ported from timm, https://")
 
 
 def test_a_model_that_the_table_lacks_has_no_line() -> None:
-    assert reference_lines(None, setup_of("resnet18")) == []
-    assert reference_facts(None, setup_of("resnet18")) is None
+    for unknown in (None, run_of("resnet18", entry=None), run_of("train.models:build")):
+        assert reference_lines(unknown) == [] and reference_facts(unknown) is None
 
 
 @pytest.mark.parametrize("row", recipe_rows(), ids=name)
 def test_every_row_can_be_told_in_words_and_as_json(row: ReferenceRecipe | NoRecipe) -> None:
-    facts = reference_facts(row, setup_of("resnet18"))
+    facts = reference_facts(run_of(row.model, row.weights))
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts is not None and row.link in facts["text"][0]
 

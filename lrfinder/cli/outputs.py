@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lrfinder.record.curve import LossCurve
     from lrfinder.result import RangeTestResult
     from lrfinder.tasks.estimate import Meter
-    from lrfinder.tasks.experiment import Experiment
 
 T = TypeVar("T")
 
@@ -168,9 +167,9 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
+def as_text(result: RangeTestResult, plan: Recipe | None, files: dict[str, str]) -> str:
     """The advice in words, torchvision's recipe, the lines to paste, and the paths; a result that is in no file."""
-    reference = reference_lines(experiment.reference, experiment.facts)
+    reference = reference_lines(result.run)
     beside = "\n" + "\n".join(bullets("Reference", reference, text_columns())) + "\n" if reference else ""
     lines = f"\nScheduler, for training after this:\n\n{plan.code().rstrip()}\n" if plan is not None else ""
     if "result" in files:
@@ -181,20 +180,13 @@ def as_text(experiment: Experiment, result: RangeTestResult, plan: Recipe | None
     return f"{result_text(result)}\n{beside}{lines}\n{last}"
 
 
-def as_json(
-    experiment: Experiment,
-    result: RangeTestResult,
-    plan: Recipe | None,
-    files: dict[str, str],
-    *,
-    meter: Meter,
-) -> str:
+def as_json(result: RangeTestResult, plan: Recipe | None, files: dict[str, str], *, meter: Meter) -> str:
     """The same, the settings, and what it took as strict JSON."""
     content = {
         "decision": result.decision.to_dict(),
-        "setup": experiment.facts if result.run is None else dict(result.run.setup),
+        "setup": None if result.run is None else dict(result.run.setup),
         **{key: each for key, each in result.to_dict().items() if key != "run"},  # which has the setup again
-        "reference": reference_facts(experiment.reference, experiment.facts),
+        "reference": reference_facts(result.run),
         "recipe": plan.to_dict() if plan is not None else None,
         "code": plan.code() if plan is not None else None,
         **meter.to_dict(),

@@ -163,7 +163,7 @@ def _run(
                 outputs.save(result, plan)
         outputs.draw(result)
         outputs.write_page(result, plan)
-        outputs.show(render(experiment, result, plan, outputs.files))
+        outputs.show(render(result, plan, outputs.files))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(outputs.saved) from None
     outputs.check()

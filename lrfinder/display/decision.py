@@ -89,8 +89,7 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
         reference_lr=scaled,
         sentences=(),
     )
-    reference = "" if run is None else reference_sentence(row, run.setup)
-    more = filter(None, [_of_highest(decision, advice), reference])
+    more = filter(None, [_of_highest(decision, advice), reference_sentence(run)])
     return dataclasses.replace(decision, sentences=(_words(decision, advice, run), *more))
 
 

@@ -72,7 +72,7 @@ def result_page(result: Outcome, schedule: Schedule | None) -> str:
         findings=found,
         reasons=[each for each in advice.reasons if each not in found],
         evidence_rows=evidence_rows(advice.evidence),
-        reference=[] if run is None else [_without_link(each) for each in reference_lines(row, run.setup)],
+        reference=[_without_link(each) for each in reference_lines(run)],
         link=None if row is None else row.link,
         run_rows=run_rows(curve, run),
         sweep=sweep_facts(curve, advice.reasons),
