@@ -199,7 +199,7 @@ def saved_content(what: str, hint: str) -> Iterator[None]:
         raise
     except KeyError as error:
         raise FileFormatError(f"the saved {what} is damaged: {error} is missing. {hint}") from error
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).removesuffix(".")
         raise FileFormatError(f"the saved {what} is damaged: {reason}. {hint}") from error
 

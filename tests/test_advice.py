@@ -573,11 +573,11 @@ def test_advice_is_equal_after_a_round_trip_through_json() -> None:
     assert loaded.lr_for("exponential") == advise(drawn(bowl)).lr_for("exponential")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"grade": "superb"}, {"base_lr": None}, {"base_lr": "much"}, {"interval": [1.0]}, {"more": 1}, {"reasons": None}],
-    ids=str,
-)
+SHORT = {"code": "above_edge", "lr": 0.1, "values": [], "detail": "", "caps_grade": "low"}  # its edge is missing
+DAMAGES = [{"grade": "superb"}, {"base_lr": None}, {"base_lr": "much"}, {"interval": [1.0]}, {"more": 1}]
+
+
+@pytest.mark.parametrize("change", [*DAMAGES, {"reasons": None}, {"reasons": [], "findings": [SHORT]}], ids=str)
 def test_damaged_advice_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FileFormatError, match="damaged.*Run the range test again"):
         Advice.from_dict({**advise(drawn(bowl)).to_dict(), **change})
