@@ -22,13 +22,23 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     if len(weighed) == 1 and weighed[0].name == "typical" and weighed[0].part == 1:
         yield f"A typical LR for {weighed[0].source} is {format_lr(weighed[0].lr)}."
     else:
-        yield from (_ORIGINS[each.name](each) for each in weighed)
+        yield from map(_sentence, weighed)
     if len(weighed) > 1:
         yield f"The weighted mean of these is {format_lr(weighted_mean(weighed))}."
-    yield from (_SITUATION[each.name](each) for each in evidence if each.name in _SITUATION)
+    yield from (_sentence(each) for each in evidence if each.name in _SITUATION)
     yield from (_ceiling(each) for each in evidence if each.name == "ceiling")
     if trained_part(evidence) == "tuned" and all(each.steps is None for each in evidence):
         yield _tuning_length()
+
+
+def _sentence(each: Evidence) -> str:
+    known = _ORIGINS | _SITUATION
+    sentence = known.get(f"{each.name} {each.source}") or known[each.name]
+    if not isinstance(sentence, str):
+        return sentence(each)
+    low, high = map(format_lr, each.seen)
+    lr, beside = format_lr(each.lr), _beside(each.part)
+    return sentence.format(lr=lr, low=low, high=high, seen=each.seen, beside=beside, source=each.source)
 
 
 def _tuning_length() -> str:
@@ -36,14 +46,6 @@ def _tuning_length() -> str:
     return (
         f"This is for a training of up to {longest:g} steps. Longer ones need a lower LR: half of it at "
         f"{4 * longest:,g} steps, a quarter at {16 * longest:,g}. Schedulers that are given the length apply that."
-    )
-
-
-def _low_region(each: Evidence) -> str:
-    low, high = map(format_lr, each.seen)
-    return (
-        f"The loss is lowest between {low} and {high}. In calibration runs the best LR was {_beside(each.part)} the "
-        f"middle of that range, here at {format_lr(each.lr)}."
     )
 
 
@@ -70,16 +72,6 @@ def _typical(each: Evidence) -> str:
     )
 
 
-def _limit(each: Evidence) -> str:
-    seen = format_lr(each.seen[0])
-    sentences = {
-        "edge": f"The edge is a limit as well, and a safe distance below it is {format_lr(each.lr)}.",
-        "divergence": f"The loss had diverged at {seen}, and a safe distance below that is {format_lr(each.lr)}.",
-        "highest": f"The highest LR tried was {seen}, and a safe distance below it is {format_lr(each.lr)}.",
-    }
-    return sentences[each.source]
-
-
 def _head(each: Evidence) -> str:
     edge, diverged = map(format_lr, each.seen)
     fall = HEAD.part / each.part
@@ -93,17 +85,6 @@ def _head(each: Evidence) -> str:
         f"{trained}: from the edge ({edge}) and {_until(each)} ({diverged}) follows {format_lr(each.lr)}{part} for a "
         f"training of {HEAD.length.reference:g} steps. It is set low, as too high costs more than too low: the "
         "interval reaches further up than down."
-    )
-
-
-def _probe(each: Evidence) -> str:
-    low, high = map(format_lr, each.seen)
-    if each.source == "edge":
-        return f"Above {high} that loss rises for good, and a safe distance below is {format_lr(each.lr)}."
-    return (
-        "The weights have been trained before, and a high LR destroys what they hold. The loss of samples that are not "
-        f"trained on shows where: it is lowest between {low} and {high}. In trainings of such networks the best LR was "
-        f"below the middle of that range, here at {format_lr(each.lr)}."
     )
 
 
@@ -144,22 +125,11 @@ def _batch_size(each: Evidence) -> str:
     )
 
 
-def _plateau(each: Evidence) -> str:
-    return f"Trainings with such a plateau need less than that mean: {format_lr(each.lr)}."
-
-
 def _model_size(each: Evidence) -> str:
     reference, size = each.seen
     return (
         f"The network has {_number(size)} trainable parameters, those of the calibration runs at most "
         f"{_number(reference)}. Larger ones need a lower LR: {format_lr(each.lr)}."
-    )
-
-
-def _trained_weights(each: Evidence) -> str:
-    return (
-        "The weights have been trained before, and an LR for fresh weights would destroy what they hold, so it is "
-        f"lowered to {format_lr(each.lr)}."
     )
 
 
@@ -169,13 +139,6 @@ def _momentum(each: Evidence) -> str:
     return (
         f"The momentum is {momentum:g}, and updates add up {added} than with {usual:g}. That needs a {lr} LR: "
         f"{format_lr(each.lr)}."
-    )
-
-
-def _features(each: Evidence) -> str:
-    return (
-        f"Of the squared norm of the features {each.seen[1]:.0%} varies between samples, and the rest is that of their "
-        f"mean. The mean lowers the edge and not the best LR, so the LR is raised to {format_lr(each.lr)}."
     )
 
 
@@ -201,27 +164,44 @@ def _clipping(each: Evidence) -> str:
     )
 
 
-_ORIGINS: dict[str, Callable[[Evidence], str]] = {
-    "low region": _low_region,
+# By name, or by name and source, a text to be filled in or a function of the evidence.
+_ORIGINS: dict[str, str | Callable[[Evidence], str]] = {
+    "low region": (
+        "The loss is lowest between {low} and {high}. In calibration runs the best LR was {beside} the middle of that "
+        "range, here at {lr}."
+    ),
     "half fall": _half_fall,
     "typical": _typical,
-    "limit": _limit,
+    "limit": "The highest LR tried was {low}, and a safe distance below it is {lr}.",
+    "limit edge": "The edge is a limit as well, and a safe distance below it is {lr}.",
+    "limit divergence": "The loss had diverged at {low}, and a safe distance below that is {lr}.",
     "head": _head,
-    "probe": _probe,
+    "probe": (
+        "The weights have been trained before, and a high LR destroys what they hold. The loss of samples that are not "
+        "trained on shows where: it is lowest between {low} and {high}. In trainings of such networks the best LR was "
+        "below the middle of that range, here at {lr}."
+    ),
+    "probe edge": "Above {high} that loss rises for good, and a safe distance below is {lr}.",
     "training loss": lambda each: (
         f"The training loss and the typical LR of {each.source or 'the optimizer'}, for this batch and number of "
         f"trainable parameters, give {format_lr(each.lr)}."  # which may be new ones, as those of adapters
     ),
     "edge": _edge_alone,
-    "trials": lambda each: f"Trial search: the best LR for {each.source} is {format_lr(each.lr)}.",
-    "range test": lambda each: f"The range test advised {format_lr(each.lr)} for it.",
+    "trials": "Trial search: the best LR for {source} is {lr}.",
+    "range test": "The range test advised {lr} for it.",
 }
 
-_SITUATION: dict[str, Callable[[Evidence], str]] = {
+_SITUATION: dict[str, str | Callable[[Evidence], str]] = {
     "batch size": _batch_size,
-    "plateau": _plateau,
-    "features": _features,
+    "plateau": "Trainings with such a plateau need less than that mean: {lr}.",
+    "features": (
+        "Of the squared norm of the features {seen[1]:.0%} varies between samples, and the rest is that of their mean. "
+        "The mean lowers the edge and not the best LR, so the LR is raised to {lr}."
+    ),
     "model size": _model_size,
     "momentum": _momentum,
-    "trained weights": _trained_weights,
+    "trained weights": (
+        "The weights have been trained before, and an LR for fresh weights would destroy what they hold, so it is "
+        "lowered to {lr}."
+    ),
 }

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from lrfinder.analysis.finding import Finding
 from lrfinder.numbers import format_lr
 from lrfinder.record.trials import STAGES, Trial, TrialRecord
 
 __all__ = ["SEARCH_SENTENCES", "explain_trials"]
 
 
-SEARCH_SENTENCES: dict[str, Callable[[Finding], str]] = {
-    "search_too_short": lambda found: (
-        f"No trial search for {found.detail}: {found.values[0]:g} steps are too few for three trials of ten. Give a "
-        "larger budget, or train with the LR of the range test."
+SEARCH_SENTENCES: dict[str, str] = {
+    "search_too_short": (
+        "No trial search for {detail}: {values[0]:g} steps are too few for three trials of ten. Give a larger budget, "
+        "or train with the LR of the range test."
     ),
-    "search_interrupted": lambda found: "The trial search was interrupted before its first trial.",
-    "no_trial_learned": lambda found: (
-        f"Trial search: no trial lowered the {found.detail} loss noticeably, as is typical of short trials of trained "
+    "search_interrupted": "The trial search was interrupted before its first trial.",
+    "no_trial_learned": (
+        "Trial search: no trial lowered the {detail} loss noticeably, as is typical of short trials of trained "
         "weights. The advice is that of the range test."
     ),
-    "trials_lag": lambda found: (
-        f"Trial search: the {found.detail} loss does not follow the training loss, as where the running statistics of "
+    "trials_lag": (
+        "Trial search: the {detail} loss does not follow the training loss, as where the running statistics of "
         "BatchNorm move too slowly for short trials. The advice is that of the range test."
     ),
-    "outside_screening": lambda found: (
-        f"{format_lr(found.lr or 0.0)} is not inside the range that was screened; the best LR may lie beyond it."
+    "outside_screening": "{lr} is not inside the range that was screened; the best LR may lie beyond it.",
+    "trials_overfit": (
+        "The best long trial overfits: its training loss is {values[1]:.3g}, its validation loss {values[2]:.3g}. The "
+        "training is longer and would overfit more, so it gets {values[0]:.2g} times the LR of that trial."
     ),
-    "trials_overfit": lambda found: (
-        f"The best long trial overfits: its training loss is {found.values[1]:.3g}, its validation loss "
-        f"{found.values[2]:.3g}. The training is longer and would overfit more, so it gets "
-        f"{found.values[0]:.2g} times the LR of that trial."
-    ),
-    "many_passes": lambda found: (
-        f"The training goes through its data {found.values[1]:.0f} times. With more than eight it overfits more than "
-        f"its trials do, so it gets {found.values[0]:.2g} times the LR that they show."
+    "many_passes": (
+        "The training goes through its data {values[1]:.0f} times. With more than eight it overfits more than its "
+        "trials do, so it gets {values[0]:.2g} times the LR that they show."
     ),
 }
-"""By code, the sentence of each finding of a trial search."""
+"""By code, the sentence of each finding of a trial search, as a text to be filled in."""
 
 
 def explain_trials(record: TrialRecord) -> Iterator[str]:
