@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +90,9 @@ def decide(advice: Advice, run: RunRecord | None = None) -> Decision:
         reference_lr=scaled,
         sentences=(),
     )
-    more = filter(None, [_of_highest(decision, advice), reference_sentence(run)])
-    return dataclasses.replace(decision, sentences=(_words(decision, advice, run), *more))
+    found = {finding.code: finding for finding in advice.findings}
+    more = filter(None, [_of_highest(decision, found.get("groups")), reference_sentence(run)])
+    return dataclasses.replace(decision, sentences=(_words(decision, found, run), *more))
 
 
 def _limit(advice: Advice) -> float | None:
@@ -104,16 +106,15 @@ def _limit(advice: Advice) -> float | None:
     return max(highest, round_lr(geometric_mean(found[0], found[-1])))
 
 
-def _words(decision: Decision, advice: Advice, run: RunRecord | None) -> str:
-    codes = {finding.code: finding for finding in advice.findings}
+def _words(decision: Decision, found: Mapping[str, Finding], run: RunRecord | None) -> str:
     if decision.lr is None or decision.interval is None:
-        cause = next((words for code, words in _CAUSES.items() if code in codes), None)
+        cause = next((words for code, words in _CAUSES.items() if code in found), None)
         return f"No learning rate can be read from this curve{f': {cause}' if cause else '; see why'}."
-    if "lr_free" in codes:
-        return f"Keep {format_lr(decision.lr)}: {codes['lr_free'].detail} sets its own step size."
+    if "lr_free" in found:
+        return f"Keep {format_lr(decision.lr)}: {found['lr_free'].detail} sets its own step size."
     low, high = map(format_lr, decision.interval)
     words = f"{'Only a hint:' if decision.grade == 'low' else 'Use'} {format_lr(decision.lr)}"
-    of = f" for {decision.lr_of}" if decision.lr_of else _of_group(codes.get("groups"))
+    of = f" for {decision.lr_of}" if decision.lr_of else _of_group(found.get("groups"))
     words += f"{of} ({low} to {high})"
     if decision.schedule_lr is not None and format_lr(decision.schedule_lr) != format_lr(decision.lr):
         words += f", as peak of {decision.schedule} {format_lr(decision.schedule_lr)}"
@@ -131,9 +132,8 @@ def _of_group(groups: Finding | None) -> str:
     return f" for parameter group {reference_group(groups.values)}{name}"
 
 
-def _of_highest(decision: Decision, advice: Advice) -> str:
+def _of_highest(decision: Decision, groups: Finding | None) -> str:
     """The learning rate of the group with the highest, which under layer decay is that of factor 1; "" where told."""
-    groups = next((found for found in advice.findings if found.code == "groups"), None)
     if groups is None or decision.lr is None or decision.lr_of or "optimizer[" in groups.detail:
         return ""
     highest, scale = groups.values.index(max(groups.values)), groups.values[reference_group(groups.values)]
