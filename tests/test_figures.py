@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, falls_and_breaks
 
 from lrfinder.analysis.regimes import read_curve
-from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curve_figure import CurveFigure
 from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.marks import Mark, labelled, places
 from lrfinder.display.schedule_figure import schedule_figure
@@ -22,7 +22,7 @@ from lrfinder.record.facts import ModelFacts
 
 
 def figure_of(curve, advice=None):
-    return curve_figure(curve, read_curve(curve), advice)
+    return CurveFigure(curve, read_curve(curve), advice)
 
 
 def marks_at(*xs):
@@ -35,8 +35,8 @@ def marks_at(*xs):
 def test_points_are_the_causal_pairs_and_the_line_is_the_smoothing():
     curve = ODD_CURVES["noisy"]
     shown = figure_of(curve)
-    assert (shown.lrs, shown.losses) == curve.pairs()
-    assert shown.smooth == read_curve(curve).smooth
+    assert (shown.reading.lrs, shown.reading.losses) == curve.pairs()
+    assert shown.reading.smooth == read_curve(curve).smooth
 
 
 def test_marks_are_the_advice_and_the_edge_lowest_first():
@@ -50,14 +50,14 @@ def test_marks_are_the_advice_and_the_edge_lowest_first():
 def test_marks_sit_on_the_smoothed_curve():
     curve = ODD_CURVES["clean"]
     shown = figure_of(curve, advice_of())
-    heights = np.interp(np.log([mark.x for mark in shown.marks]), np.log(shown.lrs), shown.smooth)
+    heights = np.interp(np.log([mark.x for mark in shown.marks]), np.log(shown.reading.lrs), shown.reading.smooth)
     assert [mark.y for mark in shown.marks] == pytest.approx(heights)
 
 
 def test_a_mark_outside_the_curve_has_no_height_and_widens_the_axis():
     shown = figure_of(ODD_CURVES["clean"], advice_of(1e-7, 5.0))
     assert [mark.y for mark in shown.marks if mark.role != "edge"] == [None, None]
-    assert shown.x_limits[0] < 1e-7 and shown.x_limits[1] > 5.0
+    assert shown.axis[1][0] < 1e-7 and shown.axis[1][1] > 5.0
 
 
 def test_without_advice_only_the_edge_is_marked():
@@ -95,7 +95,7 @@ def test_the_subtitle_says_where_the_interval_lies(name, base_lr, words):
 
 def title_of(subject=(), **facts):
     curve = dataclasses.replace(ODD_CURVES["clean"], optimizer="AdamW", facts=ModelFacts(**facts))
-    return curve_figure(curve, read_curve(curve), advice_of(), subject).title
+    return CurveFigure(curve, read_curve(curve), advice_of(), subject).title
 
 
 def test_the_title_has_model_data_and_batch_where_they_are_known():
@@ -174,22 +174,22 @@ def test_a_validation_curve_is_called_one():
 
 def test_a_loss_that_is_to_rise_is_told_with_its_own_sign():
     curve = curve_of(lambda lrs: -falls_and_breaks(lrs), facts=ModelFacts(maximize=True))
-    assert figure_of(curve).ylabel.startswith("minus training loss") and min(figure_of(curve).losses) > 0
+    assert figure_of(curve).ylabel.startswith("minus training loss") and min(figure_of(curve).reading.losses) > 0
     (line,) = curves_figure({"one": curve}).lines
     assert line.label.startswith("one: -2.29 to -0.5")
 
 
 def test_the_learning_rate_axis_is_linear_after_a_linear_sweep():
-    assert figure_of(ODD_CURVES["clean"]).scale == "log"
-    assert figure_of(ODD_CURVES["linear"]).scale == "linear"
+    assert figure_of(ODD_CURVES["clean"]).axis[0] == "log"
+    assert figure_of(ODD_CURVES["linear"]).axis[0] == "linear"
 
 
 @pytest.mark.parametrize("name", ODD_CURVES)
 def test_every_point_and_every_mark_lies_within_the_axis(name):
     shown = figure_of(ODD_CURVES[name], advice_of())
-    low, high = shown.x_limits
+    _, (low, high) = shown.axis
     assert low < high
-    assert all(low < x < high for x in (*shown.lrs, *(mark.x for mark in shown.marks)))
+    assert all(low < x < high for x in (*shown.reading.lrs, *(mark.x for mark in shown.marks)))
 
 
 def test_a_blow_up_over_ten_orders_of_magnitude_does_not_flatten_the_fall():
@@ -205,7 +205,7 @@ def test_a_spike_among_quiet_losses_does_not_set_the_scale():
 @pytest.mark.parametrize("name", ODD_CURVES)
 def test_the_lowest_smoothed_loss_is_always_within_the_axis(name):
     shown = figure_of(ODD_CURVES[name])
-    assert shown.y_limits is None or shown.y_limits[0] < min(shown.smooth) < shown.y_limits[1]
+    assert shown.y_limits is None or shown.y_limits[0] < min(shown.reading.smooth) < shown.y_limits[1]
 
 
 def test_scaling_and_shifting_the_loss_scales_and_shifts_the_axis():
@@ -226,7 +226,7 @@ def test_the_regimes_meet_at_the_onset_and_at_the_edge():
     curve = curve_of(falls_and_breaks, end_lr=3.0)
     reading, shown = read_curve(curve), figure_of(curve)
     assert [span.name for span in shown.regimes] == ["flat", "falling", "unstable"]
-    low, high = shown.x_limits
+    _, (low, high) = shown.axis
     ends = [low, reading.onset_lr, reading.edge_lr, high]
     assert [(span.start, span.end) for span in shown.regimes] == list(zip(ends, ends[1:]))
     assert sum(span.share for span in shown.regimes) == pytest.approx(1)
@@ -283,8 +283,8 @@ def test_unequal_learning_rates_have_a_label_each():
 
 
 def test_places_are_parts_of_the_axis_on_either_scale():
-    assert [places((0.01, 1.0), "log")(x) for x in (0.01, 0.1, 1.0)] == pytest.approx([0, 0.5, 1])
-    assert [places((0.0, 4.0), "linear")(x) for x in (0.0, 1.0, 4.0)] == [0, 0.25, 1]
+    assert [places("log", (0.01, 1.0))(x) for x in (0.01, 0.1, 1.0)] == pytest.approx([0, 0.5, 1])
+    assert [places("linear", (0.0, 4.0))(x) for x in (0.0, 1.0, 4.0)] == [0, 0.25, 1]
 
 
 # --- several curves ---------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_labels_of_many_curves_go_beside_the_axes_without_levels():
 
 @pytest.mark.parametrize(("other", "scale"), [("linear", "linear"), ("clean", "log")])
 def test_the_axis_of_several_curves_is_linear_if_all_sweeps_were(other, scale):
-    assert curves_figure({"one": ODD_CURVES["linear"], "other": ODD_CURVES[other]}).scale == scale
+    assert curves_figure({"one": ODD_CURVES["linear"], "other": ODD_CURVES[other]}).axis[0] == scale
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from odd_curves import NO_ADVICE, ODD_CURVES, RECIPES, advice_of, curve_of, fall
 
 from lrfinder import RangeTestResult, advise, slide
 from lrfinder.analysis.regimes import read_curve
-from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curve_figure import CurveFigure
 from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.drawing import set_axis
 from lrfinder.display.pictures import figure_png
@@ -73,16 +73,17 @@ def pixels(png):
 
 def test_points_line_and_interval_are_drawn_as_computed(ax):
     plot_curve(CLEAN, advice_of(), ax)
-    shown = curve_figure(CLEAN, read_curve(CLEAN), advice_of())
-    np.testing.assert_array_equal(artist(ax, "raw").get_xydata(), np.column_stack([shown.lrs, shown.losses]))
-    np.testing.assert_array_equal(artist(ax, "smoothed").get_xydata(), np.column_stack([shown.lrs, shown.smooth]))
+    shown = CurveFigure(CLEAN, read_curve(CLEAN), advice_of())
+    lrs, losses, smooth = shown.reading.lrs, shown.reading.losses, shown.reading.smooth
+    np.testing.assert_array_equal(artist(ax, "raw").get_xydata(), np.column_stack([lrs, losses]))
+    np.testing.assert_array_equal(artist(ax, "smoothed").get_xydata(), np.column_stack([lrs, smooth]))
     assert band(ax, "interval") == pytest.approx(shown.interval)
-    assert ax.get_xlim() == pytest.approx(shown.x_limits) and ax.get_ylim() == pytest.approx(shown.y_limits)
+    assert ax.get_xlim() == pytest.approx(shown.axis[1]) and ax.get_ylim() == pytest.approx(shown.y_limits)
 
 
 def test_each_mark_is_a_line_a_marker_and_a_label(ax):
     plot_curve(CLEAN, advice_of(), ax)
-    marks = curve_figure(CLEAN, read_curve(CLEAN), advice_of()).marks
+    marks = CurveFigure(CLEAN, read_curve(CLEAN), advice_of()).marks
     assert all(list(artist(ax, mark.role).get_xdata()) == [mark.x, mark.x] for mark in marks)
     markers = [tuple(line.get_xydata()[0]) for line in ax.get_lines() if len(line.get_xdata()) == 1]
     assert markers == [(mark.x, mark.y) for mark in marks]
@@ -91,7 +92,7 @@ def test_each_mark_is_a_line_a_marker_and_a_label(ax):
 
 def test_the_texts_around_the_axes_are_those_of_the_figure(ax):
     plot_curve(CLEAN, advice_of(), ax)
-    shown = curve_figure(CLEAN, read_curve(CLEAN), advice_of())
+    shown = CurveFigure(CLEAN, read_curve(CLEAN), advice_of())
     assert ax.get_title(loc="left") == f"{shown.title}\n{shown.subtitle}"
     assert (ax.get_xlabel(), ax.get_ylabel()) == (shown.xlabel, shown.ylabel)
 
@@ -185,7 +186,7 @@ def test_labels_touch_nothing_however_close_the_marks_are(base_lr, max_lr, width
     ax = plot_curve(CLEAN, advice_of(base_lr, max_lr), figure.subplots())
     canvas.draw()
     labels = labels_of(ax)
-    marks = [mark for mark in curve_figure(CLEAN, read_curve(CLEAN), advice_of(base_lr, max_lr)).marks if mark.label]
+    marks = [mark for mark in CurveFigure(CLEAN, read_curve(CLEAN), advice_of(base_lr, max_lr)).marks if mark.label]
     lines = [ax.transData.transform((mark.x, 1))[0] for mark in marks]
     boxes = [Text.get_window_extent(text) for text in labels]  # without its pole
     everything = [*boxes, ax._left_title.get_window_extent()]
@@ -428,7 +429,7 @@ NARROW_AND_WIDE = [(1e-3, 1.02e-3), (1.2e-3, 2e-3), (2e-6, 7e-5), (1e-3, 9e-3), 
 def test_labels_of_the_lr_axis_do_not_touch(limits):
     figure = Figure(figsize=(6.4, 3.2))
     ax = figure.subplots()
-    set_axis(ax, limits, "log")
+    set_axis(ax, "log", limits)
     figure.canvas.draw()
     labels = [label for minor in (False, True) for label in ax.get_xticklabels(minor=minor) if label.get_text()]
     low, high = ax.bbox.x0 - 1, ax.bbox.x1 + 1

@@ -35,14 +35,12 @@ class CurvesFigure:
     """Everything that :func:`lrfinder.plot_curves` draws; ``beside`` places the legend beside the axes, not above."""
 
     lines: tuple[SmoothedLine, ...]
-    scale: str
-    x_limits: tuple[float, float]
+    axis: tuple[str, tuple[float, float]]
     beside: bool
 
 
 def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
     """Contents of a plot of several curves; at least one."""
-    scale, limits = lr_axis(list(curves.values()), [])
     beside = len(curves) > _ABOVE
     lines = []
     for label, curve in curves.items():
@@ -55,7 +53,7 @@ def curves_figure(curves: Mapping[str, LossCurve]) -> CurvesFigure:
                 edge=None if reading.edge_lr is None else _nearest(reading.lrs, reading.edge_lr),
             )
         )
-    return CurvesFigure(lines=tuple(lines), scale=scale, x_limits=limits, beside=beside)
+    return CurvesFigure(lines=tuple(lines), axis=lr_axis(list(curves.values()), []), beside=beside)
 
 
 def _parts_of_drop(reading: Reading) -> tuple[float, ...]:

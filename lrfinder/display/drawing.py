@@ -93,7 +93,7 @@ def text_size(ax: Axes) -> str:
     return "small" if _narrow(ax) else "medium"
 
 
-def set_axis(ax: Axes, limits: tuple[float, float], scale: str) -> None:
+def set_axis(ax: Axes, scale: str, limits: tuple[float, float]) -> None:
     """Set the horizontal axis, with a faint grid below the curves."""
     ax.set_xscale(scale)
     ax.set_xlim(limits)

@@ -48,7 +48,7 @@ def labelled(marks: Sequence[Mark], place: Callable[[float], float]) -> tuple[Ma
 
     Example:
         >>> marks = [Mark(role=name, x=x, y=None, value=f"{x:g}") for name, x in (("base_lr", 0.1), ("max_lr", 0.1))]
-        >>> [(mark.label, mark.to_left) for mark in labelled(marks, places((0.0, 1.0), "linear"))]
+        >>> [(mark.label, mark.to_left) for mark in labelled(marks, places("linear", (0.0, 1.0)))]
         [('base_lr = max_lr 0.1', False), ('', False)]
     """
     groups = [list(group) for _, group in itertools.groupby(marks, key=lambda mark: mark.value)]
@@ -67,15 +67,15 @@ def labelled(marks: Sequence[Mark], place: Callable[[float], float]) -> tuple[Ma
     return tuple(placed)
 
 
-def places(limits: tuple[float, float], scale: str) -> Callable[[float], float]:
+def places(scale: str, limits: tuple[float, float]) -> Callable[[float], float]:
     """Function from a value to its place between the left (0) and the right (1) end of an axis.
 
     Args:
-        limits: values at both ends; above 0 on a logarithmic axis.
         scale: ``"log"`` or ``"linear"``.
+        limits: values at both ends; above 0 on a logarithmic axis.
 
     Example:
-        >>> places((0.01, 1.0), "log")(0.1)
+        >>> places("log", (0.01, 1.0))(0.1)
         0.5
     """
     scaled = math.log if scale == "log" else float

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from lrfinder.advice.advice import Advice
 from lrfinder.analysis.regimes import Reading, read_curve
 from lrfinder.analysis.series import check_curve
-from lrfinder.display.curve_figure import curve_figure
+from lrfinder.display.curve_figure import CurveFigure
 from lrfinder.display.curves_figure import curves_figure
 from lrfinder.display.drawing import (
     DASHES,
@@ -79,15 +79,16 @@ def plot_curve(
     """
     ax = _axes(ax)
     palette = palette_for(ax)
-    shown = curve_figure(curve, read_curve(curve) if reading is None else reading, advice, subject)
-    set_axis(ax, shown.x_limits, shown.scale)
+    reading = read_curve(curve) if reading is None else reading
+    shown = CurveFigure(curve, reading, advice, subject)
+    set_axis(ax, *shown.axis)
     dots: dict[str, Any] = {"color": ink(), "markersize": 3.8, "mec": ax.get_facecolor(), "mew": 0.6}
-    ax.plot(shown.lrs, shown.smooth, "-", color=palette["curve"], linewidth=2, label="smoothed", zorder=2)
-    ax.plot(shown.lrs, shown.losses, "o", alpha=0.7, label="raw", zorder=3, **dots)  # above the line, to be seen
-    if shown.y_limits is None:
+    ax.plot(reading.lrs, reading.smooth, "-", color=palette["curve"], linewidth=2, label="smoothed", zorder=2)
+    ax.plot(reading.lrs, reading.losses, "o", alpha=0.7, label="raw", zorder=3, **dots)  # above the line, to be seen
+    if (limits := shown.y_limits) is None:
         ax.set_yticks([])
     else:
-        bottom, top = shown.y_limits
+        bottom, top = limits
         ax.set_ylim(bottom=None if bottom <= 0 and ax.get_yscale() == "log" else bottom, top=top)
     if shown.note:
         draw_note(ax, shown.note)
@@ -138,7 +139,7 @@ def plot_curves(curves: Mapping[str, LossCurve], ax: Axes | None = None) -> Axes
         check_curve(curve)
     ax = _axes(ax)
     shown = curves_figure(curves)
-    set_axis(ax, shown.x_limits, shown.scale)
+    set_axis(ax, *shown.axis)
     looks = zip(itertools.cycle(cycle_for(ax)), itertools.cycle(DASHES), itertools.cycle(MARKERS))
     for line, (color, dashes, marker) in zip(shown.lines, looks):
         look: dict[str, Any] = {"color": color, "linestyle": dashes, "marker": marker, "markersize": 7}
@@ -180,7 +181,7 @@ def plot_recipe(recipe: Schedule, ax: Axes | None = None) -> Axes:
     palette = palette_for(ax)
     shown = schedule_figure(recipe)
     drawstyle = "steps-post" if shown.stepwise else "default"
-    set_axis(ax, shown.x_limits, "linear")
+    set_axis(ax, "linear", shown.x_limits)
     ax.plot(shown.times, shown.lrs, color=palette["curve"], lw=2, drawstyle=drawstyle, label="learning rate", zorder=3)
     ax.set_ylim(shown.y_limits)
     ax.yaxis.set_major_formatter("{x:g}")  # a common factor of all ticks would stand where the labels do

@@ -70,7 +70,7 @@ def schedule_figure(schedule: Schedule) -> ScheduleFigure:
         x_limits=limits,
         y_limits=(-0.04 * max(lrs), 1.08 * max(lrs)),
         momentum_limits=_momentum_limits(momenta),
-        marks=labelled(marks, places(limits, "linear")),
+        marks=labelled(marks, places("linear", limits)),
         title=f"{schedule.kind}: scheduler.step() after every {unit}",
         subtitle=f"{warmup} {units} of warm-up (shaded)" if warmup else "",
         xlabel=_time_label(schedule, unit),

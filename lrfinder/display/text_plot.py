@@ -6,7 +6,7 @@ import itertools
 import math
 import textwrap
 
-from lrfinder.display.curve_figure import CurveFigure, curve_figure
+from lrfinder.display.curve_figure import CurveFigure
 from lrfinder.display.marks import places
 from lrfinder.display.outcome import Outcome
 from lrfinder.numbers import format_lr
@@ -38,12 +38,12 @@ def text_plot(result: Outcome, columns: int) -> list[str]:
         >>> len(lines), max(map(len, lines)) <= 80, lines[-1].split("  ")[-3]
         (13, True, '| base_lr 0.042')
     """
-    shown = curve_figure(result.curve, result.reading, result.advice)
-    if shown.y_limits is None or columns < _NARROWEST:
+    shown = CurveFigure(result.curve, result.reading, result.advice)
+    if (limits := shown.y_limits) is None or columns < _NARROWEST:
         return []
-    low, high = shown.y_limits
+    low, high = limits
     if not shown.note:  # of a curve that never moved, the height of the axes keeps noise small
-        low, high = min(shown.smooth), min(max(shown.smooth), high)
+        low, high = min(shown.reading.smooth), min(max(shown.reading.smooth), high)
     top, bottom = f"{high:.3g}", f"{low:.3g}"
     margin = max(len(top), len(bottom))
     width = min(columns, _WIDEST) - margin - 2
@@ -74,9 +74,10 @@ _MARKS = {"base_lr": "|", "edge": ":"}
 
 def _heights(shown: CurveFigure, width: int) -> list[tuple[int, float]]:
     """Smoothed loss in the middle of each column that the curve covers, between the points on either side."""
-    columns = [_column(shown, lr, width) for lr in shown.lrs]
+    columns = [_column(shown, lr, width) for lr in shown.reading.lrs]
     heights = []
-    for (start, end), (left, right) in zip(itertools.pairwise(columns), itertools.pairwise(shown.smooth), strict=True):
+    pairs = zip(itertools.pairwise(columns), itertools.pairwise(shown.reading.smooth), strict=True)
+    for (start, end), (left, right) in pairs:
         for column in range(start, end + 1):
             part = (column - start) / (end - start) if end > start else 1.0
             heights.append((column, left * (1 - part) + right * part))
@@ -84,7 +85,7 @@ def _heights(shown: CurveFigure, width: int) -> list[tuple[int, float]]:
 
 
 def _column(shown: CurveFigure, lr: float, width: int) -> int:
-    return min(max(math.floor(places(shown.x_limits, shown.scale)(lr) * width), 0), width - 1)
+    return min(max(math.floor(places(*shown.axis)(lr) * width), 0), width - 1)
 
 
 def _axis(shown: CurveFigure, width: int) -> str:
@@ -97,7 +98,7 @@ def _axis(shown: CurveFigure, width: int) -> str:
 
 def _ends(shown: CurveFigure, width: int) -> str:
     """Lowest and highest learning rate, swept or marked, below the ends of the axis."""
-    known = [*shown.lrs, *(mark.x for mark in shown.marks)]
+    known = [*shown.reading.lrs, *(mark.x for mark in shown.marks)]
     first, last = format_lr(min(known)), format_lr(max(known))
     return f"{first}{last:>{max(width - len(first), len(last) + 1)}}"
 
