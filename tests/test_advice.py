@@ -308,7 +308,7 @@ def test_a_plateau_counts_from_where_half_of_the_fall_is_gone(optimizer: str) ->
 
 @pytest.mark.parametrize("change", [{"probed": True}, {"dead_lr": 1.0}, {"diverged_lr": 1.0}], ids=str)
 def test_no_plateau_is_seen_in_a_probe_or_where_the_training_broke(change: dict[str, Any]) -> None:
-    reading = read_curve(drawn(falls, end=10.0))
+    reading = read_curve(drawn(falls, end=0.1))
     assert half_fallen(reading) == pytest.approx(1e-4, rel=0.3)
     assert half_fallen(dataclasses.replace(reading, **change)) is None
 
@@ -318,13 +318,35 @@ def test_a_plateau_far_from_the_typical_lr_counts_as_a_factor_20_away() -> None:
     assert near.base_lr == far.base_lr
 
 
-@pytest.mark.parametrize(("edge", "end", "bounded"), [(1.0, 10.0, False), (1.0, 30.0, True), (3e-3, 0.1, False)])
+@pytest.mark.parametrize(("edge", "end", "bounded"), [(0.1, 1.0, False), (0.1, 3.0, True), (3e-3, 0.1, False)])
 def test_a_low_rise_ends_a_plateau_where_the_loss_would_have_diverged(edge: float, end: float, bounded: bool) -> None:
     def rises(x: float) -> float:
         return falls(x) + (0.35 if x > math.log10(edge) else 0.0)
 
     advice = advise(drawn(rises, end=end))
     assert ("half fall" in [each.name for each in advice.evidence]) is bounded
+
+
+@pytest.mark.parametrize(
+    ("edge", "end", "optimizer", "counts"),
+    [
+        (1.0, 100.0, "SGD", True),  # diverged, and four decades wide
+        (0.01, 100.0, "SGD", False),
+        (1.0, 100.0, "Adam", False),
+        (1.0, 10.0, "Adam", True),  # not diverged
+    ],
+)
+def test_a_plateau_of_four_decades_counts_whatever_follows(
+    edge: float, end: float, optimizer: str, counts: bool
+) -> None:
+    """As with normalised layers, and where all outputs become alike: the loss falls on, and the training is worse."""
+
+    def rises(x: float) -> float:
+        return falls(x) + (0.35 if x > math.log10(edge) else 0.0) + (5.0 if x > math.log10(30 * edge) else 0.0)
+
+    curve = drawn(rises, end=end, optimizer=optimizer)
+    assert (read_curve(curve).diverged_lr is not None) is (end > 30 * edge)
+    assert ("half fall" in [each.name for each in advise(curve).evidence]) is counts
 
 
 def test_the_lowest_lr_that_trains_is_none_that_was_not_tried() -> None:
@@ -334,11 +356,11 @@ def test_the_lowest_lr_that_trains_is_none_that_was_not_tried() -> None:
 
 def test_the_grade_is_low_where_a_plateau_may_be_about_to_diverge() -> None:
     def rises(x: float) -> float:
-        return falls(x) + (0.35 if x > 0 else 0.0)
+        return falls(x) + (0.35 if x > -1 else 0.0)
 
-    soon, late = (advise(drawn(rises, end=end)) for end in (15.0, 30.0))
+    soon, late = (advise(drawn(rises, end=end)) for end in (1.5, 3.0))
     assert "half fall" not in {each.name for each in soon.evidence} and "half fall" in {e.name for e in late.evidence}
-    assert soon.grade == late.grade == "low" and "Raise end_lr above 15 to see" in words(soon)
+    assert soon.grade == late.grade == "low" and "Raise end_lr above 1.5 to see" in words(soon)
 
 
 @pytest.mark.parametrize(

@@ -15,31 +15,38 @@ __all__ = ["half_fallen", "may_be_bounded"]
 
 _WIDE = 100.0  # of the stored sweeps without divergence, those of five other trainings have their edge as far above
 _BEYOND = 20.0  # times the edge; of the stored sweeps that show both, 88 % had diverged there
+_WIDEST = 3000.0  # of the stored sweeps of SGD that diverged, the six above it have their best LR below 1/200 of the edge
 _PART, _NOISES = 0.5, 2.0  # of the fall, and at least so many noises above the lowest level
 
 
 def half_fallen(reading: Reading) -> float | None:
     """LR where half of the fall was gone, of a curve that stays low for long above it; None for any other.
 
-    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at 20 times the edge.
+    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at 20 times the edge. Where
+    they are 3,000 times as high it may be about to diverge, and with SGD may have: normalised layers bear any learning
+    rate, and without negatives (SimSiam, BYOL) the loss falls further while all outputs become alike.
 
     Args:
         reading: of a curve; one about the loss of a probe gives None.
     """
-    if reading.edge_lr is not None and reading.lrs[-1] < _BEYOND * reading.edge_lr:
-        return None  # it may be about to diverge
-    return _wide_half(reading)
+    half, width = _half(reading)
+    undiverged = reading.diverged_lr is None
+    if width >= _WIDEST and (undiverged or reading.update_rule == "proportional"):
+        return half
+    shown = reading.edge_lr is None or reading.lrs[-1] >= _BEYOND * reading.edge_lr
+    return half if width >= _WIDE and undiverged and shown else None
 
 
 def may_be_bounded(reading: Reading) -> bool:
     """Whether the sweep ends too soon above its edge to tell a plateau from a curve that is about to diverge."""
-    return _wide_half(reading) is not None and half_fallen(reading) is None
+    return reading.diverged_lr is None and _half(reading)[1] >= _WIDE and half_fallen(reading) is None
 
 
-def _wide_half(reading: Reading) -> float | None:
-    if reading.low_region is None or reading.probed or reading.diverged_lr is not None or reading.dead_lr is not None:
-        return None
+def _half(reading: Reading) -> tuple[float, float]:
+    """LR where half of the fall was gone, and how many times as high the edge is, or else the end; zeros for none."""
+    if reading.low_region is None or reading.probed or reading.dead_lr is not None:
+        return 0.0, 0.0
     smooth = np.asarray(reading.smooth)
     level = smooth.min() + max(_PART * reading.total_drop, _NOISES * reading.noise_std)
     half = reading.lrs[int(np.flatnonzero(smooth <= level)[0])]
-    return half if (reading.edge_lr or reading.lrs[-1]) >= _WIDE * half else None
+    return half, (reading.edge_lr or reading.lrs[-1]) / half
