@@ -635,6 +635,14 @@ def test_a_csv_that_cannot_be_written_after_the_sweep_keeps_the_result(tmp_path:
         outputs.check()
 
 
+def test_a_result_is_saved_where_another_run_has_removed_the_folder(tmp_path: Path) -> None:
+    """As a run does that made the folder and failed, while this one was going on."""
+    outputs = Outputs(tmp_path / "new" / "out", "model")
+    outputs.save(RangeTestResult.load(saved_in(tmp_path)), None)
+    outputs.check()
+    assert (tmp_path / "new" / "out" / "model.json").is_file()
+
+
 def test_the_end_of_a_sentence_names_where_the_result_is(tmp_path: Path) -> None:
     outputs = Outputs(tmp_path / "gone", "model", None)
     outputs.problems.append("the result is not saved")

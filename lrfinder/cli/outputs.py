@@ -33,7 +33,7 @@ class Outputs:
     """Writes and prints results of one model, and collects what fails.
 
     Args:
-        folder: where the files go; exists.
+        folder: where the files go.
         name: with which the names of the files begin: model and optimizer.
         csv_file: where the losses go besides; None for nowhere.
         page: where the page goes besides; None for nowhere.
@@ -85,6 +85,7 @@ class Outputs:
             contents["recipe"] = (self._path(f"-{plan.kind}.json"), json_text("recipe", plan.to_dict()))
             contents["code"] = (self._path(f"-{plan.kind}.py"), plan.code())
         with self.kept("the result is not saved"):
+            self._folder.mkdir(parents=True, exist_ok=True)  # another run that made it and failed has removed it
             write_together(dict(contents.values()))
             self.files |= {key: str(path) for key, (path, _) in contents.items()}
             old = [self._path(".png")]  # of an earlier run: it must not stay beside this result
