@@ -15,15 +15,15 @@ __all__ = ["half_fallen", "may_be_bounded"]
 
 _WIDE = 100.0  # of the stored sweeps without divergence, those of five other trainings have their edge as far above
 _BEYOND = 20.0  # times the edge; of the stored sweeps that show both, 88 % had diverged there
-_WIDEST = 3000.0  # of the stored sweeps of SGD that diverged, the six above it have their best LR below 1/200 of the edge
+_WIDEST = 3000.0  # six stored sweeps of SGD diverged above it, and their best LR is below 1/200 of the edge
 _PART, _NOISES = 0.5, 2.0  # of the fall, and at least so many noises above the lowest level
 
 
 def half_fallen(reading: Reading) -> float | None:
     """LR where half of the fall was gone, of a curve that stays low for long above it; None for any other.
 
-    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at 20 times the edge. Where
-    they are 3,000 times as high it may be about to diverge, and with SGD may have: normalised layers bear any learning
+    Its edge, or else its end, must be 100 times as high; it must not have died, nor diverged at 20 times the edge. From
+    3,000 times on it may end before that, and with SGD it may have diverged: normalised layers bear nearly any learning
     rate, and without negatives (SimSiam, BYOL) the loss falls further while all outputs become alike.
 
     Args:

@@ -34,7 +34,7 @@ How good the advice is, by `scripts/bench_situations`, in the terms of [the meth
   **Published**: what its source uses.
 - Only "held-out" shows what the advice is worth, as the rules were chosen on split "fit". Chosen with a look at both
   were: that SGD has no probe, the weight of the probe, what is weighed for "one linear layer", how the variation of the
-  features counts for heads, and the length of the trials of fine-tunings.
+  features counts for heads, the length of the trials of fine-tunings, and from which width on a plateau counts.
 - Not counted, by a rule made after a look at them: cells whose best training lowers the validation loss by under 5 %.
 
 | situation | what is trained |
