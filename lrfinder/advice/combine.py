@@ -22,7 +22,8 @@ model that is one linear layer has that in the mean, as its features may come fr
 probe shows a gain have b at a weighted mean of what the formula gives for their training loss and of parts of the
 probe's low region and edge: on fixed batches a sweep shows what is learnt and what is destroyed at each LR.
 
-A bounded loss has no limit: where half of its fall was gone takes the place of f, and s has a factor.
+A bounded loss, or one that stays low over more than three decades, has no limit: where half of its fall was gone takes
+the place of f, and s has a factor.
 
 Weights, parts and the factors phi_k are fitted to real trainings: :mod:`lrfinder.tables.constants`. No torch.
 """

@@ -1,4 +1,4 @@
-"""Losses that are bounded, as those of normalised embeddings: the curve falls onto a plateau and nothing diverges.
+"""Losses that are bounded, as those of normalised embeddings, or low for decades: the curve falls onto a plateau.
 
 A triplet loss, a cosine similarity or the cross-entropy of similarities (SimCLR, CLIP, ArcFace) cannot grow without
 limit. On its plateau the low region reaches over decades, or lies where the noise was lowest, and says nothing; where
