@@ -596,10 +596,14 @@ def test_advice_is_equal_after_a_round_trip_through_json() -> None:
 
 
 SHORT = {"code": "above_edge", "lr": 0.1, "values": [], "detail": "", "caps_grade": "low"}  # its edge is missing
+LONG = SHORT | {"code": "edge", "values": [0.1, 0.2, 0.3]}
 DAMAGES = [{"grade": "superb"}, {"base_lr": None}, {"base_lr": "much"}, {"interval": [1.0]}, {"more": 1}]
+DAMAGES += [{"reasons": [], "findings": [found]} for found in (SHORT, LONG)]
+LIMIT = {"name": "limit", "lr": 0.1, "weight": 1.0, "part": 1.0, "seen": [0.1, 0.1], "source": "unknown"}
+DAMAGES += [{"reasons": [], "evidence": [LIMIT]}]
 
 
-@pytest.mark.parametrize("change", [*DAMAGES, {"reasons": None}, {"reasons": [], "findings": [SHORT]}], ids=str)
+@pytest.mark.parametrize("change", [*DAMAGES, {"reasons": None}], ids=str)
 def test_damaged_advice_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FileFormatError, match="damaged.*Run the range test again"):
         Advice.from_dict({**advise(drawn(bowl)).to_dict(), **change})

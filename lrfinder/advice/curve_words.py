@@ -11,6 +11,13 @@ from lrfinder.record.curve import StopReason
 __all__ = ["CURVE_SENTENCES"]
 
 
+def _edge(found: Finding) -> str:
+    lr = "" if found.lr is None else format_lr(found.lr)
+    low, high = map(format_lr, found.values)  # no more than two
+    where = f"lr={lr} (between {low} and {high})"
+    return f"The stability edge is at {where}: above it the loss rises and does not come back."
+
+
 def _nonfinite_early(found: Finding) -> str:
     where = f"at lr={format_lr(found.lr)}" if found.lr else "at the very first iteration"
     points, needed = found.values
@@ -51,10 +58,7 @@ _AT_START = (
 )
 
 CURVE_SENTENCES: dict[str, str | Callable[[Finding], str]] = {
-    "edge": (
-        "The stability edge is at lr={lr} (between {lrs[0]} and {lrs[1]}): above it the loss rises and does not come "
-        "back."
-    ),
+    "edge": _edge,
     "above_edge": (
         "base_lr is above the stability edge ({lrs[0]}): the loss rises slowly there, so the edge may have been read "
         "too low. Use warm-up, and compare with half the edge."

@@ -32,8 +32,7 @@ def evidence_sentences(evidence: tuple[Evidence, ...]) -> Iterator[str]:
 
 
 def _sentence(each: Evidence) -> str:
-    known = _ORIGINS | _SITUATION
-    sentence = known.get(f"{each.name} {each.source}") or known[each.name]
+    sentence = _SENTENCES.get(f"{each.name} {each.source}") or _SENTENCES[each.name]
     if not isinstance(sentence, str):
         return sentence(each)
     low, high = map(format_lr, each.seen)
@@ -70,6 +69,16 @@ def _typical(each: Evidence) -> str:
         f"In calibration runs without a clear fall of the loss the best LR was {_beside(each.part)} the typical peak "
         f"LR of {each.source} ({shown}), here at {format_lr(each.lr)}."
     )
+
+
+def _limit(each: Evidence) -> str:
+    seen = format_lr(each.seen[0])
+    sentences = {
+        "edge": f"The edge is a limit as well, and a safe distance below it is {format_lr(each.lr)}.",
+        "divergence": f"The loss had diverged at {seen}, and a safe distance below that is {format_lr(each.lr)}.",
+        "highest": f"The highest LR tried was {seen}, and a safe distance below it is {format_lr(each.lr)}.",
+    }
+    return sentences[each.source]
 
 
 def _head(each: Evidence) -> str:
@@ -172,9 +181,7 @@ _ORIGINS: dict[str, str | Callable[[Evidence], str]] = {
     ),
     "half fall": _half_fall,
     "typical": _typical,
-    "limit": "The highest LR tried was {low}, and a safe distance below it is {lr}.",
-    "limit edge": "The edge is a limit as well, and a safe distance below it is {lr}.",
-    "limit divergence": "The loss had diverged at {low}, and a safe distance below that is {lr}.",
+    "limit": _limit,
     "head": _head,
     "probe": (
         "The weights have been trained before, and a high LR destroys what they hold. The loss of samples that are not "
@@ -205,3 +212,5 @@ _SITUATION: dict[str, str | Callable[[Evidence], str]] = {
         "lowered to {lr}."
     ),
 }
+
+_SENTENCES = {**_ORIGINS, **_SITUATION}
